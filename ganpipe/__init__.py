@@ -1,0 +1,3 @@
+"""ganpipe: from a folder of images to a versioned dataset, a checked GAN and stylised art."""
+
+__version__ = "0.1.0"

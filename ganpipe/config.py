@@ -1,0 +1,339 @@
+"""Every setting once: its default, its limits, and why it exists.
+
+Values come in this order, the later winning: the default beside the field, the preset's row, `params.yaml`,
+`--set`. An unknown key fails and names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from ganpipe.errors import GanpipeError
+
+
+def opt(default: Any, help: str, *, choices: tuple[Any, ...] = (), low: float | None = None,
+        high: float | None = None) -> Any:  # fmt: skip
+    """A setting: its default, what it means (with its unit), and what is allowed."""
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How raw images become training images."""
+
+    height_px: int = opt(64, "height of the training images, pixels", low=4, high=1024)
+    width_px: int = opt(64, "width of the training images, pixels", low=4, high=1024)
+    channels: int = opt(0, "1 grey, 3 colour, 0 found from the images", choices=(0, 1, 3))
+    fit: str = opt("crop", "crop fills the frame, pad shows all, squash stretches", choices=("crop", "pad", "squash"))
+    holdout_fraction: float = opt(
+        0.1, "share never trained on, where the source has no test split", low=0.0, high=0.9
+    )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The two players."""
+
+    name: str = opt("dcgan", "architecture", choices=("dcgan", "fc"))
+    z_dim: int = opt(100, "length of a latent vector", low=1, high=4096)
+    g_channels: int = opt(64, "dcgan: generator channels at the largest map (ngf)", low=4, high=512)
+    d_channels: int = opt(64, "dcgan: discriminator channels at the largest map (ndf)", low=4, high=512)
+    d_norm: str = opt(
+        "auto", "dcgan: normalisation in D; auto is batch with bce, none with R1", choices=("auto", "batch", "none")
+    )
+    fc_width: int = opt(256, "fc: width of the narrowest hidden layer", low=4, high=8192)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the two play for."""
+
+    name: str = opt("logistic", "bce: the lesson's 0/1 labels; logistic: non-saturating, with R1",
+                    choices=("logistic", "bce"))  # fmt: skip
+    r1_gamma: float = opt(1.0, "weight γ of the R1 penalty, γ/2·E‖∇D‖² (0: none; not used by bce)", low=0.0)
+    r1_every: int = opt(1, "apply R1 every so many steps, times that weight (StyleGAN2's lazy penalty)", low=1)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long, how fast, and what is kept."""
+
+    total_images: int = opt(1_000_000, "real images shown to D, counted with repetition", low=1)
+    batch_images: int = opt(64, "images a step", low=2, high=65536)
+    g_lr: float = opt(2e-4, "learning rate of G (Adam)", low=0.0, high=1.0)
+    d_lr: float = opt(2e-4, "learning rate of D (Adam)", low=0.0, high=1.0)
+    beta1: float = opt(0.5, "Adam's β1 (0.5 as in DCGAN)", low=0.0, high=0.999)
+    beta2: float = opt(0.99, "Adam's β2", low=0.0, high=0.99999)
+    skip_d_below_loss: float = opt(
+        0.0, "D's weights are left alone in a step whose adversarial loss is lower (0: never)", low=0.0
+    )
+    ema_halflife_images: int = opt(10_000, "half-life of G's moving average, images (the average is judged)", low=0)
+    mirror: bool = opt(True, "show half of the images mirrored")
+    log_every_images: int = opt(3_200, "record losses so often", low=1)
+    grid_every_images: int = opt(50_000, "draw a grid of the same latents so often", low=1)
+    save_every_images: int = opt(25_000, "write a checkpoint so often", low=1)
+    seed: int = opt(0, "fixes the weights, the data order, the mirroring and the latents", low=0, high=2**31 - 1)
+    device: str = opt("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
+    precision: str = opt(
+        "auto", "auto is bf16 where the hardware multiplies in it", choices=("auto", "bf16", "fp32")
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a model is judged."""
+
+    images: int = opt(2_000, "generated images that are judged", low=16)
+    size_px: int = opt(64, "longer edge at which the features are computed, pixels", low=32, high=256)
+    neighbours: int = opt(5, "k of precision, recall and coverage", low=1, high=50)
+    grid_images: int = opt(64, "images on the sample grid", low=1, high=400)
+    seed: int = opt(1, "fixes the latents that are judged", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class StyleSettings:
+    """How contents are painted in styles."""
+
+    preset: str = opt("standard", "how much work a picture gets", choices=("draft", "standard", "best"))
+    contents: str = opt("sample:photos", "pictures that `ganpipe run` stylises: sample:photos, or a folder or file")
+    styles: str = opt("sample:styles", "styles for them: sample:styles, or a folder or file")
+    long_edge_px: int = opt(0, "longer edge of the result, pixels (0: as the style preset says)", low=0, high=4096)
+    steps: int = opt(0, "optimiser steps at each scale (0: as the style preset says)", low=0, high=100_000)
+    init: str = opt("content", "what the optimisation starts from", choices=("content", "noise"))
+    statistics: str = opt("covariance", "style as mean and covariance, or the lesson's Gram matrices",
+                          choices=("covariance", "gram"))  # fmt: skip
+    content_weight: float = opt(1.0, "weight of the content loss", low=0.0)
+    style_weight: float = opt(1.0, "weight of the style loss", low=0.0)
+    variation_weight: float = opt(1.0, "weight of the variation loss", low=0.0)
+    lr: float = opt(0.03, "Adam's step, in a picture of range [0, 1]", low=0.0, high=1.0)
+    seed: int = opt(0, "fixes the noise", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, one section a stage."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    style: StyleSettings = StyleSettings()
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Sections of plain values."""
+        return asdict(self)
+
+    def flat(self) -> dict[str, Any]:
+        """`{"data.height_px": 64, …}`."""
+        return {f"{s}.{k}": v for s, section in self.as_dict().items() for k, v in section.items()}
+
+    def with_values(self, values: Mapping[str, Any]) -> Settings:
+        """A copy with `{"section.key": value}` set, each checked.
+
+        Raises:
+            GanpipeError: an unknown key, or a value that is not allowed.
+        """
+        changed = self
+        for key, value in values.items():
+            section, name = split_key(key)
+            part = getattr(changed, section)
+            changed = replace(changed, **{section: replace(part, **{name: checked(key, value)})})
+        return changed
+
+
+# What a field of each section may be, by `section.key`; help and errors are made from it.
+SECTIONS = {f.name: f.default.__class__ for f in fields(Settings)}
+FIELDS = {f"{section}.{f.name}": f for section, cls in SECTIONS.items() for f in fields(cls)}
+TYPES = {f"{section}.{k}": t for section, cls in SECTIONS.items() for k, t in get_type_hints(cls).items()}
+TOP_LEVEL = ("dataset", "preset")
+
+# Rows of what differs from the defaults. demo: six minutes on two CPU cores (measured: LOG.md).
+PRESETS: dict[str, dict[str, Any]] = {
+    "demo": {
+        "model.g_channels": 32,
+        "model.d_channels": 32,
+        "training.total_images": 60_000,
+        "training.grid_every_images": 10_000,
+        "training.save_every_images": 10_000,
+        "evaluation.images": 1_000,
+        "style.preset": "draft",
+    },
+    "small": {
+        "training.total_images": 500_000,
+        "evaluation.images": 2_000,
+        "style.preset": "standard",
+    },
+    "gpu": {
+        "data.height_px": 128,
+        "data.width_px": 128,
+        "training.total_images": 5_000_000,
+        "training.grid_every_images": 250_000,
+        "training.save_every_images": 250_000,
+        "evaluation.images": 10_000,
+        "style.preset": "best",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Params:
+    """A workspace's `params.yaml`: which data set, which preset, and changed settings."""
+
+    dataset: str = "flowers"
+    preset: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """Half a sentence that names the valid word most like `word`, or all of them."""
+    words = list(valid)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    if not close and "." in word:  # the right name in the wrong section, or with none
+        close = [w for w in words if w.split(".")[-1] == word.split(".")[-1]][:1]
+    return f"did you mean {close[0]}?" if close else f"valid are {', '.join(words)}."
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """`"training.seed"` → `("training", "seed")`; raises GanpipeError for a key that does not exist."""
+    if key not in FIELDS:
+        same_name = [k for k in FIELDS if k.split(".")[1] == key]
+        hint = f"did you mean {same_name[0]}?" if same_name else nearest(key, FIELDS)
+        raise GanpipeError(f"Unknown setting {key}: {hint}")
+    section, name = key.split(".")
+    return section, name
+
+
+def checked(key: str, value: Any) -> Any:
+    """`value` as the type of setting `key`.
+
+    Raises:
+        GanpipeError: it is of another type, outside the limits, or none of the choices.
+    """
+    kind, meta = TYPES[key], FIELDS[key].metadata
+    try:
+        if kind is bool:
+            good = value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+        elif kind is int:
+            good = int(float(value)) if isinstance(value, str) and "e" in value.lower() else int(value)
+            if isinstance(value, bool) or (isinstance(value, float) and value != good):
+                raise ValueError
+        elif kind is float:
+            if isinstance(value, bool):
+                raise ValueError
+            good = float(value)
+        else:
+            if not isinstance(value, str):
+                raise ValueError
+            good = value
+    except (ValueError, KeyError, TypeError, OverflowError):
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+        raise GanpipeError(f"{key} is {value!r}; it must be {names[kind]}.") from None
+    if meta["choices"] and good not in meta["choices"]:
+        raise GanpipeError(f"{key} is {good!r}; it must be one of {', '.join(map(str, meta['choices']))}.")
+    low, high = meta["low"], meta["high"]
+    if kind is float and good != good:
+        raise GanpipeError(f"{key} is not a number.")
+    if low is not None and good < low or high is not None and good > high:
+        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise GanpipeError(f"{key} is {good}; it must be {bounds}.")
+    return good
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["training.seed=3"]` → `{"training.seed": 3}`, checked."""
+    values: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise GanpipeError(f"--set takes KEY=VALUE, and {text!r} has no '='.")
+        split_key(key.strip())
+        values[key.strip()] = checked(key.strip(), _scalar(value))
+    return values
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def read_params(path: Path) -> Params:
+    """The workspace's `params.yaml`; the defaults where there is none.
+
+    Raises:
+        GanpipeError: not YAML, an unknown key, or a value that is not allowed.
+    """
+    if not path.exists():
+        return Params()
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise GanpipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(tree, dict):
+        raise GanpipeError(f"{path} must hold sections such as 'training:', and holds {type(tree).__name__}.")
+    values: dict[str, Any] = {}
+    for section, content in tree.items():
+        if section in TOP_LEVEL or content is None:
+            continue
+        if section not in SECTIONS:
+            raise GanpipeError(f"Unknown section {section} in {path}: {nearest(str(section), [*SECTIONS, *TOP_LEVEL])}")
+        if not isinstance(content, dict):
+            raise GanpipeError(f"{section} in {path} must hold settings, and holds {content!r}.")
+        values |= {f"{section}.{key}": value for key, value in content.items()}
+    try:
+        for key, value in values.items():
+            split_key(key)
+            values[key] = checked(key, value)
+        preset = tree.get("preset")
+        if preset is not None:
+            preset_row(str(preset))
+    except GanpipeError as error:
+        raise GanpipeError(f"In {path}: {error}") from None
+    return Params(str(tree.get("dataset") or Params.dataset), preset, values)
+
+
+def preset_row(name: str) -> dict[str, Any]:
+    """What preset `name` changes; raises GanpipeError for a name that does not exist."""
+    if name not in PRESETS:
+        raise GanpipeError(f"Unknown preset {name}: {nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def resolve(params: Params, preset: str, assignments: Iterable[str] = ()) -> Settings:
+    """Defaults, then the preset's row, then `params.yaml`, then `--set`."""
+    values = preset_row(preset) | dict(params.values) | parse_assignments(assignments)
+    settings = Settings().with_values(values)
+    if settings.model.d_norm == "auto":
+        settings = settings.with_values({"model.d_norm": "batch" if settings.loss.name == "bce" else "none"})
+    return settings
+
+
+def from_dict(tree: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Settings from `Settings.as_dict()`: what a run recorded."""
+    return Settings().with_values({f"{s}.{k}": v for s, part in tree.items() for k, v in part.items()})
+
+
+def params_template() -> str:
+    """A `params.yaml` that lists every setting, commented out, with its default and meaning."""
+    lines = [
+        "# Settings of this workspace. A line without its '# ' in front counts; the others show the defaults.",
+        "# Order, the later wins: these defaults, the preset, this file, --set section.key=value.",
+        "",
+        f"dataset: {Params.dataset}",
+        f"# preset: demo   # {', '.join(PRESETS)}; left out: demo on a CPU, gpu where there is one",
+    ]
+    for section, cls in SECTIONS.items():
+        lines += ["", f"{section}:"]
+        for f in fields(cls):
+            allowed = f": {', '.join(map(str, f.metadata['choices']))}" if f.metadata["choices"] else ""
+            value = str(f.default).lower() if isinstance(f.default, bool) else f.default
+            lines.append(f"  # {f.name}: {value}   # {f.metadata['help']}{allowed}")
+    return "\n".join(lines) + "\n"

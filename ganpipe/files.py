@@ -1,0 +1,110 @@
+"""Files that are either whole or absent: write beside, flush, rename, flush the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ganpipe.errors import GanpipeError
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes a rename inside `folder` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _plain_disk_errors(path: Path) -> Iterator[None]:
+    """A full disk reaches us as OSError or, from torch, as RuntimeError: say it in one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        text = str(error)
+        full = getattr(error, "errno", None) == 28 or "No space left" in text or "file write failed" in text
+        if isinstance(error, RuntimeError) and not full:
+            raise
+        why = "the disk is full; free some room and run again" if full else text
+        raise GanpipeError(f"Could not write {path}: {why}.") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of `path` when the block ends well, and leaves no trace otherwise.
+
+    Raises:
+        GanpipeError: the file cannot be written (a full disk, no permission); `path` is as it was.
+    """
+    with _plain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.rename(path)
+            fsync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to `path`, whole or not at all."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 `text` to `path`, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`.
+
+    Raises:
+        GanpipeError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise GanpipeError(f"{path} does not exist.") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise GanpipeError(f"{path} is damaged: it is not valid JSON ({error}).") from None
+
+
+def save_with(path: Path, save: Callable[[IO[bytes]], None]) -> str:
+    """Lets `save` write a file in one go, and returns the SHA-256 of what is on the disk."""
+    with replacing(path) as file:
+        save(file)
+    return sha256_of(path)

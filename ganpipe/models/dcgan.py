@@ -1,0 +1,104 @@
+"""DCGAN (Radford et al. 2015, arXiv 1511.06434) for any power-of-two size from 16 to 256.
+
+Departures: sides may differ (64×128 starts from 4×8), and the discriminator's batch norm is a choice, because
+a gradient penalty is defined for one image at a time and batch norm mixes the images of a batch.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ganpipe.config import ModelSettings
+from ganpipe.images import ImageShape
+
+SMALLEST_PX, LARGEST_PX, BASE_PX = 16, 256, 4
+WIDEST = 8  # channels grow to 8× the narrowest, as published for 64 px; deeper layers stay there
+
+
+def objection(shape: ImageShape) -> str | None:
+    """What is wrong with a shape, as the end of a sentence; None where DCGAN can make it."""
+    for name, side in (("height", shape.height_px), ("width", shape.width_px)):
+        if side & (side - 1) or not SMALLEST_PX <= side <= LARGEST_PX:
+            nearest = min((16, 32, 64, 128, 256), key=lambda px: abs(px - side))
+            return (
+                f"makes sides that are powers of two from {SMALLEST_PX} to {LARGEST_PX} pixels, and "
+                f"data.{name}_px is {side}: set it to {nearest}, or model.name=fc."
+            )
+    return None
+
+
+def doublings(shape: ImageShape) -> int:
+    """How often the shorter side is doubled from 4 pixels."""
+    return (min(shape.height_px, shape.width_px) // BASE_PX).bit_length() - 1
+
+
+def channels_at(level: int, narrowest: int) -> int:
+    """Channels `level` halvings away from the image: narrowest, 2×, 4×, 8×, 8×, …"""
+    return narrowest * min(2**level, WIDEST)
+
+
+def base_size(shape: ImageShape) -> tuple[int, int]:
+    """Height and width of the smallest map; the shorter is 4."""
+    times = 2 ** doublings(shape)
+    return shape.height_px // times, shape.width_px // times
+
+
+def init_weights(module: nn.Module) -> None:
+    """N(0, 0.02) for convolutions, N(1, 0.02) for batch norm's gains (section 4 of the paper)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)
+
+
+class DcganGenerator(nn.Module):
+    """`z: [N, z_dim]` → images `[N, C, H, W]` in `[-1, 1]` by transposed 4×4 convolutions, batch norm, ReLU."""
+
+    def __init__(self, settings: ModelSettings, shape: ImageShape) -> None:
+        super().__init__()
+        widths = [channels_at(level, settings.g_channels) for level in reversed(range(doublings(shape)))]
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(settings.z_dim, widths[0], base_size(shape), bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        ]
+        for wide, narrow in pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(narrow),
+                nn.ReLU(inplace=True),
+            ]
+        layers.append(nn.ConvTranspose2d(widths[-1], shape.channels, 4, stride=2, padding=1))
+        self.layers = nn.Sequential(*layers)
+        self.apply(init_weights)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.layers(z[:, :, None, None]))
+
+
+class DcganDiscriminator(nn.Module):
+    """Images `[N, C, H, W]` → logits `[N]` by strided 4×4 convolutions and leaky ReLU."""
+
+    def __init__(self, settings: ModelSettings, shape: ImageShape) -> None:
+        super().__init__()
+        widths = [channels_at(level, settings.d_channels) for level in range(doublings(shape))]
+        batch_norm = settings.d_norm == "batch"
+        layers: list[nn.Module] = [
+            nn.Conv2d(shape.channels, widths[0], 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        for narrow, wide in pairwise(widths):
+            layers.append(nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(wide))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        layers.append(nn.Conv2d(widths[-1], 1, base_size(shape)))
+        self.layers = nn.Sequential(*layers)
+        self.apply(init_weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images).flatten()
