@@ -1,0 +1,1 @@
+"""Training: `loop.train` tells the story; `step`, `stream`, `checkpoint` and `device` are its parts."""

@@ -1,0 +1,89 @@
+"""Checkpoints that survive a kill at any instant: two are kept, each with its checksum.
+
+    checkpoints/000012800.pt      tensors and plain numbers only (`weights_only=True` reads it)
+    checkpoints/000012800.json    {"nimg": …, "sha256": …}, written after it: without it the file does not count
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, sha256_of, write_bytes, write_json
+
+log = logging.getLogger(__name__)
+
+KEEP = 2
+
+
+def save_checkpoint(folder: Path, nimg: int, state: dict[str, Any]) -> Path:
+    """Writes a checkpoint, whole or not at all, and drops all but the last two.
+
+    Raises:
+        GanpipeError: the disk is full; the earlier checkpoints are as they were.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    path = folder / f"{nimg:012d}.pt"
+    write_bytes(path, data)
+    write_json(path.with_suffix(".json"), {"nimg": nimg, "sha256": hashlib.sha256(data).hexdigest()})
+    for old in _listed(folder)[:-KEEP]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".pt").unlink(missing_ok=True)
+    return path
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """The newest undamaged checkpoint; None where there was never one. A damaged newer one is told.
+
+    Raises:
+        GanpipeError: there are checkpoints, and all are damaged.
+    """
+    notes = _listed(folder)
+    for note in reversed(notes):
+        path = note.with_suffix(".pt")
+        try:
+            if sha256_of(path) == read_json(note)["sha256"]:
+                return dict(torch.load(path, map_location=device, weights_only=True))
+        except (OSError, GanpipeError, KeyError, TypeError):
+            pass
+        log.warning("The checkpoint %s is damaged; falling back to the one before.", path)
+    if notes:
+        raise GanpipeError(
+            f"All {len(notes)} checkpoints in {folder} are damaged; delete that folder to train from the start."
+        )
+    return None
+
+
+def tensors_of(value: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor in a nested state, by its path, in a fixed order."""
+    if isinstance(value, Tensor):
+        return {prefix: value}
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found: dict[str, Tensor] = {}
+    for key, item in sorted(pairs, key=lambda pair: str(pair[0])):
+        found |= tensors_of(item, f"{prefix}/{key}")
+    return found
+
+
+def weights_sha256(G: nn.Module, D: nn.Module, G_ema: nn.Module, *optimisers: torch.optim.Optimizer) -> str:
+    """SHA-256 over the bytes of all weights and optimiser moments, in a fixed order."""
+    digest = hashlib.sha256()
+    parts: list[Any] = [G.state_dict(), D.state_dict(), G_ema.state_dict(), *(o.state_dict() for o in optimisers)]
+    for part in parts:
+        for name, tensor in tensors_of(part).items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""The workspace: one folder that holds everything, so that two of them never see each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ganpipe.config import Params, read_params
+from ganpipe.errors import GanpipeError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def check_name(name: str) -> str:
+    """`name`, if it can name a data set everywhere: a folder, a DVC stage, a registered model."""
+    if not NAME.fullmatch(name):
+        raise GanpipeError(
+            f"{name!r} cannot name a data set: use up to 64 letters, digits, '-' and '_', and begin with a "
+            "letter or a digit."
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths below one root. Nothing of ganpipe or of its tools is written outside."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        """Ignored by git: MLflow's database and artifacts, Prefect's home, the runs."""
+        return self.root / ".ganpipe"
+
+    @property
+    def params_file(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def runs(self) -> Path:
+        return self.state / "runs"
+
+    @property
+    def styles(self) -> Path:
+        return self.root / "data" / "styles"
+
+    def raw(self, name: str) -> Path:
+        return self.root / "data" / "raw" / name
+
+    def prepared(self, name: str) -> Path:
+        return self.root / "data" / "prepared" / name
+
+    def params(self) -> Params:
+        """What `params.yaml` says."""
+        return read_params(self.params_file)
+
+    def activate(self) -> None:
+        """Points Prefect, MLflow and DVC into this workspace and turns telemetry off.
+
+        Must come before any of the three is imported. What the user has set in the environment wins.
+        """
+        mlflow_db = self.state / "mlflow.db"
+        defaults = {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{mlflow_db}",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PREFECT_HOME": str(self.state / "prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "ganpipe",
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+            "PREFECT_CLI_PROMPT": "false",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(self.state / "dvc"),
+            "DVC_GLOBAL_CONFIG_DIR": str(self.state / "dvc-config"),
+            "DO_NOT_TRACK": "1",
+        }
+        for key, value in defaults.items():
+            os.environ.setdefault(key, value)
+        bin_folder = str(Path(sys.executable).parent)
+        if bin_folder not in os.environ.get("PATH", "").split(os.pathsep):
+            os.environ["PATH"] = bin_folder + os.pathsep + os.environ.get("PATH", "")
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GanpipeError(
+                f"The workspace {self.root} cannot be written ({error.strerror}); choose another with --workspace."
+            ) from None
+
+    @contextmanager
+    def lock(self, what: str, wait_s: float = 600.0) -> Iterator[None]:
+        """Only one process of this workspace does `what` at a time; the kernel frees it if the holder dies.
+
+        Raises:
+            GanpipeError: somebody else still holds it after `wait_s`; the sentence says who.
+        """
+        folder = self.state / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        holder = folder / f"{what}.json"
+        lock = FileLock(folder / f"{what}.lock")
+        try:
+            with lock.acquire(timeout=wait_s):
+                holder.write_text(json.dumps({"pid": os.getpid()}))
+                yield
+        except Timeout:
+            try:
+                pid = json.loads(holder.read_text())["pid"]
+            except (OSError, ValueError, KeyError):
+                pid = "unknown"
+            raise GanpipeError(
+                f"Another ganpipe (process {pid}) is busy with {what} in this workspace; wait for it or stop it."
+            ) from None
+
+
+def open_workspace(path: str | None) -> Workspace:
+    """The workspace at `path`, or the current folder.
+
+    Raises:
+        GanpipeError: `path` is no folder.
+    """
+    root = Path(path or ".").resolve()
+    if root.exists() and not root.is_dir():
+        raise GanpipeError(f"The workspace {root} is a file; it must be a folder.")
+    return Workspace(root)
