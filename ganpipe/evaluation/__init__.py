@@ -1,0 +1,1 @@
+"""Judging a model: `features` sees, `metrics` measures, `judge` decides and says why."""

@@ -1,0 +1,91 @@
+"""Distances between two sets of feature vectors, as pure functions of arrays `[N, d]` (float64)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.spatial.distance import cdist
+
+from ganpipe.evaluation.features import Features
+
+
+def frechet_distance(a: Features, b: Features) -> float:
+    """Fréchet distance of the Gaussians fitted to `a` and `b` (Heusel et al. 2017, arXiv 1706.08500, eq. 6).
+
+    ‖μa − μb‖² + tr(A + B − 2(A½BA½)½), through symmetric eigenvalues, so that it is real and not negative
+    even where there are fewer samples than dimensions.
+    """
+    mean = a.mean(0) - b.mean(0)
+    A, B = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    values, vectors = eigh(np.atleast_2d(A))
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(eigh(root @ np.atleast_2d(B) @ root, eigvals_only=True).clip(0)).sum()
+    return float(max(0.0, mean @ mean + np.trace(np.atleast_2d(A)) + np.trace(np.atleast_2d(B)) - 2 * cross))
+
+
+def kernel_distance(a: Features, b: Features) -> float:
+    """Squared maximum mean discrepancy, unbiased, with the kernel (x·y/d + 1)³ (Bińkowski et al. 2018, eq. 4).
+
+    It may be slightly negative where the two sets are alike.
+    """
+    d, m, n = a.shape[1], len(a), len(b)
+
+    def kernel(x: Features, y: Features) -> Features:
+        return np.asarray((x @ y.T / d + 1) ** 3)
+
+    aa, bb = kernel(a, a), kernel(b, b)
+    within = (aa.sum() - np.trace(aa)) / (m * (m - 1)) + (bb.sum() - np.trace(bb)) / (n * (n - 1))
+    return float(within - 2 * kernel(a, b).mean())
+
+
+def chunked_error(a: Features, b: Features, chunks: int = 5) -> float:
+    """Standard error of `kernel_distance`, from disjoint chunks: a bootstrap would count copies as matches."""
+    parts = [
+        kernel_distance(x, y)
+        for x, y in zip(np.array_split(a, chunks), np.array_split(b, chunks), strict=True)
+        if len(x) > 2 and len(y) > 2
+    ]
+    return float(np.std(parts, ddof=1) / np.sqrt(len(parts))) if len(parts) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """Shares between 0 and 1."""
+
+    precision: float
+    recall: float
+    coverage: float
+
+
+def _radii(x: Features, k: int) -> Features:
+    """Distance of each point to its k-th nearest other point."""
+    return np.partition(cdist(x, x), k, axis=1)[:, k]
+
+
+def manifold(real: Features, fake: Features, k: int) -> Manifold:
+    """Precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991) and coverage (Naeem et al. 2020, eq. 4).
+
+    Precision: fakes inside some real's k-neighbourhood. Recall: reals inside some fake's. Coverage: reals whose
+    own neighbourhood holds a fake.
+    """
+    k = min(k, len(real) - 1, len(fake) - 1)
+    between = cdist(real, fake)
+    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    return Manifold(
+        precision=float((between <= real_radii[:, None]).any(0).mean()),
+        recall=float((between <= fake_radii[None, :]).any(1).mean()),
+        coverage=float((between.min(1) <= real_radii).mean()),
+    )
+
+
+def copied_share(fake: Features, train: Features, holdout: Features) -> float:
+    """Share of fakes nearer to a training image than 99% of the held-out images are: about 0.01 if none is copied."""
+    threshold = np.quantile(cdist(holdout, train).min(1), 0.01)
+    return float((cdist(fake, train).min(1) < threshold).mean())
+
+
+def diversity(fake: Features, real: Features) -> float:
+    """Total variance of the fakes' features over that of the reals': 1 is right, near 0 is one picture."""
+    return float(fake.var(0).sum() / max(real.var(0).sum(), 1e-12))
