@@ -1,0 +1,1 @@
+"""Prefect flows: when and where. What is done stands in ganpipe.stages."""

@@ -1,0 +1,99 @@
+"""The chain: version the data, prepare it, train, evaluate, register, stylise, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import flow, runtime
+
+from flows import tasks
+from flows.request import RunRequest
+from flows.runs import link_run, name_run
+from ganpipe import stages
+from ganpipe.evaluation.judge import Evaluation
+from ganpipe.files import write_text
+from ganpipe.lineage import RunRecord, run_folder, save_result
+from ganpipe.style.batch import StyleReport
+from ganpipe.versioning import DatasetInfo
+
+
+class Stopwatch:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - started, 2)
+
+
+@flow(name="ganpipe", log_prints=False, validate_parameters=False, persist_result=False)
+def pipeline(
+    workspace: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    source: str | None = None,
+) -> dict[str, Any]:
+    """From images to a judged, registered model and stylised pictures; says "up to date" where all is there."""
+    request = RunRequest(workspace, dataset, preset, overrides or [], source)
+    place, name, settings = request.opened(), request.dataset_name(), request.settings()
+    timed = Stopwatch()
+
+    with timed("data"):
+        info = tasks.version_data(place, name, settings, request.source)
+        name_run(f"{name}@{info.version[:8]}")
+        if earlier := stages.up_to_date(place, info.version, settings):
+            return earlier | {"state": "up_to_date"}
+        tasks.prepare_shards(place, name, settings)
+    with timed("train"):
+        record = tasks.train(place, name, settings)
+    link_run(record)
+    with timed("evaluate"):
+        judged = tasks.evaluate(place, record, settings)
+        record = tasks.register(place, judged.record, judged.evaluation)
+    with timed("stylise"):
+        styled = tasks.stylise(place, settings, record)
+
+    fingerprint = stages.fingerprint_of(place, info.version, settings)
+    result = summary(fingerprint, info, record, judged.evaluation, styled, timed.seconds)
+    tasks.report_run(result)
+    from flows.reporting import report_markdown
+
+    write_text(run_folder(place, record.run_id) / "report.md", report_markdown(result))
+    if not styled.failed:
+        save_result(place, fingerprint, result)
+    return result
+
+
+def summary(
+    fingerprint: str, info: DatasetInfo, record: RunRecord, evaluation: Evaluation, styled: StyleReport,
+    seconds: dict[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    """What a run made: the object that `ganpipe run --json` prints."""
+    judged = evaluation.as_dict()
+    return {
+        "state": "finished",
+        "fingerprint": fingerprint,
+        "dataset": {"name": info.name, "version": info.version, "images": info.images},
+        "run": record.run_id,
+        "flow_run_id": runtime.flow_run.id,
+        "mlflow_run_id": record.mlflow_run_id,
+        "model_version": record.model_version,
+        "champion": record.champion,
+        "train": record.train,
+        "metrics": judged["metrics"],
+        "verdict": judged["verdict"],
+        "evidence": judged["evidence"],
+        "grid": judged["grid"],
+        "stylized": [item.output for item in styled.items if item.state != "failed"],
+        "style_failures": [f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"],
+        "contact_sheet": styled.sheet,
+        "seconds": seconds,
+    }

@@ -1,0 +1,36 @@
+"""What a run is asked for, in words that Prefect can store and a schedule can repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ganpipe.config import Settings, resolve
+from ganpipe.training.device import default_preset
+from ganpipe.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run of the whole chain. `source`, if given, is added to the data set first."""
+
+    workspace: str
+    dataset: str | None = None
+    preset: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    source: str | None = None
+
+    def opened(self) -> Workspace:
+        """The workspace, with the tools pointed into it."""
+        workspace = Workspace(Path(self.workspace))
+        workspace.activate()
+        return workspace
+
+    def dataset_name(self) -> str:
+        """The named data set, or the one of `params.yaml`."""
+        return self.dataset or self.opened().params().dataset
+
+    def settings(self) -> Settings:
+        """All settings, resolved as on the command line."""
+        params = self.opened().params()
+        return resolve(params, self.preset or params.preset or default_preset(), self.overrides)

@@ -1,0 +1,68 @@
+"""The chain's tasks: each body is one call of a stage. I/O is retried; training only goes on from a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+
+from flows.reporting import publish_report, reporter
+from ganpipe import stages, versioning
+from ganpipe.config import Settings
+from ganpipe.evaluation.judge import Evaluation
+from ganpipe.lineage import RunRecord
+from ganpipe.style.batch import StyleReport
+from ganpipe.versioning import DatasetInfo
+from ganpipe.workspace import Workspace
+
+
+def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
+    """Input and output may work the second time; what the user must mend, and a signal, will not."""
+    try:
+        state.result()
+    except OSError:
+        return True
+    except BaseException:
+        return False
+    return False
+
+
+@task(name="version data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def version_data(workspace: Workspace, dataset: str, settings: Settings, source: str | None) -> DatasetInfo:
+    with reporter() as report:
+        if source:
+            versioning.add_dataset(workspace, source, dataset, settings.data, report)
+        return versioning.ensure_dataset(workspace, dataset, settings.data, report)
+
+
+@task(name="prepare shards", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def prepare_shards(workspace: Workspace, dataset: str, settings: Settings) -> None:
+    versioning.prepare_dataset(workspace, dataset, settings.data)
+
+
+@task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def train(workspace: Workspace, dataset: str, settings: Settings) -> RunRecord:
+    with reporter("train") as report:
+        return stages.train_model(workspace, dataset, settings, report)
+
+
+@task(name="evaluate", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def evaluate(workspace: Workspace, record: RunRecord, settings: Settings) -> stages.Judged:
+    with reporter("evaluate") as report:
+        return stages.evaluate_run(workspace, record, settings, report)
+
+
+@task(name="register", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def register(workspace: Workspace, record: RunRecord, evaluation: Evaluation) -> RunRecord:
+    return stages.register_model(workspace, record, evaluation)
+
+
+@task(name="stylise", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def stylise(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleReport:
+    with reporter("stylise") as report:
+        return stages.stylize_pictures(workspace, settings, report, record)
+
+
+@task(name="report")
+def report_run(result: dict[str, Any]) -> None:
+    publish_report(result)

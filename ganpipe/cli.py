@@ -1,0 +1,178 @@
+"""The commands. Heavy libraries are imported where they are used, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganpipe import __version__
+from ganpipe.errors import GanpipeError, Interrupted
+
+if TYPE_CHECKING:
+    from ganpipe.workspace import Workspace
+
+Command = Callable[[argparse.Namespace], int]
+
+USAGE_ERROR = 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and option."""
+    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere.add_argument("--workspace", metavar="DIR", default=argparse.SUPPRESS, help="default: this folder")
+    everywhere.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="tracebacks and all logs")
+    parser = argparse.ArgumentParser(
+        prog="ganpipe", parents=[everywhere],
+        description="From a folder of images to a versioned dataset, a checked GAN and stylised art, on a schedule.",
+        epilog="Settings: params.yaml, or --set section.key=value; `ganpipe settings` lists them all.",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"ganpipe {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: str, help: str, to: Any = commands) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = to.add_parser(name, help=help, description=help, parents=[everywhere])
+        sub.set_defaults(run=run)
+        return sub
+
+    def chosen(sub: argparse.ArgumentParser, dataset: bool = True) -> None:
+        if dataset:
+            sub.add_argument("--dataset", metavar="NAME", help="default: the one of params.yaml, else flowers")
+        sub.add_argument("--preset", metavar="NAME", help="demo, small or gpu; default: demo on a CPU")
+        sub.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+
+    def json_too(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--json", action="store_true", help="one JSON object as the last line")
+
+    sub = add("run", "run", "the whole chain: data, training, evaluation, style")
+    chosen(sub)
+    json_too(sub)
+
+    data = commands.add_parser("data", help="data sets: add, list, show, diff, verify")
+    data_commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    sub = add("add", "data_add", "add images to a data set and version it", data_commands)
+    sub.add_argument("source", help="folder, .zip, .tar, IDX files, torchvision:NAME, sample:flowers, sklearn:digits")
+    sub.add_argument("--name", required=True, metavar="NAME")
+    json_too(sub)
+    json_too(add("list", "data_list", "all data sets with their versions", data_commands))
+    sub = add("show", "data_show", "one data set: counts, labels, a contact sheet", data_commands)
+    sub.add_argument("name")
+    json_too(sub)
+    sub = add("diff", "data_diff", "what came and went between two data sets or versions", data_commands)
+    sub.add_argument("a", help="NAME or NAME@VERSION")
+    sub.add_argument("b", help="NAME or NAME@VERSION")
+    json_too(sub)
+    sub = add("verify", "data_verify", "hash every byte of a data set", data_commands)
+    sub.add_argument("name")
+    json_too(sub)
+
+    sub = add("train", "train", "train a model, or go on with an unfinished training")
+    chosen(sub)
+    json_too(sub)
+
+    sub = add("evaluate", "evaluate", "judge a run's model, or a folder of generated images")
+    sub.add_argument("run_reference", nargs="?", metavar="RUN", help="run id, MLflow run id, or champion")
+    sub.add_argument("--generated", metavar="DIR", help="judge these images instead of a run's model")
+    chosen(sub)
+    json_too(sub)
+
+    sub = add("generate", "generate", "draw images from a registered model")
+    sub.add_argument("--model", default="champion", help="champion, NAME/VERSION or a run; default: champion")
+    sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
+    sub.add_argument("-n", type=int, default=64, dest="count", help="how many images; default: 64")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", required=True, metavar="DIR")
+    json_too(sub)
+
+    sub = add("interpolate", "interpolate", "a walk through latent space as a film, an animation or a strip")
+    sub.add_argument("--model", default="champion", help="champion, NAME/VERSION or a run; default: champion")
+    sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
+    sub.add_argument("--stops", type=int, default=6, help="latents on the walk; default: 6")
+    sub.add_argument("--frames", type=int, default=24, help="frames between two of them; default: 24")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", required=True, metavar="FILE", help=".mp4, .gif or .png")
+    json_too(sub)
+
+    sub = add("stylize", "stylize", "paint contents in styles")
+    sub.add_argument("--content", nargs="+", required=True, metavar="PATH", help="images or folders")
+    sub.add_argument("--style", nargs="+", required=True, metavar="PATH", help="images or folders")
+    sub.add_argument("--out", required=True, metavar="DIR")
+    chosen(sub, dataset=False)
+    json_too(sub)
+
+    sub = add("up", "up", "Prefect, MLflow and the schedule until Ctrl-C")
+    sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *"')
+    sub.add_argument("--watch", metavar="DIR", help="retrain when images are added to this folder")
+    sub.add_argument("--prefect-port", type=int, default=4200)
+    sub.add_argument("--mlflow-port", type=int, default=5000)
+    chosen(sub)
+
+    json_too(add("status", "status", "data sets, runs, champions, servers"))
+    sub = add("trace", "trace", "where a picture comes from")
+    sub.add_argument("file")
+    json_too(sub)
+    sub = add("reproduce", "reproduce", "train a run again and compare every bit")
+    sub.add_argument("run_reference", metavar="RUN")
+    json_too(sub)
+    sub = add("promote", "promote", "make a run's model the champion")
+    sub.add_argument("run_reference", metavar="RUN")
+    json_too(sub)
+    sub = add("rollback", "rollback", "bring the champion before back")
+    sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
+    json_too(sub)
+    add("settings", "settings", "print a params.yaml that lists every setting with its default")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code (0 done, 1 failed, 2 wrong use, 130 and 143 after a signal)."""
+    arguments = build_parser().parse_args(argv)
+    debug = getattr(arguments, "debug", False)
+    try:
+        from ganpipe import commands
+        from ganpipe.console import show_logs
+
+        show_logs(debug)
+        return int(getattr(commands, arguments.run)(arguments))
+    except Interrupted as stopped:
+        return _fail(stopped, debug, stopped.exit_code)
+    except GanpipeError as error:
+        return _fail(error, debug, 1)
+    except KeyboardInterrupt:
+        return _fail(GanpipeError("Interrupted."), debug, 130)
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        import os
+
+        if debug or os.environ.get("GANPIPE_DEBUG"):
+            raise
+        kind = type(error).__name__
+        text = " ".join(str(error).split())[:500]
+        full = "No space left" in text
+        if full:
+            return _fail(GanpipeError("The disk is full; free some room and run again."), debug, 1)
+        return _fail(GanpipeError(f"Unexpected {kind}: {text} (run again with --debug for the traceback)."), debug, 1)
+
+
+def _fail(error: Exception, debug: bool, code: int) -> int:
+    if debug:
+        raise error
+    sys.stderr.write(f"ganpipe: {error}\n")
+    return code
+
+
+def opened(arguments: argparse.Namespace) -> Workspace:
+    """The workspace that the command line names, with the tools pointed into it."""
+    from ganpipe.workspace import open_workspace
+
+    workspace = open_workspace(getattr(arguments, "workspace", None))
+    workspace.activate()
+    return workspace
+
+
+def absolute(path: str) -> Path:
+    """A path given on the command line."""
+    return Path(path).expanduser().absolute()

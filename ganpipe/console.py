@@ -1,0 +1,124 @@
+"""What people see: bars with a rate and the time left, tables, and one JSON line for programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from ganpipe.progress import Progress as Progressed
+
+LINE_EVERY_S = 15.0
+
+err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error, so that standard output stays for results."""
+    err.print(text, markup=False)
+
+
+def duration(seconds: float | None) -> str:
+    """Such as 3:07 or 1:02:09; `--:--` where unknown."""
+    if seconds is None:
+        return "--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def line_of(p: Progressed) -> str:
+    """One report as text: how far, how fast, how long yet."""
+    rate = f"{p.per_second:,.1f}" if p.per_second < 100 else f"{p.per_second:,.0f}"
+    percent = p.done / p.total if p.total else 1.0
+    return f"{percent:4.0%}  {p.done:,.0f}/{p.total:,.0f} {p.unit}  {rate}/s  {duration(p.left_s)} left  {p.note}".rstrip()
+
+
+@dataclass
+class Bars:
+    """A bar a stage on a terminal; elsewhere a line now and then, so that a log stays readable."""
+
+    quiet: bool = False
+    _progress: Progress | None = None
+    _tasks: dict[str, TaskID] = field(default_factory=dict)
+    _said_at: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, p: Progressed) -> None:
+        if self.quiet:
+            return
+        if err.is_terminal:
+            self._draw(p)
+        elif p.done >= p.total or time.monotonic() - self._said_at.get(p.stage, 0.0) > LINE_EVERY_S:
+            if self._said_at.get(p.stage) == -1.0:
+                return
+            self._said_at[p.stage] = -1.0 if p.done >= p.total and p.stage != "add" else time.monotonic()
+            say(f"  {p.stage:<9} {line_of(p)}")
+
+    def _draw(self, p: Progressed) -> None:
+        if self._progress is None:
+            columns = (TextColumn("{task.description:<9}"), BarColumn(), TextColumn("{task.fields[text]}"))
+            self._progress = Progress(*columns, console=err, refresh_per_second=4)
+            self._progress.start()
+        if p.stage not in self._tasks:
+            self._tasks[p.stage] = self._progress.add_task(p.stage, total=p.total, text="")
+        self._progress.update(self._tasks[p.stage], completed=p.done, total=p.total, text=line_of(p))
+
+    def close(self) -> None:
+        """Leaves the bars as they are and gives the terminal back."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress, self._tasks = None, {}
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """A table on standard output."""
+    sheet = Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        sheet.add_column(name, overflow="fold")
+    for row in rows:
+        sheet.add_row(*row)
+    out.print(sheet)
+
+
+def pairs(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """A table of names and values without lines."""
+    sheet = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    sheet.add_column(style="dim", no_wrap=True)
+    sheet.add_column(overflow="fold")
+    for name, value in rows:
+        sheet.add_row(name, value)
+    out.print(sheet)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object, as the last line of standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
+def show_logs(debug: bool) -> None:
+    """Warnings of the core (with --debug, everything) on standard error."""
+    handler = logging.StreamHandler(_Stderr())
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger = logging.getLogger("ganpipe")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+class _Stderr:
+    """Standard error through rich, so that a line does not tear a bar."""
+
+    write: Callable[[str], None] = staticmethod(lambda text: err.print(text, end="", markup=False))  # type: ignore[assignment]
+
+    def flush(self) -> None:
+        """Nothing is held back."""

@@ -1,0 +1,323 @@
+"""The four stages as plain functions: each ties the core to DVC's data, MLflow's records and the run folder.
+
+Prefect's tasks (flows/tasks.py) and the commands (ganpipe/cli.py) both call these.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganpipe.config import Settings
+from ganpipe.errors import GanpipeError, Interrupted
+from ganpipe.evaluation.judge import Evaluation, evaluate, fixed_pixels, generate_pixels, read_folder, sample_grid
+from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.images import save_png, to_pil, to_uint8
+from ganpipe.lineage import (
+    RunRecord,
+    all_records,
+    finished_result,
+    load_record,
+    new_record,
+    run_fingerprint,
+    run_folder,
+    save_record,
+    train_fingerprint,
+)
+from ganpipe.models import sample
+from ganpipe.models.weights import CONFIG, load_generator, save_generator
+from ganpipe.perceptual import weights_id
+from ganpipe.progress import Progress, Report, ignore
+from ganpipe.style.batch import StyleReport, image_paths, stylize_batch
+from ganpipe.style.paint import sample_photos, sample_styles
+from ganpipe.tracking import ModelRef, Tracker
+from ganpipe.training.device import Compute, choose_compute, training_compute
+from ganpipe.training.loop import Outbox, TrainResult, train
+from ganpipe.training.stream import LATENTS, latents
+from ganpipe.versioning import dataset_info, load_dataset, pointer_text
+from ganpipe.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+SAMPLE_PICTURES: dict[str, Callable[[Path], list[Path]]] = {
+    "sample:photos": sample_photos,
+    "sample:styles": sample_styles,
+}
+TRAINER_WAIT_S = 24 * 3600.0
+
+
+def compute_names(settings: Settings) -> tuple[str, str]:
+    """Device and precision as they enter a fingerprint."""
+    compute = training_compute(settings.training)
+    return compute.device.type, compute.precision
+
+
+def fingerprint_of(workspace: Workspace, version: str, settings: Settings) -> str:
+    """The fingerprint of a whole run on this version of the data."""
+    training = train_fingerprint(version, settings, compute_names(settings))
+    pictures = {name: _pictures_id(spec) for name, spec in _picture_specs(workspace, settings).items()}
+    return run_fingerprint(training, settings, pictures | {"network": weights_id()})
+
+
+def up_to_date(workspace: Workspace, version: str, settings: Settings) -> dict[str, Any] | None:
+    """What the finished run with the same fingerprint made, if it is all still there."""
+    return finished_result(workspace, fingerprint_of(workspace, version, settings))
+
+
+def train_model(
+    workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore, run_dir_suffix: str = ""
+) -> RunRecord:
+    """Trains, or goes on training, or finds that this was done: the record of the finished run.
+
+    Raises:
+        Interrupted: a signal; the checkpoint is written and the MLflow run marked.
+        GanpipeError: whatever the user can mend.
+    """
+    info = dataset_info(workspace, dataset, settings.data)
+    fresh = new_record(dataset, info.version, settings, compute_names(settings))
+    if run_dir_suffix:
+        fresh = replace(fresh, run_id=fresh.run_id + run_dir_suffix)
+    done = finished_training(workspace, fresh.run_id)
+    if done:
+        return done
+    with workspace.lock("training", wait_s=TRAINER_WAIT_S):
+        record = load_record(workspace, fresh.run_id) or fresh
+        if record.state == "finished":
+            return record
+        data = load_dataset(workspace, dataset, settings.data)
+        tracker = Tracker(workspace)
+        run_id = tracker.begin(record, pointer_text(workspace, dataset))
+        record = save_record(workspace, replace(record, state="running", mlflow_run_id=run_id))
+        folder = run_folder(workspace, record.run_id)
+        outbox = Outbox(
+            points=tracker.curve(run_id).write,
+            picture=lambda path, nimg: tracker.picture(run_id, path, "grids"),
+            report=report,
+        )
+        try:
+            result = train(data, settings, folder, outbox, record.origin())
+            save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin())
+        except (Interrupted, KeyboardInterrupt):
+            tracker.end(run_id, "interrupted")
+            save_record(workspace, replace(record, state="interrupted"))
+            raise
+        except BaseException:
+            tracker.end(run_id, "failed")
+            save_record(workspace, replace(record, state="failed"))
+            raise
+        summary = _training_summary(result)
+        numbers = {"nimg": float(result.nimg), "images_per_second": result.images_per_second}
+        tracker.outcome(run_id, numbers, {"ganpipe.weights_sha256": result.weights_sha256})
+        tracker.end(run_id, "finished")
+        return save_record(workspace, replace(record, state="finished", train=summary))
+
+
+def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:
+    """The record of a finished training whose model files are there; else None."""
+    record = load_record(workspace, run_id)
+    intact = record is not None and (run_folder(workspace, run_id) / "model" / CONFIG).exists()
+    return record if record and record.state == "finished" and intact else None
+
+
+def _training_summary(result: TrainResult) -> dict[str, Any]:
+    return {
+        "nimg": result.nimg,
+        "images_per_second": round(result.images_per_second, 2),
+        "device": result.device,
+        "precision": result.precision,
+        "weights_sha256": result.weights_sha256,
+    }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run's evaluation and the sample grid."""
+
+    record: RunRecord
+    evaluation: Evaluation
+
+
+def evaluate_run(workspace: Workspace, record: RunRecord, settings: Settings, report: Report = ignore) -> Judged:
+    """Judges the model of a finished run against the held-out images that it never saw."""
+    folder = run_folder(workspace, record.run_id)
+    G, config = load_generator(folder / "model")
+    compute = _evaluation_compute(settings)
+    compute.place(G)
+    info = dataset_info(workspace, record.dataset, record.resolved().data)
+    if info.version != record.version:
+        raise GanpipeError(
+            f"Run {record.run_id} was trained on version {record.version} of {record.dataset}, which now is at "
+            f"{info.version}; train on the new version, or bring the old one back with dvc checkout."
+        )
+    data = load_dataset(workspace, record.dataset, record.resolved().data)
+    options = settings.evaluation
+    fake = generate_pixels(G, config["model"]["z_dim"], options.images, options.seed, compute)
+    evaluation = evaluate(fake, data, options, compute, report)
+    shown = fixed_pixels(G, config["model"]["z_dim"], options.grid_images, record.resolved().training.seed, compute)
+    path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
+    evaluation.grid = str(path)
+    tracker = Tracker(workspace)
+    run_id = str(record.mlflow_run_id)
+    tracker.picture(run_id, path, "evaluation")
+    tracker.client.log_dict(run_id, evaluation.as_dict(), "evaluation/evaluation.json")
+    numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
+    tracker.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict})
+    record = save_record(workspace, replace(record, evaluation=evaluation.as_dict()))
+    return Judged(record, evaluation)
+
+
+def evaluate_folder(
+    workspace: Workspace, folder: Path, dataset: str, settings: Settings, report: Report = ignore
+) -> Evaluation:
+    """Judges a folder of generated pictures, whoever made them."""
+    if not folder.is_dir():
+        raise GanpipeError(f"There is no folder {folder} of generated images.")
+    data = load_dataset(workspace, dataset, settings.data)
+    return evaluate(read_folder(folder, data.shape), data, settings.evaluation, _evaluation_compute(settings), report)
+
+
+def _evaluation_compute(settings: Settings) -> Compute:
+    return choose_compute(settings.training.device, settings.training.precision)
+
+
+def register_model(workspace: Workspace, record: RunRecord, evaluation: Evaluation) -> RunRecord:
+    """Registers the run's model; it becomes champion if it is the first or scores better."""
+    tracker = Tracker(workspace)
+    reference = tracker.register(record, run_folder(workspace, record.run_id) / "model")
+    metric = evaluation.metrics.get("kd_vgg19")
+    champion = tracker.consider(reference, metric.value if metric else None)
+    return save_record(workspace, replace(record, model_version=str(reference), champion=champion))
+
+
+def picture_paths(workspace: Workspace, spec: str) -> list[Path]:
+    """The pictures that `style.contents` or `style.styles` names, relative to the workspace."""
+    if spec in SAMPLE_PICTURES:
+        return SAMPLE_PICTURES[spec](workspace.styles)
+    if spec.startswith("sample:"):
+        raise GanpipeError(f"There are no pictures {spec}; there are {', '.join(SAMPLE_PICTURES)}.")
+    return image_paths([workspace.root / Path(spec).expanduser()])
+
+
+def _picture_specs(workspace: Workspace, settings: Settings) -> dict[str, str | list[Path]]:
+    specs = {"contents": settings.style.contents, "styles": settings.style.styles}
+    return {k: s if s in SAMPLE_PICTURES else picture_paths(workspace, s) for k, s in specs.items()}
+
+
+def _pictures_id(spec: str | list[Path]) -> str:
+    return spec if isinstance(spec, str) else sha256_of_json([[p.name, sha256_of(p)] for p in spec])
+
+
+def stylize_pictures(
+    workspace: Workspace, settings: Settings, report: Report = ignore, record: RunRecord | None = None
+) -> StyleReport:
+    """The run's contents in the run's styles; results of the same settings are kept and not painted again."""
+    contents = picture_paths(workspace, settings.style.contents)
+    styles = picture_paths(workspace, settings.style.styles)
+    key = sha256_of_json([asdict(settings.style), weights_id()])[:12]
+    out = workspace.state / "stylized" / key
+    result = stylize_batch(contents, styles, out, settings.style, _evaluation_compute(settings), report=report)
+    if record is not None:
+        tracker = Tracker(workspace)
+        for path in dict.fromkeys(i.output for i in result.items if i.state != "failed"):
+            tracker.picture(str(record.mlflow_run_id), Path(path), "stylized")
+        if result.sheet:
+            tracker.picture(str(record.mlflow_run_id), Path(result.sheet), "stylized")
+    return result
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A registered model, ready to draw."""
+
+    reference: ModelRef
+    G: nn.Module
+    config: dict[str, Any]
+    compute: Compute
+
+    @property
+    def z_dim(self) -> int:
+        return int(self.config["model"]["z_dim"])
+
+    def origin(self, kind: str, seed: int) -> dict[str, Any]:
+        """What a picture of this model carries."""
+        return dict(self.config["origin"]) | {"kind": kind, "model": str(self.reference), "seed": seed}
+
+
+def load_model(workspace: Workspace, reference: str, dataset: str | None) -> LoadedModel:
+    """The model that `reference` names (see Tracker.find_model; a run id works, too)."""
+    tracker = Tracker(workspace)
+    record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
+    found = tracker.version_of(record) if record else tracker.find_model(reference, dataset)
+    with TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
+        folder = tracker.model_files(found, Path(scratch))
+        G, config = load_generator(folder)
+    compute = choose_compute("auto", "fp32")
+    compute.place(G)
+    return LoadedModel(found, G, config, compute)
+
+
+def generate_images(model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore) -> list[Path]:
+    """Writes `count` pictures as PNG files, each with its origin; picture k depends on (seed, k) alone."""
+    started, paths = time.monotonic(), []
+    for start in range(0, count, 64):
+        numbers = range(start, min(start + 64, count))
+        z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in numbers])
+        pixels = _pixels(model, z)
+        for k, image in zip(numbers, pixels, strict=True):
+            path = out / f"seed{seed:04d}-{k:05d}.png"
+            paths.append(save_png(to_pil(image.numpy()), path, model.origin("generated", seed) | {"index": k}))
+        report(Progress("generate", numbers[-1] + 1, count, "images", time.monotonic() - started))
+    return paths
+
+
+def interpolation_frames(model: LoadedModel, stops: int, frames_between: int, seed: int) -> Tensor:
+    """uint8 `[N, H, W, C]`: a closed walk through `stops` latents, along great circles (White 2016)."""
+    z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in range(stops)])
+    path = []
+    for a, b in zip(z, z.roll(-1, 0), strict=True):
+        angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
+        for t in torch.arange(frames_between) / frames_between:
+            path.append((torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle).clamp_min(1e-6))
+    return _pixels(model, torch.stack(path))
+
+
+def _pixels(model: LoadedModel, z: Tensor) -> Tensor:
+    return to_uint8(sample(model.G, z)).cpu()
+
+
+def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) -> dict[str, Any]:
+    """Trains a finished run anew in a folder of its own and compares the weights, bit for bit.
+
+    Raises:
+        GanpipeError: the run is not finished, or data, source or packages are no longer those of the run.
+    """
+    if record.state != "finished" or not record.train:
+        raise GanpipeError(f"Run {record.run_id} is {record.state}; only a finished run can be reproduced.")
+    settings = record.resolved()
+    now = new_record(record.dataset, dataset_info(workspace, record.dataset, settings.data).version, settings,
+                     compute_names(settings))  # fmt: skip
+    for what, then, today in (
+        ("the data", record.version, now.version),
+        ("ganpipe's source", record.source_sha256, now.source_sha256),
+        ("the installed packages", record.environment, now.environment),
+        ("the device", record.compute, now.compute),
+    ):
+        if then != today:
+            raise GanpipeError(f"Run {record.run_id} cannot be reproduced here: {what} changed ({then} then, {today} now).")
+    data = load_dataset(workspace, record.dataset, settings.data)
+    folder = run_folder(workspace, record.run_id) / "reproduction"
+    result = train(data, settings, folder, Outbox(report=report), record.origin())
+    same = result.weights_sha256 == record.train["weights_sha256"]
+    shutil.rmtree(folder, ignore_errors=True)
+    return {"run": record.run_id, "identical": same, "weights_sha256": result.weights_sha256,
+            "expected": record.train["weights_sha256"]}  # fmt: skip
+
