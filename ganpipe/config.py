@@ -45,7 +45,7 @@ class ModelSettings:
     g_channels: int = opt(64, "dcgan: generator channels at the largest map (ngf)", low=4, high=512)
     d_channels: int = opt(64, "dcgan: discriminator channels at the largest map (ndf)", low=4, high=512)
     d_norm: str = opt(
-        "auto", "dcgan: normalisation in D; auto is batch with bce, none with R1", choices=("auto", "batch", "none")
+        "batch", "dcgan: normalisation in D; without it whole backgrounds were lost (LOG.md)", choices=("batch", "none")
     )
     fc_width: int = opt(256, "fc: width of the narrowest hidden layer", low=4, high=8192)
 
@@ -157,11 +157,20 @@ TOP_LEVEL = ("dataset", "preset")
 # Rows of what differs from the defaults. demo: six minutes on two CPU cores (measured: LOG.md).
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
+        "data.height_px": 32,
+        "data.width_px": 32,
         "model.g_channels": 32,
         "model.d_channels": 32,
-        "training.total_images": 60_000,
-        "training.grid_every_images": 10_000,
-        "training.save_every_images": 10_000,
+        "loss.r1_gamma": 0.1,
+        "loss.r1_every": 4,
+        "training.total_images": 150_000,
+        "training.batch_images": 32,
+        "training.g_lr": 5e-4,
+        "training.d_lr": 2e-4,
+        "training.ema_halflife_images": 8_000,
+        "training.log_every_images": 1_600,
+        "training.grid_every_images": 15_000,
+        "training.save_every_images": 15_000,
         "evaluation.images": 1_000,
         "style.preset": "draft",
     },
@@ -310,10 +319,7 @@ def preset_row(name: str) -> dict[str, Any]:
 def resolve(params: Params, preset: str, assignments: Iterable[str] = ()) -> Settings:
     """Defaults, then the preset's row, then `params.yaml`, then `--set`."""
     values = preset_row(preset) | dict(params.values) | parse_assignments(assignments)
-    settings = Settings().with_values(values)
-    if settings.model.d_norm == "auto":
-        settings = settings.with_values({"model.d_norm": "batch" if settings.loss.name == "bce" else "none"})
-    return settings
+    return Settings().with_values(values)
 
 
 def from_dict(tree: Mapping[str, Mapping[str, Any]]) -> Settings:

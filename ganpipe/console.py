@@ -19,7 +19,7 @@ from ganpipe.progress import Progress as Progressed
 LINE_EVERY_S = 15.0
 
 err = Console(stderr=True, highlight=False)
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def say(text: str) -> None:
@@ -57,7 +57,7 @@ class Bars:
             return
         if err.is_terminal:
             self._draw(p)
-        elif p.done >= p.total or time.monotonic() - self._said_at.get(p.stage, 0.0) > LINE_EVERY_S:
+        elif p.done >= p.total or p.elapsed_s > 5 and time.monotonic() - self._said_at.get(p.stage, 0.0) > LINE_EVERY_S:
             if self._said_at.get(p.stage) == -1.0:
                 return
             self._said_at[p.stage] = -1.0 if p.done >= p.total and p.stage != "add" else time.monotonic()

@@ -216,7 +216,7 @@ def _point(state: State, running: Stats, settings: Settings) -> Point:
 
 def _progress(nimg: int, first: int, total: int, started: float, points: list[Point]) -> Progress:
     note = f"D {points[-1].values['loss_d']:.2f}  G {points[-1].values['loss_g']:.2f}" if points else ""
-    return Progress("train", nimg, total, "images", time.monotonic() - started, first, note)
+    return Progress("train", min(nimg, total), total, "images", time.monotonic() - started, first, note)
 
 
 def _interrupted_sentence(signum: int, nimg: int, total: int) -> str:
