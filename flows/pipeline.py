@@ -93,7 +93,9 @@ def summary(
         "evidence": judged["evidence"],
         "grid": judged["grid"],
         "stylized": [item.output for item in styled.items if item.state != "failed"],
-        "style_failures": [f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"],
+        "style_failures": [
+            f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"
+        ],
         "contact_sheet": styled.sheet,
         "seconds": seconds,
     }

@@ -54,7 +54,9 @@ def reporter(progress_of: str | None = None) -> Iterator[Report]:
 
 def publish_report(result: dict[str, Any]) -> None:
     """The run's report and its pictures as Prefect artifacts."""
-    create_markdown_artifact(report_markdown(result, embed=True), key="report", description="What this run made")
+    create_markdown_artifact(
+        report_markdown(result, embed=True), key="report", description="What this run made"
+    )
     server = os.environ.get(MLFLOW_URL)
     if server and result["grid"]:
         url = f"{server}/get-artifact?path=evaluation/samples.png&run_uuid={result['mlflow_run_id']}"
@@ -76,7 +78,7 @@ def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
         "| metric | value | real images score | generated images |",
         "|---|---|---|---|",
         *[
-            f"| {name} | {m['value']:.4g} {m['note']} | {'' if m['floor'] is None else format(m['floor'], '.4g')} | {m['samples']:,} |"
+            f"| {name} | {m['value']:.4g} {m['note']} | {_or_empty(m['floor'])} | {m['samples']:,} |"
             for name, m in result["metrics"].items() if m["value"] is not None
         ],
         "",
@@ -90,6 +92,10 @@ def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
         if path and Path(path).exists():
             lines += [f"## {title}", "", f"![{title}]({_data_uri(Path(path)) if embed else path})", ""]
     return "\n".join(lines)
+
+
+def _or_empty(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def _data_uri(path: Path, long_edge_px: int = 900) -> str:

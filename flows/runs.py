@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from prefect import get_client, runtime
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.states import Crashed
 
 from ganpipe.lineage import RunRecord
@@ -37,6 +37,6 @@ def crash_orphans() -> int:
     with get_client(sync_client=True) as client:
         orphans = client.read_flow_runs(flow_run_filter=running)
         for run in orphans:
-            state = Crashed(message="The process was gone when ganpipe started again.")
+            state: State[object] = Crashed(message="The process was gone when ganpipe started again.")
             client.set_flow_run_state(run.id, state, force=True)
     return len(orphans)

@@ -91,7 +91,14 @@ def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
     if not services:
-        unused = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN", "TRIGGERS")
+        unused = (
+            "SCHEDULER",
+            "LATE_RUNS",
+            "PAUSE_EXPIRATIONS",
+            "CANCELLATION_CLEANUP",
+            "FOREMAN",
+            "TRIGGERS",
+        )
         environment |= {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in unused}
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
                "--host", HOST, "--port", str(port), "--log-level", "warning", "--timeout-keep-alive", "5"]  # fmt: skip
@@ -138,7 +145,9 @@ def prefect_api(workspace: Workspace, meanwhile: Callable[[], None] = lambda: No
             os.environ.setdefault(MLFLOW_URL, found.mlflow)
         url = os.environ["PREFECT_API_URL"]
         if not answers(f"{url}/health", 5.0):
-            raise GanpipeError(f"The Prefect server at {url} (PREFECT_API_URL) does not answer; start it or unset it.")
+            raise GanpipeError(
+                f"The Prefect server at {url} (PREFECT_API_URL) does not answer; start it or unset it."
+            )
         say(f"Using the Prefect server at {url}")
         meanwhile()
         yield url
@@ -150,7 +159,9 @@ def prefect_api(workspace: Workspace, meanwhile: Callable[[], None] = lambda: No
     process = start_prefect(workspace, port, services=False)
     try:
         meanwhile()
-        wait_until_ready(f"{url}/health", process, "Prefect's server", workspace.state / "logs/prefect-server.log")
+        wait_until_ready(
+            f"{url}/health", process, "Prefect's server", workspace.state / "logs/prefect-server.log"
+        )
         say(f"  ready after {time.monotonic() - started:.0f} s")
         os.environ["PREFECT_API_URL"] = url
         yield url

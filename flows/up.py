@@ -66,14 +66,18 @@ def up(workspace: Workspace, options: UpOptions) -> None:
             server.announce(workspace, addresses)
             say(f"Prefect  {addresses.prefect_api.removesuffix('/api')}")
             say(f"MLflow   {addresses.mlflow}")
-            say(f"Schedule {options.cron or 'none (runs are started by hand' + (' or by new images)' if options.watch else ')')}")
+            say(
+                f"Schedule {options.cron or 'none (runs are started by hand' + (' or by new images)' if options.watch else ')')}"
+            )
             if options.watch:
                 say(f"Watching {options.watch}: new images start a run.")
                 threading.Thread(target=_watch, args=(options, stop_now), daemon=True).start()
             say("Ctrl-C stops everything.")
             while not stop_now.wait(0.5):
                 if name := household.dead():
-                    raise GanpipeError(f"The {name} ended by itself; its last words are in {workspace.state / 'logs'}.")
+                    raise GanpipeError(
+                        f"The {name} ended by itself; its last words are in {workspace.state / 'logs'}."
+                    )
         finally:
             say("Stopping …")
             server.up_file(workspace).unlink(missing_ok=True)
@@ -83,7 +87,9 @@ def up(workspace: Workspace, options: UpOptions) -> None:
 
 def _check(workspace: Workspace, options: UpOptions) -> None:
     if "PREFECT_API_URL" in os.environ:
-        raise GanpipeError("PREFECT_API_URL is set, and `ganpipe up` would start a second server; unset it first.")
+        raise GanpipeError(
+            "PREFECT_API_URL is set, and `ganpipe up` would start a second server; unset it first."
+        )
     if options.watch and not options.watch.is_dir():
         raise GanpipeError(f"There is no folder {options.watch} to watch.")
     server.free_port(options.prefect_port, "prefect")
@@ -95,7 +101,9 @@ def _check(workspace: Workspace, options: UpOptions) -> None:
         try:
             CronSchedule(cron=options.cron)
         except (ValidationError, ValueError):
-            raise GanpipeError(f"{options.cron!r} is no cron line; five fields such as '0 2 * * *' are expected.") from None
+            raise GanpipeError(
+                f"{options.cron!r} is no cron line; five fields such as '0 2 * * *' are expected."
+            ) from None
     options.request.settings()
 
 
@@ -110,10 +118,16 @@ def _start_servers(workspace: Workspace, options: UpOptions, household: Househol
     logs = workspace.state / "logs"
     household.members["Prefect server"] = server.start_prefect(workspace, options.prefect_port, services=True)
     household.members["MLflow server"] = _start_mlflow(workspace, options.mlflow_port)
-    prefect, mlflow = f"http://{server.HOST}:{options.prefect_port}", f"http://{server.HOST}:{options.mlflow_port}"
+    prefect, mlflow = (
+        f"http://{server.HOST}:{options.prefect_port}",
+        f"http://{server.HOST}:{options.mlflow_port}",
+    )
     say("Starting Prefect's and MLflow's servers …")
     server.wait_until_ready(
-        f"{prefect}/api/health", household.members["Prefect server"], "Prefect's server", logs / "prefect-server.log"
+        f"{prefect}/api/health",
+        household.members["Prefect server"],
+        "Prefect's server",
+        logs / "prefect-server.log",
     )
     server.wait_until_ready(
         f"{mlflow}/health", household.members["MLflow server"], "MLflow's server", logs / "mlflow-server.log"
@@ -156,13 +170,15 @@ def _start_runner(workspace: Workspace, options: UpOptions, household: Household
 
 def _watch(options: UpOptions, stop_now: threading.Event) -> None:
     """Starts a run of the deployment whenever the watched folder has new or changed files and is quiet again."""
-    assert options.watch is not None
-    for _ in quiet_changes(options.watch, stop_now):
+    folder = options.watch or Path()
+    for _ in quiet_changes(folder, stop_now):
         try:
             start_run(options)
             say(f"{time.strftime('%H:%M:%S')} new images in {options.watch}: a run was started.")
         except Exception as error:  # the watcher must outlive a server that is busy for a moment
-            say(f"The run for new images could not be started ({error}); it will be tried at the next change.")
+            say(
+                f"The run for new images could not be started ({error}); it will be tried at the next change."
+            )
 
 
 def quiet_changes(folder: Path, stop_now: threading.Event) -> Iterator[None]:
@@ -183,4 +199,3 @@ def start_run(options: UpOptions) -> None:
 
     parameters = {"source": str(options.watch)} if options.watch else {}
     run_deployment(f"ganpipe/{DEPLOYMENT}", parameters=parameters, timeout=0)
-

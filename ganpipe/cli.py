@@ -22,8 +22,12 @@ USAGE_ERROR = 2
 def build_parser() -> argparse.ArgumentParser:
     """Every command and option."""
     everywhere = argparse.ArgumentParser(add_help=False)
-    everywhere.add_argument("--workspace", metavar="DIR", default=argparse.SUPPRESS, help="default: this folder")
-    everywhere.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="tracebacks and all logs")
+    everywhere.add_argument(
+        "--workspace", metavar="DIR", default=argparse.SUPPRESS, help="default: this folder"
+    )
+    everywhere.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="tracebacks and all logs"
+    )
     parser = argparse.ArgumentParser(
         prog="ganpipe", parents=[everywhere],
         description="From a folder of images to a versioned dataset, a checked GAN and stylised art, on a schedule.",
@@ -39,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     def chosen(sub: argparse.ArgumentParser, dataset: bool = True) -> None:
         if dataset:
-            sub.add_argument("--dataset", metavar="NAME", help="default: the one of params.yaml, else flowers")
+            sub.add_argument(
+                "--dataset", metavar="NAME", help="default: the one of params.yaml, else flowers"
+            )
         sub.add_argument("--preset", metavar="NAME", help="demo, small or gpu; default: demo on a CPU")
         sub.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
 
@@ -53,7 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="data sets: add, list, show, diff, verify")
     data_commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     sub = add("add", "data_add", "add images to a data set and version it", data_commands)
-    sub.add_argument("source", help="folder, .zip, .tar, IDX files, torchvision:NAME, sample:flowers, sklearn:digits")
+    sub.add_argument(
+        "source", help="folder, .zip, .tar, IDX files, torchvision:NAME, sample:flowers, sklearn:digits"
+    )
     sub.add_argument("--name", required=True, metavar="NAME")
     json_too(sub)
     json_too(add("list", "data_list", "all data sets with their versions", data_commands))
@@ -154,7 +162,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         full = "No space left" in text
         if full:
             return _fail(GanpipeError("The disk is full; free some room and run again."), debug, 1)
-        return _fail(GanpipeError(f"Unexpected {kind}: {text} (run again with --debug for the traceback)."), debug, 1)
+        return _fail(
+            GanpipeError(f"Unexpected {kind}: {text} (run again with --debug for the traceback)."), debug, 1
+        )
 
 
 def _fail(error: Exception, debug: bool, code: int) -> int:

@@ -104,7 +104,9 @@ def _show_run(workspace: Workspace, result: dict[str, Any]) -> None:
     pairs("", rows)
     for failure in result["style_failures"]:
         say(f"Not stylised: {failure}")
-    out.print(f"MLflow run {result['mlflow_run_id']}, Prefect flow run {result['flow_run_id']}: `ganpipe up` shows both.")
+    out.print(
+        f"MLflow run {result['mlflow_run_id']}, Prefect flow run {result['flow_run_id']}: `ganpipe up` shows both."
+    )
 
 
 def _shown(workspace: Workspace, path: str | None) -> str:
@@ -118,7 +120,9 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
         value = "not finite" if m["value"] is None else f"{m['value']:.4g}"
         floor = "" if m["floor"] is None else f"{m['floor']:.4g}"
         rows.append((name, f"{value} {m['note']}".strip(), floor, f"{m['samples']:,}"))
-    table("Metrics against held-out images", ("metric", "value", "real images score", "generated images"), rows)
+    table(
+        "Metrics against held-out images", ("metric", "value", "real images score", "generated images"), rows
+    )
 
 
 # ---- data sets -------------------------------------------------------------------------------------------
@@ -131,7 +135,9 @@ def data_add(arguments: Namespace) -> int:
     workspace = opened(arguments)
     bars = Bars(quiet=arguments.json)
     try:
-        report = add_dataset(workspace, arguments.source, arguments.name, settings_of(arguments, workspace).data, bars)
+        report = add_dataset(
+            workspace, arguments.source, arguments.name, settings_of(arguments, workspace).data, bars
+        )
     finally:
         bars.close()
     if arguments.json:
@@ -188,7 +194,11 @@ def data_show(arguments: Namespace) -> int:
 
     pixels = np.stack([fit_image(images.picture(r), ImageShape(3, 96, 96), "pad") for r in chosen])
     sheet = workspace.state / "reports" / f"{info.name}-{info.version[:12]}.png"
-    save_png(grid(pixels), sheet, {"kind": "contact sheet", "dataset": {"name": info.name, "version": info.version}})
+    save_png(
+        grid(pixels),
+        sheet,
+        {"kind": "contact sheet", "dataset": {"name": info.name, "version": info.version}},
+    )
     if arguments.json:
         print_json(asdict(info) | {"label_counts": dict(labels), "contact_sheet": str(sheet)})
         return 0
@@ -209,9 +219,17 @@ def data_diff(arguments: Namespace) -> int:
 
     workspace = opened(arguments)
     settings = settings_of(arguments, workspace).data
-    a, b = ({r.sha256: r.name for r in records_at(workspace, ref, settings)} for ref in (arguments.a, arguments.b))
+    a, b = (
+        {r.sha256: r.name for r in records_at(workspace, ref, settings)} for ref in (arguments.a, arguments.b)
+    )
     gone, came = [a[h] for h in a if h not in b], [b[h] for h in b if h not in a]
-    result = {"a": arguments.a, "b": arguments.b, "removed": len(gone), "added": len(came), "same": len(a) - len(gone)}
+    result = {
+        "a": arguments.a,
+        "b": arguments.b,
+        "removed": len(gone),
+        "added": len(came),
+        "same": len(a) - len(gone),
+    }
     if arguments.json:
         print_json(result | {"removed_files": gone, "added_files": came})
         return 0
@@ -222,7 +240,9 @@ def data_diff(arguments: Namespace) -> int:
 
 
 def _names(names: list[str]) -> str:
-    return f"{len(names):,}" + (": " + ", ".join(names[:8]) + (" …" if len(names) > 8 else "") if names else "")
+    return f"{len(names):,}" + (
+        ": " + ", ".join(names[:8]) + (" …" if len(names) > 8 else "") if names else ""
+    )
 
 
 def data_verify(arguments: Namespace) -> int:
@@ -300,7 +320,9 @@ def evaluate(arguments: Namespace) -> int:
             result = stages.evaluate_folder(workspace, folder, name, settings, bars).as_dict()
         else:
             record = run_named(workspace, arguments.run_reference, arguments.dataset)
-            result = stages.evaluate_run(workspace, record, settings, bars).evaluation.as_dict() | {"run": record.run_id}
+            result = stages.evaluate_run(workspace, record, settings, bars).evaluation.as_dict() | {
+                "run": record.run_id
+            }
     finally:
         bars.close()
     if arguments.json:
@@ -374,17 +396,25 @@ def stylize(arguments: Namespace) -> int:
     bars = Bars(quiet=arguments.json)
     try:
         contents, styles = (
-            [path for given in group for path in _pictures(workspace, given, stages.picture_paths, image_paths)]
+            [
+                path
+                for given in group
+                for path in _pictures(workspace, given, stages.picture_paths, image_paths)
+            ]
             for group in (arguments.content, arguments.style)
         )
         compute = stages.choose_compute(settings.training.device, settings.training.precision)
-        result = stylize_batch(contents, styles, absolute(arguments.out), settings.style, compute, report=bars)
+        result = stylize_batch(
+            contents, styles, absolute(arguments.out), settings.style, compute, report=bars
+        )
     finally:
         bars.close()
     if arguments.json:
         print_json(asdict(result))
     else:
-        out.print(f"{result.done} painted, {result.skipped} there already, {result.failed} failed: {arguments.out}")
+        out.print(
+            f"{result.done} painted, {result.skipped} there already, {result.failed} failed: {arguments.out}"
+        )
         if result.sheet:
             out.print(f"Contact sheet: {result.sheet}")
         for item in result.items:
@@ -428,7 +458,8 @@ def status(arguments: Namespace) -> int:
     datasets = [dataset_info(workspace, name, settings) for name in dataset_names(workspace)]
     records = all_records(workspace)
     tracker = Tracker(workspace) if records else None
-    champions = {name: tracker.champion(name) for name in tracker.models()} if tracker else {}
+    found = [tracker.champion(name) for name in tracker.models()] if tracker else []
+    champions = {c.name: str(c) for c in found if c}
     servers = running_servers(workspace)
     disk = shutil.disk_usage(workspace.root)
     result = {
@@ -440,7 +471,7 @@ def status(arguments: Namespace) -> int:
              "verdict": (r.evaluation or {}).get("verdict")}
             for r in records
         ],
-        "champions": {name: str(c) for name, c in champions.items() if c},
+        "champions": champions,
         "servers": asdict(servers) if servers else None,
         "disk_free_bytes": disk.free,
     }  # fmt: skip
@@ -449,9 +480,11 @@ def status(arguments: Namespace) -> int:
         return 0
     data_rows = [(i.name, i.version, f"{i.images:,}") for i in datasets]
     table("Data sets", ("name", "version", "images"), data_rows)
-    run_rows = [(r.run_id, r.state, (r.evaluation or {}).get("verdict") or "", r.model_version or "") for r in records]
+    run_rows = [
+        (r.run_id, r.state, (r.evaluation or {}).get("verdict") or "", r.model_version or "") for r in records
+    ]
     table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
-    rows = [("champions", ", ".join(result["champions"].values()) or "none yet"),  # type: ignore[attr-defined]
+    rows = [("champions", ", ".join(champions.values()) or "none yet"),
             ("servers", f"{servers.prefect_api}, {servers.mlflow}" if servers else "not running (ganpipe up)"),
             ("free disk", f"{disk.free / 2**30:.1f} GiB")]  # fmt: skip
     pairs("", rows)
@@ -521,7 +554,9 @@ def rollback(arguments: Namespace) -> int:
     from ganpipe.tracking import CHAMPION, Tracker, registered_name
 
     tracker = Tracker(opened(arguments))
-    name = registered_name(arguments.dataset) if arguments.dataset else tracker.find_model(CHAMPION, None).name
+    name = (
+        registered_name(arguments.dataset) if arguments.dataset else tracker.find_model(CHAMPION, None).name
+    )
     return _champion_is(arguments, str(tracker.rollback(name)))
 
 

@@ -7,7 +7,7 @@ Values come in this order, the later winning: the default beside the field, the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -30,7 +30,9 @@ class DataSettings:
     height_px: int = opt(64, "height of the training images, pixels", low=4, high=1024)
     width_px: int = opt(64, "width of the training images, pixels", low=4, high=1024)
     channels: int = opt(0, "1 grey, 3 colour, 0 found from the images", choices=(0, 1, 3))
-    fit: str = opt("crop", "crop fills the frame, pad shows all, squash stretches", choices=("crop", "pad", "squash"))
+    fit: str = opt(
+        "crop", "crop fills the frame, pad shows all, squash stretches", choices=("crop", "pad", "squash")
+    )
     holdout_fraction: float = opt(
         0.1, "share never trained on, where the source has no test split", low=0.0, high=0.9
     )
@@ -45,7 +47,12 @@ class ModelSettings:
     g_channels: int = opt(64, "dcgan: generator channels at the largest map (ngf)", low=4, high=512)
     d_channels: int = opt(64, "dcgan: discriminator channels at the largest map (ndf)", low=4, high=512)
     d_norm: str = opt(
-        "batch", "dcgan: normalisation in D; without it whole backgrounds were lost (LOG.md)", choices=("batch", "none")
+        "batch",
+        "dcgan: normalisation in D; without it whole backgrounds were lost (LOG.md)",
+        choices=("batch", "none"),
+    )
+    d_minibatch_std: bool = opt(
+        False, "dcgan: D also sees how much the images of a batch differ (against mode loss)"
     )
     fc_width: int = opt(256, "fc: width of the narrowest hidden layer", low=4, high=8192)
 
@@ -57,7 +64,9 @@ class LossSettings:
     name: str = opt("logistic", "bce: the lesson's 0/1 labels; logistic: non-saturating, with R1",
                     choices=("logistic", "bce"))  # fmt: skip
     r1_gamma: float = opt(1.0, "weight γ of the R1 penalty, γ/2·E‖∇D‖² (0: none; not used by bce)", low=0.0)
-    r1_every: int = opt(1, "apply R1 every so many steps, times that weight (StyleGAN2's lazy penalty)", low=1)
+    r1_every: int = opt(
+        1, "apply R1 every so many steps, times that weight (StyleGAN2's lazy penalty)", low=1
+    )
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,16 @@ class TrainingSettings:
     skip_d_below_loss: float = opt(
         0.0, "D's weights are left alone in a step whose adversarial loss is lower (0: never)", low=0.0
     )
-    ema_halflife_images: int = opt(10_000, "half-life of G's moving average, images (the average is judged)", low=0)
+    ema_halflife_images: int = opt(
+        10_000, "half-life of G's moving average, images (the average is judged)", low=0
+    )
     mirror: bool = opt(True, "show half of the images mirrored")
     log_every_images: int = opt(3_200, "record losses so often", low=1)
     grid_every_images: int = opt(50_000, "draw a grid of the same latents so often", low=1)
     save_every_images: int = opt(25_000, "write a checkpoint so often", low=1)
-    seed: int = opt(0, "fixes the weights, the data order, the mirroring and the latents", low=0, high=2**31 - 1)
+    seed: int = opt(
+        0, "fixes the weights, the data order, the mirroring and the latents", low=0, high=2**31 - 1
+    )
     device: str = opt("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
     precision: str = opt(
         "auto", "auto is bf16 where the hardware multiplies in it", choices=("auto", "bf16", "fp32")
@@ -101,9 +114,13 @@ class StyleSettings:
     """How contents are painted in styles."""
 
     preset: str = opt("standard", "how much work a picture gets", choices=("draft", "standard", "best"))
-    contents: str = opt("sample:photos", "pictures that `ganpipe run` stylises: sample:photos, or a folder or file")
+    contents: str = opt(
+        "sample:photos", "pictures that `ganpipe run` stylises: sample:photos, or a folder or file"
+    )
     styles: str = opt("sample:styles", "styles for them: sample:styles, or a folder or file")
-    long_edge_px: int = opt(0, "longer edge of the result, pixels (0: as the style preset says)", low=0, high=4096)
+    long_edge_px: int = opt(
+        0, "longer edge of the result, pixels (0: as the style preset says)", low=0, high=4096
+    )
     steps: int = opt(0, "optimiser steps at each scale (0: as the style preset says)", low=0, high=100_000)
     init: str = opt("content", "what the optimisation starts from", choices=("content", "noise"))
     statistics: str = opt("covariance", "style as mean and covariance, or the lesson's Gram matrices",
@@ -149,7 +166,7 @@ class Settings:
 
 
 # What a field of each section may be, by `section.key`; help and errors are made from it.
-SECTIONS = {f.name: f.default.__class__ for f in fields(Settings)}
+SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in fields(Settings)}
 FIELDS = {f"{section}.{f.name}": f for section, cls in SECTIONS.items() for f in fields(cls)}
 TYPES = {f"{section}.{k}": t for section, cls in SECTIONS.items() for k, t in get_type_hints(cls).items()}
 TOP_LEVEL = ("dataset", "preset")
@@ -219,6 +236,32 @@ def split_key(key: str) -> tuple[str, str]:
     return section, name
 
 
+def _whole(value: Any) -> int:
+    number = float(value) if isinstance(value, str | float) else value
+    if isinstance(value, bool) or int(number) != number:
+        raise ValueError(value)
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError(value)
+    return float(value)
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _yes_or_no(value: Any) -> bool:
+    return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+
+
+CONVERSIONS: dict[type, Callable[[Any], Any]] = {int: _whole, float: _number, str: _word, bool: _yes_or_no}
+
+
 def checked(key: str, value: Any) -> Any:
     """`value` as the type of setting `key`.
 
@@ -227,20 +270,7 @@ def checked(key: str, value: Any) -> Any:
     """
     kind, meta = TYPES[key], FIELDS[key].metadata
     try:
-        if kind is bool:
-            good = value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
-        elif kind is int:
-            good = int(float(value)) if isinstance(value, str) and "e" in value.lower() else int(value)
-            if isinstance(value, bool) or (isinstance(value, float) and value != good):
-                raise ValueError
-        elif kind is float:
-            if isinstance(value, bool):
-                raise ValueError
-            good = float(value)
-        else:
-            if not isinstance(value, str):
-                raise ValueError
-            good = value
+        good = CONVERSIONS[kind](value)
     except (ValueError, KeyError, TypeError, OverflowError):
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
         raise GanpipeError(f"{key} is {value!r}; it must be {names[kind]}.") from None
@@ -249,7 +279,7 @@ def checked(key: str, value: Any) -> Any:
     low, high = meta["low"], meta["high"]
     if kind is float and good != good:
         raise GanpipeError(f"{key} is not a number.")
-    if low is not None and good < low or high is not None and good > high:
+    if (low is not None and good < low) or (high is not None and good > high):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
         raise GanpipeError(f"{key} is {good}; it must be {bounds}.")
     return good
@@ -293,7 +323,9 @@ def read_params(path: Path) -> Params:
         if section in TOP_LEVEL or content is None:
             continue
         if section not in SECTIONS:
-            raise GanpipeError(f"Unknown section {section} in {path}: {nearest(str(section), [*SECTIONS, *TOP_LEVEL])}")
+            raise GanpipeError(
+                f"Unknown section {section} in {path}: {nearest(str(section), [*SECTIONS, *TOP_LEVEL])}"
+            )
         if not isinstance(content, dict):
             raise GanpipeError(f"{section} in {path} must hold settings, and holds {content!r}.")
         values |= {f"{section}.{key}": value for key, value in content.items()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +58,9 @@ class Bars:
             return
         if err.is_terminal:
             self._draw(p)
-        elif p.done >= p.total or p.elapsed_s > 5 and time.monotonic() - self._said_at.get(p.stage, 0.0) > LINE_EVERY_S:
+        elif p.done >= p.total or (
+            p.elapsed_s > 5 and time.monotonic() - self._said_at.get(p.stage, 0.0) > LINE_EVERY_S
+        ):
             if self._said_at.get(p.stage) == -1.0:
                 return
             self._said_at[p.stage] = -1.0 if p.done >= p.total and p.stage != "add" else time.monotonic()
@@ -91,7 +94,9 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> 
 
 def pairs(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """A table of names and values without lines."""
-    sheet = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    sheet = Table(
+        title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
+    )
     sheet.add_column(style="dim", no_wrap=True)
     sheet.add_column(overflow="fold")
     for name, value in rows:
@@ -115,10 +120,10 @@ def show_logs(debug: bool) -> None:
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
 
 
-class _Stderr:
+class _Stderr(io.TextIOBase):
     """Standard error through rich, so that a line does not tear a bar."""
 
-    write: Callable[[str], None] = staticmethod(lambda text: err.print(text, end="", markup=False))  # type: ignore[assignment]
-
-    def flush(self) -> None:
-        """Nothing is held back."""
+    def write(self, text: str) -> int:
+        """Prints as it is."""
+        err.print(text, end="", markup=False)
+        return len(text)

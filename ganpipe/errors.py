@@ -5,7 +5,7 @@ class GanpipeError(Exception):
     """Something the user can mend. The message is one sentence: what, found, expected, what to do."""
 
 
-class Interrupted(GanpipeError):  # noqa: N818  (it is an event, not a fault)
+class Interrupted(GanpipeError):
     """SIGINT or SIGTERM arrived; the step was finished and the checkpoint written."""
 
     def __init__(self, signum: int, message: str) -> None:

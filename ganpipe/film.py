@@ -22,7 +22,9 @@ SUFFIXES = (".mp4", ".gif", ".png")
 def check_suffix(path: Path) -> None:
     """Raises GanpipeError, before any work, for a file that we cannot write."""
     if path.suffix.lower() not in SUFFIXES:
-        raise GanpipeError(f"{path.name} ends in none of {', '.join(SUFFIXES)}, which are the films we can write.")
+        raise GanpipeError(
+            f"{path.name} ends in none of {', '.join(SUFFIXES)}, which are the films we can write."
+        )
 
 
 def write(frames: Pixels, path: Path, stop_every: int, origin: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class ImageShape:
 
 
 @dataclass(frozen=True)
-class Refusal(Exception):  # noqa: N818  (a finding about a file, reported and counted)
+class Refusal(Exception):
     """Why a file is not taken: a short code for programs and a sentence for people."""
 
     code: str
@@ -86,7 +86,9 @@ def decode_image(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore")  # our own limit, below, is stricter than the warning
             image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
-                raise Refusal("too_many_pixels", f"{image.width}×{image.height} is over {MAX_PIXELS:,} pixels")
+                raise Refusal(
+                    "too_many_pixels", f"{image.width}×{image.height} is over {MAX_PIXELS:,} pixels"
+                )
             image.load()  # verify() lets half a JPEG pass
             image = ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
@@ -105,9 +107,15 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
             raise Refusal("damaged", "it has pixels that are not numbers")
         # 16-bit grey fills 0…65535; float files fill 0…1; anything else is scaled to its own range.
         if image.mode == "F":
-            low, high = (0.0, 1.0) if 0 <= values.min() and values.max() <= 1 else (values.min(), values.max())
+            low, high = (
+                (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
+            )
         else:
-            low, high = (0.0, 65535.0) if 0 <= values.min() and values.max() <= 65535 else (values.min(), values.max())
+            low, high = (
+                (0.0, 65535.0)
+                if values.min() >= 0 and values.max() <= 65535
+                else (values.min(), values.max())
+            )
         scaled = (values - low) / max(high - low, 1e-12) * 255
         return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
     if image.mode in ("1", "L"):
@@ -185,7 +193,9 @@ def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to
 def beside(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
     """Two sheets next to each other, each below its title."""
     top, gap = 22, 12
-    sheet = Image.new("RGB", (left.width + gap + right.width, top + max(left.height, right.height)), (24, 24, 28))
+    sheet = Image.new(
+        "RGB", (left.width + gap + right.width, top + max(left.height, right.height)), (24, 24, 28)
+    )
     draw = ImageDraw.Draw(sheet)
     for image, x, title in ((left, 0, titles[0]), (right, left.width + gap, titles[1])):
         draw.text((x + 4, 4), title, fill=(235, 235, 235))

@@ -135,7 +135,9 @@ def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
     try:
         return RunRecord(**read_json(path))
     except TypeError as error:
-        raise GanpipeError(f"{path} is of another ganpipe version ({error}); move {path.parent} away.") from None
+        raise GanpipeError(
+            f"{path} is of another ganpipe version ({error}); move {path.parent} away."
+        ) from None
 
 
 def all_records(workspace: Workspace) -> list[RunRecord]:
@@ -160,7 +162,9 @@ def find_record(workspace: Workspace, reference: str) -> RunRecord:
     if len(found) == 1:
         return found[0]
     there = ", ".join(r.run_id for r in records[-5:]) or "none yet"
-    raise GanpipeError(f"{'No' if not found else 'More than one'} run is called {reference}; the latest are: {there}.")
+    raise GanpipeError(
+        f"{'No' if not found else 'More than one'} run is called {reference}; the latest are: {there}."
+    )
 
 
 def save_result(workspace: Workspace, fingerprint: str, result: dict[str, Any]) -> None:

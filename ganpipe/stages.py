@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from ganpipe.config import Settings
 from ganpipe.errors import GanpipeError, Interrupted
-from ganpipe.evaluation.judge import Evaluation, evaluate, fixed_pixels, generate_pixels, read_folder, sample_grid
+from ganpipe.evaluation.judge import (
+    Evaluation,
+    evaluate,
+    fixed_pixels,
+    generate_pixels,
+    read_folder,
+    sample_grid,
+)
 from ganpipe.files import sha256_of, sha256_of_json
 from ganpipe.images import save_png, to_pil, to_uint8
 from ganpipe.lineage import (
@@ -146,7 +153,9 @@ class Judged:
     evaluation: Evaluation
 
 
-def evaluate_run(workspace: Workspace, record: RunRecord, settings: Settings, report: Report = ignore) -> Judged:
+def evaluate_run(
+    workspace: Workspace, record: RunRecord, settings: Settings, report: Report = ignore
+) -> Judged:
     """Judges the model of a finished run against the held-out images that it never saw."""
     folder = run_folder(workspace, record.run_id)
     G, config = load_generator(folder / "model")
@@ -162,7 +171,9 @@ def evaluate_run(workspace: Workspace, record: RunRecord, settings: Settings, re
     options = settings.evaluation
     fake = generate_pixels(G, config["model"]["z_dim"], options.images, options.seed, compute)
     evaluation = evaluate(fake, data, options, compute, report)
-    shown = fixed_pixels(G, config["model"]["z_dim"], options.grid_images, record.resolved().training.seed, compute)
+    shown = fixed_pixels(
+        G, config["model"]["z_dim"], options.grid_images, record.resolved().training.seed, compute
+    )
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
     tracker = Tracker(workspace)
@@ -182,7 +193,9 @@ def evaluate_folder(
     if not folder.is_dir():
         raise GanpipeError(f"There is no folder {folder} of generated images.")
     data = load_dataset(workspace, dataset, settings.data)
-    return evaluate(read_folder(folder, data.shape), data, settings.evaluation, _evaluation_compute(settings), report)
+    return evaluate(
+        read_folder(folder, data.shape), data, settings.evaluation, _evaluation_compute(settings), report
+    )
 
 
 def _evaluation_compute(settings: Settings) -> Compute:
@@ -224,7 +237,9 @@ def stylize_pictures(
     styles = picture_paths(workspace, settings.style.styles)
     key = sha256_of_json([asdict(settings.style), weights_id()])[:12]
     out = workspace.state / "stylized" / key
-    result = stylize_batch(contents, styles, out, settings.style, _evaluation_compute(settings), report=report)
+    result = stylize_batch(
+        contents, styles, out, settings.style, _evaluation_compute(settings), report=report
+    )
     if record is not None:
         tracker = Tracker(workspace)
         for path in dict.fromkeys(i.output for i in result.items if i.state != "failed"):
@@ -265,7 +280,9 @@ def load_model(workspace: Workspace, reference: str, dataset: str | None) -> Loa
     return LoadedModel(found, G, config, compute)
 
 
-def generate_images(model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore) -> list[Path]:
+def generate_images(
+    model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore
+) -> list[Path]:
     """Writes `count` pictures as PNG files, each with its origin; picture k depends on (seed, k) alone."""
     started, paths = time.monotonic(), []
     for start in range(0, count, 64):
@@ -274,7 +291,9 @@ def generate_images(model: LoadedModel, count: int, seed: int, out: Path, report
         pixels = _pixels(model, z)
         for k, image in zip(numbers, pixels, strict=True):
             path = out / f"seed{seed:04d}-{k:05d}.png"
-            paths.append(save_png(to_pil(image.numpy()), path, model.origin("generated", seed) | {"index": k}))
+            paths.append(
+                save_png(to_pil(image.numpy()), path, model.origin("generated", seed) | {"index": k})
+            )
         report(Progress("generate", numbers[-1] + 1, count, "images", time.monotonic() - started))
     return paths
 
@@ -286,7 +305,9 @@ def interpolation_frames(model: LoadedModel, stops: int, frames_between: int, se
     for a, b in zip(z, z.roll(-1, 0), strict=True):
         angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
         for t in torch.arange(frames_between) / frames_between:
-            path.append((torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle).clamp_min(1e-6))
+            path.append(
+                (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle).clamp_min(1e-6)
+            )
     return _pixels(model, torch.stack(path))
 
 
@@ -312,7 +333,9 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
         ("the device", record.compute, now.compute),
     ):
         if then != today:
-            raise GanpipeError(f"Run {record.run_id} cannot be reproduced here: {what} changed ({then} then, {today} now).")
+            raise GanpipeError(
+                f"Run {record.run_id} cannot be reproduced here: {what} changed ({then} then, {today} now)."
+            )
     data = load_dataset(workspace, record.dataset, settings.data)
     folder = run_folder(workspace, record.run_id) / "reproduction"
     result = train(data, settings, folder, Outbox(report=report), record.origin())
@@ -320,4 +343,3 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
     shutil.rmtree(folder, ignore_errors=True)
     return {"run": record.run_id, "identical": same, "weights_sha256": result.weights_sha256,
             "expected": record.train["weights_sha256"]}  # fmt: skip
-

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -70,7 +69,9 @@ class Tracker:
             self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-            raise GanpipeError(f"MLflow at {_without_secret(uri)} cannot be used: {_first_line(error)}") from None
+            raise GanpipeError(
+                f"MLflow at {_without_secret(uri)} cannot be used: {_first_line(error)}"
+            ) from None
 
     def experiment(self, dataset: str) -> str:
         """The id of the data set's experiment; its artifacts lie in the workspace unless a server keeps them."""
@@ -100,7 +101,9 @@ class Tracker:
             "ganpipe.dvc_pointer": pointer,
         }
         self.client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
-        dataset = Dataset(record.dataset, record.version, "dvc", f'{{"path": "data/raw/{record.dataset}.dvc"}}')
+        dataset = Dataset(
+            record.dataset, record.version, "dvc", f'{{"path": "data/raw/{record.dataset}.dvc"}}'
+        )
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         self.client.log_dict(run_id, record.settings, "settings.json")
         self.client.log_dict(run_id, record.environment, "environment.json")
@@ -196,7 +199,9 @@ class Tracker:
         """
         history = self._history(name)
         if not history:
-            raise GanpipeError(f"{name} has no champion before the present one; there is nothing to roll back to.")
+            raise GanpipeError(
+                f"{name} has no champion before the present one; there is nothing to roll back to."
+            )
         self.client.set_registered_model_alias(name, CHAMPION, history[-1])
         self.client.set_registered_model_tag(name, PREVIOUS, ",".join(history[:-1]))
         return _reference(self.client.get_model_version(name, history[-1]))
@@ -234,7 +239,9 @@ class Tracker:
                 name, _, alias = reference.partition("@")
                 return _reference(self.client.get_model_version_by_alias(name, alias))
         there = ", ".join(self.models()) or "none yet"
-        raise GanpipeError(f"There is no model {reference} (registered models: {there}); use champion or NAME/VERSION.")
+        raise GanpipeError(
+            f"There is no model {reference} (registered models: {there}); use champion or NAME/VERSION."
+        )
 
     def version_of(self, record: RunRecord) -> ModelRef:
         """The registered version that a run made; raises GanpipeError where it made none."""

@@ -68,7 +68,11 @@ def dvc(workspace: Workspace, *arguments: str) -> str:
     """
     _ensure_repository(workspace)
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=workspace.root, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=workspace.root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR")]
@@ -132,7 +136,9 @@ def _pointer_version(pointer: Path) -> str:
     try:
         return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
     except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError):
-        raise GanpipeError(f"{pointer} is damaged; bring it back from git, or delete it and add the data again.") from None
+        raise GanpipeError(
+            f"{pointer} is damaged; bring it back from git, or delete it and add the data again."
+        ) from None
 
 
 def dataset_names(workspace: Workspace) -> list[str]:
@@ -167,7 +173,9 @@ def dataset_info(workspace: Workspace, name: str, settings: DataSettings) -> Dat
     return DatasetInfo(name, version, len(records), len(train), len(holdout), labels)
 
 
-def ensure_dataset(workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore) -> DatasetInfo:
+def ensure_dataset(
+    workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore
+) -> DatasetInfo:
     """The data set; `flowers` and `digits` are made where they are not there yet."""
     if name in SAMPLE_SOURCES and name not in dataset_names(workspace):
         add_dataset(workspace, SAMPLE_SOURCES[name], name, settings, report)
@@ -181,7 +189,9 @@ def prepare_dataset(workspace: Workspace, name: str, settings: DataSettings) -> 
         if not is_prepared(raw, out, settings):
             _ensure_repository(workspace)
             path = workspace.root / PREPARE_FILE
-            entries = {n: e for n, e in read_prepare_file(path).items() if Path(f"{workspace.raw(n)}.dvc").exists()}
+            entries = {
+                n: e for n, e in read_prepare_file(path).items() if Path(f"{workspace.raw(n)}.dvc").exists()
+            }
             write_prepare_file(path, entries | {name: prepare_entry(settings)})
             dvc(workspace, "repro", "--no-run-cache", "--force", "--single-item", f"prepare@{name}")
     return out
@@ -193,7 +203,9 @@ def load_dataset(workspace: Workspace, name: str, settings: DataSettings) -> Pre
     return load_prepared(prepare_dataset(workspace, name, settings), info.version)
 
 
-def verify_dataset(workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore) -> list[str]:
+def verify_dataset(
+    workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore
+) -> list[str]:
     """Hashes every byte of the raw and the prepared data set; the names of what is damaged or gone."""
     dataset_info(workspace, name, settings)
     lost = damaged_records(workspace.raw(name), report)
@@ -216,12 +228,16 @@ def records_at(workspace: Workspace, reference: str, settings: DataSettings) -> 
     manifest = next((e["md5"] for e in entries if e["relpath"] == MANIFEST), "")
     path = _cached(workspace, manifest) if manifest else None
     if path is None:
-        raise GanpipeError(f"Version {version} of {name} has no manifest in DVC's cache; fetch it with: dvc pull")
+        raise GanpipeError(
+            f"Version {version} of {name} has no manifest in DVC's cache; fetch it with: dvc pull"
+        )
     return parse_manifest(path.read_text())
 
 
 def _cached(workspace: Workspace, md5: str) -> Path | None:
-    matches = sorted((workspace.root / ".dvc/cache/files/md5" / md5[:2]).glob(f"{md5[2:].removesuffix('.dir')}*"))
+    matches = sorted(
+        (workspace.root / ".dvc/cache/files/md5" / md5[:2]).glob(f"{md5[2:].removesuffix('.dir')}*")
+    )
     return matches[0] if len(md5) > 4 and len(matches) == 1 else None
 
 

@@ -65,7 +65,9 @@ def paint_flower(index: int, seed: int = SEED, size_px: int = SIZE_PX) -> Image.
 
 
 def _rgb(hue: float, saturation: float, value: float) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, min(1.0, max(0.0, saturation)), min(1.0, max(0.0, value)))
+    red, green, blue = colorsys.hsv_to_rgb(
+        hue % 1.0, min(1.0, max(0.0, saturation)), min(1.0, max(0.0, value))
+    )
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
@@ -84,8 +86,8 @@ def _paint_background(canvas: ImageDraw.ImageDraw, name: str, side: int, rng: ra
         "sky": (_rgb(0.56, 0.42, 0.92 + jitter), _rgb(0.52, 0.12, 0.97)),
         "dusk": (_rgb(0.72, 0.62, 0.20 + jitter), _rgb(0.03, 0.55, 0.48 + jitter)),
     }[name]
-    for y in range(side):
-        canvas.line([(0, y), (side, y)], fill=_mix(top, bottom, y / side))
+    for row in range(side):
+        canvas.line([(0, row), (side, row)], fill=_mix(top, bottom, row / side))
     if name == "meadow":
         for _ in range(70):
             x, y, length = rng.uniform(0, side), rng.uniform(0, side * 1.1), side * rng.uniform(0.06, 0.16)
@@ -95,8 +97,14 @@ def _paint_background(canvas: ImageDraw.ImageDraw, name: str, side: int, rng: ra
         for _ in range(rng.randint(2, 4)):
             x, y, width = rng.uniform(0, side), rng.uniform(0, side), side * rng.uniform(0.10, 0.20)
             for _ in range(5):
-                dx, dy, r = rng.uniform(-1, 1) * width, rng.uniform(-0.2, 0.2) * width, width * rng.uniform(0.3, 0.5)
-                canvas.ellipse([x + dx - r, y + dy - r * 0.6, x + dx + r, y + dy + r * 0.6], fill=(250, 252, 255))
+                dx, dy, r = (
+                    rng.uniform(-1, 1) * width,
+                    rng.uniform(-0.2, 0.2) * width,
+                    width * rng.uniform(0.3, 0.5),
+                )
+                canvas.ellipse(
+                    [x + dx - r, y + dy - r * 0.6, x + dx + r, y + dy + r * 0.6], fill=(250, 252, 255)
+                )
     else:
         for _ in range(30):
             x, y, r = rng.uniform(0, side), rng.uniform(0, side * 0.7), rng.uniform(1, 2.5)

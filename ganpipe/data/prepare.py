@@ -68,7 +68,9 @@ def prepare(raw: Path, out: Path, settings: DataSettings, report: Report = ignor
     records = read_manifest(raw)
     sides = dict(zip(SPLITS, split_records(records, settings.holdout_fraction), strict=True))
     if len(sides["train"]) < 2:
-        raise GanpipeError(f"{raw} has {len(sides['train'])} images to train on; at least 2 are needed: add images.")
+        raise GanpipeError(
+            f"{raw} has {len(sides['train'])} images to train on; at least 2 are needed: add images."
+        )
     images = RawImages(raw)
     channels = settings.channels or _find_channels(images, records)
     shape = ImageShape(channels, settings.height_px, settings.width_px)
@@ -83,7 +85,9 @@ def prepare(raw: Path, out: Path, settings: DataSettings, report: Report = ignor
             for start in range(0, len(chosen), SHARD_IMAGES):
                 part = chosen[start : start + SHARD_IMAGES]
                 path = out / f"{side}-{start // SHARD_IMAGES:05d}.npy"
-                shard = open_memmap(path, "w+", np.uint8, (len(part), shape.height_px, shape.width_px, channels))
+                shard = open_memmap(
+                    path, "w+", np.uint8, (len(part), shape.height_px, shape.width_px, channels)
+                )
                 for k, pixels in enumerate(pool.map(lambda r: _fitted(images, r, shape, settings.fit), part)):
                     shard[k] = pixels
                     done += 1
@@ -190,7 +194,9 @@ def load_prepared(out: Path, version: str) -> PreparedData:
 
 
 def _load_split(out: Path, side: str, shape: ImageShape, meta: dict[str, Any]) -> Split:
-    shards = [torch.from_numpy(np.load(out / name)) for name in sorted(meta["sha256"]) if name.startswith(side)]
+    shards = [
+        torch.from_numpy(np.load(out / name)) for name in sorted(meta["sha256"]) if name.startswith(side)
+    ]
     empty = torch.zeros((0, shape.height_px, shape.width_px, shape.channels), dtype=torch.uint8)
     labels = meta["labels"].get(side)
     pixels = torch.cat([empty, *shards])

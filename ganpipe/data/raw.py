@@ -92,9 +92,13 @@ def read_manifest(folder: Path) -> list[Record]:
     try:
         return parse_manifest(path.read_text())
     except FileNotFoundError:
-        raise GanpipeError(f"There is no raw data set in {folder}; make one with: ganpipe data add.") from None
+        raise GanpipeError(
+            f"There is no raw data set in {folder}; make one with: ganpipe data add."
+        ) from None
     except (ValueError, TypeError) as error:
-        raise GanpipeError(f"{path} is damaged ({error}); bring it back with: dvc checkout {folder}.dvc") from None
+        raise GanpipeError(
+            f"{path} is damaged ({error}); bring it back with: dvc checkout {folder}.dvc"
+        ) from None
 
 
 def parse_manifest(text: str) -> list[Record]:
@@ -121,7 +125,11 @@ def add_items(folder: Path, items: Iterable[Item], report: Report = ignore) -> A
         result.accepted += len(new)
     if not records:
         remove_empty_folders(folder)
-        why = f"; the first of {result.found} files: {result.quarantined[0]['reason']}" if result.quarantined else ""
+        why = (
+            f"; the first of {result.found} files: {result.quarantined[0]['reason']}"
+            if result.quarantined
+            else ""
+        )
         raise GanpipeError(f"No image was found for {folder.name} ({result.found} files looked at{why}).")
     if result.accepted:
         text = "".join(json.dumps(asdict(r), ensure_ascii=True) + "\n" for r in records)
@@ -173,7 +181,9 @@ def _write_once(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise GanpipeError(f"Could not write {path}: {error.strerror}; free some room and run again.") from None
+        raise GanpipeError(
+            f"Could not write {path}: {error.strerror}; free some room and run again."
+        ) from None
     temporary.rename(path)
 
 
@@ -194,7 +204,9 @@ def _add_array(folder: Path, item: ArrayItem, known: set[str], result: AddReport
     with replacing(folder / file) as out:
         np.save(out, rows)
     return [
-        Record(digests[k], f"{item.name}[{k}]", file, row, item.labels[k] if item.labels else None, item.holdout)
+        Record(
+            digests[k], f"{item.name}[{k}]", file, row, item.labels[k] if item.labels else None, item.holdout
+        )
         for row, k in enumerate(keep)
     ]
 

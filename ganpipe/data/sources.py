@@ -66,19 +66,25 @@ def read_source(spec: str, scratch: Path, report: Report = ignore) -> Iterator[I
     if spec.startswith("torchvision:"):
         return _torchvision(spec.partition(":")[2], scratch)
     if spec.split(":")[0] in ("sample", "sklearn"):
-        raise GanpipeError(f"Unknown source {spec}: there are sample:flowers, sklearn:digits and torchvision:NAME.")
+        raise GanpipeError(
+            f"Unknown source {spec}: there are sample:flowers, sklearn:digits and torchvision:NAME."
+        )
     path = Path(spec).expanduser()
     if path.is_dir():
         return _idx_set(path) if _idx_images(path) else _folder(path)
     if not path.exists():
-        raise GanpipeError(f"There is no file or folder {spec}; give a folder of images, an archive, or sample:flowers.")
+        raise GanpipeError(
+            f"There is no file or folder {spec}; give a folder of images, an archive, or sample:flowers."
+        )
     if path.is_file() and _is_idx(path):
         return _idx_set(path.parent)
     if path.is_file() and zipfile.is_zipfile(path):
         return _zip(path)
     if path.is_file() and tarfile.is_tarfile(path):
         return _tar(path)
-    raise GanpipeError(f"{spec} is neither a folder nor a .zip, .tar or IDX file; give the folder that holds the images.")
+    raise GanpipeError(
+        f"{spec} is neither a folder nor a .zip, .tar or IDX file; give the folder that holds the images."
+    )
 
 
 def _label_of(relative: str) -> str | None:
@@ -121,12 +127,21 @@ def _zip_reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[
     if (member.external_attr >> 16) & 0o170000 == 0o120000:
         return _refused("link", "it is a link inside an archive")
     if member.file_size > MAX_BYTES:
-        return _refused("too_large", f"it unpacks to {member.file_size:,} bytes; at most {MAX_BYTES:,} are read")
+        return _refused(
+            "too_large", f"it unpacks to {member.file_size:,} bytes; at most {MAX_BYTES:,} are read"
+        )
 
     def read() -> bytes:
         try:
             return archive.read(member)
-        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        except (
+            RuntimeError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+            OSError,
+            EOFError,
+            ValueError,
+        ) as error:
             raise Refusal("unreadable", f"it cannot be unpacked ({error})") from None
 
     return read
@@ -186,25 +201,33 @@ def read_idx(path: Path) -> Pixels:
     """
     try:
         data = _open_maybe_gzip(path)
-        zero, kind, dimensions = struct.unpack(">HBB", data[:4])
-        shape = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
-        if zero != 0 or kind != 0x08:
-            raise ValueError("it does not begin as an IDX file of bytes")
-        return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+        shape = _idx_shape(data)
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
     except (OSError, EOFError, ValueError, struct.error) as error:
         raise GanpipeError(f"{path} is a damaged IDX file ({error}).") from None
+
+
+def _idx_shape(data: bytes) -> tuple[int, ...]:
+    zero, kind, dimensions = struct.unpack(">HBB", data[:4])
+    if (zero, kind) != (0, 0x08):
+        raise ValueError("it does not begin as an IDX file of bytes")
+    return struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
 
 
 def _idx_set(folder: Path) -> Iterator[Item]:
     for path in sorted(_idx_images(folder), key=lambda p: any(w in p.name for w in TEST_SPLIT_WORDS)):
         pixels = read_idx(path)
         if pixels.ndim != 3:
-            raise GanpipeError(f"{path} holds {pixels.ndim} dimensions; images have 3 (number, height, width).")
+            raise GanpipeError(
+                f"{path} holds {pixels.ndim} dimensions; images have 3 (number, height, width)."
+            )
         stem = path.name.split("images")[0]
         labels = next((p for p in sorted(folder.iterdir()) if p.name.startswith(stem + "labels")), None)
         values = [str(v) for v in read_idx(labels)] if labels else None
         if values is not None and len(values) != len(pixels):
-            raise GanpipeError(f"{labels} has {len(values)} labels for the {len(pixels)} images of {path.name}.")
+            raise GanpipeError(
+                f"{labels} has {len(values)} labels for the {len(pixels)} images of {path.name}."
+            )
         yield ArrayItem(path.name, pixels[..., None], values, any(w in path.name for w in TEST_SPLIT_WORDS))
 
 
@@ -221,7 +244,9 @@ def _torchvision(name: str, scratch: Path) -> Iterator[Item]:
 
     cls = getattr(datasets, name, None)
     if cls is None or not isinstance(cls, type):
-        raise GanpipeError(f"torchvision has no data set {name}; FashionMNIST, CIFAR10 and Flowers102 are three of them.")
+        raise GanpipeError(
+            f"torchvision has no data set {name}; FashionMNIST, CIFAR10 and Flowers102 are three of them."
+        )
     for train in (True, False):
         dataset = _download(cls, name, scratch, train)
         yield from _torchvision_items(dataset, "train" if train else "test", holdout=not train)

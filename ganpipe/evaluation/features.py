@@ -35,7 +35,12 @@ class Seen:
 
 @torch.no_grad()
 def extract(
-    network: Vgg19, pixels: Tensor, size_px: int, compute: Compute, name: str = "look", report: Report = ignore
+    network: Vgg19,
+    pixels: Tensor,
+    size_px: int,
+    compute: Compute,
+    name: str = "look",
+    report: Report = ignore,
 ) -> Seen:
     """Features of uint8 pictures `[N, H, W, C]`, scaled so that the longer edge is `size_px`.
 

@@ -116,7 +116,12 @@ def evaluate(
     train = _subset(data.train, settings.images, settings.seed)
     holdout = _subset(data.holdout, settings.images, settings.seed)
     seen = extract(
-        network, torch.cat([fake, train.pixels, holdout.pixels]), settings.size_px, compute, "evaluate", report
+        network,
+        torch.cat([fake, train.pixels, holdout.pixels]),
+        settings.size_px,
+        compute,
+        "evaluate",
+        report,
     )
     f, t, h = _split(seen, [len(fake), len(train), len(holdout)])
     result = Evaluation(metrics=_distances(f, t, h, settings.neighbours))
@@ -131,9 +136,13 @@ def evaluate(
             )
             result.metrics["modes_kl"] = Metric(modes.kl, extractor, len(fake), 0.0)
             if modes.missing:
-                result.evidence.append(f"{len(modes.missing)} of {modes.total} modes are missing: {_some(modes.missing)}.")
+                result.evidence.append(
+                    f"{len(modes.missing)} of {modes.total} modes are missing: {_some(modes.missing)}."
+                )
         else:
-            result.evidence.append("Modes were not counted: a classifier cannot tell this data set's labels apart.")
+            result.evidence.append(
+                "Modes were not counted: a classifier cannot tell this data set's labels apart."
+            )
     result.verdict = _verdict(result)
     return result
 

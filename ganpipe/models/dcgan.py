@@ -80,6 +80,24 @@ class DcganGenerator(nn.Module):
         return torch.tanh(self.layers(z[:, :, None, None]))
 
 
+class MinibatchStd(nn.Module):
+    """Appends a channel: how much the images of a group differ (Karras et al. 2017, arXiv 1710.10196, section 3).
+
+    D then sees a batch that lacks variety, and G cannot leave out kinds of images unpunished.
+    """
+
+    GROUP = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` → `[N, C + 1, H, W]`; groups of at most GROUP that divide N."""
+        n, _, height, width = x.shape
+        group = next(size for size in range(min(self.GROUP, n), 0, -1) if n % size == 0)
+        spread = x.float().reshape(group, n // group, -1).var(0, unbiased=False).add(1e-8).sqrt().mean(1)
+        return torch.cat(
+            [x, spread.to(x.dtype).repeat(group)[:, None, None, None].expand(n, 1, height, width)], 1
+        )
+
+
 class DcganDiscriminator(nn.Module):
     """Images `[N, C, H, W]` → logits `[N]` by strided 4×4 convolutions and leaky ReLU."""
 
@@ -96,7 +114,9 @@ class DcganDiscriminator(nn.Module):
             if batch_norm:
                 layers.append(nn.BatchNorm2d(wide))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
-        layers.append(nn.Conv2d(widths[-1], 1, base_size(shape)))
+        if settings.d_minibatch_std:
+            layers.append(MinibatchStd())
+        layers.append(nn.Conv2d(widths[-1] + settings.d_minibatch_std, 1, base_size(shape)))
         self.layers = nn.Sequential(*layers)
         self.apply(init_weights)
 

@@ -125,7 +125,9 @@ def stylize_batch(
         buckets = _buckets(jobs, settings, BATCH[compute.device.type])
         total = len(buckets)
         for number, bucket in enumerate(buckets):
-            steps += _paint_bucket(network, bucket, out, settings, compute, manifest, origin or {}, number, total, report)
+            steps += _paint_bucket(
+                network, bucket, out, settings, compute, manifest, origin or {}, number, total, report
+            )
         result.steps_per_second = steps / (time.monotonic() - started)
     for item in result.items:
         setattr(result, item.state, getattr(result, item.state) + 1)
@@ -153,10 +155,16 @@ def _plan(
                 log.warning("Not stylised: %s", item.reason)
                 continue
             c, s = pictures[content], pictures[style]
-            assert isinstance(c, Picture) and isinstance(s, Picture)
+            assert isinstance(c, Picture)
+            assert isinstance(s, Picture)
             key = item_key(c.sha256, s.sha256, settings)
             known = manifest.get(key)
-            if known and output.name == known["output"] and output.exists() and sha256_of(output) == known["sha256"]:
+            if (
+                known
+                and output.name == known["output"]
+                and output.exists()
+                and sha256_of(output) == known["sha256"]
+            ):
                 item.state = "skipped"
             else:
                 jobs.append(Job(item, key, c, s))
@@ -165,7 +173,9 @@ def _plan(
 
 def item_key(content_sha256: str, style_sha256: str, settings: StyleSettings) -> str:
     """What fixes a stylised picture: content, style, settings, network."""
-    return sha256_of_json([content_sha256, style_sha256, asdict(settings), asdict(effort(settings)), weights_id()])
+    return sha256_of_json(
+        [content_sha256, style_sha256, asdict(settings), asdict(effort(settings)), weights_id()]
+    )
 
 
 def _open(path: Path) -> Picture | str:
@@ -184,7 +194,9 @@ def _output_names(contents: Sequence[Path], styles: Sequence[Path]) -> dict[tupl
         for style in styles:
             name = f"{content.stem[:80]}__{style.stem[:80]}.png"
             if name.lower() in taken:
-                mark = hashlib.sha256(f"{content.resolve()}\0{style.resolve()}".encode("utf-8", "surrogateescape"))
+                mark = hashlib.sha256(
+                    f"{content.resolve()}\0{style.resolve()}".encode("utf-8", "surrogateescape")
+                )
                 name = f"{content.stem[:80]}__{style.stem[:80]}_{mark.hexdigest()[:8]}.png"
             taken.add(name.lower())
             names[content, style] = name
@@ -206,7 +218,9 @@ def _paint_bucket(
 ) -> int:  # fmt: skip
     """Paints one bucket, halved as often as memory asks, and writes its pictures; returns item-steps."""
     started = time.monotonic()
-    size = size_at(bucket[0].content.image.height, bucket[0].content.image.width, effort(settings).long_edge_px)
+    size = size_at(
+        bucket[0].content.image.height, bucket[0].content.image.width, effort(settings).long_edge_px
+    )
     contents = torch.cat([resized(job.content.tensor(), size) for job in bucket]).to(compute.device)
     by_sha = {job.style.sha256: job.style.tensor().to(compute.device) for job in bucket}
     steps = 0
@@ -220,10 +234,15 @@ def _paint_bucket(
             done = number + step.done / step.total
             report(Progress("stylise", round(done * 100, 1), total * 100, "%", elapsed_s, number * 100))
             if stop.signum is not None:
-                raise Interrupted(stop.signum, "Stopped in the middle of a batch; the same command goes on after the last finished picture.")
+                raise Interrupted(
+                    stop.signum,
+                    "Stopped in the middle of a batch; the same command goes on after the last finished picture.",
+                )
 
         try:
-            painted = stylise(network, contents, [by_sha[j.style.sha256] for j in bucket], settings, compute, on_step)
+            painted = stylise(
+                network, contents, [by_sha[j.style.sha256] for j in bucket], settings, compute, on_step
+            )
         except (RuntimeError, MemoryError) as error:
             if len(bucket) == 1 or not ("out of memory" in str(error) or "can't allocate" in str(error)):
                 raise
@@ -271,7 +290,9 @@ def _contact_sheet(result: StyleReport, out: Path, origin: dict[str, Any]) -> Pa
     contents = list(dict.fromkeys(item.content for item in shown))[:12]
     styles = list(dict.fromkeys(item.style for item in shown))[:8]
     cell, gap = 224, 6
-    sheet = Image.new("RGB", ((len(styles) + 1) * (cell + gap) + gap, (len(contents) + 1) * (cell + gap) + gap), "white")
+    sheet = Image.new(
+        "RGB", ((len(styles) + 1) * (cell + gap) + gap, (len(contents) + 1) * (cell + gap) + gap), "white"
+    )
 
     def place(source: str, column: int, row: int) -> None:
         picture = over_white(decode_image(Path(source).read_bytes())).convert("RGB")
@@ -287,5 +308,3 @@ def _contact_sheet(result: StyleReport, out: Path, origin: dict[str, Any]) -> Pa
         if item.content in contents and item.style in styles:
             place(item.output, styles.index(item.style) + 1, contents.index(item.content) + 1)
     return save_png(sheet, path, origin | {"kind": "contact sheet"})
-
-

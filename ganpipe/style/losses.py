@@ -59,7 +59,10 @@ def style_loss(features: dict[str, Tensor], targets: dict[str, Statistics], kind
 
 def content_loss(features: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
     """`[N]`: relative squared distance of the activations, over the content layers."""
-    losses = [_relative(features[layer].float() - targets[layer].float(), targets[layer].float()) for layer in targets]
+    losses = [
+        _relative(features[layer].float() - targets[layer].float(), targets[layer].float())
+        for layer in targets
+    ]
     return torch.stack(losses).sum(0)
 
 

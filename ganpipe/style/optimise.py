@@ -111,7 +111,9 @@ def stylise(
             on_step(Step(done, total, losses.detach().tolist))
         canvas = canvas.detach()
         if not torch.isfinite(canvas).all():
-            raise GanpipeError(f"Style transfer broke at {edge} px: the picture is no longer finite; lower style.lr.")
+            raise GanpipeError(
+                f"Style transfer broke at {edge} px: the picture is no longer finite; lower style.lr."
+            )
     return canvas
 
 
@@ -134,7 +136,12 @@ def _start(contents: Tensor, size: tuple[int, int], settings: StyleSettings) -> 
 
 @torch.no_grad()
 def _targets(
-    network: Vgg19, contents: Tensor, styles: list[Tensor], edge: int, settings: StyleSettings, compute: Compute
+    network: Vgg19,
+    contents: Tensor,
+    styles: list[Tensor],
+    edge: int,
+    settings: StyleSettings,
+    compute: Compute,
 ) -> Targets:
     with compute.autocast():
         content = network(contents, CONTENT_LAYERS)
@@ -142,7 +149,9 @@ def _targets(
     for style in styles:
         if id(style) not in by_style:
             with compute.autocast():
-                features = network(resized(style, size_at(*style.shape[2:], edge)), STYLE_LAYERS)
+                features = network(
+                    resized(style, size_at(style.shape[2], style.shape[3], edge)), STYLE_LAYERS
+                )
             by_style[id(style)] = {name: statistics(f, settings.statistics) for name, f in features.items()}
     stacked = {
         layer: Statistics(
@@ -154,7 +163,9 @@ def _targets(
     return Targets(content, stacked)
 
 
-def _losses(network: Vgg19, canvas: Tensor, targets: Targets, settings: StyleSettings, compute: Compute) -> Tensor:
+def _losses(
+    network: Vgg19, canvas: Tensor, targets: Targets, settings: StyleSettings, compute: Compute
+) -> Tensor:
     """`[N]`: the weighted sum of the three losses of each item."""
     with compute.autocast():
         features = network(canvas, STYLE_LAYERS + CONTENT_LAYERS)

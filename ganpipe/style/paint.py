@@ -105,6 +105,10 @@ def sample_photos(folder: Path) -> list[Path]:
         if not path.exists():
             from sklearn.datasets import load_sample_image
 
-            save_png(Image.fromarray(load_sample_image(f"{name}.jpg")), path, {"kind": "sample photo", "name": name})
+            save_png(
+                Image.fromarray(load_sample_image(f"{name}.jpg")),
+                path,
+                {"kind": "sample photo", "name": name},
+            )
         paths.append(path)
     return paths

@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill at any instant: two are kept, each with its checksum.
 
-    checkpoints/000012800.pt      tensors and plain numbers only (`weights_only=True` reads it)
-    checkpoints/000012800.json    {"nimg": …, "sha256": …}, written after it: without it the file does not count
+checkpoints/000012800.pt      tensors and plain numbers only (`weights_only=True` reads it)
+checkpoints/000012800.json    {"nimg": …, "sha256": …}, written after it: without it the file does not count
 """
 
 from __future__ import annotations
@@ -71,7 +71,13 @@ def tensors_of(value: Any, prefix: str = "") -> dict[str, Tensor]:
     """Every tensor in a nested state, by its path, in a fixed order."""
     if isinstance(value, Tensor):
         return {prefix: value}
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    pairs = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list | tuple)
+        else ()
+    )
     found: dict[str, Tensor] = {}
     for key, item in sorted(pairs, key=lambda pair: str(pair[0])):
         found |= tensors_of(item, f"{prefix}/{key}")
@@ -81,7 +87,12 @@ def tensors_of(value: Any, prefix: str = "") -> dict[str, Tensor]:
 def weights_sha256(G: nn.Module, D: nn.Module, G_ema: nn.Module, *optimisers: torch.optim.Optimizer) -> str:
     """SHA-256 over the bytes of all weights and optimiser moments, in a fixed order."""
     digest = hashlib.sha256()
-    parts: list[Any] = [G.state_dict(), D.state_dict(), G_ema.state_dict(), *(o.state_dict() for o in optimisers)]
+    parts: list[Any] = [
+        G.state_dict(),
+        D.state_dict(),
+        G_ema.state_dict(),
+        *(o.state_dict() for o in optimisers),
+    ]
     for part in parts:
         for name, tensor in tensors_of(part).items():
             digest.update(name.encode())

@@ -35,7 +35,7 @@ class Compute:
         Channels last was faster for every 4×4 convolution of DCGAN that we measured in bf16 on a CPU
         (1.7× for the whole step; LOG.md).
         """
-        return module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return module.to(self.device).to(memory_format=torch.channels_last)
 
 
 def default_preset() -> str:
@@ -61,7 +61,9 @@ def choose_compute(device: str, precision: str) -> Compute:
         GanpipeError: a GPU was asked for and there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise GanpipeError("training.device=cuda, and no CUDA device is visible; use training.device=auto or cpu.")
+        raise GanpipeError(
+            "training.device=cuda, and no CUDA device is visible; use training.device=auto or cpu."
+        )
     if device == "cpu" and torch.cuda.is_available():
         log.warning("A GPU is there and training.device=cpu leaves it unused.")
     chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

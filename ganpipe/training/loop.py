@@ -129,7 +129,9 @@ def train(
         while state.nimg < options.total_images:
             before = state.nimg
             real = images.batch(state.nimg, options.batch_images)
-            z = latents(options.seed, LATENTS, state.nimg, options.batch_images, settings.model.z_dim, compute.device)
+            z = latents(
+                options.seed, LATENTS, state.nimg, options.batch_images, settings.model.z_dim, compute.device
+            )
             _accumulate(running, phases.step(real, z, state.step))
             state.nimg, state.step = state.nimg + options.batch_images, state.step + 1
             state.pending_steps += 1
@@ -142,7 +144,9 @@ def train(
             outbox.report(_progress(state.nimg, first, options.total_images, started, points))
             if stop.signum is not None:
                 flush()
-                raise Interrupted(stop.signum, _interrupted_sentence(stop.signum, state.nimg, options.total_images))
+                raise Interrupted(
+                    stop.signum, _interrupted_sentence(stop.signum, state.nimg, options.total_images)
+                )
             if due(options.save_every_images, before, state.nimg):
                 flush()
         elapsed_s = time.monotonic() - started
@@ -162,10 +166,16 @@ def new_state(data: PreparedData, settings: Settings, compute: Compute) -> State
     """Fresh players, average and optimisers."""
     gan = build_gan(settings.model, data.shape, settings.training.seed)
     G, D = compute.place(gan.G), compute.place(gan.D)
-    log.info("%s: G has %s weights, D %s.", settings.model.name, f"{parameters_of(G):,}", f"{parameters_of(D):,}")
+    log.info(
+        "%s: G has %s weights, D %s.", settings.model.name, f"{parameters_of(G):,}", f"{parameters_of(D):,}"
+    )
     options = settings.training
     return State(
-        G, D, copy.deepcopy(G).requires_grad_(False), adam(G, options.g_lr, options), adam(D, options.d_lr, options)
+        G,
+        D,
+        copy.deepcopy(G).requires_grad_(False),
+        adam(G, options.g_lr, options),
+        adam(D, options.d_lr, options),
     )
 
 
@@ -182,9 +192,12 @@ def draw_grid(state: State, z: Tensor, run_dir: Path, origin: dict[str, Any]) ->
 
 
 def _accumulate(running: Stats, stats: Stats) -> None:
-    """Adds a step's scalars on the device: reading them would make the device wait."""
+    """Adds a step's scalars on the device: reading them would make the device wait.
+
+    In float64, in which such sums are exact: where a signal or a checkpoint cuts them changes no digit.
+    """
     for name, value in stats.items():
-        running[name] = running[name] + value if name in running else value
+        running[name] = running[name] + value.double() if name in running else value.double()
         if name == "r1":
             running["r1_steps"] = running.get("r1_steps", torch.zeros(())) + 1
 

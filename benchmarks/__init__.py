@@ -1,0 +1,1 @@
+"""Comparisons with a public peer or a limit; each prints one table of ratios."""

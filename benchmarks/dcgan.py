@@ -1,0 +1,180 @@
+"""images/s of the same DCGAN: ganpipe's step against the loop of pytorch/examples, in turn, on one machine.
+
+    python -m benchmarks.dcgan [--peer CHECKOUT/dcgan/main.py] [--rounds 3] [--images 1280]
+
+64×64, ngf = ndf = 64, nz = 100, batch 64, Adam 2e-4, from a folder of PNG files. The peer is a checkout that you
+name; without one, a replica of its loop written from its description is run, and the table says so: fp32,
+contiguous tensors, two loader workers that decode PNG files, three `.item()` a step, gradients of D in G's phase.
+ganpipe's side is what `ganpipe train` runs: `loop.train` on prepared shards, checkpoints and logging included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+IMAGES = 1280
+BATCH = 64
+
+
+def make_folder(folder: Path, images: int) -> None:
+    """PNG files of painted flowers, 64×64, in one class folder, as ImageFolder wants it."""
+    from ganpipe.data.flowers import paint_flower
+
+    (folder / "flowers").mkdir(parents=True)
+    for k in range(images):
+        paint_flower(k, size_px=64).save(folder / "flowers" / f"{k:05d}.png")
+
+
+def run_ganpipe(folder: Path, images: int) -> float:
+    """images/s of `loop.train`, from the report of its own rate, shards prepared before."""
+    from ganpipe.config import Settings
+    from ganpipe.data.prepare import load_prepared, prepare
+    from ganpipe.data.raw import add_items
+    from ganpipe.data.sources import read_source
+    from ganpipe.training.loop import train
+
+    settings = Settings().with_values(
+        {
+            "loss.name": "bce",
+            "training.total_images": images,
+            "training.grid_every_images": 10**9,
+            "training.save_every_images": images,
+            "training.mirror": False,
+        }
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        raw, out = Path(scratch, "raw"), Path(scratch, "prepared")
+        add_items(raw, read_source(str(folder), Path(scratch)))
+        prepare(raw, out, settings.data)
+        return train(load_prepared(out, "bench"), settings, Path(scratch, "run")).images_per_second
+
+
+def run_replica(folder: Path, images: int) -> float:
+    """images/s of the peer's loop, re-written: two phases, BCE on sigmoid outputs, nothing tuned."""
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    def block(conv: nn.Module, width: int, act: nn.Module) -> list[nn.Module]:
+        return [conv, nn.BatchNorm2d(width), act]
+
+    up, down, relu, leaky = nn.ConvTranspose2d, nn.Conv2d, nn.ReLU(True), nn.LeakyReLU(0.2, inplace=True)
+    G = nn.Sequential(
+        *block(up(100, 512, 4, 1, 0, bias=False), 512, relu),
+        *block(up(512, 256, 4, 2, 1, bias=False), 256, relu),
+        *block(up(256, 128, 4, 2, 1, bias=False), 128, relu),
+        *block(up(128, 64, 4, 2, 1, bias=False), 64, relu),
+        up(64, 3, 4, 2, 1, bias=False),
+        nn.Tanh(),
+    )
+    D = nn.Sequential(
+        down(3, 64, 4, 2, 1, bias=False),
+        leaky,
+        *block(down(64, 128, 4, 2, 1, bias=False), 128, leaky),
+        *block(down(128, 256, 4, 2, 1, bias=False), 256, leaky),
+        *block(down(256, 512, 4, 2, 1, bias=False), 512, leaky),
+        down(512, 1, 4, 1, 0, bias=False),
+        nn.Sigmoid(),
+        nn.Flatten(0),
+    )
+    g_opt, d_opt = (torch.optim.Adam(m.parameters(), lr=2e-4, betas=(0.5, 0.999)) for m in (G, D))
+    transform = transforms.Compose(
+        [
+            transforms.Resize(64),
+            transforms.CenterCrop(64),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
+    loader = DataLoader(datasets.ImageFolder(str(folder), transform), BATCH, shuffle=True, num_workers=2)
+    criterion, seen, started = nn.BCELoss(), 0, 0.0
+    for number, (real, _) in enumerate(loader):
+        if number == 1:  # the first step starts workers and allocates
+            seen, started = 0, time.monotonic()
+        ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
+        D.zero_grad()
+        on_real = criterion(D(real), ones)
+        on_real.backward()
+        fake = G(torch.randn(len(real), 100, 1, 1))
+        on_fake = criterion(D(fake.detach()), zeros)
+        on_fake.backward()
+        (on_real + on_fake).item()
+        d_opt.step()
+        G.zero_grad()
+        for_g = criterion(D(fake), ones)
+        for_g.backward()
+        for_g.item()
+        g_opt.step()
+        seen += len(real)
+        if seen >= images:
+            break
+    return seen / (time.monotonic() - started)
+
+
+def run_peer(script: Path, folder: Path, images: int) -> float:
+    """images/s of the named checkout, between its first and its last printed step."""
+    command = [sys.executable, "-u", str(script.resolve()), "--dataset", "folder", "--dataroot", str(folder),
+               "--batchSize", str(BATCH), "--niter", "1", "--manualSeed", "0", "--outf", str(folder.parent)]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder.parent)
+    assert process.stdout is not None
+    moments = [time.monotonic() for line in process.stdout if re.match(r"\[\d+/\d+\]\[\d+/\d+\]", line)]
+    process.wait()
+    if len(moments) < 3:
+        sys.exit(f"{script} printed {len(moments)} steps; at least 3 are needed.")
+    return BATCH * (len(moments) - 1) / (moments[-1] - moments[0])
+
+
+def side(name: str, folder: Path, images: int, peer: str) -> float:
+    """One side in a process of its own, so that nothing of the other is in memory."""
+    command = [sys.executable, "-m", "benchmarks.dcgan", "--side", name, "--folder", str(folder),
+               "--images", str(images), "--peer", peer]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    """Runs both sides in turn and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", default="")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--side", default="")
+    parser.add_argument("--folder", default="")
+    given = parser.parse_args()
+    if given.side:
+        folder = Path(given.folder)
+        sides = {
+            "ganpipe": lambda: run_ganpipe(folder, given.images),
+            "replica": lambda: run_replica(folder, given.images),
+            "peer": lambda: run_peer(Path(given.peer), folder, given.images),
+        }
+        print(sides[given.side]())
+        return
+    other = "peer" if given.peer else "replica"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "images")
+        make_folder(folder, given.images)
+        rows = [
+            (side("ganpipe", folder, given.images, given.peer), side(other, folder, given.images, given.peer))
+            for _ in range(given.rounds)
+        ]
+    name = "pytorch/examples (checkout)" if given.peer else "pytorch/examples (our replica of its loop)"
+    print(f"{'round':>5}  {'ganpipe img/s':>14}  {name + ' img/s':>50}  {'ratio':>6}")
+    for k, (ours, theirs) in enumerate(rows, start=1):
+        print(f"{k:>5}  {ours:>14.1f}  {theirs:>50.1f}  {ours / theirs:>6.2f}")
+    print(f"median ratio {statistics.median(a / b for a, b in rows):.2f} (expected: at least 2.3)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What the tests share: a workspace of their own, small settings, pictures that are known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ganpipe.config import Settings
+from ganpipe.data.prepare import PreparedData, Split
+from ganpipe.images import ImageShape
+from ganpipe.workspace import Workspace
+
+TINY = {
+    "data.height_px": 16,
+    "data.width_px": 16,
+    "model.g_channels": 4,
+    "model.d_channels": 4,
+    "model.z_dim": 8,
+    "training.total_images": 64,
+    "training.batch_images": 8,
+    "training.log_every_images": 16,
+    "training.grid_every_images": 32,
+    "training.save_every_images": 32,
+    "training.device": "cpu",
+    "training.precision": "fp32",
+    "evaluation.images": 24,
+    "evaluation.size_px": 32,
+    "evaluation.grid_images": 16,
+    "style.preset": "draft",
+    "style.long_edge_px": 48,
+    "style.steps": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    """Everything so small that a step takes milliseconds."""
+    return Settings().with_values(TINY)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """An empty workspace; the environment is as before afterwards."""
+    before = dict(os.environ)
+    for key in [k for k in os.environ if k.startswith(("MLFLOW_", "PREFECT_", "DVC_", "GANPIPE_"))]:
+        del os.environ[key]
+    place = Workspace(tmp_path / "workspace")
+    place.root.mkdir()
+    place.activate()
+    yield place
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def noise_image(seed: int, size: tuple[int, int] = (20, 24), mode: str = "RGB") -> Image.Image:
+    """A picture of random pixels, different for every seed."""
+    rng = np.random.default_rng(seed)
+    channels = {"L": (), "RGB": (3,), "RGBA": (4,)}[mode]
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8), mode)
+
+
+def fill_folder(folder: Path, count: int) -> Path:
+    """A folder of `count` different PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        noise_image(k).save(folder / f"{k:03d}.png")
+    return folder
+
+
+@pytest.fixture
+def prepared() -> PreparedData:
+    """40 training and 12 held-out images of 16×16 colour noise, in memory."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        pixels = torch.randint(0, 256, (count, 16, 16, 3), dtype=torch.uint8, generator=generator)
+        return Split(pixels, torch.full((count,), -1))
+
+    return PreparedData("noise", "0" * 32 + ".dir", ImageShape(3, 16, 16), (), split(40), split(12))

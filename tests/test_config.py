@@ -1,0 +1,106 @@
+"""Settings: every wrong one is named, with the right one beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ganpipe.config import (
+    FIELDS,
+    PRESETS,
+    Params,
+    Settings,
+    from_dict,
+    params_template,
+    parse_assignments,
+    read_params,
+    resolve,
+)
+from ganpipe.errors import GanpipeError
+
+
+def test_a_misspelt_key_names_the_right_one() -> None:
+    with pytest.raises(GanpipeError, match=r"training\.batch_imgs: did you mean training\.batch_images\?"):
+        parse_assignments(["training.batch_imgs=32"])
+
+
+def test_a_key_without_its_section_names_the_whole_one() -> None:
+    with pytest.raises(GanpipeError, match=r"did you mean training\.seed"):
+        parse_assignments(["seed=3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("training.seed=3", 3), ("training.g_lr=1e-4", 1e-4), ("training.mirror=false", False), ("model.name=fc", "fc"),
+     ("training.total_images=2e3", 2000)],
+)  # fmt: skip
+def test_values_become_the_type_of_their_setting(text: str, value: object) -> None:
+    key = text.split("=")[0]
+    found = parse_assignments([text])[key]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["training.seed=abc", "training.batch_images=1", "training.batch_images=2.5", "model.name=stylegan",
+     "training.mirror=perhaps", "data.channels=2", "training.seed=true", "training.g_lr=.nan", "training.seed"],
+)  # fmt: skip
+def test_values_that_are_not_allowed_are_refused(text: str) -> None:
+    with pytest.raises(GanpipeError):
+        parse_assignments([text])
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    """default < preset < params.yaml < --set."""
+    path = tmp_path / "params.yaml"
+    path.write_text("training:\n  batch_images: 16\n  seed: 5\n")
+    settings = resolve(read_params(path), "demo", ["training.seed=9"])
+    assert settings.data.height_px == PRESETS["demo"]["data.height_px"]
+    assert settings.training.batch_images == 16
+    assert settings.training.seed == 9
+    assert settings.training.beta1 == Settings().training.beta1
+
+
+def test_every_preset_is_valid() -> None:
+    for name in PRESETS:
+        assert resolve(Params(), name) != Settings() or name == "none"
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(GanpipeError, match="did you mean small"):
+        resolve(Params(), "smal")
+
+
+@pytest.mark.parametrize(
+    "text", ["trainin:\n  seed: 1\n", "training: 3\n", "- 1\n", "training:\n  seeed: 1\n", "a: [\n"]
+)
+def test_a_wrong_params_file_is_one_sentence_that_names_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(GanpipeError, match=r"params\.yaml"):
+        read_params(path)
+
+
+def test_settings_survive_being_written_down() -> None:
+    settings = resolve(Params(), "demo", ["model.name=fc"])
+    assert from_dict(settings.as_dict()) == settings
+
+
+def test_the_template_lists_every_setting_and_changes_none(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(params_template())
+    assert read_params(path) == Params()
+    assert all(f"# {key.split('.')[1]}: " in params_template() for key in FIELDS)
+
+
+def test_the_template_holds_the_defaults(tmp_path: Path) -> None:
+    """With its comment signs removed, the template says what the defaults say."""
+    lines = [
+        line.replace("  # ", "  ", 1) if line.startswith("  # ") else line
+        for line in params_template().splitlines()
+    ]
+    path = tmp_path / "params.yaml"
+    path.write_text("\n".join(lines))
+    assert Settings().with_values(read_params(path).values) == Settings()

@@ -1,0 +1,53 @@
+"""Files are whole or absent."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, replacing, sha256_of_json, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(ValueError, match="stop"), replacing(path) as file:
+        file.write(b"half")
+        raise ValueError("stop")
+    assert read_json(path) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("PytorchStreamWriter: file write failed"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path: Path, error: Exception) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(GanpipeError, match="the disk is full"), replacing(path):
+        raise error
+    assert read_json(path) == {"old": 1}
+
+
+def test_a_folder_in_the_way_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(GanpipeError, match="Could not write"):
+        write_json(tmp_path / "a", 1)
+
+
+def test_damaged_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(GanpipeError, match=r"a\.json is damaged"):
+        read_json(tmp_path / "a.json")
+
+
+def test_the_order_of_keys_does_not_change_a_hash() -> None:
+    assert sha256_of_json({"a": 1, "b": [2]}) == sha256_of_json({"b": [2], "a": 1})
+    assert sha256_of_json({"a": 1}) != sha256_of_json({"a": 2})

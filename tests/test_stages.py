@@ -1,0 +1,213 @@
+"""The stages with the real DVC and MLflow: versions, resumption under one id, registration, the way back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ganpipe import stages, versioning
+from ganpipe.config import Settings
+from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.judge import Evaluation, Metric
+from ganpipe.images import read_origin
+from ganpipe.lineage import find_record, load_record, train_fingerprint
+from ganpipe.progress import Progress
+from ganpipe.tracking import Tracker, registered_name
+from ganpipe.workspace import Workspace
+from tests.conftest import fill_folder
+
+
+@pytest.fixture
+def noise(workspace: Workspace, settings: Settings, tmp_path: Path) -> Workspace:
+    """A workspace with the data set `noise`: 90 pictures."""
+    versioning.add_dataset(workspace, str(fill_folder(tmp_path / "in", 90)), "noise", settings.data)
+    return workspace
+
+
+def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
+    noise: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    first = versioning.dataset_info(noise, "noise", settings.data)
+    pointer = yaml.safe_load((noise.root / "data/raw/noise.dvc").read_text())
+    assert first.version == pointer["outs"][0]["md5"]
+    assert first.version.endswith(".dir")
+    assert "up to date" in versioning.dvc(noise, "status", "data/raw/noise.dvc")
+
+    again = versioning.add_dataset(noise, str(tmp_path / "in"), "noise", settings.data)
+    assert (again.version, again.accepted, again.duplicates) == (first.version, 0, 90)
+    more = versioning.add_dataset(noise, str(fill_folder(tmp_path / "in", 91)), "noise", settings.data)
+    assert (more.accepted, more.version != first.version) == (1, True)
+
+    old = versioning.records_at(noise, f"noise@{first.version}", settings.data)
+    now = versioning.records_at(noise, "noise", settings.data)
+    assert (len(old), len(now)) == (90, 91)
+
+
+def test_preparing_is_a_dvc_stage_and_is_done_once(noise: Workspace, settings: Settings) -> None:
+    out = versioning.prepare_dataset(noise, "noise", settings.data)
+    written = (out / "meta.json").stat().st_mtime_ns
+    assert "prepare@noise" in (noise.root / "dvc.lock").read_text()
+    assert "up to date" in versioning.dvc(noise, "status", "prepare@noise")
+    versioning.prepare_dataset(noise, "noise", settings.data)
+    assert (out / "meta.json").stat().st_mtime_ns == written
+    larger = settings.with_values({"data.height_px": 32, "data.width_px": 32})
+    versioning.prepare_dataset(noise, "noise", larger.data)
+    assert json.loads((out / "meta.json").read_text())["settings"]["height_px"] == 32
+
+
+def test_a_data_set_comes_back_from_its_pointer(noise: Workspace, settings: Settings) -> None:
+    """As in a fresh clone: the pointer is there, the images are in DVC's cache."""
+    import shutil
+
+    version = versioning.dataset_info(noise, "noise", settings.data).version
+    shutil.rmtree(noise.raw("noise"))
+    shutil.rmtree(noise.state / "versions")
+    info = versioning.dataset_info(noise, "noise", settings.data)
+    assert (info.version, info.images) == (version, 90)
+    assert versioning.verify_dataset(noise, "noise", settings.data) == []
+
+
+def test_unknown_data_sets_and_bad_names_are_one_sentence(noise: Workspace, settings: Settings) -> None:
+    with pytest.raises(GanpipeError, match=r"no data set cats \(there are: noise\)"):
+        versioning.dataset_info(noise, "cats", settings.data)
+    with pytest.raises(GanpipeError, match="cannot name a data set"):
+        versioning.add_dataset(noise, "/tmp", "../evil", settings.data)
+
+
+def test_an_interrupted_training_goes_on_under_the_same_mlflow_run_with_one_curve(
+    noise: Workspace, settings: Settings
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(p: Progress) -> None:
+        if p.stage == "train" and p.done >= 48:
+            raise Killed
+
+    with pytest.raises(Killed):
+        stages.train_model(noise, "noise", settings, kill)
+    tracker = Tracker(noise)
+    record = stages.train_model(noise, "noise", settings)
+    experiment = tracker.experiment("noise")
+    runs = tracker.client.search_runs([experiment])
+    assert [r.info.run_id for r in runs] == [record.mlflow_run_id]
+    assert runs[0].info.status == "FINISHED"
+    curve = tracker.client.get_metric_history(str(record.mlflow_run_id), "loss_g")
+    assert [m.step for m in curve] == [16, 32, 48, 64]
+    assert runs[0].data.params["training.batch_images"] == "8"
+    assert runs[0].inputs.dataset_inputs[0].dataset.digest == record.version
+    grids = [a.path for a in tracker.client.list_artifacts(str(record.mlflow_run_id), "grids")]
+    assert grids == ["grids/000000000032.png", "grids/000000000064.png"]
+
+
+def test_a_finished_training_is_not_repeated_and_changed_settings_are(
+    noise: Workspace, settings: Settings
+) -> None:
+    first = stages.train_model(noise, "noise", settings)
+
+    def never(p: Progress) -> None:
+        raise AssertionError(p)
+
+    assert stages.train_model(noise, "noise", settings, never) == first
+    other = settings.with_values({"training.seed": 1})
+    second = stages.train_model(noise, "noise", other)
+    assert second.fingerprint != first.fingerprint
+    assert second.train is not None
+    assert first.train is not None
+    assert second.train["weights_sha256"] != first.train["weights_sha256"]
+
+
+def test_a_run_is_reproduced_bit_for_bit(noise: Workspace, settings: Settings) -> None:
+    record = stages.train_model(noise, "noise", settings)
+    assert stages.reproduce(noise, record)["identical"] is True
+
+
+def test_evaluation_and_style_do_not_change_what_is_trained(settings: Settings) -> None:
+    compute = ("cpu", "fp32")
+    base = train_fingerprint("v", settings, compute)
+    assert (
+        train_fingerprint("v", settings.with_values({"style.steps": 9, "evaluation.seed": 4}), compute)
+        == base
+    )
+    for changed in ({"training.seed": 9}, {"loss.r1_gamma": 2.0}, {"data.fit": "pad"}, {"model.z_dim": 9}):
+        assert train_fingerprint("v", settings.with_values(changed), compute) != base
+    assert train_fingerprint("w", settings, compute) != base
+
+
+def scored(value: float) -> Evaluation:
+    return Evaluation(metrics={"kd_vgg19": Metric(value, "test", 10)})
+
+
+def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
+    noise: Workspace, settings: Settings
+) -> None:
+    records = [
+        stages.train_model(noise, "noise", settings.with_values({"training.seed": k})) for k in range(3)
+    ]
+    champions = [
+        stages.register_model(noise, r, scored(v)).champion
+        for r, v in zip(records, (5.0, 9.0, 1.0), strict=True)
+    ]
+    assert champions == [True, False, True]
+    tracker, name = Tracker(noise), registered_name("noise")
+    assert str(tracker.champion(name)) == f"{name} v3"
+    assert str(tracker.rollback(name)) == f"{name} v1"
+    tracker.promote(tracker.version_of(records[1]))
+    assert str(tracker.champion(name)) == f"{name} v2"
+    tracker.rollback(name)
+    with pytest.raises(GanpipeError, match="nothing to roll back to"):
+        tracker.rollback(name)
+    again = stages.register_model(noise, records[0], scored(5.0))
+    assert again.model_version == f"{name} v1"
+
+
+def test_a_registered_model_draws_the_same_pictures_for_the_same_seed(
+    noise: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    record = stages.register_model(noise, stages.train_model(noise, "noise", settings), scored(1.0))
+    model = stages.load_model(noise, "champion", None)
+    some = stages.generate_images(model, 3, 7, tmp_path / "some")
+    more = stages.generate_images(model, 70, 7, tmp_path / "more")
+    assert [p.read_bytes() for p in some] == [p.read_bytes() for p in more[:3]]
+    assert len({p.read_bytes() for p in more}) == 70
+    origin = read_origin(some[0])
+    assert (origin["run"], origin["seed"], origin["dataset"]["version"]) == (record.run_id, 7, record.version)
+    assert stages.interpolation_frames(model, 3, 4, 0).shape == (12, 16, 16, 3)
+    by_run = stages.load_model(noise, record.run_id, None)
+    assert by_run.reference == model.reference
+    with pytest.raises(GanpipeError, match="no model nothing"):
+        stages.load_model(noise, "nothing", None)
+
+
+def test_runs_are_found_by_their_beginnings_and_unknown_ones_named(
+    noise: Workspace, settings: Settings
+) -> None:
+    record = stages.train_model(noise, "noise", settings)
+    for reference in (record.run_id, record.fingerprint[:8], str(record.mlflow_run_id)[:10]):
+        assert find_record(noise, reference) == load_record(noise, record.run_id)
+    with pytest.raises(GanpipeError, match=f"No run is called nothing; the latest are: {record.run_id}"):
+        find_record(noise, "nothing")
+
+
+def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "from pathlib import Path; from ganpipe.workspace import Workspace\n"
+        f"w = Workspace(Path({str(workspace.root)!r}))\n"
+        "try:\n"
+        "    with w.lock('training', wait_s=0.1): print('got it')\n"
+        "except Exception as error: print(error)\n"
+    )
+    with workspace.lock("training"):
+        held = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+    free = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "Another ganpipe (process" in held
+    assert "is busy with training" in held
+    assert free == "got it\n"
