@@ -26,7 +26,9 @@ TINY = ["--dataset", "digits", "--set", "data.height_px=16", "--set", "data.widt
 def timed(*words: str) -> tuple[float, str]:
     """Seconds of a whole process, and what it printed."""
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "ganpipe", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ganpipe", *words], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(done.stderr)
     return time.monotonic() - started, done.stdout
@@ -34,7 +36,9 @@ def timed(*words: str) -> tuple[float, str]:
 
 def overhead(workspace: str, seed: int) -> tuple[float, float]:
     """Seconds of `run` outside its four stages, and in all."""
-    seconds, printed = timed("run", "--workspace", workspace, "--json", *TINY, "--set", f"training.seed={seed}")
+    seconds, printed = timed(
+        "run", "--workspace", workspace, "--json", *TINY, "--set", f"training.seed={seed}"
+    )
     result = json.loads(printed.splitlines()[-1])
     return seconds - sum(result["seconds"].values()), seconds
 
@@ -55,8 +59,12 @@ def main() -> None:
                 outside, total = overhead(workspace, k)
                 limit = 5 if with_up else 20
                 beside = "with ganpipe up" if with_up else "temporary server"
-                print(f"ganpipe run, {name:<7} {outside:.1f} s outside the stages of {total:.1f} s ({beside}; limit {limit} s)")
-            seconds, printed = timed("run", "--workspace", workspace, "--json", *TINY, "--set", "training.seed=1")
+                print(
+                    f"ganpipe run, {name:<7} {outside:.1f} s outside the stages of {total:.1f} s ({beside}; limit {limit} s)"
+                )
+            seconds, printed = timed(
+                "run", "--workspace", workspace, "--json", *TINY, "--set", "training.seed=1"
+            )
             state = json.loads(printed.splitlines()[-1])["state"]
             print(f"ganpipe run, again   {seconds:.1f} s, {state} (limit 20 s)")
         finally:
@@ -73,7 +81,9 @@ def _seconds(command: list[str]) -> float:
 
 def _start_up(workspace: str) -> subprocess.Popen[bytes]:
     ports = ["--prefect-port", "4397", "--mlflow-port", "5397"]
-    process = subprocess.Popen([sys.executable, "-m", "ganpipe", "up", "--workspace", workspace, *ports], env=os.environ)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ganpipe", "up", "--workspace", workspace, *ports], env=os.environ
+    )
     deadline = time.monotonic() + 120
     while not (Path(workspace) / ".ganpipe/up.json").exists():
         if time.monotonic() > deadline or process.poll() is not None:

@@ -31,6 +31,7 @@ from ganpipe.images import Pixels, Refusal, decode_image, to_pil
 from ganpipe.progress import Progress, Report, ignore
 
 MANIFEST = "manifest.jsonl"
+BATCH = 64  # files in memory at once
 EXTENSIONS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp", b"GI": ".gif"}
 
 
@@ -144,7 +145,7 @@ def _add_files(
     """Reads and decodes on threads (Pillow lets go of the interpreter), decides in order."""
     started = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while batch := list(islice(items, 256)):
+        while batch := list(islice(items, BATCH)):
             for item, data in zip(batch, pool.map(_read_and_check, batch), strict=True):
                 result.found += 1
                 if isinstance(data, Refusal):

@@ -7,8 +7,10 @@ import os
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -102,14 +104,21 @@ def _folder(root: Path) -> Iterator[Item]:
         for file in sorted(files):
             path = Path(folder, file)
             name = os.path.relpath(path, root)
-            yield FileItem(name, lambda path=path: read_image_file(path), _label_of(name))  # type: ignore[misc]
+            yield FileItem(name, partial(read_image_file, path), _label_of(name))
 
 
-def _refused(code: str, sentence: str) -> Callable[[], bytes]:
-    def read() -> bytes:
-        raise Refusal(code, sentence)
+def _read_already(read: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Reads now, because an archive is one stream that several threads must not share; tells later."""
+    try:
+        data = read()
+    except Refusal as refusal:
+        found = refusal
 
-    return read
+        def refuse() -> bytes:
+            raise found
+
+        return refuse
+    return lambda: data
 
 
 def _zip(path: Path) -> Iterator[Item]:
@@ -118,33 +127,34 @@ def _zip(path: Path) -> Iterator[Item]:
             members = sorted((m for m in archive.infolist() if not m.is_dir()), key=lambda m: m.filename)
             _check_archive(path, len(members), sum(m.file_size for m in members))
             for member in members:
-                yield FileItem(member.filename, _zip_reader(archive, member), _label_of(member.filename))
+                yield FileItem(
+                    member.filename,
+                    _read_already(partial(_read_zipped, archive, member)),
+                    _label_of(member.filename),
+                )
     except (zipfile.BadZipFile, OSError) as error:
         raise GanpipeError(f"{path} is a damaged archive ({error}).") from None
 
 
-def _zip_reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
+def _read_zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if (member.external_attr >> 16) & 0o170000 == 0o120000:
-        return _refused("link", "it is a link inside an archive")
+        raise Refusal("link", "it is a link inside an archive")
     if member.file_size > MAX_BYTES:
-        return _refused(
+        raise Refusal(
             "too_large", f"it unpacks to {member.file_size:,} bytes; at most {MAX_BYTES:,} are read"
         )
-
-    def read() -> bytes:
-        try:
-            return archive.read(member)
-        except (
-            RuntimeError,
-            NotImplementedError,
-            zipfile.BadZipFile,
-            OSError,
-            EOFError,
-            ValueError,
-        ) as error:
-            raise Refusal("unreadable", f"it cannot be unpacked ({error})") from None
-
-    return read
+    try:
+        return archive.read(member)
+    except (
+        RuntimeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+    ) as error:
+        raise Refusal("unreadable", f"it cannot be unpacked ({error})") from None
 
 
 def _tar(path: Path) -> Iterator[Item]:
@@ -154,22 +164,22 @@ def _tar(path: Path) -> Iterator[Item]:
             _check_archive(path, len(members), sum(m.size for m in members))
             # In the archive's own order, because going back in a compressed one unpacks it again.
             for member in sorted(members, key=lambda m: m.offset):
-                yield FileItem(member.name, _tar_reader(archive, member), _label_of(member.name))
+                yield FileItem(
+                    member.name,
+                    _read_already(partial(_read_tarred, archive, member)),
+                    _label_of(member.name),
+                )
     except (tarfile.TarError, OSError, EOFError) as error:
         raise GanpipeError(f"{path} is a damaged archive ({error}).") from None
 
 
-def _tar_reader(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
+def _read_tarred(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if not member.isreg():
-        return _refused("link" if member.islnk() or member.issym() else "not_a_file", "it is no regular file")
+        raise Refusal("link" if member.islnk() or member.issym() else "not_a_file", "it is no regular file")
     if member.size > MAX_BYTES:
-        return _refused("too_large", f"it has {member.size:,} bytes; at most {MAX_BYTES:,} are read")
-
-    def read() -> bytes:
-        file = archive.extractfile(member)
-        return file.read() if file else b""
-
-    return read
+        raise Refusal("too_large", f"it has {member.size:,} bytes; at most {MAX_BYTES:,} are read")
+    file = archive.extractfile(member)
+    return file.read() if file else b""
 
 
 def _check_archive(path: Path, members: int, total_bytes: int) -> None:
@@ -276,7 +286,7 @@ def _torchvision_items(dataset: Any, split: str, holdout: bool) -> Iterator[Item
         return
     for k in range(len(dataset)):
         image, target = dataset[k][:2]
-        yield FileItem(f"{split}/{k:06d}.png", lambda image=image: _png_bytes(image), str(target), holdout)  # type: ignore[misc]
+        yield FileItem(f"{split}/{k:06d}.png", partial(_png_bytes, image), str(target), holdout)
 
 
 def _png_bytes(image: Image.Image) -> bytes:

@@ -80,6 +80,14 @@ class DcganGenerator(nn.Module):
         return torch.tanh(self.layers(z[:, :, None, None]))
 
 
+def init_without_norm(module: nn.Module) -> None:
+    """He et al. 2015 (arXiv 1502.01852, eq. 15) for leaky ReLU: with no normalisation behind it N(0, 0.02) fades."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, a=0.2)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class MinibatchStd(nn.Module):
     """Appends a channel: how much the images of a group differ (Karras et al. 2017, arXiv 1710.10196, section 3).
 
@@ -118,7 +126,7 @@ class DcganDiscriminator(nn.Module):
             layers.append(MinibatchStd())
         layers.append(nn.Conv2d(widths[-1] + settings.d_minibatch_std, 1, base_size(shape)))
         self.layers = nn.Sequential(*layers)
-        self.apply(init_weights)
+        self.apply(init_weights if batch_norm else init_without_norm)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images).flatten()
