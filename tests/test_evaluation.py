@@ -76,7 +76,7 @@ def test_one_repeated_good_picture_has_precision_but_no_coverage() -> None:
     collapsed = np.repeat(A[:1], 50, 0) + RNG.normal(size=(50, 6)) * 1e-3
     found = manifold(A, collapsed, 3)
     assert found.precision == 1
-    assert found.recall == 0
+    assert found.recall < 0.01
     assert found.coverage < 0.05
     assert diversity(collapsed, A) < 0.01
 

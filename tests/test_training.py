@@ -91,9 +91,11 @@ def test_the_discriminator_learns_to_tell_real_from_fake(settings: Settings, tmp
     labels = torch.full((40,), -1)
     data = PreparedData("white", "v", _shape(), (), Split(white, labels), Split(white, labels))
     points: list[Point] = []
-    quick = with_(settings, training__g_lr=0.0, training__d_lr=1e-3, training__total_images=400)
+    quick = with_(
+        settings, training__g_lr=0.0, training__d_lr=1e-3, training__total_images=1600, loss__r1_gamma=0.0
+    )
     train(data, quick, tmp_path, Outbox(points=points.extend))
-    assert points[-1].values["d_gap"] > points[0].values["d_gap"] > 0
+    assert points[-1].values["d_gap"] > 1 + points[0].values["d_gap"]
 
 
 def test_the_generator_learns_the_mean_of_its_data(settings: Settings, tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_evidence(
 
     broken = replace(LOSSES["logistic"], g_loss=lambda fake: fake.mean() * float("nan"))
     monkeypatch.setitem(LOSSES, "logistic", broken)
-    with pytest.raises(GanpipeError, match=r"broke at 16 images: loss_g.*Lower training\.d_lr"):
+    with pytest.raises(GanpipeError, match=r"broke at 16 images: .*loss_g.*Lower training\.d_lr"):
         train(prepared, settings, tmp_path)
 
 

@@ -183,7 +183,8 @@ def _distances(fake: Seen, train: Seen, holdout: Seen, k: int) -> dict[str, Metr
     }
 
 
-# A verdict is the first row whose condition holds. Thresholds are relative to what real pictures score.
+# A verdict is the first row whose condition holds. Thresholds are relative to what real pictures score, and were
+# set by looking: at 3% the demo's grid was speckled and blurred, at 14% its flowers were flowers (LOG.md).
 def _verdict(result: Evaluation) -> str:
     value = {name: metric.value for name, metric in result.metrics.items()}
     floor = {name: metric.floor or 0.0 for name, metric in result.metrics.items()}
@@ -197,10 +198,10 @@ def _verdict(result: Evaluation) -> str:
          f"Diversity is {value['diversity']:.0%} of the real pictures'."),
         ("good", covered >= 0.7 and precise >= 0.7 and not modes < 0.9,
          f"Coverage reaches {covered:.0%} and precision {precise:.0%} of what real pictures score."),
-        ("fair", covered >= 0.2 and precise >= 0.2,
+        ("fair", covered >= 0.1 and precise >= 0.1,
          f"Coverage reaches {covered:.0%} and precision {precise:.0%} of what real pictures score (good: 70%)."),
         ("poor", True,
-         f"Coverage reaches only {covered:.0%} and precision {precise:.0%} of what real pictures score (fair: 20%)."),
+         f"Coverage reaches only {covered:.0%} and precision {precise:.0%} of what real pictures score (fair: 10%)."),
     ]  # fmt: skip
     verdict, _, why = next(row for row in rows if row[1])
     result.evidence.insert(0, why)

@@ -121,6 +121,7 @@ def train(
 
     def flush() -> None:
         _absorb(state, running)
+        check_finite(state, settings)  # a checkpoint of ruined weights would be kept as good
         outbox.points(points.copy())
         points.clear()
         save_checkpoint(checkpoints, state.nimg, state.as_dict())
@@ -209,21 +210,26 @@ def _absorb(state: State, running: Stats) -> None:
     running.clear()
 
 
-def _point(state: State, running: Stats, settings: Settings) -> Point:
-    """The means since the last point; the sums begin anew."""
-    _absorb(state, running)
-    sums, steps = state.pending, state.pending_steps
-    r1_steps = sums.pop("r1_steps", 0.0)
-    values = {name: total / (r1_steps if name == "r1" else steps) for name, total in sums.items()}
-    values["d_gap"] = values["d_real"] - values["d_fake"]  # its sign says whether D still tells them apart
-    state.pending, state.pending_steps = {}, 0
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
+def check_finite(state: State, settings: Settings) -> None:
+    """Raises GanpipeError, with the evidence, where a loss since the last point was not a number."""
+    bad = [name for name, total in state.pending.items() if not math.isfinite(total)]
     if bad:
         raise GanpipeError(
             f"Training broke at {state.nimg:,} images: {', '.join(bad)} is no longer finite. "
             f"Lower training.d_lr ({settings.training.d_lr}) and training.g_lr ({settings.training.g_lr}), or "
             f"raise loss.r1_gamma ({settings.loss.r1_gamma})."
         )
+
+
+def _point(state: State, running: Stats, settings: Settings) -> Point:
+    """The means since the last point; the sums begin anew."""
+    _absorb(state, running)
+    check_finite(state, settings)
+    sums, steps = state.pending, state.pending_steps
+    r1_steps = sums.pop("r1_steps", 0.0)
+    values = {name: total / (r1_steps if name == "r1" else steps) for name, total in sums.items()}
+    values["d_gap"] = values["d_real"] - values["d_fake"]  # its sign says whether D still tells them apart
+    state.pending, state.pending_steps = {}, 0
     return Point(state.nimg, values)
 
 
