@@ -154,16 +154,16 @@ def prefect_api(workspace: Workspace, meanwhile: Callable[[], None] = lambda: No
         return
     port = free_port()
     url = f"http://{HOST}:{port}/api"
-    say("Starting a temporary Prefect server (`ganpipe up` keeps one running) …")
     started = time.monotonic()
     process = start_prefect(workspace, port, services=False)
+    os.environ["PREFECT_API_URL"] = url  # before Prefect is imported: it reads its settings once
     try:
         meanwhile()
+        say("Waiting for a temporary Prefect server (`ganpipe up` keeps one running) …")
         wait_until_ready(
             f"{url}/health", process, "Prefect's server", workspace.state / "logs/prefect-server.log"
         )
         say(f"  ready after {time.monotonic() - started:.0f} s")
-        os.environ["PREFECT_API_URL"] = url
         yield url
     finally:
         os.environ.pop("PREFECT_API_URL", None)

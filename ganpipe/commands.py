@@ -49,12 +49,13 @@ def run(arguments: Namespace) -> int:
     workspace = opened(arguments)
     if arguments.json:
         os.environ["GANPIPE_QUIET"] = "1"
-    request = request_of(arguments, workspace)
-    result = _already_done(workspace, request)
+    check_settings(arguments, workspace)
+    result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
     if result is None:
-        with prefect_api(workspace, meanwhile=_import_flows):
+        with prefect_api(workspace, meanwhile=lambda: _check_and_import(arguments, workspace)):
             from flows.pipeline import pipeline
 
+            request = request_of(arguments, workspace)
             result = pipeline(request.workspace, request.dataset, request.preset, request.overrides)
     result["seconds_total"] = round(time.monotonic() - started, 2)
     if arguments.json:
@@ -64,22 +65,32 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _already_done(workspace: Workspace, request: RunRequest) -> dict[str, Any] | None:
+def check_settings(arguments: Namespace, workspace: Workspace) -> None:
+    """Fails on wrong settings in milliseconds, before torch is imported to see whether there is a GPU."""
+    params = workspace.params()
+    resolve(params, arguments.preset or params.preset or "demo", arguments.overrides)
+
+
+def _already_done(arguments: Namespace, workspace: Workspace) -> dict[str, Any] | None:
     from ganpipe import stages, versioning
 
+    request = request_of(arguments, workspace)
     name, settings = request.dataset_name(), request.settings()
-    known = name in versioning.dataset_names(workspace)
-    if not known and name not in versioning.SAMPLE_SOURCES:
-        versioning.dataset_info(workspace, name, settings.data)  # says which there are
-    if not known:
+    if name not in versioning.dataset_names(workspace):
         return None
     version = versioning.dataset_info(workspace, name, settings.data).version
     earlier = stages.up_to_date(workspace, version, settings)
     return earlier | {"state": "up_to_date"} if earlier else None
 
 
-def _import_flows() -> None:
-    """Half of a cold start is imports: they run while the server starts."""
+def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
+    """Half of a cold start is imports: they run while the server starts. An unknown data set ends it here."""
+    from ganpipe import versioning
+
+    request = request_of(arguments, workspace)
+    name = request.dataset_name()
+    if name not in versioning.SAMPLE_SOURCES:
+        versioning.dataset_info(workspace, name, request.settings().data)
     import flows.pipeline  # noqa: F401
 
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-
 from ganpipe.evaluation.features import Features
 
 LEAST_ACCURACY = 0.8  # a classifier that is wrong more often than this counts nothing
@@ -34,6 +30,10 @@ def count_modes(
 
     A mode counts where it has a tenth of the share that it has among the real pictures, and one picture at least.
     """
+    from sklearn.linear_model import LogisticRegression  # takes a second: only where labels are counted
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     known = np.unique(labels)
     if len(known) < 2 or len(holdout) < 2:
         return None
