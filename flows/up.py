@@ -56,7 +56,7 @@ def up(workspace: Workspace, options: UpOptions) -> None:
     Raises:
         GanpipeError: a port is in use, a server does not start or dies, another `up` runs, or the cron is wrong.
     """
-    _check(workspace, options)
+    _prepare(options)
     with workspace.lock("up", wait_s=0.0):
         household = Household()
         stop_now = _stop_event()
@@ -85,7 +85,8 @@ def up(workspace: Workspace, options: UpOptions) -> None:
             say("Everything has stopped.")
 
 
-def _check(workspace: Workspace, options: UpOptions) -> None:
+def _prepare(options: UpOptions) -> None:
+    """Checks everything that can be wrong, and points this process and its children to the servers to come."""
     if "PREFECT_API_URL" in os.environ:
         raise GanpipeError(
             "PREFECT_API_URL is set, and `ganpipe up` would start a second server; unset it first."
@@ -94,6 +95,9 @@ def _check(workspace: Workspace, options: UpOptions) -> None:
         raise GanpipeError(f"There is no folder {options.watch} to watch.")
     server.free_port(options.prefect_port, "prefect")
     server.free_port(options.mlflow_port, "mlflow")
+    # Before Prefect is imported, here and in what follows: it reads its settings once.
+    os.environ["PREFECT_API_URL"] = f"http://{server.HOST}:{options.prefect_port}/api"
+    os.environ[server.MLFLOW_URL] = f"http://{server.HOST}:{options.mlflow_port}"
     if options.cron:
         from prefect.client.schemas.schedules import CronSchedule
         from pydantic import ValidationError
@@ -118,13 +122,10 @@ def _start_servers(workspace: Workspace, options: UpOptions, household: Househol
     logs = workspace.state / "logs"
     household.members["Prefect server"] = server.start_prefect(workspace, options.prefect_port, services=True)
     household.members["MLflow server"] = _start_mlflow(workspace, options.mlflow_port)
-    prefect, mlflow = (
-        f"http://{server.HOST}:{options.prefect_port}",
-        f"http://{server.HOST}:{options.mlflow_port}",
-    )
+    prefect_api, mlflow = os.environ["PREFECT_API_URL"], os.environ[server.MLFLOW_URL]
     say("Starting Prefect's and MLflow's servers …")
     server.wait_until_ready(
-        f"{prefect}/api/health",
+        f"{prefect_api}/health",
         household.members["Prefect server"],
         "Prefect's server",
         logs / "prefect-server.log",
@@ -132,12 +133,11 @@ def _start_servers(workspace: Workspace, options: UpOptions, household: Househol
     server.wait_until_ready(
         f"{mlflow}/health", household.members["MLflow server"], "MLflow's server", logs / "mlflow-server.log"
     )
-    os.environ["PREFECT_API_URL"], os.environ[server.MLFLOW_URL] = f"{prefect}/api", mlflow
     from flows.runs import crash_orphans
 
     if orphans := crash_orphans():
         say(f"{orphans} run(s) had lost their process and are now marked as crashed.")
-    return server.Addresses(os.getpid(), f"{prefect}/api", mlflow)
+    return server.Addresses(os.getpid(), prefect_api, mlflow)
 
 
 def _start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from ganpipe.evaluation.features import Features
 
 LEAST_ACCURACY = 0.8  # a classifier that is wrong more often than this counts nothing
