@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -121,14 +122,28 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], name: str, log_
 
 
 def stop(process: subprocess.Popen[bytes], patience_s: float = 10.0) -> None:
-    """Ends a server and waits for it; after `patience_s` without asking again."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    """Ends a process with its whole group and waits for all of them; after `patience_s` without asking again.
+
+    The group, because a runner that dies leaves the run it started behind, training on.
+    """
+    signal_group(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + patience_s
+    while signal_group(process.pid, 0):
+        process.poll()  # takes the ended leader out of the group
+        if time.monotonic() > deadline:
+            signal_group(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    process.wait()
+
+
+def signal_group(pgid: int, signum: int) -> bool:
+    """Sends a signal to a process group; whether there was anybody to receive it."""
+    try:
+        os.killpg(pgid, signum)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager
