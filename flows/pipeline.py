@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow, runtime
 
 from flows import tasks
+from flows.reporting import report_markdown
 from flows.request import RunRequest
 from flows.runs import link_run, name_run
 from ganpipe import stages
@@ -64,8 +65,6 @@ def pipeline(
     fingerprint = stages.fingerprint_of(place, info.version, settings)
     result = summary(fingerprint, info, record, judged.evaluation, styled, timed.seconds)
     tasks.report_run(result)
-    from flows.reporting import report_markdown
-
     write_text(run_folder(place, record.run_id) / "report.md", report_markdown(result))
     if not styled.failed:
         save_result(place, fingerprint, result)

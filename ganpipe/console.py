@@ -19,13 +19,13 @@ from ganpipe.progress import Progress as Progressed
 
 LINE_EVERY_S = 15.0
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, markup=False)
+out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 def say(text: str) -> None:
     """A line for people, on standard error, so that standard output stays for results."""
-    err.print(text, markup=False)
+    err.print(text)
 
 
 def duration(seconds: float | None) -> str:
@@ -40,8 +40,10 @@ def duration(seconds: float | None) -> str:
 def line_of(p: Progressed) -> str:
     """One report as text: how far, how fast, how long yet."""
     rate = f"{p.per_second:,.1f}" if p.per_second < 100 else f"{p.per_second:,.0f}"
-    percent = p.done / p.total if p.total else 1.0
-    return f"{percent:4.0%}  {p.done:,.0f}/{p.total:,.0f} {p.unit}  {rate}/s  {duration(p.left_s)} left  {p.note}".rstrip()
+    if not p.total:
+        return f"{p.done:,.0f} {p.unit}  {rate}/s"
+    share = f"{p.done / p.total:4.0%}  {p.done:,.0f}/{p.total:,.0f} {p.unit}"
+    return f"{share}  {rate}/s  {duration(p.left_s)} left  {p.note}".rstrip()
 
 
 @dataclass
@@ -52,19 +54,26 @@ class Bars:
     _progress: Progress | None = None
     _tasks: dict[str, TaskID] = field(default_factory=dict)
     _said_at: dict[str, float] = field(default_factory=dict)
+    _ended: set[str] = field(default_factory=set)
 
     def __call__(self, p: Progressed) -> None:
         if self.quiet:
             return
         if err.is_terminal:
             self._draw(p)
-        elif p.done >= p.total or (
-            p.elapsed_s > 5 and time.monotonic() - self._said_at.get(p.stage, 0.0) > LINE_EVERY_S
-        ):
-            if self._said_at.get(p.stage) == -1.0:
-                return
-            self._said_at[p.stage] = -1.0 if p.done >= p.total and p.stage != "add" else time.monotonic()
+        elif p.stage not in self._ended and (self._is_last(p) or self._is_time(p)):
+            self._said_at[p.stage] = time.monotonic()
             say(f"  {p.stage:<9} {line_of(p)}")
+
+    def _is_last(self, p: Progressed) -> bool:
+        """Whether the stage is done; it is said once."""
+        if p.done >= p.total > 0:
+            self._ended.add(p.stage)
+            return True
+        return False
+
+    def _is_time(self, p: Progressed) -> bool:
+        return p.elapsed_s > 5 and time.monotonic() - self._said_at.get(p.stage, 0.0) > LINE_EVERY_S
 
     def _draw(self, p: Progressed) -> None:
         if self._progress is None:
@@ -72,8 +81,8 @@ class Bars:
             self._progress = Progress(*columns, console=err, refresh_per_second=4)
             self._progress.start()
         if p.stage not in self._tasks:
-            self._tasks[p.stage] = self._progress.add_task(p.stage, total=p.total, text="")
-        self._progress.update(self._tasks[p.stage], completed=p.done, total=p.total, text=line_of(p))
+            self._tasks[p.stage] = self._progress.add_task(p.stage, total=p.total or None, text="")
+        self._progress.update(self._tasks[p.stage], completed=p.done, total=p.total or None, text=line_of(p))
 
     def close(self) -> None:
         """Leaves the bars as they are and gives the terminal back."""
@@ -125,5 +134,5 @@ class _Stderr(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Prints as it is."""
-        err.print(text, end="", markup=False)
+        err.print(text, end="")
         return len(text)

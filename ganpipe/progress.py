@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: `done` of `total` units of a stage, and the time that the stage has taken."""
+    """One report: `done` of `total` units of a stage (0: unknown), and the time that the stage has taken."""
 
     stage: str
     done: float
@@ -30,7 +30,7 @@ class Progress:
     @property
     def left_s(self) -> float | None:
         """Seconds left at the present rate; None where nothing can be said yet."""
-        return (self.total - self.done) / self.per_second if self.per_second > 0 else None
+        return (self.total - self.done) / self.per_second if self.per_second > 0 and self.total else None
 
 
 Report = Callable[[Progress], None]

@@ -6,7 +6,6 @@ whether anything did is read from the manifest's hash, in milliseconds.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -244,8 +243,3 @@ def _cached(workspace: Workspace, md5: str) -> Path | None:
 def pointer_text(workspace: Workspace, name: str) -> str:
     """The DVC pointer: with it and the remote, this version of the data can be brought back."""
     return Path(f"{workspace.raw(name)}.dvc").read_text()
-
-
-def remove_prepared(workspace: Workspace, name: str) -> None:
-    """Drops the prepared shards, so that the next use makes them anew."""
-    shutil.rmtree(workspace.prepared(name), ignore_errors=True)

@@ -27,7 +27,7 @@ from ganpipe.config import DataSettings
 from ganpipe.data.raw import RawImages, Record, manifest_hash, read_manifest, split_records
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, sha256_of, write_json, write_text
-from ganpipe.images import ImageShape, Pixels, fit_image, is_grey
+from ganpipe.images import ImageShape, Pixels, Refusal, fit_image, is_grey
 from ganpipe.progress import Progress, Report, ignore
 
 SHARD_IMAGES = 4096
@@ -119,7 +119,7 @@ def _find_channels(images: RawImages, records: Sequence[Record]) -> int:
 def _picture(images: RawImages, record: Record) -> Any:
     try:
         return images.picture(record)
-    except (OSError, ValueError, IndexError, Exception) as error:
+    except (OSError, ValueError, IndexError, Refusal) as error:
         raise GanpipeError(
             f"{record.name} of {images.folder} is missing or damaged ({error}); "
             f"bring it back with: ganpipe data verify {images.folder.name}"

@@ -159,7 +159,7 @@ def _add_files(
                 file = f"files/{digest[:2]}/{digest}{EXTENSIONS.get(data[:2], '.tif')}"
                 _write_once(folder / file, data)
                 yield Record(digest, printable(item.name), file, None, item.label, item.holdout)
-            report(Progress("add", result.found, result.found, "files", time.monotonic() - started))
+            report(Progress("add", result.found, 0, "files", time.monotonic() - started))
 
 
 def _read_and_check(item: FileItem) -> bytes | Refusal:

@@ -25,7 +25,17 @@ from ganpipe.evaluation.metrics import (
     manifold,
 )
 from ganpipe.evaluation.modes import count_modes
-from ganpipe.images import ImageShape, beside, fit_image, grid, save_png, to_uint8
+from ganpipe.images import (
+    ImageShape,
+    Refusal,
+    beside,
+    decode_image,
+    fit_image,
+    grid,
+    read_image_file,
+    save_png,
+    to_uint8,
+)
 from ganpipe.models import sample
 from ganpipe.perceptual import Vgg19, weights_id
 from ganpipe.progress import Report, ignore
@@ -83,8 +93,6 @@ def read_folder(folder: Path, shape: ImageShape) -> Tensor:
     Raises:
         GanpipeError: no picture, or one that cannot be read.
     """
-    from ganpipe.images import Refusal, decode_image, read_image_file
-
     pixels = []
     for path in image_paths([folder]):
         try:

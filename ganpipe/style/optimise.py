@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -174,8 +173,3 @@ def _losses(
         + settings.style_weight * style_loss(features, targets.style, settings.statistics)
         + settings.variation_weight * variation_loss(canvas)
     )
-
-
-def timed_rate(steps: int, started: float) -> float:
-    """Steps a second since `started`."""
-    return steps / max(time.monotonic() - started, 1e-9)
