@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -66,10 +68,27 @@ def choose_compute(device: str, precision: str) -> Compute:
         )
     if device == "cpu" and torch.cuda.is_available():
         log.warning("A GPU is there and training.device=cpu leaves it unused.")
+    if device == "cpu" or not torch.cuda.is_available():
+        keep_freed_memory()
     chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if precision == "auto":
         precision = "bf16" if multiplies_in_bf16(chosen) else "fp32"
     return Compute(chosen, precision)
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Tells glibc to keep large blocks for the next step instead of returning them to the system.
+
+    A step then faults 40% fewer pages, and is 3% faster (LOG.md). Elsewhere than on glibc nothing happens.
+    """
+    m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(m_mmap_threshold, 1 << 30)
+    mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 def training_compute(settings: TrainingSettings) -> Compute:
