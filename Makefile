@@ -1,5 +1,7 @@
 # Two commands are enough: `make run` and `make test`. Both install first, from the lock file.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+# The first that runs and fits; asked by running it, because a version manager's shim may be there and not run.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
@@ -27,7 +29,7 @@ bench: $(READY)
 
 # Installed anew only when the lock file or the package's own data change.
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v < (3, 13); sys.exit(0 if ok else "ganpipe needs Python 3.11 or 3.12, and this is %d.%d: name one with make PYTHON=python3.12" % v)'
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' || { echo "ganpipe needs Python 3.11 or 3.12 and found none that runs: name one with make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages (torch with its GPU libraries is large: some minutes the first time) …"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
