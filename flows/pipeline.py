@@ -45,10 +45,12 @@ def pipeline(
     """From images to a judged, registered model and stylised pictures; says "up to date" where all is there."""
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
     place, name, settings = request.opened(), request.dataset_name(), request.settings()
+    stages.check_request(settings)
     timed = Stopwatch()
 
     with timed("data"):
         info = tasks.version_data(place, name, settings, request.source)
+        stages.check_judgeable(info)
         name_run(f"{name}@{info.version[:8]}")
         if earlier := stages.up_to_date(place, info.version, settings):
             return earlier | {"state": "up_to_date"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -104,7 +106,20 @@ def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
                "--host", HOST, "--port", str(port), "--log-level", "warning", "--timeout-keep-alive", "5"]  # fmt: skip
     with log_file.open("ab") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        return start(command, environment, log)
+
+
+def start(command: list[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A process with a group of its own, which Linux ends if we die without a word (kill -9)."""
+    return subprocess.Popen(
+        command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent
+    )
+
+
+def _die_with_parent() -> None:
+    set_parent_death_signal = 1  # prctl(2)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], name: str, log_file: Path) -> None:

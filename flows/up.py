@@ -150,7 +150,7 @@ def _start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     log_file = workspace.state / "logs" / "mlflow-server.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        return server.start(command, environment, log)
 
 
 def _start_runner(workspace: Workspace, options: UpOptions, household: Household) -> None:
@@ -162,10 +162,8 @@ def _start_runner(workspace: Workspace, options: UpOptions, household: Household
         arguments += ["--set", override]
     log_file = workspace.state / "logs" / "runner.log"
     with log_file.open("ab") as log:
-        household.members["runner"] = subprocess.Popen(
-            [sys.executable, "-m", "flows.serve", *arguments], cwd=workspace.root, stdout=log, stderr=log,
-            env=os.environ | {"GANPIPE_QUIET": "1"}, start_new_session=True,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "flows.serve", *arguments]
+        household.members["runner"] = server.start(command, os.environ | {"GANPIPE_QUIET": "1"}, log)
 
 
 def _watch(options: UpOptions, stop_now: threading.Event) -> None:

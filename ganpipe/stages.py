@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ganpipe.config import Settings
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.evaluation.judge import (
+    LEAST_HELD_OUT,
     Evaluation,
     evaluate,
     fixed_pixels,
@@ -28,7 +29,7 @@ from ganpipe.evaluation.judge import (
     sample_grid,
 )
 from ganpipe.files import sha256_of, sha256_of_json
-from ganpipe.images import save_png, to_pil, to_uint8
+from ganpipe.images import ImageShape, save_png, to_pil, to_uint8
 from ganpipe.lineage import (
     RunRecord,
     all_records,
@@ -40,7 +41,7 @@ from ganpipe.lineage import (
     save_record,
     train_fingerprint,
 )
-from ganpipe.models import sample
+from ganpipe.models import check_shape, sample
 from ganpipe.models.weights import CONFIG, load_generator, save_generator
 from ganpipe.perceptual import weights_id
 from ganpipe.progress import Progress, Report, ignore
@@ -50,7 +51,7 @@ from ganpipe.tracking import ModelRef, Tracker
 from ganpipe.training.device import Compute, choose_compute, training_compute
 from ganpipe.training.loop import Outbox, TrainResult, train
 from ganpipe.training.stream import LATENTS, latents
-from ganpipe.versioning import dataset_info, load_dataset, pointer_text
+from ganpipe.versioning import DatasetInfo, dataset_info, load_dataset, pointer_text
 from ganpipe.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,22 @@ def up_to_date(workspace: Workspace, version: str, settings: Settings) -> dict[s
     return finished_result(workspace, fingerprint_of(workspace, version, settings))
 
 
+def check_request(settings: Settings) -> None:
+    """What can be known to be wrong before any image is read; raises GanpipeError."""
+    channels = settings.data.channels or 3
+    check_shape(settings.model, ImageShape(channels, settings.data.height_px, settings.data.width_px))
+    compute_names(settings)
+
+
+def check_judgeable(info: DatasetInfo) -> None:
+    """Raises GanpipeError, before anything is trained, where too few images are held out to judge the model."""
+    if info.holdout < LEAST_HELD_OUT:
+        raise GanpipeError(
+            f"{info.name} has {info.images} images, of which {info.holdout} are held out; evaluation needs "
+            f"{LEAST_HELD_OUT}. Add images, or raise data.holdout_fraction; `ganpipe train` trains without a verdict."
+        )
+
+
 def train_model(
     workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore, run_dir_suffix: str = ""
 ) -> RunRecord:
@@ -89,6 +106,7 @@ def train_model(
         Interrupted: a signal; the checkpoint is written and the MLflow run marked.
         GanpipeError: whatever the user can mend.
     """
+    check_request(settings)
     info = dataset_info(workspace, dataset, settings.data)
     fresh = new_record(dataset, info.version, settings, compute_names(settings))
     if run_dir_suffix:

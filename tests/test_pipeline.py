@@ -88,3 +88,22 @@ def test_sigterm_ends_with_143_and_the_next_run_gives_the_same_weights(
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert resumed["weights_sha256"] == json.loads(whole.stdout.splitlines()[-1])["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (("data.holdout_fraction=0.02",), "are held out; evaluation needs 8"),
+        (("data.height_px=48",), "data.height_px is 48: set it to 64"),
+        (("training.g_lr=1.0", "training.d_lr=1.0", "loss.r1_gamma=1e30"), "no longer finite"),
+    ],
+)
+def test_a_run_that_cannot_succeed_is_one_sentence_without_a_traceback(
+    noise: Workspace, sets: tuple[str, ...], said: str
+) -> None:
+    words = [w for text in sets for w in ("--set", text)]
+    done = ganpipe(noise, "run", "--dataset", "noise", *SETS, *words)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("ganpipe: ")]) == 1
