@@ -97,8 +97,8 @@ def _ensure_repository(workspace: Workspace) -> None:
 
 
 def dvc_yaml_template() -> str:
-    """The data stages of a workspace."""
-    return resources.files("ganpipe").joinpath("templates/dvc.yaml").read_text()
+    """The data stages of a workspace. (DVC reads every file called dvc.yaml below its root: ours must not be.)"""
+    return resources.files("ganpipe").joinpath("templates/dvc-stages.txt").read_text()
 
 
 def add_dataset(
