@@ -1,6 +1,6 @@
 """`python -m ganpipe`: the same as the `ganpipe` command."""
 
-from ganpipe.cli import main
+from ganpipe.cli import entry
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    entry()
