@@ -196,5 +196,12 @@ def prefect_api(workspace: Workspace, meanwhile: Callable[[], None] = lambda: No
         say(f"  ready after {time.monotonic() - started:.0f} s")
         yield url
     finally:
+        _deliver_logs()
         os.environ.pop("PREFECT_API_URL", None)
         stop(process)
+
+
+def _deliver_logs() -> None:
+    """Sends what Prefect has not sent yet: after the server has gone it would complain at exit."""
+    if handlers := sys.modules.get("prefect.logging.handlers"):
+        handlers.APILogHandler().flush()

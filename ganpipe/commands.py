@@ -85,10 +85,11 @@ def _already_done(arguments: Namespace, workspace: Workspace) -> dict[str, Any] 
 
 def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
     """Half of a cold start is imports: they run while the server starts. An unknown data set ends it here."""
-    from ganpipe import versioning
+    from ganpipe import stages, versioning
 
     request = request_of(arguments, workspace)
     name = request.dataset_name()
+    stages.check_request(request.settings())
     if name not in versioning.SAMPLE_SOURCES:
         versioning.dataset_info(workspace, name, request.settings().data)
     import flows.pipeline  # noqa: F401
