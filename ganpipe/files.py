@@ -35,6 +35,10 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+# As the system, torch and numpy say it.
+FULL_DISK = ("No space left", "file write failed", "Not enough free space")
+
+
 @contextmanager
 def _plain_disk_errors(path: Path) -> Iterator[None]:
     """A full disk reaches us as OSError or, from torch, as RuntimeError: say it in one sentence."""
@@ -42,7 +46,7 @@ def _plain_disk_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         text = str(error)
-        full = getattr(error, "errno", None) == 28 or "No space left" in text or "file write failed" in text
+        full = getattr(error, "errno", None) == 28 or any(words in text for words in FULL_DISK)
         if isinstance(error, RuntimeError) and not full:
             raise
         why = "the disk is full; free some room and run again" if full else text
