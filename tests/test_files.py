@@ -26,6 +26,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None
     [
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("PytorchStreamWriter: file write failed"),
+        OSError("Not enough free space to write 9 bytes"),
     ],
 )
 def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path: Path, error: Exception) -> None:

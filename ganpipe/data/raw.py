@@ -116,14 +116,18 @@ def add_items(folder: Path, items: Iterable[Item], report: Report = ignore) -> A
     result = AddReport(name=folder.name)
     records = read_manifest(folder) if (folder / MANIFEST).exists() else []
     known = {record.sha256 for record in records}
-    for kind, group in groupby(items, key=type):
-        if kind is ArrayItem:
-            new = [r for item in group for r in _add_array(folder, cast(ArrayItem, item), known, result)]
-        else:
-            files = (cast(FileItem, item) for item in group)
-            new = list(_add_files(folder, files, known, result, report))
-        records += new
-        result.accepted += len(new)
+    try:
+        for kind, group in groupby(items, key=type):
+            if kind is ArrayItem:
+                new = [r for item in group for r in _add_array(folder, cast(ArrayItem, item), known, result)]
+            else:
+                files = (cast(FileItem, item) for item in group)
+                new = list(_add_files(folder, files, known, result, report))
+            records += new
+            result.accepted += len(new)
+    except BaseException:
+        remove_empty_folders(folder)
+        raise
     if not records:
         remove_empty_folders(folder)
         why = (
