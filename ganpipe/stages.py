@@ -255,8 +255,9 @@ def stylize_pictures(
     styles = picture_paths(workspace, settings.style.styles)
     key = sha256_of_json([asdict(settings.style), weights_id()])[:12]
     out = workspace.state / "stylized" / key
+    origin = record.origin() if record else {}
     result = stylize_batch(
-        contents, styles, out, settings.style, _evaluation_compute(settings), report=report
+        contents, styles, out, settings.style, _evaluation_compute(settings), origin, report
     )
     if record is not None:
         tracker = Tracker(workspace)
