@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,11 +17,7 @@ from ganpipe import __version__
 from ganpipe.errors import GanpipeError, Interrupted
 
 if TYPE_CHECKING:
-    from ganpipe.workspace import Workspace
-
-Command = Callable[[argparse.Namespace], int]
-
-USAGE_ERROR = 2
+    pass
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,41 +53,41 @@ def build_parser() -> argparse.ArgumentParser:
     def json_too(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="one JSON object as the last line")
 
-    sub = add("run", "run", "the whole chain: data, training, evaluation, style")
+    sub = add("run", "chain.run", "the whole chain: data, training, evaluation, style")
     chosen(sub)
     json_too(sub)
 
     data = commands.add_parser("data", help="data sets: add, list, show, diff, verify")
     data_commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-    sub = add("add", "data_add", "add images to a data set and version it", data_commands)
+    sub = add("add", "data.add", "add images to a data set and version it", data_commands)
     sub.add_argument(
         "source", help="folder, .zip, .tar, IDX files, torchvision:NAME, sample:flowers, sklearn:digits"
     )
     sub.add_argument("--name", required=True, metavar="NAME")
     json_too(sub)
-    json_too(add("list", "data_list", "all data sets with their versions", data_commands))
-    sub = add("show", "data_show", "one data set: counts, labels, a contact sheet", data_commands)
+    json_too(add("list", "data.list_all", "all data sets with their versions", data_commands))
+    sub = add("show", "data.show", "one data set: counts, labels, a contact sheet", data_commands)
     sub.add_argument("name")
     json_too(sub)
-    sub = add("diff", "data_diff", "what came and went between two data sets or versions", data_commands)
+    sub = add("diff", "data.diff", "what came and went between two data sets or versions", data_commands)
     sub.add_argument("a", help="NAME or NAME@VERSION")
     sub.add_argument("b", help="NAME or NAME@VERSION")
     json_too(sub)
-    sub = add("verify", "data_verify", "hash every byte of a data set", data_commands)
+    sub = add("verify", "data.verify", "hash every byte of a data set", data_commands)
     sub.add_argument("name")
     json_too(sub)
 
-    sub = add("train", "train", "train a model, or go on with an unfinished training")
+    sub = add("train", "models.train", "train a model, or go on with an unfinished training")
     chosen(sub)
     json_too(sub)
 
-    sub = add("evaluate", "evaluate", "judge a run's model, or a folder of generated images")
+    sub = add("evaluate", "models.evaluate", "judge a run's model, or a folder of generated images")
     sub.add_argument("run_reference", nargs="?", metavar="RUN", help="run id, MLflow run id, or champion")
     sub.add_argument("--generated", metavar="DIR", help="judge these images instead of a run's model")
     chosen(sub)
     json_too(sub)
 
-    sub = add("generate", "generate", "draw images from a registered model")
+    sub = add("generate", "models.generate", "draw images from a registered model")
     sub.add_argument("--model", default="champion", help="champion, NAME/VERSION or a run; default: champion")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
     sub.add_argument("-n", type=int, default=64, dest="count", help="how many images; default: 64")
@@ -99,7 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="DIR")
     json_too(sub)
 
-    sub = add("interpolate", "interpolate", "a walk through latent space as a film, an animation or a strip")
+    sub = add(
+        "interpolate", "models.interpolate", "a walk through latent space as a film, an animation or a strip"
+    )
     sub.add_argument("--model", default="champion", help="champion, NAME/VERSION or a run; default: champion")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
     sub.add_argument("--stops", type=int, default=6, help="latents on the walk; default: 6")
@@ -108,34 +106,34 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="FILE", help=".mp4, .gif or .png")
     json_too(sub)
 
-    sub = add("stylize", "stylize", "paint contents in styles")
+    sub = add("stylize", "models.stylize", "paint contents in styles")
     sub.add_argument("--content", nargs="+", required=True, metavar="PATH", help="images or folders")
     sub.add_argument("--style", nargs="+", required=True, metavar="PATH", help="images or folders")
     sub.add_argument("--out", required=True, metavar="DIR")
     chosen(sub, dataset=False)
     json_too(sub)
 
-    sub = add("up", "up", "Prefect, MLflow and the schedule until Ctrl-C")
+    sub = add("up", "operations.up", "Prefect, MLflow and the schedule until Ctrl-C")
     sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *"')
     sub.add_argument("--watch", metavar="DIR", help="retrain when images are added to this folder")
     sub.add_argument("--prefect-port", type=int, default=4200)
     sub.add_argument("--mlflow-port", type=int, default=5000)
     chosen(sub)
 
-    json_too(add("status", "status", "data sets, runs, champions, servers"))
-    sub = add("trace", "trace", "where a picture comes from")
+    json_too(add("status", "operations.status", "data sets, runs, champions, servers"))
+    sub = add("trace", "operations.trace", "where a picture comes from")
     sub.add_argument("file")
     json_too(sub)
-    sub = add("reproduce", "reproduce", "train a run again and compare every bit")
+    sub = add("reproduce", "operations.reproduce", "train a run again and compare every bit")
     sub.add_argument("run_reference", metavar="RUN")
     json_too(sub)
-    sub = add("promote", "promote", "make a run's model the champion")
+    sub = add("promote", "operations.promote", "make a run's model the champion")
     sub.add_argument("run_reference", metavar="RUN")
     json_too(sub)
-    sub = add("rollback", "rollback", "bring the champion before back")
+    sub = add("rollback", "operations.rollback", "bring the champion before back")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
     json_too(sub)
-    add("settings", "settings", "print a params.yaml that lists every setting with its default")
+    add("settings", "operations.settings", "print a params.yaml that lists every setting with its default")
     return parser
 
 
@@ -163,11 +161,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000)
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        from ganpipe import commands
         from ganpipe.console import show_logs
 
         show_logs(debug)
-        return int(getattr(commands, arguments.run)(arguments))
+        module, function = arguments.run.split(".")
+        return int(getattr(importlib.import_module(f"ganpipe.commands.{module}"), function)(arguments))
     except Interrupted as stopped:
         return _fail(stopped, debug, stopped.exit_code)
     except GanpipeError as error:
@@ -199,17 +197,3 @@ def _fail(error: Exception, debug: bool, code: int) -> int:
         raise error
     sys.stderr.write(f"ganpipe: {error}\n")
     return code
-
-
-def opened(arguments: argparse.Namespace) -> Workspace:
-    """The workspace that the command line names, with the tools pointed into it."""
-    from ganpipe.workspace import open_workspace
-
-    workspace = open_workspace(getattr(arguments, "workspace", None))
-    workspace.activate()
-    return workspace
-
-
-def absolute(path: str) -> Path:
-    """A path given on the command line."""
-    return Path(path).expanduser().absolute()

@@ -1,0 +1,94 @@
+"""`ganpipe run`: the whole chain."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import Namespace
+from typing import Any
+
+from ganpipe.commands.context import opened, request_of
+from ganpipe.commands.tables import show_metrics, shown
+from ganpipe.config import resolve
+from ganpipe.console import duration, out, pairs, print_json, say
+from ganpipe.workspace import Workspace
+
+
+def run(arguments: Namespace) -> int:
+    """The chain through Prefect; nothing is started where all is there already."""
+    from flows.server import prefect_api
+
+    started = time.monotonic()
+    workspace = opened(arguments)
+    if arguments.json:
+        os.environ["GANPIPE_QUIET"] = "1"
+    check_settings(arguments, workspace)
+    result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
+    if result is None:
+        with prefect_api(workspace, meanwhile=lambda: _check_and_import(arguments, workspace)):
+            from flows.pipeline import pipeline
+
+            request = request_of(arguments, workspace)
+            result = pipeline(request.workspace, request.dataset, request.preset, request.overrides)
+    result["seconds_total"] = round(time.monotonic() - started, 2)
+    if arguments.json:
+        print_json(result)
+    else:
+        _show_run(workspace, result)
+    return 0
+
+
+def check_settings(arguments: Namespace, workspace: Workspace) -> None:
+    """Fails on wrong settings in milliseconds, before torch is imported to see whether there is a GPU."""
+    params = workspace.params()
+    resolve(params, arguments.preset or params.preset or "demo", arguments.overrides)
+
+
+def _already_done(arguments: Namespace, workspace: Workspace) -> dict[str, Any] | None:
+    from ganpipe import stages, versioning
+
+    request = request_of(arguments, workspace)
+    name, settings = request.dataset_name(), request.settings()
+    if name not in versioning.dataset_names(workspace):
+        return None
+    version = versioning.dataset_info(workspace, name, settings.data).version
+    earlier = stages.up_to_date(workspace, version, settings)
+    return earlier | {"state": "up_to_date"} if earlier else None
+
+
+def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
+    """Half of a cold start is imports: they run while the server starts. An unknown data set ends it here."""
+    from ganpipe import stages, versioning
+
+    request = request_of(arguments, workspace)
+    name = request.dataset_name()
+    stages.check_request(request.settings())
+    if name not in versioning.SAMPLE_SOURCES:
+        versioning.dataset_info(workspace, name, request.settings().data)
+    import flows.pipeline  # noqa: F401
+
+
+def _show_run(workspace: Workspace, result: dict[str, Any]) -> None:
+    data = result["dataset"]
+    if result["state"] == "up_to_date":
+        out.print(
+            f"up to date: same data, settings and code as run {result['run']} "
+            f"(MLflow run {result['mlflow_run_id']}); nothing was trained."
+        )
+    rows = [
+        ("data set", f"{data['name']}, version {data['version']}, {data['images']:,} images"),
+        ("run", f"{result['run']}, fingerprint {result['fingerprint'][:12]}"),
+        ("model", f"{result['model_version']}{', champion' if result['champion'] else ''}"),
+        ("verdict", f"{result['verdict']}: {' '.join(result['evidence'])}"),
+        ("sample grid", shown(workspace, result["grid"])),
+        ("stylised", shown(workspace, result["contact_sheet"])),
+        ("time", ", ".join(f"{k} {duration(s)}" for k, s in result["seconds"].items())
+         + f"; this command {duration(result['seconds_total'])}"),
+    ]  # fmt: skip
+    show_metrics(result["metrics"])
+    pairs("", rows)
+    for failure in result["style_failures"]:
+        say(f"Not stylised: {failure}")
+    out.print(
+        f"MLflow run {result['mlflow_run_id']}, Prefect flow run {result['flow_run_id']}: `ganpipe up` shows both."
+    )

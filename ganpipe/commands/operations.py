@@ -1,0 +1,154 @@
+"""`up`, `status`, `trace`, `reproduce`, `promote`, `rollback`, `settings`."""
+
+from __future__ import annotations
+
+import shutil
+from argparse import Namespace
+from dataclasses import asdict, replace
+
+from ganpipe.commands.context import absolute, opened, request_of, run_named, settings_of
+from ganpipe.config import params_template
+from ganpipe.console import Bars, out, pairs, print_json, table
+from ganpipe.errors import GanpipeError
+
+
+def up(arguments: Namespace) -> int:
+    """Serves until Ctrl-C."""
+    from flows.up import UpOptions
+    from flows.up import up as serve
+
+    workspace = opened(arguments)
+    watch = absolute(arguments.watch) if arguments.watch else None
+    options = UpOptions(
+        request_of(arguments, workspace), arguments.cron, watch, arguments.prefect_port, arguments.mlflow_port
+    )
+    serve(workspace, options)
+    return 0
+
+
+def status(arguments: Namespace) -> int:
+    """What there is in this workspace."""
+    from flows.server import running_servers
+    from ganpipe.lineage import all_records
+    from ganpipe.tracking import Tracker
+    from ganpipe.versioning import dataset_info, dataset_names
+
+    workspace = opened(arguments)
+    settings = settings_of(arguments, workspace).data
+    datasets = [dataset_info(workspace, name, settings) for name in dataset_names(workspace)]
+    records = all_records(workspace)
+    tracker = Tracker(workspace) if records else None
+    found = [tracker.champion(name) for name in tracker.models()] if tracker else []
+    champions = {c.name: str(c) for c in found if c}
+    servers = running_servers(workspace)
+    disk = shutil.disk_usage(workspace.root)
+    result = {
+        "workspace": str(workspace.root),
+        "datasets": [asdict(info) for info in datasets],
+        "runs": [
+            {"run": r.run_id, "state": r.state, "dataset": r.dataset, "version": r.version, "champion": r.champion,
+             "mlflow_run_id": r.mlflow_run_id, "model_version": r.model_version,
+             "verdict": (r.evaluation or {}).get("verdict")}
+            for r in records
+        ],
+        "champions": champions,
+        "servers": asdict(servers) if servers else None,
+        "disk_free_bytes": disk.free,
+    }  # fmt: skip
+    if arguments.json:
+        print_json(result)
+        return 0
+    data_rows = [(i.name, i.version, f"{i.images:,}") for i in datasets]
+    table("Data sets", ("name", "version", "images"), data_rows)
+    run_rows = [
+        (r.run_id, r.state, (r.evaluation or {}).get("verdict") or "", r.model_version or "") for r in records
+    ]
+    table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
+    rows = [("champions", ", ".join(champions.values()) or "none yet"),
+            ("servers", f"{servers.prefect_api}, {servers.mlflow}" if servers else "not running (ganpipe up)"),
+            ("free disk", f"{disk.free / 2**30:.1f} GiB")]  # fmt: skip
+    pairs("", rows)
+    return 0
+
+
+def trace(arguments: Namespace) -> int:
+    """Where a picture comes from: what it carries, and whether the run is still here."""
+    from ganpipe.images import read_origin
+    from ganpipe.lineage import load_record
+
+    origin = read_origin(absolute(arguments.file))
+    workspace = opened(arguments)
+    record = load_record(workspace, str(origin["run"])) if "run" in origin else None
+    result = {"file": arguments.file, "origin": origin, "run_here": record is not None}
+    if arguments.json:
+        print_json(result)
+        return 0
+    rows = []
+    for key, value in origin.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        rows.append((key.replace("_", " "), text))
+    if "run" in origin:
+        rows.append(("run here", "yes" if record else "no: it was made in another workspace"))
+    pairs(arguments.file, rows)
+    return 0
+
+
+def reproduce(arguments: Namespace) -> int:
+    """Exit 0 if the weights are the same, bit for bit, else 1."""
+    from ganpipe import stages
+
+    workspace = opened(arguments)
+    record = run_named(workspace, arguments.run_reference)
+    bars = Bars(quiet=arguments.json)
+    try:
+        result = stages.reproduce(workspace, record, bars)
+    finally:
+        bars.close()
+    if arguments.json:
+        print_json(result)
+    elif result["identical"]:
+        out.print(f"{record.run_id}: trained again, and every bit of the weights is the same.")
+    if not result["identical"] and not arguments.json:
+        raise GanpipeError(
+            f"{record.run_id}: the weights differ ({result['weights_sha256'][:12]} instead of {result['expected'][:12]})."
+        )
+    return 0 if result["identical"] else 1
+
+
+def promote(arguments: Namespace) -> int:
+    """Makes a run's model the champion."""
+    from ganpipe.lineage import save_record
+    from ganpipe.tracking import Tracker
+
+    workspace = opened(arguments)
+    record = run_named(workspace, arguments.run_reference)
+    tracker = Tracker(workspace)
+    reference = tracker.version_of(record)
+    tracker.promote(reference)
+    save_record(workspace, replace(record, champion=True))
+    return _champion_is(arguments, str(reference))
+
+
+def rollback(arguments: Namespace) -> int:
+    """Brings the champion before back."""
+    from ganpipe.tracking import CHAMPION, Tracker, registered_name
+
+    tracker = Tracker(opened(arguments))
+    name = (
+        registered_name(arguments.dataset) if arguments.dataset else tracker.find_model(CHAMPION, None).name
+    )
+    return _champion_is(arguments, str(tracker.rollback(name)))
+
+
+def _champion_is(arguments: Namespace, model: str) -> int:
+    if arguments.json:
+        print_json({"champion": model})
+    else:
+        out.print(f"The champion is now {model}.")
+    return 0
+
+
+def settings(arguments: Namespace) -> int:
+    """Prints a params.yaml with every setting."""
+    out.print(params_template(), end="", markup=False)
+    return 0

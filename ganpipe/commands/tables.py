@@ -1,0 +1,31 @@
+"""How outcomes are shown to people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ganpipe.console import table
+from ganpipe.workspace import Workspace
+
+
+def shown(workspace: Workspace, path: str | None) -> str:
+    """A path as short as it can be said from the workspace."""
+    return str(Path(path).relative_to(workspace.root)) if path else "none"
+
+
+def show_metrics(metrics: dict[str, Any]) -> None:
+    rows = []
+    for name, m in metrics.items():
+        value = "not finite" if m["value"] is None else f"{m['value']:.4g}"
+        floor = "" if m["floor"] is None else f"{m['floor']:.4g}"
+        rows.append((name, f"{value} {m['note']}".strip(), floor, f"{m['samples']:,}"))
+    table(
+        "Metrics against held-out images", ("metric", "value", "real images score", "generated images"), rows
+    )
+
+
+def names(names: list[str]) -> str:
+    return f"{len(names):,}" + (
+        ": " + ", ".join(names[:8]) + (" …" if len(names) > 8 else "") if names else ""
+    )
