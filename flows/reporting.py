@@ -21,35 +21,32 @@ from prefect.artifacts import (
 )
 
 from flows.server import MLFLOW_URL
-from ganpipe.console import Bars
+from ganpipe.console import QUIET, Bars
 from ganpipe.progress import Progress, Report
 
 UPDATE_EVERY_S = 5.0
-QUIET = "GANPIPE_QUIET"
 
 
 @contextmanager
 def reporter(progress_of: str | None = None) -> Iterator[Report]:
     """A report that draws a bar and, where `progress_of` names a stage, moves a Prefect progress artifact."""
-    bars = Bars(quiet=os.environ.get(QUIET) == "1")
     artifact: UUID | None = None
     if progress_of:
         key = f"{progress_of}-progress"
         artifact = create_progress_artifact(progress=0.0, key=key, description=f"{progress_of}: share done")  # type: ignore[assignment]
     updated = time.monotonic()
 
-    def report(p: Progress) -> None:
-        nonlocal updated
-        bars(p)
-        now = time.monotonic()
-        if artifact and p.total and (now - updated > UPDATE_EVERY_S or p.done >= p.total):
-            update_progress_artifact(artifact, progress=min(100.0, 100 * p.done / p.total))
-            updated = now
+    with Bars(quiet=os.environ.get(QUIET) == "1") as bars:
 
-    try:
+        def report(p: Progress) -> None:
+            nonlocal updated
+            bars(p)
+            now = time.monotonic()
+            if artifact and p.total and (now - updated > UPDATE_EVERY_S or p.done >= p.total):
+                update_progress_artifact(artifact, progress=min(100.0, 100 * p.done / p.total))
+                updated = now
+
         yield report
-    finally:
-        bars.close()
 
 
 def publish_report(result: dict[str, Any]) -> None:

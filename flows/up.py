@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flows import server
 from flows.request import RunRequest
-from ganpipe.console import say
+from ganpipe.console import QUIET, say
 from ganpipe.errors import GanpipeError
 from ganpipe.workspace import Workspace
 
@@ -163,7 +163,7 @@ def _start_runner(workspace: Workspace, options: UpOptions, household: Household
     log_file = workspace.state / "logs" / "runner.log"
     with log_file.open("ab") as log:
         command = [sys.executable, "-m", "flows.serve", *arguments]
-        household.members["runner"] = server.start(command, os.environ | {"GANPIPE_QUIET": "1"}, log)
+        household.members["runner"] = server.start(command, os.environ | {QUIET: "1"}, log)
 
 
 def _watch(options: UpOptions, stop_now: threading.Event) -> None:

@@ -18,6 +18,7 @@ from rich.table import Table
 from ganpipe.progress import Progress as Progressed
 
 LINE_EVERY_S = 15.0
+QUIET = "GANPIPE_QUIET"  # set to 1: no bars in this process and in those it starts
 
 err = Console(stderr=True, highlight=False, markup=False)
 out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
@@ -84,7 +85,10 @@ class Bars:
             self._tasks[p.stage] = self._progress.add_task(p.stage, total=p.total or None, text="")
         self._progress.update(self._tasks[p.stage], completed=p.done, total=p.total or None, text=line_of(p))
 
-    def close(self) -> None:
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Leaves the bars as they are and gives the terminal back."""
         if self._progress is not None:
             self._progress.stop()

@@ -97,9 +97,7 @@ def check_judgeable(info: DatasetInfo) -> None:
         )
 
 
-def train_model(
-    workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore, run_dir_suffix: str = ""
-) -> RunRecord:
+def train_model(workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore) -> RunRecord:
     """Trains, or goes on training, or finds that this was done: the record of the finished run.
 
     Raises:
@@ -109,15 +107,12 @@ def train_model(
     check_request(settings)
     info = dataset_info(workspace, dataset, settings.data)
     fresh = new_record(dataset, info.version, settings, compute_names(settings))
-    if run_dir_suffix:
-        fresh = replace(fresh, run_id=fresh.run_id + run_dir_suffix)
-    done = finished_training(workspace, fresh.run_id)
-    if done:
+    if done := finished_training(workspace, fresh.run_id):
         return done
     with workspace.lock("training", wait_s=TRAINER_WAIT_S):
+        if done := finished_training(workspace, fresh.run_id):  # by whom we waited for
+            return done
         record = load_record(workspace, fresh.run_id) or fresh
-        if record.state == "finished":
-            return record
         data = load_dataset(workspace, dataset, settings.data)
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, dataset))

@@ -10,7 +10,7 @@ from typing import Any
 from ganpipe.commands.context import opened, request_of
 from ganpipe.commands.tables import show_metrics, shown
 from ganpipe.config import resolve
-from ganpipe.console import duration, out, pairs, print_json, say
+from ganpipe.console import QUIET, duration, out, pairs, print_json, say
 from ganpipe.workspace import Workspace
 
 
@@ -21,7 +21,7 @@ def run(arguments: Namespace) -> int:
     started = time.monotonic()
     workspace = opened(arguments)
     if arguments.json:
-        os.environ["GANPIPE_QUIET"] = "1"
+        os.environ[QUIET] = "1"
     check_settings(arguments, workspace)
     result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
     if result is None:

@@ -16,13 +16,10 @@ def add(arguments: Namespace) -> int:
     from ganpipe.versioning import add_dataset
 
     workspace = opened(arguments)
-    bars = Bars(quiet=arguments.json)
-    try:
+    with Bars(quiet=arguments.json) as bars:
         report = add_dataset(
             workspace, arguments.source, arguments.name, settings_of(arguments, workspace).data, bars
         )
-    finally:
-        bars.close()
     if arguments.json:
         print_json(asdict(report))
         return 0
@@ -127,11 +124,8 @@ def verify(arguments: Namespace) -> int:
     from ganpipe.versioning import verify_dataset
 
     workspace = opened(arguments)
-    bars = Bars(quiet=arguments.json)
-    try:
+    with Bars(quiet=arguments.json) as bars:
         lost = verify_dataset(workspace, arguments.name, settings_of(arguments, workspace).data, bars)
-    finally:
-        bars.close()
     if arguments.json:
         print_json({"name": arguments.name, "intact": not lost, "damaged": lost})
     elif not lost:

@@ -22,14 +22,11 @@ def train(arguments: Namespace) -> int:
     workspace = opened(arguments)
     settings = settings_of(arguments, workspace)
     name = arguments.dataset or workspace.params().dataset
-    bars = Bars(quiet=arguments.json)
-    try:
+    with Bars(quiet=arguments.json) as bars:
         info = versioning.ensure_dataset(workspace, name, settings.data, bars)
         fresh = stages.new_record(name, info.version, settings, stages.compute_names(settings))
         before = stages.finished_training(workspace, fresh.run_id)
         record = before or stages.train_model(workspace, name, settings, bars)
-    finally:
-        bars.close()
     state = "up_to_date" if before else "finished"
     result = {
         "state": state,
@@ -57,8 +54,7 @@ def evaluate(arguments: Namespace) -> int:
         return USAGE_ERROR
     workspace = opened(arguments)
     settings = settings_of(arguments, workspace)
-    bars = Bars(quiet=arguments.json)
-    try:
+    with Bars(quiet=arguments.json) as bars:
         if arguments.generated:
             name = arguments.dataset or workspace.params().dataset
             folder = absolute(arguments.generated)
@@ -68,8 +64,6 @@ def evaluate(arguments: Namespace) -> int:
             result = stages.evaluate_run(workspace, record, settings, bars).evaluation.as_dict() | {
                 "run": record.run_id
             }
-    finally:
-        bars.close()
     if arguments.json:
         print_json(result)
         return 0
@@ -88,11 +82,8 @@ def generate(arguments: Namespace) -> int:
         return USAGE_ERROR
     workspace = opened(arguments)
     model = stages.load_model(workspace, arguments.model, arguments.dataset)
-    bars = Bars(quiet=arguments.json)
-    try:
+    with Bars(quiet=arguments.json) as bars:
         paths = stages.generate_images(model, arguments.count, arguments.seed, absolute(arguments.out), bars)
-    finally:
-        bars.close()
     if arguments.json:
         print_json({"model": str(model.reference), "seed": arguments.seed, "images": [str(p) for p in paths]})
     else:
@@ -127,8 +118,7 @@ def stylize(arguments: Namespace) -> int:
 
     workspace = opened(arguments)
     settings = settings_of(arguments, workspace)
-    bars = Bars(quiet=arguments.json)
-    try:
+    with Bars(quiet=arguments.json) as bars:
         contents, styles = (
             [
                 path
@@ -141,8 +131,6 @@ def stylize(arguments: Namespace) -> int:
         result = stylize_batch(
             contents, styles, absolute(arguments.out), settings.style, compute, report=bars
         )
-    finally:
-        bars.close()
     if arguments.json:
         print_json(asdict(result))
     else:

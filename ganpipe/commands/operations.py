@@ -99,11 +99,8 @@ def reproduce(arguments: Namespace) -> int:
 
     workspace = opened(arguments)
     record = run_named(workspace, arguments.run_reference)
-    bars = Bars(quiet=arguments.json)
-    try:
+    with Bars(quiet=arguments.json) as bars:
         result = stages.reproduce(workspace, record, bars)
-    finally:
-        bars.close()
     if arguments.json:
         print_json(result)
     elif result["identical"]:

@@ -79,6 +79,10 @@ class Job:
     content: Picture
     style: Picture
 
+    def size(self, settings: StyleSettings) -> tuple[int, int]:
+        """Height and width of the result; jobs of one size are painted together."""
+        return size_at(self.content.image.height, self.content.image.width, effort(settings).long_edge_px)
+
 
 def image_paths(given: Sequence[str | Path]) -> list[Path]:
     """Files, and the images of folders, in a fixed order.
@@ -207,8 +211,7 @@ def _buckets(jobs: list[Job], settings: StyleSettings, batch: int) -> list[list[
     """Jobs whose results have one shape, at most `batch` together."""
     by_size: dict[tuple[int, int], list[Job]] = {}
     for job in jobs:
-        size = size_at(job.content.image.height, job.content.image.width, effort(settings).long_edge_px)
-        by_size.setdefault(size, []).append(job)
+        by_size.setdefault(job.size(settings), []).append(job)
     return [group[k : k + batch] for group in by_size.values() for k in range(0, len(group), batch)]
 
 
@@ -218,9 +221,7 @@ def _paint_bucket(
 ) -> int:  # fmt: skip
     """Paints one bucket, halved as often as memory asks, and writes its pictures; returns item-steps."""
     started = time.monotonic()
-    size = size_at(
-        bucket[0].content.image.height, bucket[0].content.image.width, effort(settings).long_edge_px
-    )
+    size = bucket[0].size(settings)
     contents = torch.cat([resized(job.content.tensor(), size) for job in bucket]).to(compute.device)
     by_sha = {job.style.sha256: job.style.tensor().to(compute.device) for job in bucket}
     steps = 0
