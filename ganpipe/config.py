@@ -42,8 +42,19 @@ class DataSettings:
 class ModelSettings:
     """The two players."""
 
-    name: str = opt("dcgan", "architecture", choices=("dcgan", "fc"))
+    name: str = opt("dcgan", "architecture: r3 is the modern baseline, fastgan for 50 to 1,000 images, fc the lesson's first",
+                    choices=("dcgan", "fc", "r3", "fastgan"))  # fmt: skip
     z_dim: int = opt(100, "length of a latent vector", low=1, high=4096)
+    conditional: str = opt(
+        "auto", "labels are given to both players; auto: r3, where the data set has labels",
+        choices=("auto", "yes", "no"),
+    )  # fmt: skip
+    spectral_norm: bool = opt(False, "divide every weight of D by its largest singular value (Miyato 2018)")
+    width: float = opt(1.0, "r3: multiplier of the published 768 channels; fastgan: of 64", low=0.01, high=8.0)
+    blocks: int = opt(2, "r3: residual blocks at each size", low=1, high=16)
+    taper_from_px: int = opt(32, "r3: from this size on each doubling halves the channels", low=4, high=512)
+    redraw_loss: str = opt("mse", "fastgan: how D's redrawn images are compared, by pixels or by VGG19's features",
+                           choices=("mse", "vgg"))  # fmt: skip
     g_channels: int = opt(64, "dcgan: generator channels at the largest map (ngf)", low=4, high=512)
     d_channels: int = opt(64, "dcgan: discriminator channels at the largest map (ndf)", low=4, high=512)
     d_norm: str = opt(
@@ -61,12 +72,44 @@ class ModelSettings:
 class LossSettings:
     """What the two play for."""
 
-    name: str = opt("logistic", "bce: the lesson's 0/1 labels; logistic: non-saturating, with R1",
-                    choices=("logistic", "bce"))  # fmt: skip
-    r1_gamma: float = opt(1.0, "weight γ of the R1 penalty, γ/2·E‖∇D‖² (0: none; not used by bce)", low=0.0)
-    r1_every: int = opt(
-        1, "apply R1 every so many steps, times that weight (StyleGAN2's lazy penalty)", low=1
+    name: str = opt("logistic", "bce: the lesson's 0/1 labels; rpgan: relativistic pairs, r3's loss",
+                    choices=("bce", "logistic", "hinge", "lsgan", "wgan-gp", "rpgan"))  # fmt: skip
+    label_smoothing: float = opt(0.0, "bce: real images are labelled 1 minus this", low=0.0, high=0.5)
+    penalty: str = opt(
+        "auto", "gradient penalty: on real (r1), fake (r2) or both; auto: what the loss was published with",
+        choices=("auto", "none", "r1", "r2", "both", "interpolated"),
+    )  # fmt: skip
+    gamma: float = opt(1.0, "weight γ of r1 and r2, γ/2·E‖∇D‖² (0: none)", low=0.0)
+    gamma_end: float = opt(1.0, "γ at the end of the cosine, as a share of the first", low=0.0, high=100.0)
+    gp_weight: float = opt(10.0, "weight λ of the interpolated penalty, λ·E(‖∇D‖−1)² (wgan-gp)", low=0.0)
+    penalty_every: int = opt(
+        1, "apply the penalty every so many steps, times that weight (StyleGAN2's lazy penalty)", low=1
     )
+    penalty_by: str = opt(
+        "exact", "exact: double backward; fast: a finite difference (r1, r2 only)", choices=("exact", "fast")
+    )
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """What D sees instead of the images themselves, so that few images last longer."""
+
+    mode: str = opt(
+        "none",
+        "fixed: always with the probability; scheduled: rising to it along the cosine; adaptive: as needed",
+        choices=("none", "fixed", "scheduled", "adaptive"),
+    )
+    kinds: str = opt("geometry+colour+cutout", "which changes, joined by +: translation, geometry, colour, cutout")
+    probability: float = opt(
+        0.3, "of each change (fixed), or where it ends (scheduled)", low=0.0, high=1.0
+    )
+    target: float = opt(0.6, "adaptive: the signal that is aimed at (ADA: 0.6)", low=0.0, high=1.0)
+    signal: str = opt(
+        "relativistic",
+        "adaptive: mean sign(D(real) − D(fake)), or D's place of held-out between real and fake images (r_v)",
+        choices=("relativistic", "held_out"),
+    )
+    adapt_images: int = opt(500_000, "adaptive: images for the probability to go from 0 to 1", low=1)
 
 
 @dataclass(frozen=True)
@@ -75,26 +118,50 @@ class TrainingSettings:
 
     total_images: int = opt(1_000_000, "real images shown to D, counted with repetition", low=1)
     batch_images: int = opt(64, "images a step", low=2, high=65536)
+    micro_images: int = opt(
+        0, "images computed at once, gradients summed to the batch (0: as many as fit)", low=0, high=65536
+    )
     g_lr: float = opt(2e-4, "learning rate of G (Adam)", low=0.0, high=1.0)
     d_lr: float = opt(2e-4, "learning rate of D (Adam)", low=0.0, high=1.0)
+    lr_end: float = opt(1.0, "both rates at the end of the cosine, as a share of the first", low=0.0, high=1.0)
     beta1: float = opt(0.5, "Adam's β1 (0.5 as in DCGAN)", low=0.0, high=0.999)
     beta2: float = opt(0.99, "Adam's β2", low=0.0, high=0.99999)
+    beta2_end: float = opt(0.0, "β2 at the end of the cosine (0: as at the start)", low=0.0, high=0.99999)
+    decay_images: int = opt(0, "length of all cosine schedules, images (0: the whole training)", low=0)
     skip_d_below_loss: float = opt(
         0.0, "D's weights are left alone in a step whose adversarial loss is lower (0: never)", low=0.0
+    )
+    instance_noise: float = opt(
+        0.0, "standard deviation of noise on all that D sees, falling to 0 (images are in [-1, 1])", low=0.0
+    )
+    instance_noise_images: int = opt(100_000, "images until the instance noise is 0", low=1)
+    fresh_g_batch: bool = opt(
+        False, "G's phase draws latents of its own instead of those that D has just seen (as published for r3)"
     )
     ema_halflife_images: int = opt(
         10_000, "half-life of G's moving average, images (the average is judged)", low=0
     )
+    ema_schedule: str = opt(
+        "linear", "how the half-life is reached: 5% of the images seen, or along the cosine from 0",
+        choices=("linear", "cosine"),
+    )  # fmt: skip
     mirror: bool = opt(True, "show half of the images mirrored")
     log_every_images: int = opt(3_200, "record losses so often", low=1)
     grid_every_images: int = opt(50_000, "draw a grid of the same latents so often", low=1)
     save_every_images: int = opt(25_000, "write a checkpoint so often", low=1)
+    judge_every_images: int = opt(
+        0, "score the average on judge_images so often and keep the best checkpoint (0: only at the end)", low=0
+    )
+    judge_images: int = opt(256, "generated and held-out images of such a score (KD-VGG19)", low=32)
     seed: int = opt(
         0, "fixes the weights, the data order, the mirroring and the latents", low=0, high=2**31 - 1
     )
     device: str = opt("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
     precision: str = opt(
         "auto", "auto is bf16 where the hardware multiplies in it", choices=("auto", "bf16", "fp32")
+    )
+    compile: str = opt(
+        "auto", "torch.compile of the step; auto: on a GPU, for long trainings", choices=("auto", "yes", "no")
     )
 
 
@@ -139,6 +206,7 @@ class Settings:
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
+    augment: AugmentSettings = AugmentSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     style: StyleSettings = StyleSettings()
@@ -180,7 +248,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.d_channels": 32,
         "model.d_norm": "none",
         "model.d_minibatch_std": True,
-        "loss.r1_every": 4,
+        "loss.penalty_every": 4,
         "training.total_images": 180_000,
         "training.batch_images": 32,
         "training.g_lr": 5e-4,
@@ -195,7 +263,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {
         "model.d_norm": "none",
         "model.d_minibatch_std": True,
-        "loss.r1_every": 4,
+        "loss.penalty_every": 4,
         "training.total_images": 500_000,
         "evaluation.images": 2_000,
         "style.preset": "standard",

@@ -1,6 +1,7 @@
-"""The adversarial losses, one row each, and the zero-centred gradient penalty.
+"""The adversarial losses, one row each, and the gradient penalties.
 
-All take logits `[N]` in float32 and return a mean over the batch.
+Logits are `[N]` or `[N, P]` (P patches an image) in float32, larger for what D takes to be real. Every loss is a mean
+over them, every penalty a mean over the batch.
 """
 
 from __future__ import annotations
@@ -12,41 +13,127 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ganpipe.config import LossSettings
+
+Judge = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """What D minimises over real and fake logits, and what G minimises over fake logits."""
+    """What D minimises over (real, fake) logits, what G minimises over (fake, real) logits.
+
+    `penalty` is what `loss.penalty=auto` means with this loss. `pairs`: G's loss looks at real logits, too.
+    """
 
     d_loss: Callable[[Tensor, Tensor], Tensor]
-    g_loss: Callable[[Tensor], Tensor]
+    g_loss: Callable[[Tensor, Tensor], Tensor]
+    penalty: str = "none"
+    pairs: bool = False
 
 
 def _bce(logits: Tensor, label: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
 
 
+def bce(real_label: float = 1.0) -> AdversarialLoss:
+    """The lesson's two phases: D learns `real_label` for real and 0 for fake; G learns to be called 1.
+
+    A label below 1 is one-sided smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4).
+    """
+    return AdversarialLoss(
+        d_loss=lambda real, fake: _bce(real, real_label) + _bce(fake, 0.0),
+        g_loss=lambda fake, real: _bce(fake, 1.0),
+    )
+
+
 LOSSES: dict[str, AdversarialLoss] = {
-    # The lesson's two phases: D learns 1 for real and 0 for fake; G learns to be called 1.
-    "bce": AdversarialLoss(
-        d_loss=lambda real, fake: _bce(real, 1.0) + _bce(fake, 0.0),
-        g_loss=lambda fake: _bce(fake, 1.0),
-    ),
-    # Non-saturating logistic (Goodfellow et al. 2014, section 3), the same by softplus(-l) = -log sigmoid(l).
-    # Kept as a row of its own because it comes with R1 and without batch norm in D.
+    "bce": bce(),
+    # Non-saturating (Goodfellow et al. 2014, section 3): the same as bce by softplus(-l) = -log sigmoid(l), with R1.
     "logistic": AdversarialLoss(
         d_loss=lambda real, fake: F.softplus(-real).mean() + F.softplus(fake).mean(),
-        g_loss=lambda fake: F.softplus(-fake).mean(),
+        g_loss=lambda fake, real: F.softplus(-fake).mean(),
+        penalty="r1",
+    ),
+    # Lim & Ye 2017 (arXiv 1705.02894), as used by SAGAN and BigGAN.
+    "hinge": AdversarialLoss(
+        d_loss=lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
+        g_loss=lambda fake, real: -fake.mean(),
+    ),
+    # Mao et al. 2016 (arXiv 1611.04076), eq. 9: labels 1, 0 and 1.
+    "lsgan": AdversarialLoss(
+        d_loss=lambda real, fake: 0.5 * ((real - 1).square().mean() + fake.square().mean()),
+        g_loss=lambda fake, real: 0.5 * (fake - 1).square().mean(),
+    ),
+    # Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3.
+    "wgan-gp": AdversarialLoss(
+        d_loss=lambda real, fake: fake.mean() - real.mean(),
+        g_loss=lambda fake, real: -fake.mean(),
+        penalty="interpolated",
+    ),
+    # Relativistic pairing (Jolicoeur-Martineau 2018; Huang et al. 2025, arXiv 2501.05441, eq. 2).
+    "rpgan": AdversarialLoss(
+        d_loss=lambda real, fake: F.softplus(fake - real).mean(),
+        g_loss=lambda fake, real: F.softplus(real - fake).mean(),
+        penalty="both",
+        pairs=True,
     ),
 }
 
 
-def r1_penalty(D: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """½·E‖∇D(x)‖² at real images: Mescheder et al. 2018 (arXiv 1801.04406), eq. 9, without γ.
+def loss_of(settings: LossSettings) -> AdversarialLoss:
+    """The row that the settings choose, with their label smoothing."""
+    if settings.name == "bce" and settings.label_smoothing:
+        return bce(1.0 - settings.label_smoothing)
+    return LOSSES[settings.name]
 
-    The squared norm is summed over C, H, W and averaged over the batch; the graph is kept, so that the
-    result can be minimised.
+
+def penalty_of(settings: LossSettings) -> str:
+    """`none`, `r1`, `r2`, `both` or `interpolated`."""
+    chosen = LOSSES[settings.name].penalty if settings.penalty == "auto" else settings.penalty
+    return "none" if chosen != "interpolated" and settings.gamma == 0 else chosen
+
+
+def judged_with_slope(D: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of `images: [N, C, H, W]`, and the slope ∂ΣD/∂images with its graph, so that it can be minimised."""
+    images = images.detach().requires_grad_(True)
+    logits = D(images)
+    (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return logits, slope
+
+
+def judged_with_slope_functional(D: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by `torch.func`, for a compiled step.
+
+    torch.compile can differentiate this a second time, and not `autograd.grad(create_graph=True)`; on the other
+    hand D must not keep running statistics.
     """
-    real = real.detach().requires_grad_(True)
-    logits = D(real)
-    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-    return 0.5 * gradient.float().square().flatten(1).sum(1).mean()
+    logits, pull_back = torch.func.vjp(D, images)
+    (slope,) = pull_back(torch.ones_like(logits))
+    return logits, slope
+
+
+def zero_centred(slope: Tensor) -> Tensor:
+    """½·E‖∇D‖² for a slope `[N, C, H, W]`: R1 on real, R2 on fake images, without γ.
+
+    Mescheder et al. 2018 (arXiv 1801.04406), eq. 9; the square is summed over C, H, W and averaged over the batch.
+    """
+    return 0.5 * slope.float().square().flatten(1).sum(1).mean()
+
+
+def one_centred(slope: Tensor) -> Tensor:
+    """E(‖∇D‖ − 1)², WGAN-GP's penalty (arXiv 1704.00028, eq. 3), without λ."""
+    return (slope.float().flatten(1).norm(dim=1) - 1).square().mean()
+
+
+FAST_STEP = 0.05  # in images of [-1, 1]: smaller, and bf16 logits no longer resolve the difference
+
+
+def zero_centred_fast(D: Judge, images: Tensor, logits: Tensor, direction: Tensor) -> Tensor:
+    """½·E‖∇D‖² by a finite difference: E_v(v·∇D)² = ‖∇D‖² for v ~ N(0, I), and only first order is needed.
+
+    `direction` is such a v, of the images' shape. One more pass of D, no double backward; unbiased up to the
+    curvature of D over FAST_STEP, and noisier than the exact penalty.
+    """
+    moved = D(images + FAST_STEP * direction)
+    total = (moved - logits).flatten(1).sum(1) if logits.ndim > 1 else moved - logits
+    return 0.5 * (total / FAST_STEP).square().mean()

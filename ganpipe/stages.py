@@ -125,7 +125,8 @@ def train_model(workspace: Workspace, dataset: str, settings: Settings, report: 
         )
         try:
             result = train(data, settings, folder, outbox, record.origin())
-            save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin())
+            labels = dict(zip(data.label_names, result.label_counts, strict=False))
+            save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin(), labels)
         except (Interrupted, KeyboardInterrupt):
             tracker.end(run_id, "interrupted")
             save_record(workspace, replace(record, state="interrupted"))
@@ -182,11 +183,10 @@ def evaluate_run(
         )
     data = load_dataset(workspace, record.dataset, record.resolved().data)
     options = settings.evaluation
-    fake = generate_pixels(G, config["model"]["z_dim"], options.images, options.seed, compute)
+    z_dim, labels = config["model"]["z_dim"], list(config["labels"].values())
+    fake = generate_pixels(G, z_dim, labels, options.images, options.seed, compute)
     evaluation = evaluate(fake, data, options, compute, report)
-    shown = fixed_pixels(
-        G, config["model"]["z_dim"], options.grid_images, record.resolved().training.seed, compute
-    )
+    shown = fixed_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
     tracker = Tracker(workspace)

@@ -80,6 +80,6 @@ def prepared() -> PreparedData:
 
     def split(count: int) -> Split:
         pixels = torch.randint(0, 256, (count, 16, 16, 3), dtype=torch.uint8, generator=generator)
-        return Split(pixels, torch.full((count,), -1))
+        return Split.of(pixels, torch.full((count,), -1))
 
     return PreparedData("noise", "0" * 32 + ".dir", ImageShape(3, 16, 16), (), split(40), split(12))

@@ -142,7 +142,7 @@ def _data(pixels: torch.Tensor) -> PreparedData:
     """Half to train on, half held out."""
     labels = torch.full((len(pixels) // 2,), -1)
     train, holdout = pixels[::2], pixels[1::2]
-    return PreparedData("p", "v", ImageShape(3, 16, 16), (), Split(train, labels), Split(holdout, labels))
+    return PreparedData("p", "v", ImageShape(3, 16, 16), (), Split.of(train, labels), Split.of(holdout, labels))
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_noise_is_poor(pictures: torch.Tensor) -> None:
 
 def test_too_few_held_out_images_are_one_sentence(prepared: PreparedData, settings: Settings) -> None:
     few = PreparedData(
-        "p", "v", prepared.shape, (), prepared.train, Split(prepared.train.pixels[:3], torch.zeros(3))
+        "p", "v", prepared.shape, (), prepared.train, Split.of(prepared.train.pixels[:3], torch.zeros(3))
     )
     with pytest.raises(GanpipeError, match="has 3 held-out images; evaluation needs at least 8"):
         evaluate(prepared.train.pixels, few, settings.evaluation, CPU)

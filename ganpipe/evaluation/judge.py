@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from ganpipe.perceptual import Vgg19, weights_id
 from ganpipe.progress import Report, ignore
 from ganpipe.style.batch import image_paths
 from ganpipe.training.device import Compute
-from ganpipe.training.stream import GRID, LATENTS, generator_at, latents
+from ganpipe.training.stream import GRID, LATENTS, drawn_labels, generator_at, latents
 
 LEAST_HELD_OUT = 8
 
@@ -76,15 +76,20 @@ class Evaluation:
         return tree
 
 
-def generate_pixels(G: nn.Module, z_dim: int, count: int, seed: int, compute: Compute) -> Tensor:
-    """uint8 pictures `[count, H, W, C]` from latents that depend on the seed alone."""
-    z = latents(seed, LATENTS, 0, count, z_dim, compute.device)
-    return torch.cat([to_uint8(sample(G, part)).cpu() for part in z.split(256)])
+def generate_pixels(
+    G: nn.Module, z_dim: int, label_counts: Sequence[int], count: int, seed: int, compute: Compute, stream: int = LATENTS
+) -> Tensor:  # fmt: skip
+    """uint8 pictures `[count, H, W, C]` from latents, and labels as often as in the data, that depend on the seed."""
+    z = latents(seed, stream, 0, count, z_dim, compute.device)
+    labels = drawn_labels(label_counts, seed, 0, count, compute.device)
+    return to_uint8(sample(G, z, labels)).cpu()
 
 
-def fixed_pixels(G: nn.Module, z_dim: int, count: int, seed: int, compute: Compute) -> Tensor:
+def fixed_pixels(
+    G: nn.Module, z_dim: int, label_counts: Sequence[int], count: int, seed: int, compute: Compute
+) -> Tensor:
     """uint8 pictures `[count, H, W, C]` for the latents of the training grids."""
-    return to_uint8(sample(G, latents(seed, GRID, 0, count, z_dim, compute.device))).cpu()
+    return generate_pixels(G, z_dim, label_counts, count, seed, compute, GRID)
 
 
 def read_folder(folder: Path, shape: ImageShape) -> Tensor:
@@ -162,7 +167,7 @@ def _some(names: tuple[str, ...], most: int = 6) -> str:
 def _subset(split: Split, most: int, seed: int) -> Split:
     """At most `most` images, drawn without replacement."""
     rows = torch.randperm(len(split), generator=generator_at(seed, LATENTS, 1))[:most]
-    return Split(split.pixels[rows], split.labels[rows])
+    return Split.of(*split.rows(rows))
 
 
 def _split(seen: Seen, sizes: list[int]) -> list[Seen]:

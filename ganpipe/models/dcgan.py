@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ganpipe.config import ModelSettings
 from ganpipe.images import ImageShape
+from ganpipe.models.sizes import base_size, doublings
 
-SMALLEST_PX, LARGEST_PX, BASE_PX = 16, 256, 4
+SMALLEST_PX, LARGEST_PX = 16, 256
 WIDEST = 8  # channels grow to 8× the narrowest, as published for 64 px; deeper layers stay there
 
 
@@ -30,20 +31,9 @@ def objection(shape: ImageShape) -> str | None:
     return None
 
 
-def doublings(shape: ImageShape) -> int:
-    """How often the shorter side is doubled from 4 pixels."""
-    return (min(shape.height_px, shape.width_px) // BASE_PX).bit_length() - 1
-
-
 def channels_at(level: int, narrowest: int) -> int:
     """Channels `level` halvings away from the image: narrowest, 2×, 4×, 8×, 8×, …"""
     return narrowest * min(2**level, WIDEST)
-
-
-def base_size(shape: ImageShape) -> tuple[int, int]:
-    """Height and width of the smallest map; the shorter is 4."""
-    times = 2 ** doublings(shape)
-    return shape.height_px // times, shape.width_px // times
 
 
 def init_weights(module: nn.Module) -> None:
@@ -58,7 +48,7 @@ def init_weights(module: nn.Module) -> None:
 class DcganGenerator(nn.Module):
     """`z: [N, z_dim]` → images `[N, C, H, W]` in `[-1, 1]` by transposed 4×4 convolutions, batch norm, ReLU."""
 
-    def __init__(self, settings: ModelSettings, shape: ImageShape) -> None:
+    def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
         widths = [channels_at(level, settings.g_channels) for level in reversed(range(doublings(shape)))]
         layers: list[nn.Module] = [
@@ -76,7 +66,7 @@ class DcganGenerator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.apply(init_weights)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return torch.tanh(self.layers(z[:, :, None, None]))
 
 
@@ -109,7 +99,7 @@ class MinibatchStd(nn.Module):
 class DcganDiscriminator(nn.Module):
     """Images `[N, C, H, W]` → logits `[N]` by strided 4×4 convolutions and leaky ReLU."""
 
-    def __init__(self, settings: ModelSettings, shape: ImageShape) -> None:
+    def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
         widths = [channels_at(level, settings.d_channels) for level in range(doublings(shape))]
         batch_norm = settings.d_norm == "batch"
@@ -128,5 +118,5 @@ class DcganDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.apply(init_weights if batch_norm else init_without_norm)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.layers(images).flatten()

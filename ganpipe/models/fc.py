@@ -16,7 +16,7 @@ from ganpipe.images import ImageShape
 class FcGenerator(nn.Module):
     """`z: [N, z_dim]` → images `[N, C, H, W]` in `[-1, 1]` through three widening layers."""
 
-    def __init__(self, settings: ModelSettings, shape: ImageShape) -> None:
+    def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
         width = settings.fc_width
         self.shape = shape
@@ -32,7 +32,7 @@ class FcGenerator(nn.Module):
             nn.Linear(4 * width, shape.numel),
         )
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         flat = torch.tanh(self.layers(z))
         return flat.view(-1, self.shape.channels, self.shape.height_px, self.shape.width_px)
 
@@ -40,7 +40,7 @@ class FcGenerator(nn.Module):
 class FcDiscriminator(nn.Module):
     """Images `[N, C, H, W]` → logits `[N]` through two narrowing layers."""
 
-    def __init__(self, settings: ModelSettings, shape: ImageShape) -> None:
+    def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
         width = settings.fc_width
         self.layers = nn.Sequential(
@@ -52,5 +52,5 @@ class FcDiscriminator(nn.Module):
             nn.Linear(width, 1),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.layers(images).squeeze(1)

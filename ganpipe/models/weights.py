@@ -20,15 +20,24 @@ WEIGHTS, CONFIG = "generator.safetensors", "generator.json"
 
 
 def save_generator(
-    folder: Path, G: nn.Module, settings: ModelSettings, shape: ImageShape, origin: dict[str, Any]
+    folder: Path,
+    G: nn.Module,
+    settings: ModelSettings,
+    shape: ImageShape,
+    origin: dict[str, Any],
+    labels: dict[str, int] | None = None,
 ) -> None:
-    """Writes the generator's weights, and the JSON that says how to build it and where it comes from."""
+    """Writes the generator's weights, and the JSON that says how to build it and where it comes from.
+
+    `labels`: of a conditional model, each with the number of its training images.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in G.state_dict().items()}
     write_bytes(folder / WEIGHTS, save(tensors))
     config = {
-        "format": 1,
+        "format": 2,
         "model": asdict(settings),
         "shape": asdict(shape),
+        "labels": labels or {},
         "weights_sha256": sha256_of(folder / WEIGHTS),
         "origin": origin,
     }
@@ -45,7 +54,7 @@ def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     path = folder / WEIGHTS
     if not path.exists() or sha256_of(path) != config.get("weights_sha256"):
         raise GanpipeError(f"{path} is missing or damaged: its bytes are not those that {CONFIG} names.")
-    G = build_generator(ModelSettings(**config["model"]), ImageShape(**config["shape"]))
+    G = build_generator(ModelSettings(**config["model"]), ImageShape(**config["shape"]), len(config["labels"]))
     try:
         G.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:

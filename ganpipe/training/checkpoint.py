@@ -1,7 +1,8 @@
-"""Checkpoints that survive a kill at any instant: two are kept, each with its checksum.
+"""Checkpoints that survive a kill at any instant: the last two and the best are kept, each with its checksum.
 
 checkpoints/000012800.pt      tensors and plain numbers only (`weights_only=True` reads it)
 checkpoints/000012800.json    {"nimg": …, "sha256": …}, written after it: without it the file does not count
+checkpoints/best/…            the same, for the best score so far
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 KEEP = 2
 
 
-def save_checkpoint(folder: Path, nimg: int, state: dict[str, Any]) -> Path:
-    """Writes a checkpoint, whole or not at all, and drops all but the last two.
+def save_checkpoint(folder: Path, nimg: int, state: dict[str, Any], keep: int = KEEP) -> Path:
+    """Writes a checkpoint, whole or not at all, and drops all but the last `keep`.
 
     Raises:
         GanpipeError: the disk is full; the earlier checkpoints are as they were.
@@ -35,10 +36,15 @@ def save_checkpoint(folder: Path, nimg: int, state: dict[str, Any]) -> Path:
     path = folder / f"{nimg:012d}.pt"
     write_bytes(path, data)
     write_json(path.with_suffix(".json"), {"nimg": nimg, "sha256": hashlib.sha256(data).hexdigest()})
-    for old in _listed(folder)[:-KEEP]:
+    for old in _listed(folder)[:-keep]:
         old.unlink(missing_ok=True)
         old.with_suffix(".pt").unlink(missing_ok=True)
     return path
+
+
+def best_folder(folder: Path) -> Path:
+    """Where the best checkpoint of those in `folder` lies."""
+    return folder / "best"
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import logging
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from ganpipe.config import TrainingSettings
+from ganpipe.config import Settings, TrainingSettings
 from ganpipe.errors import GanpipeError
 
 log = logging.getLogger(__name__)
@@ -89,6 +92,44 @@ def keep_freed_memory() -> None:
         return
     mallopt(m_mmap_threshold, 1 << 30)
     mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+LONG_TRAINING_IMAGES = 500_000  # compiling takes minutes: below this it does not pay
+
+
+def compiles(settings: Settings, G: nn.Module, D: nn.Module, compute: Compute) -> bool:
+    """Whether the step is compiled: as `training.compile` asks, and never where it cannot be.
+
+    A compiled step is a function of the weights alone, and batch or spectral normalisation keep state beside them.
+    """
+    asked = settings.training.compile
+    wanted = asked == "yes" or (
+        asked == "auto"
+        and compute.device.type == "cuda"
+        and settings.training.total_images >= LONG_TRAINING_IMAGES
+    )
+    stateful = _persistent(G) or _persistent(D)
+    if wanted and stateful:
+        log.warning(
+            "model.name=%s keeps running statistics, which a compiled step cannot; it runs uncompiled.",
+            settings.model.name,
+        )
+    if wanted and not stateful and not can_compile(compute.device):
+        log.warning("torch.compile needs a C++ compiler (g++) or Triton here and found none; the step runs uncompiled.")
+        return False
+    return wanted and not stateful
+
+
+def _persistent(module: nn.Module) -> bool:
+    """Whether a module has state beside its weights."""
+    return len(module.state_dict()) > sum(1 for _ in module.parameters())
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether what torch.compile needs is installed."""
+    if device.type == "cuda":
+        return importlib.util.find_spec("triton") is not None
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def training_compute(settings: TrainingSettings) -> Compute:
