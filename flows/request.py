@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganpipe.config import Settings, resolve
-from ganpipe.training.device import default_preset
+from ganpipe.config import ASKED_FOR, Choice, Settings, choose_preset, parse_assignments, resolve
 from ganpipe.workspace import Workspace
 
 
@@ -32,5 +31,16 @@ class RunRequest:
 
     def settings(self) -> Settings:
         """All settings, resolved as on the command line."""
-        params = self.opened().params()
-        return resolve(params, self.preset or params.preset or default_preset(), self.overrides)
+        return resolve(self.opened().params(), self.choice().preset, self.overrides)
+
+    def choice(self) -> Choice:
+        """The named preset, or the one that suits the data set and the device."""
+        from ganpipe.training.device import sees_gpu
+        from ganpipe.versioning import image_count
+
+        workspace = self.opened()
+        params = workspace.params()
+        if named := self.preset or params.preset:
+            return Choice(named, ASKED_FOR)
+        asked = dict(params.values) | parse_assignments(self.overrides)
+        return choose_preset(image_count(workspace, self.dataset or params.dataset), sees_gpu(), asked)

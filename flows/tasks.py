@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from prefect import task
@@ -9,6 +10,7 @@ from prefect import task
 from flows.reporting import publish_report, reporter
 from ganpipe import stages, versioning
 from ganpipe.config import Settings
+from ganpipe.console import IF_BUSY
 from ganpipe.evaluation.judge import Evaluation
 from ganpipe.lineage import RunRecord
 from ganpipe.style.batch import StyleReport
@@ -43,7 +45,9 @@ def prepare_shards(workspace: Workspace, dataset: str, settings: Settings) -> No
 @task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def train(workspace: Workspace, dataset: str, settings: Settings) -> RunRecord:
     with reporter("train") as report:
-        return stages.train_model(workspace, dataset, settings, report)
+        return stages.train_model(
+            workspace, dataset, settings, report, wait=os.environ.get(IF_BUSY) != "leave"
+        )
 
 
 @task(name="evaluate", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)

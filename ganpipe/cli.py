@@ -47,14 +47,28 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--dataset", metavar="NAME", help="default: the one of params.yaml, else flowers"
             )
-        sub.add_argument("--preset", metavar="NAME", help="demo, small or gpu; default: demo on a CPU")
+        sub.add_argument(
+            "--preset",
+            metavar="NAME",
+            help="default: by the number of images and the device; `ganpipe settings` names them",
+        )
         sub.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+
+    def trains(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--gpus", type=int, metavar="N", help="train on N GPUs: --set training.processes=N")
+        sub.add_argument(
+            "--if-busy",
+            choices=("wait", "leave"),
+            default="wait",
+            help="where another trainer is at work; default: wait",
+        )
 
     def json_too(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="one JSON object as the last line")
 
     sub = add("run", "chain.run", "the whole chain: data, training, evaluation, style")
     chosen(sub)
+    trains(sub)
     json_too(sub)
 
     data = commands.add_parser("data", help="data sets: add, list, show, diff, verify")
@@ -79,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = add("train", "models.train", "train a model, or go on with an unfinished training")
     chosen(sub)
+    trains(sub)
     json_too(sub)
 
     sub = add("evaluate", "models.evaluate", "judge a run's model, or a folder of generated images")
@@ -90,6 +105,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("generate", "models.generate", "draw images from a registered model")
     sub.add_argument("--model", default="champion", help="champion, NAME/VERSION or a run; default: champion")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
+    sub.add_argument(
+        "--label", metavar="NAME", help="of a model that was told labels; default: as in its data"
+    )
     sub.add_argument("-n", type=int, default=64, dest="count", help="how many images; default: 64")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", required=True, metavar="DIR")
@@ -100,6 +118,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--model", default="champion", help="champion, NAME/VERSION or a run; default: champion")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
+    sub.add_argument(
+        "--label", metavar="NAME", help="of a model that was told labels; default: as in its data"
+    )
     sub.add_argument("--stops", type=int, default=6, help="latents on the walk; default: 6")
     sub.add_argument("--frames", type=int, default=24, help="frames between two of them; default: 24")
     sub.add_argument("--seed", type=int, default=0)

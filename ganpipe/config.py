@@ -29,7 +29,9 @@ class DataSettings:
 
     height_px: int = opt(64, "height of the training images, pixels", low=4, high=1024)
     width_px: int = opt(64, "width of the training images, pixels", low=4, high=1024)
-    channels: int = opt(0, "1 grey, 3 colour, 0 found from the images", choices=(0, 1, 3))
+    channels: int = opt(
+        0, "1 grey, 3 colour, 4 colour and alpha, 0: 1 or 3, found from the images", choices=(0, 1, 3, 4)
+    )
     fit: str = opt(
         "crop", "crop fills the frame, pad shows all, squash stretches", choices=("crop", "pad", "squash")
     )
@@ -50,7 +52,9 @@ class ModelSettings:
         choices=("auto", "yes", "no"),
     )  # fmt: skip
     spectral_norm: bool = opt(False, "divide every weight of D by its largest singular value (Miyato 2018)")
-    width: float = opt(1.0, "r3: multiplier of the published 768 channels; fastgan: of 64", low=0.01, high=8.0)
+    width: float = opt(
+        1.0, "r3: multiplier of the published 768 channels; fastgan: of 64", low=0.01, high=8.0
+    )
     blocks: int = opt(2, "r3: residual blocks at each size", low=1, high=16)
     taper_from_px: int = opt(32, "r3: from this size on each doubling halves the channels", low=4, high=512)
     redraw_loss: str = opt("mse", "fastgan: how D's redrawn images are compared, by pixels or by VGG19's features",
@@ -99,10 +103,10 @@ class AugmentSettings:
         "fixed: always with the probability; scheduled: rising to it along the cosine; adaptive: as needed",
         choices=("none", "fixed", "scheduled", "adaptive"),
     )
-    kinds: str = opt("geometry+colour+cutout", "which changes, joined by +: translation, geometry, colour, cutout")
-    probability: float = opt(
-        0.3, "of each change (fixed), or where it ends (scheduled)", low=0.0, high=1.0
+    kinds: str = opt(
+        "geometry+colour+cutout", "which changes, joined by +: translation, geometry, colour, cutout"
     )
+    probability: float = opt(0.3, "of each change (fixed), or where it ends (scheduled)", low=0.0, high=1.0)
     target: float = opt(0.6, "adaptive: the signal that is aimed at (ADA: 0.6)", low=0.0, high=1.0)
     signal: str = opt(
         "relativistic",
@@ -123,7 +127,9 @@ class TrainingSettings:
     )
     g_lr: float = opt(2e-4, "learning rate of G (Adam)", low=0.0, high=1.0)
     d_lr: float = opt(2e-4, "learning rate of D (Adam)", low=0.0, high=1.0)
-    lr_end: float = opt(1.0, "both rates at the end of the cosine, as a share of the first", low=0.0, high=1.0)
+    lr_end: float = opt(
+        1.0, "both rates at the end of the cosine, as a share of the first", low=0.0, high=1.0
+    )
     beta1: float = opt(0.5, "Adam's β1 (0.5 as in DCGAN)", low=0.0, high=0.999)
     beta2: float = opt(0.99, "Adam's β2", low=0.0, high=0.99999)
     beta2_end: float = opt(0.0, "β2 at the end of the cosine (0: as at the start)", low=0.0, high=0.99999)
@@ -136,7 +142,8 @@ class TrainingSettings:
     )
     instance_noise_images: int = opt(100_000, "images until the instance noise is 0", low=1)
     fresh_g_batch: bool = opt(
-        False, "G's phase draws latents of its own instead of those that D has just seen (as published for r3)"
+        False,
+        "G's phase draws latents of its own instead of those that D has just seen (as published for r3)",
     )
     ema_halflife_images: int = opt(
         10_000, "half-life of G's moving average, images (the average is judged)", low=0
@@ -150,7 +157,9 @@ class TrainingSettings:
     grid_every_images: int = opt(50_000, "draw a grid of the same latents so often", low=1)
     save_every_images: int = opt(25_000, "write a checkpoint so often", low=1)
     judge_every_images: int = opt(
-        0, "score the average on judge_images so often and keep the best checkpoint (0: only at the end)", low=0
+        0,
+        "score the average on judge_images so often and keep the best checkpoint (0: only at the end)",
+        low=0,
     )
     judge_images: int = opt(256, "generated and held-out images of such a score (KD-VGG19)", low=32)
     seed: int = opt(
@@ -160,6 +169,7 @@ class TrainingSettings:
     precision: str = opt(
         "auto", "auto is bf16 where the hardware multiplies in it", choices=("auto", "bf16", "fp32")
     )
+    processes: int = opt(1, "processes, one a GPU, that share every batch (--gpus N)", low=1, high=1024)
     compile: str = opt(
         "auto", "torch.compile of the step; auto: on a GPU, for long trainings", choices=("auto", "yes", "no")
     )
@@ -239,47 +249,161 @@ FIELDS = {f"{section}.{f.name}": f for section, cls in SECTIONS.items() for f in
 TYPES = {f"{section}.{k}": t for section, cls in SECTIONS.items() for k, t in get_type_hints(cls).items()}
 TOP_LEVEL = ("dataset", "preset")
 
-# Rows of what differs from the defaults. demo: six minutes on two CPU cores (measured: LOG.md).
-PRESETS: dict[str, dict[str, Any]] = {
-    "demo": {
-        "data.height_px": 32,
-        "data.width_px": 32,
-        "model.g_channels": 32,
-        "model.d_channels": 32,
-        "model.d_norm": "none",
-        "model.d_minibatch_std": True,
-        "loss.penalty_every": 4,
-        "training.total_images": 180_000,
-        "training.batch_images": 32,
-        "training.g_lr": 5e-4,
-        "training.d_lr": 5e-4,
-        "training.ema_halflife_images": 8_000,
-        "training.log_every_images": 1_600,
-        "training.grid_every_images": 15_000,
-        "training.save_every_images": 15_000,
-        "evaluation.images": 1_000,
-        "style.preset": "draft",
-    },
-    "small": {
-        "model.d_norm": "none",
-        "model.d_minibatch_std": True,
-        "loss.penalty_every": 4,
-        "training.total_images": 500_000,
-        "evaluation.images": 2_000,
-        "style.preset": "standard",
-    },
-    "gpu": {
-        "model.d_norm": "none",
-        "model.d_minibatch_std": True,
-        "data.height_px": 128,
-        "data.width_px": 128,
-        "training.total_images": 5_000_000,
-        "training.grid_every_images": 250_000,
-        "training.save_every_images": 250_000,
-        "evaluation.images": 10_000,
-        "style.preset": "best",
-    },
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What differs from the defaults: `scale` whatever the model, and a recipe for each model that has one.
+
+    `model` is trained unless another is asked for; `why` ends the sentence "preset NAME: …".
+    """
+
+    why: str
+    scale: Row
+    model: str
+    recipes: dict[str, Row]
+
+
+# Published by Huang et al. 2025 (arXiv 2501.05441, appendix): the same in all three configurations.
+R3 = {
+    "model.z_dim": 64,
+    "loss.name": "rpgan",
+    "loss.gamma_end": 0.1,
+    "augment.mode": "scheduled",
+    "training.fresh_g_batch": True,
+    "training.g_lr": 2e-4,
+    "training.d_lr": 2e-4,
+    "training.lr_end": 0.25,
+    "training.beta1": 0.0,
+    "training.beta2": 0.9,
+    "training.beta2_end": 0.99,
+    "training.ema_schedule": "cosine",
+    "training.decay_images": 20_000_000,
+    "augment.kinds": "geometry+colour",
 }
+R3_CPU: Row = R3 | {
+    "model.width": 1 / 6,
+    "model.taper_from_px": 8,
+    "model.blocks": 1,
+    "loss.gamma": 0.5,
+    "loss.gamma_end": 1.0,
+    "loss.penalty_every": 4,
+    "augment.mode": "none",
+    "training.fresh_g_batch": False,
+    "training.g_lr": 1e-3,
+    "training.d_lr": 1e-3,
+    "training.beta2": 0.99,
+    "training.beta2_end": 0.0,
+    "training.decay_images": 0,
+    "training.ema_schedule": "linear",
+    "training.ema_halflife_images": 5_000,
+}
+DCGAN_R1: Row = {"model.d_norm": "none", "model.d_minibatch_std": True, "loss.penalty_every": 4}
+# Liu et al. 2021 (arXiv 2101.04775), section 4, and its DiffAugment.
+FASTGAN: Row = {
+    "model.z_dim": 256,
+    "loss.name": "hinge",
+    "augment.mode": "fixed",
+    "augment.probability": 1.0,
+    "augment.kinds": "colour+translation",
+    "training.batch_images": 8,
+    "training.g_lr": 2e-4,
+    "training.d_lr": 2e-4,
+    "training.beta1": 0.5,
+    "training.beta2": 0.999,
+    "training.ema_halflife_images": 5_500,
+}
+DEMO: Row = {
+    "data.height_px": 32,
+    "data.width_px": 32,
+    "training.total_images": 180_000,
+    "training.batch_images": 32,
+    "training.log_every_images": 1_600,
+    "training.grid_every_images": 15_000,
+    "training.save_every_images": 15_000,
+    "evaluation.images": 1_000,
+    "style.preset": "draft",
+}
+DEMO_DCGAN: Row = DCGAN_R1 | {
+    "model.g_channels": 32,
+    "model.d_channels": 32,
+    "training.g_lr": 5e-4,
+    "training.d_lr": 5e-4,
+    "training.ema_halflife_images": 8_000,
+}
+SMALL: Row = {"training.total_images": 500_000, "evaluation.images": 2_000, "style.preset": "standard"}
+GPU: Row = {
+    "training.total_images": 5_000_000,
+    "training.grid_every_images": 250_000,
+    "training.save_every_images": 250_000,
+    "training.judge_every_images": 250_000,
+    "evaluation.images": 10_000,
+    "style.preset": "best",
+}
+
+
+def _published(side_px: int, batch: int, gamma: float, augment: float, ema: int) -> Preset:
+    """A configuration of the paper: 25 million images, the schedules over the first 20 million."""
+    scale = GPU | {
+        "data.height_px": side_px,
+        "data.width_px": side_px,
+        "training.total_images": 25_000_000,
+        "training.batch_images": batch,
+        "training.judge_images": 2_000,
+    }
+    recipe = R3 | {"loss.gamma": gamma, "augment.probability": augment, "training.ema_halflife_images": ema}
+    return Preset(f"R3GAN as published for images of {side_px} pixels", scale, "r3", {"r3": recipe})
+
+
+PRESETS: dict[str, Preset] = {
+    # Six minutes on two CPU cores (measured: LOG.md).
+    "demo": Preset("minutes on a CPU, 32 pixels", DEMO, "dcgan",
+                   {"dcgan": DEMO_DCGAN, "r3": R3_CPU, "fastgan": FASTGAN | {"model.width": 0.25}}),
+    "small": Preset("about an hour on a CPU, 64 pixels", SMALL, "dcgan",
+                    {"dcgan": DCGAN_R1, "r3": R3_CPU, "fastgan": FASTGAN | {"model.width": 0.25}}),
+    "few": Preset("50 to 1,000 images on a CPU, 64 pixels",
+                  SMALL | {"training.total_images": 100_000, "training.judge_every_images": 20_000},
+                  "fastgan", {"fastgan": FASTGAN | {"model.width": 0.25}, "dcgan": DCGAN_R1, "r3": R3_CPU}),
+    "gpu": Preset("hours on one GPU, 128 pixels",
+                  GPU | {"data.height_px": 128, "data.width_px": 128}, "r3",
+                  {"r3": R3 | {"model.width": 0.5, "loss.gamma": 10.0, "training.decay_images": 4_000_000,
+                               "training.ema_halflife_images": 100_000},
+                   "dcgan": DCGAN_R1, "fastgan": FASTGAN}),
+    "few-gpu": Preset("50 to 1,000 images on one GPU, 256 pixels",
+                      GPU | {"data.height_px": 256, "data.width_px": 256, "training.total_images": 400_000,
+                             "training.grid_every_images": 20_000, "training.save_every_images": 20_000,
+                             "training.judge_every_images": 20_000, "evaluation.images": 2_000},
+                      "fastgan", {"fastgan": FASTGAN, "r3": R3, "dcgan": DCGAN_R1}),
+    "cifar10": _published(32, batch=512, gamma=0.05, augment=0.55, ema=5_000_000),
+    "ffhq64": _published(64, batch=256, gamma=2.0, augment=0.3, ema=500_000),
+    "ffhq256": _published(256, batch=256, gamma=150.0, augment=0.3, ema=500_000),
+}  # fmt: skip
+ASKED_FOR = "asked for"
+FEW_IMAGES = 1_000  # up to here FastGAN; its paper shows 60 to 1,000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A preset and, in a sentence, why it was taken."""
+
+    preset: str
+    why: str
+
+
+def choose_preset(images: int | None, on_gpu: bool, asked: Mapping[str, Any]) -> Choice:
+    """The preset for so many images (None: not known yet) on this device, where nobody has named one.
+
+    Where settings that were `asked` for name a model, or sides that fastgan cannot make, it is the device's usual one.
+    """
+    device, usual, few = ("a GPU", "gpu", "few-gpu") if on_gpu else ("a CPU", "demo", "few")
+    fits = all(asked.get(key, 64) >= 32 for key in ("data.height_px", "data.width_px"))
+    if images is not None and images <= FEW_IMAGES and "model.name" not in asked and fits:
+        return Choice(
+            few, f"{images:,} images on {device}: enough for fastgan, too few for {PRESETS[usual].model}"
+        )
+    counted = f"{images:,} images on {device}" if images is not None else device
+    return Choice(usual, f"{counted}: {PRESETS[usual].why}")
 
 
 @dataclass(frozen=True)
@@ -415,17 +539,19 @@ def read_params(path: Path) -> Params:
     return Params(str(tree.get("dataset") or Params.dataset), preset, values)
 
 
-def preset_row(name: str) -> dict[str, Any]:
-    """What preset `name` changes; raises GanpipeError for a name that does not exist."""
+def preset_row(name: str, model: str | None = None) -> Row:
+    """What preset `name` changes, with the recipe of `model`; raises GanpipeError for a name that does not exist."""
     if name not in PRESETS:
         raise GanpipeError(f"Unknown preset {name}: {nearest(name, PRESETS)}")
-    return PRESETS[name]
+    preset = PRESETS[name]
+    chosen = model or preset.model
+    return {"model.name": chosen} | preset.scale | preset.recipes.get(chosen, {})
 
 
 def resolve(params: Params, preset: str, assignments: Iterable[str] = ()) -> Settings:
-    """Defaults, then the preset's row, then `params.yaml`, then `--set`."""
-    values = preset_row(preset) | dict(params.values) | parse_assignments(assignments)
-    return Settings().with_values(values)
+    """Defaults, then the preset's row for the model that is asked for, then `params.yaml`, then `--set`."""
+    asked = dict(params.values) | parse_assignments(assignments)
+    return Settings().with_values(preset_row(preset, asked.get("model.name")) | asked)
 
 
 def from_dict(tree: Mapping[str, Mapping[str, Any]]) -> Settings:

@@ -25,12 +25,14 @@ MAX_PIXELS = 64_000_000  # decoded, 24-bit: 192 MB; photographs reach about 50 m
 MAX_BYTES = 256 * 2**20
 ORIGIN_KEY = "ganpipe"
 
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
+
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class ImageShape:
-    """Channels (1 grey, 3 colour), height and width in pixels."""
+    """Channels (1 grey, 3 colour, 4 colour and alpha), height and width in pixels."""
 
     channels: int
     height_px: int
@@ -150,7 +152,7 @@ def fit_image(image: Image.Image, shape: ImageShape, fit: str) -> Pixels:
     Resampling is antialiased (Lanczos); pictures of four pixels a side or fewer across are enlarged without it.
     """
     size = (shape.width_px, shape.height_px)
-    image = over_white(image).convert("L" if shape.channels == 1 else "RGB")
+    image = image.convert("RGBA") if shape.channels == 4 else over_white(image).convert(MODES[shape.channels])
     if image.size != size:
         if fit == "crop":
             image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
@@ -176,6 +178,14 @@ def to_pil(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
+def without_alpha(pixels: Tensor) -> Tensor:
+    """uint8 pictures `[N, H, W, 4]` composited on white as `[N, H, W, 3]`; others as they are."""
+    if pixels.shape[3] != 4:
+        return pixels
+    colour, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255
+    return (colour * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
+
+
 def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to_px: int = 64) -> Image.Image:
     """uint8 images `[N, H, W, C]` side by side, row by row; small ones are enlarged by a whole factor."""
     n, height, width = pixels.shape[:3]
@@ -185,7 +195,7 @@ def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to
     cell_h, cell_w = height * times + gap_px, width * times + gap_px
     sheet = Image.new("RGB", (columns * cell_w + gap_px, rows * cell_h + gap_px), (24, 24, 28))
     for k in range(n):
-        tile = to_pil(pixels[k]).resize((width * times, height * times), Image.Resampling.NEAREST)
+        tile = over_white(to_pil(pixels[k])).resize((width * times, height * times), Image.Resampling.NEAREST)
         sheet.paste(tile, (gap_px + k % columns * cell_w, gap_px + k // columns * cell_h))
     return sheet
 

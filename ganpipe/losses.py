@@ -107,7 +107,7 @@ def judged_with_slope_functional(D: Judge, images: Tensor) -> tuple[Tensor, Tens
     torch.compile can differentiate this a second time, and not `autograd.grad(create_graph=True)`; on the other
     hand D must not keep running statistics.
     """
-    logits, pull_back = torch.func.vjp(D, images)
+    logits, pull_back = torch.func.vjp(D, images)[:2]
     (slope,) = pull_back(torch.ones_like(logits))
     return logits, slope
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganpipe.config import Settings
+from ganpipe.config import Settings, nearest
+from ganpipe.data.prepare import PreparedData
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.evaluation.judge import (
     LEAST_HELD_OUT,
@@ -29,7 +31,7 @@ from ganpipe.evaluation.judge import (
     sample_grid,
 )
 from ganpipe.files import sha256_of, sha256_of_json
-from ganpipe.images import ImageShape, save_png, to_pil, to_uint8
+from ganpipe.images import ImageShape, save_png, to_pil, to_uint8, without_alpha
 from ganpipe.lineage import (
     RunRecord,
     all_records,
@@ -48,9 +50,12 @@ from ganpipe.progress import Progress, Report, ignore
 from ganpipe.style.batch import StyleReport, image_paths, stylize_batch
 from ganpipe.style.paint import sample_photos, sample_styles
 from ganpipe.tracking import ModelRef, Tracker
+from ganpipe.training.augment import parse_kinds
+from ganpipe.training.claim import claimed, gpu_names
 from ganpipe.training.device import Compute, choose_compute, training_compute
-from ganpipe.training.loop import Outbox, TrainResult, train
-from ganpipe.training.stream import LATENTS, latents
+from ganpipe.training.launch import Job, check_processes, train_together
+from ganpipe.training.loop import Outbox, train
+from ganpipe.training.stream import LATENTS, drawn_labels, latents
 from ganpipe.versioning import DatasetInfo, dataset_info, load_dataset, pointer_text
 from ganpipe.workspace import Workspace
 
@@ -86,6 +91,8 @@ def check_request(settings: Settings) -> None:
     channels = settings.data.channels or 3
     check_shape(settings.model, ImageShape(channels, settings.data.height_px, settings.data.width_px))
     compute_names(settings)
+    check_processes(settings.training)
+    parse_kinds(settings.augment.kinds)
 
 
 def check_judgeable(info: DatasetInfo) -> None:
@@ -97,8 +104,23 @@ def check_judgeable(info: DatasetInfo) -> None:
         )
 
 
-def train_model(workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore) -> RunRecord:
+@contextmanager
+def alone(workspace: Workspace, settings: Settings, wait: bool) -> Iterator[None]:
+    """Nobody else trains in this workspace or on these GPUs; waits for whoever does, or leaves, saying who it is."""
+    on_gpu = training_compute(settings.training).device.type == "cuda"
+    with (
+        workspace.lock("training", TRAINER_WAIT_S if wait else 0.0, log.warning),
+        claimed(gpu_names(settings.training.processes) if on_gpu else [], wait, log.warning),
+    ):
+        yield
+
+
+def train_model(
+    workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore, wait: bool = True
+) -> RunRecord:
     """Trains, or goes on training, or finds that this was done: the record of the finished run.
+
+    `wait`: for another trainer of this workspace or GPU; else GanpipeError says who it is.
 
     Raises:
         Interrupted: a signal; the checkpoint is written and the MLflow run marked.
@@ -109,7 +131,7 @@ def train_model(workspace: Workspace, dataset: str, settings: Settings, report: 
     fresh = new_record(dataset, info.version, settings, compute_names(settings))
     if done := finished_training(workspace, fresh.run_id):
         return done
-    with workspace.lock("training", wait_s=TRAINER_WAIT_S):
+    with alone(workspace, settings, wait):
         if done := finished_training(workspace, fresh.run_id):  # by whom we waited for
             return done
         record = load_record(workspace, fresh.run_id) or fresh
@@ -124,9 +146,11 @@ def train_model(workspace: Workspace, dataset: str, settings: Settings, report: 
             report=report,
         )
         try:
-            result = train(data, settings, folder, outbox, record.origin())
-            labels = dict(zip(data.label_names, result.label_counts, strict=False))
-            save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin(), labels)
+            if settings.training.processes > 1:
+                job = Job(workspace.prepared(dataset), info.version, settings, folder, record.origin())
+                result = train_together(job, outbox)
+            else:
+                result = _trained_here(data, settings, folder, outbox, record)
         except (Interrupted, KeyboardInterrupt):
             tracker.end(run_id, "interrupted")
             save_record(workspace, replace(record, state="interrupted"))
@@ -135,9 +159,13 @@ def train_model(workspace: Workspace, dataset: str, settings: Settings, report: 
             tracker.end(run_id, "failed")
             save_record(workspace, replace(record, state="failed"))
             raise
-        summary = _training_summary(result)
-        numbers = {"nimg": float(result.nimg), "images_per_second": result.images_per_second}
-        tracker.outcome(run_id, numbers, {"ganpipe.weights_sha256": result.weights_sha256})
+        summary = {name: result[name] for name in SUMMARY} | {"notes": list(result["notes"])}
+        summary["images_per_second"] = round(summary["images_per_second"], 2)
+        numbers = {"nimg": float(summary["nimg"]), "images_per_second": summary["images_per_second"]}
+        tags = {"ganpipe.weights_sha256": summary["weights_sha256"]}
+        if summary["notes"]:
+            tags["ganpipe.notes"] = " ".join(summary["notes"])
+        tracker.outcome(run_id, numbers, tags)
         tracker.end(run_id, "finished")
         return save_record(workspace, replace(record, state="finished", train=summary))
 
@@ -149,14 +177,17 @@ def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:
     return record if record and record.state == "finished" and intact else None
 
 
-def _training_summary(result: TrainResult) -> dict[str, Any]:
-    return {
-        "nimg": result.nimg,
-        "images_per_second": round(result.images_per_second, 2),
-        "device": result.device,
-        "precision": result.precision,
-        "weights_sha256": result.weights_sha256,
-    }
+SUMMARY = ("nimg", "images_per_second", "device", "precision", "weights_sha256")
+
+
+def _trained_here(
+    data: PreparedData, settings: Settings, folder: Path, outbox: Outbox, record: RunRecord
+) -> dict[str, Any]:
+    """Trains in this process, and writes the model's files."""
+    result = train(data, settings, folder, outbox, record.origin())
+    labels = dict(zip(data.label_names, result.label_counts, strict=False))
+    save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin(), labels)
+    return vars(result)
 
 
 @dataclass(frozen=True)
@@ -276,6 +307,26 @@ class LoadedModel:
     def z_dim(self) -> int:
         return int(self.config["model"]["z_dim"])
 
+    @property
+    def label_names(self) -> list[str]:
+        """Labels that a conditional model knows; none for another."""
+        return list(self.config["labels"])
+
+    def labels(self, seed: int, numbers: range, wanted: str | None) -> Tensor | None:
+        """The wanted label for each picture, or one that depends on (seed, number); None where the model has none.
+
+        Raises:
+            GanpipeError: the model knows no such label.
+        """
+        if wanted is not None and wanted not in self.label_names:
+            known = nearest(wanted, self.label_names) if self.label_names else "it was told none."
+            raise GanpipeError(f"{self.reference} has no label {wanted}: {known}")
+        if wanted is not None:
+            return torch.full((len(numbers),), self.label_names.index(wanted), device=self.compute.device)
+        counts = list(self.config["labels"].values())
+        drawn = [drawn_labels(counts, seed, k, 1, self.compute.device) for k in numbers]
+        return torch.cat([d for d in drawn if d is not None]) if counts else None
+
     def origin(self, kind: str, seed: int) -> dict[str, Any]:
         """What a picture of this model carries."""
         return dict(self.config["origin"]) | {"kind": kind, "model": str(self.reference), "seed": seed}
@@ -295,25 +346,31 @@ def load_model(workspace: Workspace, reference: str, dataset: str | None) -> Loa
 
 
 def generate_images(
-    model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore
+    model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore, label: str | None = None
 ) -> list[Path]:
-    """Writes `count` pictures as PNG files, each with its origin; picture k depends on (seed, k) alone."""
+    """Writes `count` pictures as PNG files, each with its origin; picture k depends on (seed, k) and the label alone.
+
+    Without `label` a conditional model draws labels as often as its training images had them.
+    """
     started, paths = time.monotonic(), []
     for start in range(0, count, 64):
         numbers = range(start, min(start + 64, count))
         z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in numbers])
-        pixels = _pixels(model, z)
-        for k, image in zip(numbers, pixels, strict=True):
+        labels = model.labels(seed, numbers, label)
+        pixels = _pixels(model, z, labels)
+        for n, (k, image) in enumerate(zip(numbers, pixels, strict=True)):
             path = out / f"seed{seed:04d}-{k:05d}.png"
-            paths.append(
-                save_png(to_pil(image.numpy()), path, model.origin("generated", seed) | {"index": k})
-            )
+            told = {} if labels is None else {"label": model.label_names[int(labels[n])]}
+            origin = model.origin("generated", seed) | {"index": k} | told
+            paths.append(save_png(to_pil(image.numpy()), path, origin))
         report(Progress("generate", numbers[-1] + 1, count, "images", time.monotonic() - started))
     return paths
 
 
-def interpolation_frames(model: LoadedModel, stops: int, frames_between: int, seed: int) -> Tensor:
-    """uint8 `[N, H, W, C]`: a closed walk through `stops` latents, along great circles (White 2016)."""
+def interpolation_frames(
+    model: LoadedModel, stops: int, frames_between: int, seed: int, label: str | None = None
+) -> Tensor:
+    """uint8 `[N, H, W, C]`: a closed walk through `stops` latents, along great circles (White 2016), with one label."""
     z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in range(stops)])
     path = []
     for a, b in zip(z, z.roll(-1, 0), strict=True):
@@ -322,11 +379,14 @@ def interpolation_frames(model: LoadedModel, stops: int, frames_between: int, se
             path.append(
                 (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle).clamp_min(1e-6)
             )
-    return _pixels(model, torch.stack(path))
+    labels = model.labels(seed, range(1), label)
+    return without_alpha(
+        _pixels(model, torch.stack(path), None if labels is None else labels.expand(len(path)))
+    )
 
 
-def _pixels(model: LoadedModel, z: Tensor) -> Tensor:
-    return to_uint8(sample(model.G, z)).cpu()
+def _pixels(model: LoadedModel, z: Tensor, labels: Tensor | None) -> Tensor:
+    return to_uint8(sample(model.G, z, labels)).cpu()
 
 
 def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) -> dict[str, Any]:

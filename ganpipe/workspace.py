@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +101,12 @@ class Workspace:
             ) from None
 
     @contextmanager
-    def lock(self, what: str, wait_s: float = 600.0) -> Iterator[None]:
+    def lock(
+        self, what: str, wait_s: float = 600.0, say: Callable[[str], None] = lambda sentence: None
+    ) -> Iterator[None]:
         """Only one process of this workspace does `what` at a time; the kernel frees it if the holder dies.
+
+        `say` gets a sentence that names the holder where there is one to wait for. Children do not inherit the lock.
 
         Raises:
             GanpipeError: somebody else still holds it after `wait_s`; the sentence says who.
@@ -111,18 +115,29 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         holder = folder / f"{what}.json"
         lock = FileLock(folder / f"{what}.lock")
+        busy = f"Another ganpipe (process {{}}) is busy with {what} in this workspace"
         try:
-            with lock.acquire(timeout=wait_s):
-                holder.write_text(json.dumps({"pid": os.getpid()}))
-                yield
+            lock.acquire(timeout=0)
         except Timeout:
+            if wait_s > 0:
+                say(f"{busy.format(_pid_in(holder))}; waiting for it.")
             try:
-                pid = json.loads(holder.read_text())["pid"]
-            except (OSError, ValueError, KeyError):
-                pid = "unknown"
-            raise GanpipeError(
-                f"Another ganpipe (process {pid}) is busy with {what} in this workspace; wait for it or stop it."
-            ) from None
+                lock.acquire(timeout=wait_s)
+            except Timeout:
+                sentence = f"{busy.format(_pid_in(holder))}; wait for it or stop it."
+                raise GanpipeError(sentence) from None
+        try:
+            holder.write_text(json.dumps({"pid": os.getpid()}))
+            yield
+        finally:
+            lock.release()
+
+
+def _pid_in(holder: Path) -> str:
+    try:
+        return str(json.loads(holder.read_text())["pid"])
+    except (OSError, ValueError, KeyError):
+        return "unknown"
 
 
 def open_workspace(path: str | None) -> Workspace:

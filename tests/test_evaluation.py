@@ -142,7 +142,9 @@ def _data(pixels: torch.Tensor) -> PreparedData:
     """Half to train on, half held out."""
     labels = torch.full((len(pixels) // 2,), -1)
     train, holdout = pixels[::2], pixels[1::2]
-    return PreparedData("p", "v", ImageShape(3, 16, 16), (), Split.of(train, labels), Split.of(holdout, labels))
+    return PreparedData(
+        "p", "v", ImageShape(3, 16, 16), (), Split.of(train, labels), Split.of(holdout, labels)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,9 @@ SHAPES = [ImageShape(1, 16, 16), ImageShape(3, 32, 32), ImageShape(4, 32, 64), I
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("spectral", [False, True])
-def test_every_model_makes_and_judges_images_of_the_shape(name: str, shape: ImageShape, spectral: bool) -> None:
+def test_every_model_makes_and_judges_images_of_the_shape(
+    name: str, shape: ImageShape, spectral: bool
+) -> None:
     if MODELS[name].objection(shape):
         shape = ImageShape(shape.channels, 32, 32)
     settings = ModelSettings(
@@ -154,7 +156,11 @@ def test_every_model_makes_and_judges_images_of_the_shape(name: str, shape: Imag
 
 @pytest.mark.parametrize("side", [16, 48, 96, 512])
 def test_r3_makes_sizes_that_are_a_small_base_doubled(side: int) -> None:
-    gan = build_gan(ModelSettings(name="r3", width=0.02, z_dim=8, blocks=1), ImageShape(3, side, 2 * side if side < 300 else side), 0)
+    gan = build_gan(
+        ModelSettings(name="r3", width=0.02, z_dim=8, blocks=1),
+        ImageShape(3, side, 2 * side if side < 300 else side),
+        0,
+    )
     assert gan.G(torch.randn(1, 8)).shape[2] == side
 
 

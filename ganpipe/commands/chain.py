@@ -7,10 +7,10 @@ import time
 from argparse import Namespace
 from typing import Any
 
-from ganpipe.commands.context import opened, request_of
+from ganpipe.commands.context import explain_preset, opened, request_of
 from ganpipe.commands.tables import show_metrics, shown
 from ganpipe.config import resolve
-from ganpipe.console import QUIET, duration, out, pairs, print_json, say
+from ganpipe.console import IF_BUSY, QUIET, duration, out, pairs, print_json, say
 from ganpipe.workspace import Workspace
 
 
@@ -22,6 +22,7 @@ def run(arguments: Namespace) -> int:
     workspace = opened(arguments)
     if arguments.json:
         os.environ[QUIET] = "1"
+    os.environ[IF_BUSY] = arguments.if_busy
     check_settings(arguments, workspace)
     result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
     if result is None:
@@ -29,6 +30,8 @@ def run(arguments: Namespace) -> int:
             from flows.pipeline import pipeline
 
             request = request_of(arguments, workspace)
+            if not arguments.json:
+                explain_preset(arguments, workspace)
             result = pipeline(request.workspace, request.dataset, request.preset, request.overrides)
     result["seconds_total"] = round(time.monotonic() - started, 2)
     if arguments.json:

@@ -6,7 +6,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganpipe.config import Settings, resolve
+from ganpipe.config import ASKED_FOR, Settings
+from ganpipe.console import say
 from ganpipe.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -28,19 +29,35 @@ def absolute(path: str) -> Path:
 
 def settings_of(arguments: Namespace, workspace: Workspace) -> Settings:
     """Defaults, preset, params.yaml and --set, in this order."""
-    from ganpipe.training.device import default_preset
+    return _request(arguments, workspace).settings()
 
-    params = workspace.params()
-    preset = getattr(arguments, "preset", None) or params.preset or default_preset()
-    return resolve(params, preset, getattr(arguments, "overrides", []))
+
+def explain_preset(arguments: Namespace, workspace: Workspace) -> None:
+    """Says which preset was chosen, and why, where nobody has named one."""
+    choice = _request(arguments, workspace).choice()
+    if choice.why != ASKED_FOR:
+        say(f"Preset {choice.preset} ({choice.why}); --preset NAME takes another.")
 
 
 def request_of(arguments: Namespace, workspace: Workspace) -> RunRequest:
     """The run that the command line asks for; wrong settings fail here, before anything starts."""
+    request = _request(arguments, workspace)
+    request.settings()
+    return request
+
+
+def _request(arguments: Namespace, workspace: Workspace) -> RunRequest:
     from flows.request import RunRequest
 
-    settings_of(arguments, workspace)
-    return RunRequest(str(workspace.root), arguments.dataset, arguments.preset, arguments.overrides)
+    overrides = list(getattr(arguments, "overrides", []))
+    if gpus := getattr(arguments, "gpus", None):
+        overrides.append(f"training.processes={gpus}")
+    return RunRequest(
+        str(workspace.root),
+        getattr(arguments, "dataset", None),
+        getattr(arguments, "preset", None),
+        overrides,
+    )
 
 
 def run_named(workspace: Workspace, reference: str, dataset: str | None = None) -> RunRecord:

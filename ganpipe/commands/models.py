@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ganpipe.commands.context import absolute, opened, run_named, settings_of
+from ganpipe.commands.context import absolute, explain_preset, opened, run_named, settings_of
 from ganpipe.commands.tables import show_metrics, shown
 from ganpipe.console import Bars, out, pairs, print_json, say
 from ganpipe.workspace import Workspace
@@ -22,11 +22,15 @@ def train(arguments: Namespace) -> int:
     workspace = opened(arguments)
     settings = settings_of(arguments, workspace)
     name = arguments.dataset or workspace.params().dataset
+    if not arguments.json:
+        explain_preset(arguments, workspace)
     with Bars(quiet=arguments.json) as bars:
         info = versioning.ensure_dataset(workspace, name, settings.data, bars)
         fresh = stages.new_record(name, info.version, settings, stages.compute_names(settings))
         before = stages.finished_training(workspace, fresh.run_id)
-        record = before or stages.train_model(workspace, name, settings, bars)
+        record = before or stages.train_model(
+            workspace, name, settings, bars, wait=arguments.if_busy == "wait"
+        )
     state = "up_to_date" if before else "finished"
     result = {
         "state": state,
@@ -83,7 +87,9 @@ def generate(arguments: Namespace) -> int:
     workspace = opened(arguments)
     model = stages.load_model(workspace, arguments.model, arguments.dataset)
     with Bars(quiet=arguments.json) as bars:
-        paths = stages.generate_images(model, arguments.count, arguments.seed, absolute(arguments.out), bars)
+        paths = stages.generate_images(
+            model, arguments.count, arguments.seed, absolute(arguments.out), bars, arguments.label
+        )
     if arguments.json:
         print_json({"model": str(model.reference), "seed": arguments.seed, "images": [str(p) for p in paths]})
     else:
@@ -102,7 +108,9 @@ def interpolate(arguments: Namespace) -> int:
         return USAGE_ERROR
     workspace = opened(arguments)
     model = stages.load_model(workspace, arguments.model, arguments.dataset)
-    frames = stages.interpolation_frames(model, arguments.stops, arguments.frames, arguments.seed)
+    frames = stages.interpolation_frames(
+        model, arguments.stops, arguments.frames, arguments.seed, arguments.label
+    )
     film.write(frames.numpy(), path, arguments.frames, model.origin("interpolation", arguments.seed))
     if arguments.json:
         print_json({"model": str(model.reference), "frames": len(frames), "out": str(path)})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ganpipe.images import without_alpha
 from ganpipe.perceptual import Vgg19
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.training.device import Compute
@@ -49,7 +50,9 @@ def extract(
     deep, wide = [], []
     started = time.monotonic()
     for start in range(0, len(pixels), BATCH):
-        images = pixels[start : start + BATCH].to(compute.device).permute(0, 3, 1, 2).float() / 255
+        images = (
+            without_alpha(pixels[start : start + BATCH].to(compute.device)).permute(0, 3, 1, 2).float() / 255
+        )
         images = _scaled(images.expand(-1, 3, -1, -1), size_px)
         with compute.autocast():
             maps = network(images.contiguous(memory_format=torch.channels_last), CLASS_LAYERS)

@@ -11,6 +11,8 @@ and one for a quarter of it, and no third for the half-size branch.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -119,7 +121,9 @@ def decoder(inputs: int, channels: int, doubled: int) -> nn.Sequential:
     """Redraws an image from features, `doubled` times larger than they are."""
     narrower = [max(8, inputs // 2 ** (k + 1)) for k in range(doubled)]
     steps = [doubling(a, b) for a, b in zip([inputs, *narrower], narrower, strict=False)]
-    return nn.Sequential(*steps, conv(narrower[-1] if narrower else inputs, channels, 3, padding=1), nn.Tanh())
+    return nn.Sequential(
+        *steps, conv(narrower[-1] if narrower else inputs, channels, 3, padding=1), nn.Tanh()
+    )
 
 
 class FastDiscriminator(nn.Module):
@@ -131,7 +135,7 @@ class FastDiscriminator(nn.Module):
         wide = [width_at(level, settings) for level in range(levels, 0, -1)]  # the full size first, down to 8
         self.span = 3 if len(wide) > 4 else 2
         self.from_image = nn.Sequential(conv(shape.channels, wide[0], 3, padding=1), nn.LeakyReLU(0.2))
-        self.downs = nn.ModuleList(TwoPaths(a, b) for a, b in zip(wide, wide[1:], strict=False))
+        self.downs = nn.ModuleList(TwoPaths(a, b) for a, b in pairwise(wide))
         self.excite = nn.ModuleList(
             Excitation(wide[k - self.span], wide[k]) for k in range(self.span, len(wide))
         )
@@ -140,7 +144,7 @@ class FastDiscriminator(nn.Module):
         )
         self.small = nn.Sequential(
             nn.AvgPool2d(2), conv(shape.channels, wide[1], 3, padding=1), nn.LeakyReLU(0.2),
-            *(TwoPaths(a, b) for a, b in zip(wide[1:], wide[2:], strict=False)), conv(wide[-1], 1, 4),
+            *(TwoPaths(a, b) for a, b in pairwise(wide[1:])), conv(wide[-1], 1, 4),
         )  # fmt: skip
         doubled = min(levels - 1, DECODED_UP_TO)
         self.draw_whole = decoder(wide[-1], shape.channels, doubled)
@@ -180,8 +184,8 @@ def _quarter(x: Tensor, row: int, column: int) -> Tensor:
 def _init(module: nn.Module) -> None:
     """N(0, 0.02) for convolutions, N(1, 0.02) for batch norm's gains, as published."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        weight = module.parametrizations.weight.original if hasattr(module, "parametrizations") else module.weight
-        nn.init.normal_(weight, 0.0, 0.02)
+        # Under spectral normalisation the first parameter is the weight before it was divided.
+        nn.init.normal_(next(module.parameters()), 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)

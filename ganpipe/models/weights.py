@@ -54,7 +54,9 @@ def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     path = folder / WEIGHTS
     if not path.exists() or sha256_of(path) != config.get("weights_sha256"):
         raise GanpipeError(f"{path} is missing or damaged: its bytes are not those that {CONFIG} names.")
-    G = build_generator(ModelSettings(**config["model"]), ImageShape(**config["shape"]), len(config["labels"]))
+    G = build_generator(
+        ModelSettings(**config["model"]), ImageShape(**config["shape"]), len(config["labels"])
+    )
     try:
         G.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:

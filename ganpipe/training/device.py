@@ -43,9 +43,9 @@ class Compute:
         return module.to(self.device).to(memory_format=torch.channels_last)
 
 
-def default_preset() -> str:
-    """`gpu` where there is one, else `demo`."""
-    return "gpu" if torch.cuda.is_available() else "demo"
+def sees_gpu() -> bool:
+    """Whether a CUDA device is visible."""
+    return torch.cuda.is_available()
 
 
 def multiplies_in_bf16(device: torch.device) -> bool:
@@ -115,7 +115,9 @@ def compiles(settings: Settings, G: nn.Module, D: nn.Module, compute: Compute) -
             settings.model.name,
         )
     if wanted and not stateful and not can_compile(compute.device):
-        log.warning("torch.compile needs a C++ compiler (g++) or Triton here and found none; the step runs uncompiled.")
+        log.warning(
+            "torch.compile needs a C++ compiler (g++) or Triton here and found none; the step runs uncompiled."
+        )
         return False
     return wanted and not stateful
 

@@ -23,7 +23,7 @@ from ganpipe.models import build_gan, classes_of, parameters_of, sample
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.training.adapt import Adaptive, r_v
 from ganpipe.training.checkpoint import best_folder, load_checkpoint, save_checkpoint, weights_sha256
-from ganpipe.training.device import Compute, compiles, training_compute
+from ganpipe.training.device import compiles, training_compute
 from ganpipe.training.interrupt import StopRequest, stop_requests
 from ganpipe.training.judge import Judge, Score
 from ganpipe.training.parallel import World, joined
@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 
 GRID_IMAGES = 64
 SIGNAL_IMAGES = 256  # of each kind, for the held-out signal of overfitting
-SIGNALS_EVERY_STEPS = 8  # several processes agree so often on whether to stop: each time they wait for each other
+SIGNALS_EVERY_STEPS = (
+    8  # several processes agree so often on whether to stop: each time they wait for each other
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,9 @@ class Training:
         self.state = self.fresh_state()
         if saved := load_checkpoint(self.checkpoints, self.compute.device):
             self.state.restore(saved)
-            log.info("Going on from %s of %s images.", f"{self.state.nimg:,}", f"{self.options.total_images:,}")
+            log.info(
+                "Going on from %s of %s images.", f"{self.state.nimg:,}", f"{self.options.total_images:,}"
+            )
         self.compiled = compiles(settings, self.state.G, self.state.D, self.compute)
         self.phases = self.phases_of(self.state)
         self.points: list[Point] = []
@@ -220,7 +224,9 @@ class Training:
 
     def phases_of(self, state: State) -> Phases:
         """The phases that move this state."""
-        return Phases(state.G, state.D, state.g_opt, state.d_opt, self.settings, self.compute, self.world, self.compiled)
+        return Phases(
+            state.G, state.D, state.g_opt, state.d_opt, self.settings, self.compute, self.world, self.compiled
+        )
 
     def knobs(self) -> Knobs:
         """The schedules of this moment, with what rollbacks and the augmentation's controller have changed."""
@@ -317,7 +323,9 @@ class Training:
             )
         held_out, held_labels = self.data.holdout.rows(rows)
         real, labels = self.stream.images.batch(state.position, len(rows))
-        z = latents(options.seed, SIGNAL, state.position, len(rows), self.settings.model.z_dim, self.compute.device)
+        z = latents(
+            options.seed, SIGNAL, state.position, len(rows), self.settings.model.z_dim, self.compute.device
+        )
         told = labels if self.classes else None
 
         def mean(images: Tensor, labels: Tensor) -> float:
@@ -339,7 +347,7 @@ class Training:
             "gamma": (knobs.gamma, plain.loss.gamma_end != 1 or self.state.remedies.rollbacks),
             "augment_p": (knobs.augment, plain.augment.mode != "none"),
         }
-        return {name: float(value) for name, (value, wanted) in shown.items() if wanted}
+        return {name: float(value or 0.0) for name, (value, wanted) in shown.items() if wanted}
 
     def keep_if_best(self) -> float:
         """The average's score; a better one than all before is kept as a checkpoint of its own."""
@@ -375,7 +383,9 @@ class Training:
         signum = self.world.agreed(self.stop.signum or 0)
         if signum:
             self.save()
-            raise Interrupted(signum, _interrupted_sentence(signum, self.state.nimg, self.options.total_images))
+            raise Interrupted(
+                signum, _interrupted_sentence(signum, self.state.nimg, self.options.total_images)
+            )
 
     def take_back(self, why: str) -> None:
         """Goes back to the newest good checkpoint by the rule of `rescue`.
@@ -386,7 +396,9 @@ class Training:
         state, broke_at = self.state, self.state.nimg
         remedies = state.remedies
         if len(remedies.rollbacks) >= MOST_ROLLBACKS:
-            before = " ".join(f"({k}) at {r['broke_at_nimg']:,}: {r['why']}." for k, r in enumerate(remedies.rollbacks, 1))
+            before = " ".join(
+                f"({k}) at {r['broke_at_nimg']:,}: {r['why']}." for k, r in enumerate(remedies.rollbacks, 1)
+            )
             raise GanpipeError(
                 f"Training broke at {broke_at:,} images: {why}; it had been taken back {MOST_ROLLBACKS} times: {before} "
                 f"Lower training.d_lr ({self.options.d_lr:g}) and training.g_lr ({self.options.g_lr:g}), or raise "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -64,8 +64,8 @@ class Batch:
 
     def part(self, where: slice) -> Batch:
         """Some of the images with all that belongs to them."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: None if v is None else v[where] for k, v in values.items()})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[where] for k, v in values.items() if v is not None})
 
 
 def adam(module: nn.Module, lr: float, settings: TrainingSettings) -> torch.optim.Adam:

@@ -93,7 +93,9 @@ class EndlessImages:
 
         def read(start: int) -> tuple[Tensor, Tensor]:
             pixels, labels = self._read(start, count)
-            return (pixels.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (pixels, labels)
+            return (
+                (pixels.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (pixels, labels)
+            )
 
         now = self._ahead.pop((position, count), None) or self._reader.submit(read, position)
         self._ahead = {(position + stride, count): self._reader.submit(read, position + stride)}
@@ -117,7 +119,9 @@ def drawn_labels(
     if not counts:
         return None
     generator = generator_at(seed, LABELS, counter)
-    return torch.multinomial(torch.tensor(counts, dtype=torch.float64), count, True, generator=generator).to(device)
+    return torch.multinomial(torch.tensor(counts, dtype=torch.float64), count, True, generator=generator).to(
+        device
+    )
 
 
 def uniform(seed: int, stream: int, counter: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -125,7 +129,9 @@ def uniform(seed: int, stream: int, counter: int, shape: tuple[int, ...], device
     return torch.rand(shape, generator=generator_at(seed, stream, counter)).to(device)
 
 
-def normal_there(seed: int, stream: int, counter: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+def normal_there(
+    seed: int, stream: int, counter: int, shape: tuple[int, ...], device: torch.device
+) -> Tensor:
     """Standard normal numbers drawn on the device itself: whole images of noise would be slow to send there."""
     generator = torch.Generator(device).manual_seed(generator_at(seed, stream, counter).initial_seed())
     return torch.randn(shape, generator=generator, device=device)
@@ -175,6 +181,10 @@ class Stream:
                 if options.instance_noise > 0
                 else None
             ),
-            directions=normal_there(seed, DIRECTION, position, (count, 2, *size), device)[part] if directed else None,
-            mix=uniform(seed, MIX, position, (count,), device)[part] if self.penalty == "interpolated" else None,
+            directions=normal_there(seed, DIRECTION, position, (count, 2, *size), device)[part]
+            if directed
+            else None,
+            mix=uniform(seed, MIX, position, (count,), device)[part]
+            if self.penalty == "interpolated"
+            else None,
         )

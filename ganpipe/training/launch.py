@@ -1,0 +1,141 @@
+"""Several processes on this machine through torch.distributed.run, and what they tell while they train."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganpipe.config import Settings, TrainingSettings
+from ganpipe.errors import GanpipeError, Interrupted
+from ganpipe.files import write_json
+from ganpipe.progress import Progress
+from ganpipe.training.interrupt import stop_requests
+from ganpipe.training.loop import Outbox
+from ganpipe.training.worker import POINTS, die_with_parent, read_points
+
+log = logging.getLogger(__name__)
+
+LAST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the processes train, and where."""
+
+    prepared: Path
+    version: str
+    settings: Settings
+    run_dir: Path
+    origin: dict[str, Any]
+
+    def write(self) -> Path:
+        """The job as a file."""
+        path = self.run_dir / "job.json"
+        write_json(path, {"prepared": str(self.prepared), "version": self.version,
+                          "settings": self.settings.as_dict(), "run_dir": str(self.run_dir), "origin": self.origin})  # fmt: skip
+        return path
+
+
+def check_processes(settings: TrainingSettings) -> None:
+    """Raises GanpipeError where so many processes cannot train these settings here."""
+    count, batch = settings.processes, settings.batch_images
+    if batch % count or batch < 2 * count:
+        raise GanpipeError(
+            f"training.batch_images={batch} cannot be shared by {count} processes; set it to a multiple of {count}."
+        )
+    visible = torch.cuda.device_count()
+    if settings.device != "cpu" and 0 < visible < count:
+        raise GanpipeError(
+            f"{count} GPUs are asked for (--gpus, training.processes), and {visible} are visible; ask for {visible}."
+        )
+
+
+def train_together(job: Job, outbox: Outbox) -> dict[str, Any]:
+    """Trains with so many processes; what the first one says of the result.
+
+    A signal to this process is handed to the first one, which ends all in the same step.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM, with a checkpoint written.
+        GanpipeError: training failed; the sentence is the first process's.
+    """
+    path, processes = job.write(), job.settings.training.processes
+    points = job.run_dir / POINTS
+    outbox.points(read_points(points))  # told to the file before a kill, and not to us
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+               "--redirects", ",".join(f"{rank}:3" for rank in range(1, processes)), "--log-dir", str(job.run_dir / "processes"),
+               "-m", "ganpipe.training.worker", str(path)]  # fmt: skip
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    if not torch.cuda.is_available():
+        log.warning(
+            "No GPU is visible: %s processes train on the CPU, with %s threads each.", processes, threads
+        )
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True, preexec_fn=die_with_parent,
+    )  # fmt: skip
+    said: dict[str, Any] = {}
+    last_words: list[str] = []
+    listener = threading.Thread(target=_listen_to_errors, args=(process, last_words), daemon=True)
+    listener.start()
+    with stop_requests() as stop:
+        watcher = threading.Thread(target=_hand_on, args=(process, stop, said), daemon=True)
+        watcher.start()
+        assert process.stdout is not None
+        handled: dict[str, Callable[[Any], None]] = {
+            "progress": lambda value: outbox.report(Progress(**value)),
+            "picture": lambda value: outbox.picture(Path(value[0]), value[1]),
+        }
+        for line in process.stdout:
+            event = _event(line)
+            for name, value in event.items():
+                said[name] = value
+                handled.get(name, lambda _: None)(value)
+        process.wait()
+    listener.join(timeout=5)
+    outbox.points(read_points(points))
+    if "interrupted" in said:
+        raise Interrupted(*said["interrupted"])
+    if "result" not in said:
+        why = (
+            said.get("error") or f"its processes ended with {process.returncode}: {' '.join(last_words[-3:])}"
+        )
+        raise GanpipeError(f"Training failed: {why}")
+    return dict(said["result"])
+
+
+def _event(line: str) -> dict[str, Any]:
+    """What a line says; nothing where another library has written it."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _listen_to_errors(process: subprocess.Popen[str], last_words: list[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        log.debug("%s", line.rstrip())
+        last_words.append(line.strip())
+        del last_words[:-LAST_LINES]
+
+
+def _hand_on(process: subprocess.Popen[str], stop: Any, said: dict[str, Any]) -> None:
+    """Hands a signal to the first process as soon as it is there to take it."""
+    while process.poll() is None:
+        if stop.signum is not None and "progress" in said:
+            os.kill(said["pid"], stop.signum)
+            return
+        threading.Event().wait(0.1)
