@@ -92,6 +92,7 @@ def summary(
         "metrics": judged["metrics"],
         "verdict": judged["verdict"],
         "evidence": judged["evidence"],
+        "notes": (record.train or {}).get("notes", []),
         "grid": judged["grid"],
         "stylized": [item.output for item in styled.items if item.state != "failed"],
         "style_failures": [

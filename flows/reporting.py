@@ -70,7 +70,7 @@ def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
         f"Model **{result['model_version']}**{' (champion)' if result['champion'] else ''}, "
         f"MLflow run `{result['mlflow_run_id']}`, fingerprint `{result['fingerprint'][:12]}`.",
         "",
-        *[f"- {sentence}" for sentence in result["evidence"]],
+        *[f"- {sentence}" for sentence in [*result["evidence"], *result["notes"]]],
         "",
         "| metric | value | real images score | generated images |",
         "|---|---|---|---|",

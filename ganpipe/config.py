@@ -57,6 +57,8 @@ class ModelSettings:
     )
     blocks: int = opt(2, "r3: residual blocks at each size", low=1, high=16)
     taper_from_px: int = opt(32, "r3: from this size on each doubling halves the channels", low=4, high=512)
+    patch_px: int = opt(1, "r3: the finest maps stand for patches of so many pixels a side (1: published)",
+                        choices=(1, 2, 4))  # fmt: skip
     redraw_loss: str = opt("mse", "fastgan: how D's redrawn images are compared, by pixels or by VGG19's features",
                            choices=("mse", "vgg"))  # fmt: skip
     g_channels: int = opt(64, "dcgan: generator channels at the largest map (ngf)", low=4, high=512)
@@ -168,6 +170,9 @@ class TrainingSettings:
     device: str = opt("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
     precision: str = opt(
         "auto", "auto is bf16 where the hardware multiplies in it", choices=("auto", "bf16", "fp32")
+    )
+    deterministic: bool = opt(
+        False, "on a GPU: only operations that give the same bits each time (slower); on a CPU they all do"
     )
     processes: int = opt(1, "processes, one a GPU, that share every batch (--gpus N)", low=1, high=1024)
     compile: str = opt(
@@ -448,6 +453,8 @@ def _number(value: Any) -> float:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, bool):  # YAML reads a bare yes or no so
+        return "yes" if value else "no"
     if not isinstance(value, str):
         raise TypeError(value)
     return value

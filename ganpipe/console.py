@@ -127,11 +127,27 @@ def print_json(value: dict[str, Any]) -> None:
 def show_logs(debug: bool) -> None:
     """Warnings of the core (with --debug, everything) on standard error."""
     handler = logging.StreamHandler(_Stderr())
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    handler.setLevel(logging.DEBUG if debug else logging.WARNING)
+    handler.setFormatter(_Plain("%(levelname)s: %(message)s"))
+    # What training says of its own plan is for everybody; what else is informative, for --debug.
+    handler.addFilter(
+        lambda record: debug or record.levelno >= logging.WARNING or record.name.startswith(PLAIN)
+    )
     logger = logging.getLogger("ganpipe")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+PLAIN = "ganpipe.training"
+
+
+class _Plain(logging.Formatter):
+    """Sentences without their level, unless something is wrong."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line."""
+        if record.levelno == logging.INFO and record.name.startswith(PLAIN):
+            return record.getMessage()
+        return super().format(record)
 
 
 class _Stderr(io.TextIOBase):

@@ -11,6 +11,7 @@ from ganpipe.config import (
     PRESETS,
     Params,
     Settings,
+    choose_preset,
     from_dict,
     params_template,
     parse_assignments,
@@ -18,6 +19,8 @@ from ganpipe.config import (
     resolve,
 )
 from ganpipe.errors import GanpipeError
+from ganpipe.images import ImageShape
+from ganpipe.models import MODELS, check_shape
 
 
 def test_a_misspelt_key_names_the_right_one() -> None:
@@ -57,15 +60,59 @@ def test_later_sources_win(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("training:\n  batch_images: 16\n  seed: 5\n")
     settings = resolve(read_params(path), "demo", ["training.seed=9"])
-    assert settings.data.height_px == PRESETS["demo"]["data.height_px"]
+    assert settings.data.height_px == PRESETS["demo"].scale["data.height_px"]
     assert settings.training.batch_images == 16
     assert settings.training.seed == 9
     assert settings.training.beta1 == Settings().training.beta1
 
 
-def test_every_preset_is_valid() -> None:
-    for name in PRESETS:
-        assert resolve(Params(), name) != Settings() or name == "none"
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_with_every_model(name: str) -> None:
+    """And the model that it names can make the images of its size."""
+    for model in MODELS:
+        settings = resolve(Params(), name, [f"model.name={model}"])
+        check_shape(settings.model, ImageShape(3, settings.data.height_px, settings.data.width_px))
+        assert settings.model.name == model
+    assert resolve(Params(), name).model.name == PRESETS[name].model
+
+
+def test_a_model_that_is_asked_for_brings_its_own_recipe() -> None:
+    """Not the loss and the rates of the model that the preset would have taken; what is said beside it wins."""
+    r3 = resolve(Params(), "demo", ["model.name=r3"])
+    assert r3.loss.name == "rpgan"
+    assert r3.data.height_px == resolve(Params(), "demo").data.height_px
+    assert resolve(Params(), "demo", ["model.name=r3", "loss.name=hinge"]).loss.name == "hinge"
+    assert resolve(Params(values={"model.name": "fastgan"}), "gpu").loss.name == "hinge"
+
+
+@pytest.mark.parametrize(
+    ("images", "on_gpu", "asked", "expected"),
+    [
+        (4_320, False, {}, "demo"),
+        (412, False, {}, "few"),
+        (412, True, {}, "few-gpu"),
+        (70_000, True, {}, "gpu"),
+        (None, False, {}, "demo"),
+        (412, False, {"model.name": "dcgan"}, "demo"),
+        (412, False, {"data.height_px": 16}, "demo"),
+    ],
+)
+def test_the_preset_is_chosen_by_images_and_device_and_explained(
+    images: int | None, on_gpu: bool, asked: dict[str, object], expected: str
+) -> None:
+    choice = choose_preset(images, on_gpu, asked)
+    assert choice.preset == expected
+    assert ("a GPU" if on_gpu else "a CPU") in choice.why
+    if expected.startswith("few"):
+        assert choice.why.startswith("412 images")
+        assert "enough for fastgan" in choice.why
+
+
+def test_yes_and_no_stay_words_where_words_are_wanted() -> None:
+    """YAML reads them as truth values."""
+    assert parse_assignments(["model.conditional=no", "training.compile=yes", "training.mirror=no"]) == {
+        "model.conditional": "no", "training.compile": "yes", "training.mirror": False
+    }  # fmt: skip
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:

@@ -83,6 +83,7 @@ def _show_run(workspace: Workspace, result: dict[str, Any]) -> None:
         ("run", f"{result['run']}, fingerprint {result['fingerprint'][:12]}"),
         ("model", f"{result['model_version']}{', champion' if result['champion'] else ''}"),
         ("verdict", f"{result['verdict']}: {' '.join(result['evidence'])}"),
+        *[("note", note) for note in result["notes"]],
         ("sample grid", shown(workspace, result["grid"])),
         ("stylised", shown(workspace, result["contact_sheet"])),
         ("time", ", ".join(f"{k} {duration(s)}" for k, s in result["seconds"].items())

@@ -45,7 +45,9 @@ def train(arguments: Namespace) -> int:
         return 0
     if before:
         out.print(f"up to date: same data, settings and code as run {record.run_id}; nothing was trained.")
-    pairs("Training", [(key.replace("_", " "), str(value)) for key, value in result.items()])
+    notes = result.pop("notes", [])
+    rows = [(key.replace("_", " "), str(value)) for key, value in result.items()]
+    pairs("Training", rows + [("note", note) for note in notes])
     return 0
 
 

@@ -137,3 +137,14 @@ def can_compile(device: torch.device) -> bool:
 def training_compute(settings: TrainingSettings) -> Compute:
     """`choose_compute` for a training run."""
     return choose_compute(settings.device, settings.precision)
+
+
+def tune(compute: Compute, deterministic: bool) -> None:
+    """Lets cuDNN choose the fastest algorithms, or allows only those that give the same bits each time.
+    """
+    if compute.device.type != "cuda":
+        return
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its handle is made
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic

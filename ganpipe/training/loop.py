@@ -23,7 +23,7 @@ from ganpipe.models import build_gan, classes_of, parameters_of, sample
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.training.adapt import Adaptive, r_v
 from ganpipe.training.checkpoint import best_folder, load_checkpoint, save_checkpoint, weights_sha256
-from ganpipe.training.device import compiles, training_compute
+from ganpipe.training.device import compiles, training_compute, tune
 from ganpipe.training.interrupt import StopRequest, stop_requests
 from ganpipe.training.judge import Judge, Score
 from ganpipe.training.parallel import World, joined
@@ -156,6 +156,7 @@ class Training:
         self.data, self.settings, self.options = data, settings, settings.training
         self.run_dir, self.outbox, self.origin, self.world, self.stop = run_dir, outbox, origin, world, stop
         self.compute = training_compute(self.options)
+        tune(self.compute, self.options.deterministic)
         self.checkpoints = run_dir / "checkpoints"
         self.classes = classes_of(settings.model, data.label_names, data.labelled)
         self.label_counts = data.label_counts if self.classes else ()
