@@ -172,26 +172,16 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(given.scratch or temporary)
-        print(
-            f"{'data':<9}{'side':<9}{'s':>5}{'images':>9}{'KD':>8}{'prec.':>7}{'recall':>7}{'cover':>7}{'modes':>7}  verdict"
-        )
+        columns = f"{'KD':>8}{'prec.':>7}{'recall':>7}{'cover':>7}{'modes':>7}  verdict"
+        print(f"{'data':<9}{'side':<9}{'s':>5}{'images':>9}{columns}")
         for dataset in given.data:
             rows, seconds = {}, 60 * given.minutes
             for name in [given.only] if given.only else ["ganpipe", "recipe"]:
                 rows[name] = r = side(name, dataset, seconds, given, scratch)
                 seconds = r["seconds"]
-                print(f"{dataset:<9}{name:<9}{r['seconds']:>5.0f}{r['images']:>9,}{r['kd_vgg19']:>8.0f}{r['precision']:>7.2f}"
-                      f"{r['recall']:>7.2f}{r['coverage']:>7.2f}{r.get('modes_covered', 0):>7.0f}  {r['verdict']}", flush=True)  # fmt: skip
-            if len(rows) == 2:
-                ratio = rows["ganpipe"]["kd_vgg19"] / rows["recipe"]["kd_vgg19"]
-                scores = (
-                    f"{r['kd_vgg19']:>8.0f}{r['precision']:>7.2f}{r['recall']:>7.2f}{r['coverage']:>7.2f}"
-                )
-                modes = f"{r.get('modes_covered', 0):>7.0f}"
-                print(
-                    f"{dataset:<9}{name:<9}{r['seconds']:>5.0f}{r['images']:>9,}{scores}{modes}  {r['verdict']}",
-                    flush=True,
-                )
+                shares = f"{r['precision']:>7.2f}{r['recall']:>7.2f}{r['coverage']:>7.2f}"
+                scores = f"{r['kd_vgg19']:>8.0f}{shares}{r.get('modes_covered', 0):>7.0f}  {r['verdict']}"
+                print(f"{dataset:<9}{name:<9}{seconds:>5.0f}{r['images']:>9,}{scores}", flush=True)
             if len(rows) == 2:
                 ratio = rows["ganpipe"]["kd_vgg19"] / rows["recipe"]["kd_vgg19"]
                 print(

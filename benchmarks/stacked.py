@@ -101,7 +101,9 @@ def generated(name: str, data: PreparedData, seconds: float, picture: Path) -> t
         chosen = settings(int(rate * seconds))
         result = train(data, chosen, Path(run_dir))
     took = time.monotonic() - started
-    pixels = generate_pixels(result.G_ema, chosen.model.z_dim, (), JUDGED, 1, training_compute(chosen.training))
+    pixels = generate_pixels(
+        result.G_ema, chosen.model.z_dim, (), JUDGED, 1, training_compute(chosen.training)
+    )
     save_png(grid(pixels[:64].numpy()), picture, {})
     return pixels, result.nimg, took
 
@@ -120,7 +122,14 @@ def main() -> None:
         pixels, _ = stacked(garments.train.pixels, garments.train.labels, STACKS, 0)
         held, _ = stacked(garments.holdout.pixels, garments.holdout.labels, JUDGED, 1)
         none = torch.full((STACKS,), -1)
-        data = PreparedData("stacked", "bench", ImageShape(3, 32, 32), (), Split.of(pixels, none), Split.of(held, none[:JUDGED]))
+        data = PreparedData(
+            "stacked",
+            "bench",
+            ImageShape(3, 32, 32),
+            (),
+            Split.of(pixels, none),
+            Split.of(held, none[:JUDGED]),
+        )
         other, _ = stacked(garments.holdout.pixels, garments.holdout.labels, JUDGED, 2)
         real = modes_of_stacks(network, held)
         print(f"{'model':<8}{'device':>8}{'seconds':>9}{'images':>11}{'modes of 1,000':>16}{'KL':>8}")
@@ -128,7 +137,9 @@ def main() -> None:
         print(f"{'real':<8}{'':>8}{'':>9}{'':>11}{covered:>16,}{kl:>8.3f}", flush=True)
         device = choose_compute("auto", "auto").device.type
         for name in given.models:
-            fakes, seen, took = generated(name, data, 60 * given.minutes, Path(given.out) / f"stacked-{name}.png")
+            fakes, seen, took = generated(
+                name, data, 60 * given.minutes, Path(given.out) / f"stacked-{name}.png"
+            )
             covered, kl = coverage(modes_of_stacks(network, fakes), real)
             print(f"{name:<8}{device:>8}{took:>9.0f}{seen:>11,}{covered:>16,}{kl:>8.3f}", flush=True)
 

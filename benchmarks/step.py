@@ -56,7 +56,9 @@ def matrix_rate(compute: Compute) -> float:
 def noise(settings: Settings, images: int) -> PreparedData:
     """Noise images of the settings' size: the work does not depend on what they show."""
     shape = ImageShape(settings.data.channels or 3, settings.data.height_px, settings.data.width_px)
-    pixels = torch.randint(0, 256, (images, shape.height_px, shape.width_px, shape.channels), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (images, shape.height_px, shape.width_px, shape.channels), dtype=torch.uint8
+    )
     split = Split.of(pixels, torch.full((images,), -1))
     return PreparedData("noise", "bench", shape, (), split, split)
 
@@ -68,7 +70,10 @@ def one_step(settings: Settings, compute: Compute, batch: int, compiled: bool) -
     G, D = compute.place(gan.G), compute.place(gan.D)
     t = settings.training
     phases = Phases(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), settings, compute, compiled=compiled)
-    stream, knobs = Stream(data, settings, compute.device, World()), knobs_at(0, settings).changed(1, 1, 1, 0.3)
+    stream, knobs = (
+        Stream(data, settings, compute.device, World()),
+        knobs_at(0, settings).changed(1, 1, 1, 0.3),
+    )
     return lambda number: phases.step(stream.batch(0, batch, number), knobs, number)
 
 
@@ -112,7 +117,9 @@ def main() -> None:
           f"{compute.precision}: {work / 1e9:.1f} GFLOP a step; matrix products reach {rate / 1e9:,.0f} GFLOP/s")  # fmt: skip
     print(f"{'step':<10}{'ms':>9}{'images/s':>10}{'GFLOP/s':>10}{'share':>7}{'peak MiB':>10}")
     for name, compiled in (("eager", False), ("compiled", True))[: 1 + given.compiled]:
-        seconds = seconds_a_step(one_step(settings, compute, batch, compiled) if compiled else step, compute, cycle)
+        seconds = seconds_a_step(
+            one_step(settings, compute, batch, compiled) if compiled else step, compute, cycle
+        )
         print(f"{name:<10}{seconds * 1e3:>9.1f}{batch / seconds:>10.1f}{work / seconds / 1e9:>10.1f}"
               f"{work / seconds / rate:>7.0%}{peak / 2**20 if not compiled else float('nan'):>10.0f}", flush=True)  # fmt: skip
 

@@ -30,7 +30,7 @@ from ganpipe.evaluation.judge import (
     read_folder,
     sample_grid,
 )
-from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.files import read_json, sha256_of, sha256_of_json, write_json
 from ganpipe.images import ImageShape, save_png, to_pil, to_uint8, without_alpha
 from ganpipe.lineage import (
     RunRecord,
@@ -55,6 +55,7 @@ from ganpipe.training.claim import claimed, gpu_names
 from ganpipe.training.device import Compute, choose_compute, training_compute
 from ganpipe.training.launch import Job, check_processes, train_together
 from ganpipe.training.loop import Outbox, train
+from ganpipe.training.plan import PLAN
 from ganpipe.training.stream import LATENTS, drawn_labels, latents
 from ganpipe.versioning import DatasetInfo, dataset_info, load_dataset, pointer_text
 from ganpipe.workspace import Workspace
@@ -146,11 +147,7 @@ def train_model(
             report=report,
         )
         try:
-            if settings.training.processes > 1:
-                job = Job(workspace.prepared(dataset), info.version, settings, folder, record.origin())
-                result = train_together(job, outbox)
-            else:
-                result = _trained_here(data, settings, folder, outbox, record)
+            result = _trained(workspace, data, settings, folder, outbox, record)
         except (Interrupted, KeyboardInterrupt):
             tracker.end(run_id, "interrupted")
             save_record(workspace, replace(record, state="interrupted"))
@@ -180,10 +177,13 @@ def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:
 SUMMARY = ("nimg", "images_per_second", "device", "precision", "weights_sha256")
 
 
-def _trained_here(
-    data: PreparedData, settings: Settings, folder: Path, outbox: Outbox, record: RunRecord
-) -> dict[str, Any]:
-    """Trains in this process, and writes the model's files."""
+def _trained(
+    workspace: Workspace, data: PreparedData, settings: Settings, folder: Path, outbox: Outbox, record: RunRecord
+) -> dict[str, Any]:  # fmt: skip
+    """Trains, in this process or in several, and writes the model's files."""
+    if settings.training.processes > 1:
+        job = Job(workspace.prepared(record.dataset), record.version, settings, folder, record.origin())
+        return train_together(job, outbox)
     result = train(data, settings, folder, outbox, record.origin())
     labels = dict(zip(data.label_names, result.label_counts, strict=False))
     save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin(), labels)
@@ -412,8 +412,10 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
             )
     data = load_dataset(workspace, record.dataset, settings.data)
     folder = run_folder(workspace, record.run_id) / "reproduction"
-    result = train(data, settings, folder, Outbox(report=report), record.origin())
-    same = result.weights_sha256 == record.train["weights_sha256"]
+    # The same split of each batch: what memory is free today must not decide over the last digits.
+    write_json(folder / PLAN, read_json(run_folder(workspace, record.run_id) / PLAN))
+    result = _trained(workspace, data, settings, folder, Outbox(report=report), record)
+    same = result["weights_sha256"] == record.train["weights_sha256"]
     shutil.rmtree(folder, ignore_errors=True)
-    return {"run": record.run_id, "identical": same, "weights_sha256": result.weights_sha256,
+    return {"run": record.run_id, "identical": same, "weights_sha256": result["weights_sha256"],
             "expected": record.train["weights_sha256"]}  # fmt: skip

@@ -25,8 +25,8 @@ from ganpipe.models import build_gan
 from ganpipe.training import plan as planning
 from ganpipe.training.adapt import Adaptive, r_v
 from ganpipe.training.augment import DRAWS, HIGHEST_P, KINDS, augment, parse_kinds
-from ganpipe.training.claim import claimed, holder
 from ganpipe.training.checkpoint import best_folder, load_checkpoint
+from ganpipe.training.claim import claimed, holder
 from ganpipe.training.device import Compute
 from ganpipe.training.launch import Job, train_together
 from ganpipe.training.loop import Outbox, Point, train
@@ -86,7 +86,10 @@ def test_a_killed_run_ends_with_the_same_bits_and_the_same_curve(
 
     with pytest.raises(Killed):
         train(data, settings, tmp_path / "parts", Outbox(points=parts.extend, report=kill))
-    assert train(data, settings, tmp_path / "parts", Outbox(points=parts.extend)).weights_sha256 == expected.weights_sha256
+    assert (
+        train(data, settings, tmp_path / "parts", Outbox(points=parts.extend)).weights_sha256
+        == expected.weights_sha256
+    )
     assert parts == whole
 
 
@@ -117,7 +120,13 @@ def test_the_published_schedules_of_ffhq64() -> None:
     """Huang et al. 2025, appendix: from 0 to 20 million images."""
     settings = Settings().with_values(preset_row("ffhq64"))
     start, end = knobs_at(0, settings), knobs_at(20_000_000, settings)
-    assert (start.g_lr, start.beta2, start.gamma, start.augment, start.ema_halflife_images) == (2e-4, 0.9, 2.0, 0.0, 0.0)
+    assert (start.g_lr, start.beta2, start.gamma, start.augment, start.ema_halflife_images) == (
+        2e-4,
+        0.9,
+        2.0,
+        0.0,
+        0.0,
+    )
     assert end.g_lr == pytest.approx(5e-5)
     assert end.beta2 == pytest.approx(0.99)
     assert end.gamma == pytest.approx(0.2)
@@ -178,7 +187,9 @@ def test_an_unknown_kind_of_augmentation_is_named() -> None:
         parse_kinds("colour+blur")
 
 
-def test_the_controller_goes_towards_its_target_and_says_when_it_is_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_controller_goes_towards_its_target_and_says_when_it_is_at_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     options = with_(Settings(), augment__adapt_images=1000, augment__target=0.6).augment
     state = Adaptive()
     state.observe(0.9, 100, options)
@@ -199,7 +210,9 @@ def test_r_v_is_0_without_and_1_with_all_overfitting() -> None:
 
 def test_the_held_out_signal_steers_the_augmentation(settings: Settings, tmp_path: Path) -> None:
     points: list[Point] = []
-    options = with_(settings, **R3, augment__mode="adaptive", augment__signal="held_out", augment__adapt_images=200)
+    options = with_(
+        settings, **R3, augment__mode="adaptive", augment__signal="held_out", augment__adapt_images=200
+    )
     train(noise_data(), options, tmp_path, Outbox(points=points.extend))
     assert all("overfitting" in p.values for p in points)
     assert any(p.values["augment_p"] > 0 or p.values["overfitting"] < 0.6 for p in points)
@@ -298,7 +311,7 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
 def test_a_batch_that_does_not_fit_is_split_and_stays_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """10 MiB an image and 100 MiB free: at most 8 at once; a resumed run keeps the plan when memory is free again."""
+    """10 MiB an image and 100 MiB free: at most 8 at once."""
     measured = iter([(0.1, 4 * 2**20 * 10), (0.2, 8 * 2**20 * 10)])
     monkeypatch.setattr(planning, "_measured", lambda step, images, device: next(measured))
     monkeypatch.setattr(planning, "free_memory", lambda device: 100 * 2**20)
@@ -307,15 +320,29 @@ def test_a_batch_that_does_not_fit_is_split_and_stays_split(
     assert plan.seconds_a_step == pytest.approx(1.6)
     assert "computed in parts of 8" in caplog.text
     assert "3 min" in plan.sentence(6400, 64, 1, "cpu")
-    monkeypatch.setattr(planning, "free_memory", lambda device: 2**40)
-    assert planning.make_plan(tmp_path / "plan.json", 64, 0, FP32, lambda n: None) == plan
+    assert planning.read_plan(tmp_path / "plan.json") == plan
+
+
+def test_a_resumed_run_keeps_its_first_plan(settings: Settings, tmp_path: Path) -> None:
+    """Whatever memory is free then: the split is part of what fixes the bits."""
+    from ganpipe.files import read_json, write_json
+
+    options = with_(settings, **R3)
+    expected = train(
+        noise_data(), with_(options, training__micro_images=2), tmp_path / "asked"
+    ).weights_sha256
+    train(noise_data(), with_(options, training__total_images=8), tmp_path / "planned")
+    plan = read_json(tmp_path / "planned" / "plan.json")
+    assert plan["micro_images"] == 8
+    write_json(tmp_path / "again" / "plan.json", plan | {"micro_images": 2})
+    assert train(noise_data(), options, tmp_path / "again").weights_sha256 == expected
 
 
 def test_what_does_not_fit_at_all_is_one_sentence(tmp_path: Path) -> None:
     def step(images: int) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    with pytest.raises(GanpipeError, match="do not fit into the .* GiB that are free"):
+    with pytest.raises(GanpipeError, match=r"do not fit into the .* GiB that are free"):
         planning.make_plan(tmp_path / "plan.json", 64, 0, FP32, step)
 
 
@@ -401,7 +428,9 @@ def test_training_that_breaks_too_often_fails_with_all_its_evidence(
     prepared: PreparedData, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_at(monkeypatch, MOST_ROLLBACKS + 1)
-    with pytest.raises(GanpipeError, match=r"taken back 3 times: \(1\) at .*\(2\) at .*\(3\) at .*Lower training\.d_lr"):
+    with pytest.raises(
+        GanpipeError, match=r"taken back 3 times: \(1\) at .*\(2\) at .*\(3\) at .*Lower training\.d_lr"
+    ):
         train(prepared, with_(settings, training__total_images=400), tmp_path)
 
 
@@ -448,9 +477,9 @@ def test_a_claim_names_its_holder_and_is_freed_by_a_kill_even_with_children_left
     child = int(process.stdout.readline())
     try:
         assert f"process {process.pid}" in holder("test-gpu")
-        with pytest.raises(GanpipeError, match=f"busy with another ganpipe \\(process {process.pid}"):
-            with claimed(["test-gpu"], False, print):
-                pass
+        sentence = f"busy with another ganpipe \\(process {process.pid}"
+        with pytest.raises(GanpipeError, match=sentence), claimed(["test-gpu"], False, print):
+            pass
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -140,8 +140,7 @@ def training_compute(settings: TrainingSettings) -> Compute:
 
 
 def tune(compute: Compute, deterministic: bool) -> None:
-    """Lets cuDNN choose the fastest algorithms, or allows only those that give the same bits each time.
-    """
+    """Lets cuDNN choose the fastest algorithms, or allows only those that give the same bits each time."""
     if compute.device.type != "cuda":
         return
     if deterministic:

@@ -27,7 +27,7 @@ from ganpipe.training.device import compiles, training_compute, tune
 from ganpipe.training.interrupt import StopRequest, stop_requests
 from ganpipe.training.judge import Judge, Score
 from ganpipe.training.parallel import World, joined
-from ganpipe.training.plan import Plan, make_plan
+from ganpipe.training.plan import PLAN, Plan, make_plan, read_plan
 from ganpipe.training.rescue import MOST_ROLLBACKS, Health, Remedies, Rollback, not_finite
 from ganpipe.training.schedule import Knobs, knobs_at
 from ganpipe.training.step import Phases, Stats, adam, update_ema
@@ -239,29 +239,31 @@ class Training:
     def planned(self) -> Plan:
         """The plan of this run; made from steps of a copy of the state, so that nothing of the game has happened."""
         options, world = self.options, self.world
-        scratch = copy.deepcopy((self.state.G, self.state.D, self.state.g_opt, self.state.d_opt))
-        G, D = scratch[:2]
-        # Optimisers of the copies: a deep copy of an optimiser still moves the weights that it was made for.
-        probe = Phases(
-            G, D, adam(G, options.g_lr, options), adam(D, options.d_lr, options), self.settings, self.compute,
-            compiled=self.compiled,
-        )  # fmt: skip
-        alone = Stream(self.data, self.settings, self.compute.device, World())
-
-        def step(images: int) -> None:
-            probe.step(alone.batch(0, images, 0), self.knobs(), 0)
-
-        path = self.run_dir / "plan.json"
+        path = self.run_dir / PLAN
         each = options.batch_images // world.size
-        if world.leads:
-            make_plan(path, each, options.micro_images, self.compute, step)
+        if world.leads and not path.exists():
+            make_plan(path, each, options.micro_images, self.compute, self.probe())
         world.wait()
-        plan = make_plan(path, each, options.micro_images, self.compute, step)
+        plan = read_plan(path)
         if self.state.nimg == self.first_nimg:
             left = options.total_images - self.state.nimg
             where = f"{self.compute.device} in {self.compute.precision}"
             log.info(plan.sentence(left, options.batch_images, world.size, where))
         return plan
+
+    def probe(self) -> Callable[[int], None]:
+        """A step of so many images on copies of the players. Uncompiled: each number of images would be compiled."""
+        options = self.options
+        G, D = copy.deepcopy((self.state.G, self.state.D))
+        phases = Phases(
+            G, D, adam(G, options.g_lr, options), adam(D, options.d_lr, options), self.settings, self.compute
+        )
+        alone = Stream(self.data, self.settings, self.compute.device, World())
+
+        def step(images: int) -> None:
+            phases.step(alone.batch(0, images, 0), self.knobs(), 0)
+
+        return step
 
     def add(self, stats: Stats) -> None:
         """Adds a step's scalars on the device: reading them would make the device wait.

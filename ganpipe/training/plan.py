@@ -18,6 +18,7 @@ from ganpipe.training.device import Compute
 
 log = logging.getLogger(__name__)
 
+PLAN = "plan.json"  # in the run folder
 PROBE_IMAGES = 4
 USABLE_SHARE = 0.8  # of the memory that is free now
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "DefaultCPUAllocator")
@@ -81,16 +82,14 @@ def _cgroup_room() -> list[int]:
 def make_plan(
     path: Path, batch_images: int, asked_micro: int, compute: Compute, step: Callable[[int], None]
 ) -> Plan:
-    """The plan in the file `path`, or one from two measured steps, written there before the first real step.
+    """A plan from two measured steps, written to `path` before the first real step.
 
-    Where a batch is split changes the last digits of a gradient: a resumed training keeps its first plan.
+    Where a batch is split changes the last digits of a gradient: a resumed training reads its first plan again.
     `step(n)` computes a step of n images on scratch copies.
 
     Raises:
         GanpipeError: not even the smallest part fits.
     """
-    if path.exists():
-        return Plan(**read_json(path))
     free = free_memory(compute.device)
     small = max(1, min(PROBE_IMAGES, batch_images // 2))
     try:
@@ -122,6 +121,11 @@ def make_plan(
         )  # fmt: skip
     write_json(path, asdict(plan))
     return plan
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan that was made before."""
+    return Plan(**read_json(path))
 
 
 def _measured(step: Callable[[int], None], images: int, device: torch.device) -> tuple[float, int]:

@@ -283,7 +283,10 @@ class Phases:
         if part.noise is not None:
             images = images + numbers["noise"] * part.noise[:, which]
         if part.draws is not None:
-            images = augment(images, part.draws[:, which], numbers["augment"], self.kinds)
+            with torch.autocast(
+                images.device.type, enabled=False
+            ):  # coordinates need more than bf16's 8 bits
+                images = augment(images.float(), part.draws[:, which], numbers["augment"], self.kinds)
         return images
 
 
