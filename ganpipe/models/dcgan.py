@@ -90,7 +90,10 @@ class MinibatchStd(nn.Module):
         """`[N, C, H, W]` → `[N, C + 1, H, W]`; groups of at most GROUP that divide N."""
         n, _, height, width = x.shape
         group = next(size for size in range(min(self.GROUP, n), 0, -1) if n % size == 0)
-        spread = x.float().reshape(group, n // group, -1).var(0, unbiased=False).add(1e-8).sqrt().mean(1)
+        grouped = x.float().reshape(group, n // group, -1)
+        # E[x²] − E[x]²: `var` goes through numbers one by one, and took 7% of the demo's step on a CPU (LOG.md).
+        variance = grouped.square().mean(0) - grouped.mean(0).square()
+        spread = variance.clamp_min(0).add(1e-8).sqrt().mean(1)
         return torch.cat(
             [x, spread.to(x.dtype).repeat(group)[:, None, None, None].expand(n, 1, height, width)], 1
         )

@@ -294,7 +294,12 @@ def _spread(fakes: list[Tensor], parts: list[Batch]) -> Tensor:
     """How much the fake images of a batch differ, as a share of how much the real ones do."""
     fake = torch.cat([f.detach() for f in fakes]) if len(fakes) > 1 else fakes[0].detach()
     real = torch.cat([p.real for p in parts]) if len(parts) > 1 else parts[0].real
-    return fake.float().std(0).mean() / real.std(0).mean().clamp_min(1e-6)
+    return _deviation(fake.float()) / _deviation(real).clamp_min(1e-6)
+
+
+def _deviation(x: Tensor) -> Tensor:
+    """Standard deviation over the batch, averaged over the pixels."""
+    return (x.square().mean(0) - x.mean(0).square()).clamp_min(0).sqrt().mean()
 
 
 def _norm(gradients: list[Tensor]) -> Tensor:
