@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from ganpipe import stages, versioning
 from ganpipe.config import Settings
@@ -17,7 +20,8 @@ from ganpipe.lineage import find_record, load_record, train_fingerprint
 from ganpipe.progress import Progress
 from ganpipe.tracking import Tracker, registered_name
 from ganpipe.workspace import Workspace
-from tests.conftest import fill_folder
+from tests.conftest import fill_folder, noise_image
+from tests.test_engine import break_at
 
 
 @pytest.fixture
@@ -211,3 +215,97 @@ def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
     assert "Another ganpipe (process" in held
     assert "is busy with training" in held
     assert free == "got it\n"
+
+
+def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    """Folders are labels; r3 is told them; pictures carry theirs."""
+    for label in ("cats", "dogs"):
+        fill_folder(tmp_path / "in" / label, 40)
+        for k, path in enumerate(sorted((tmp_path / "in" / label).glob("*.png"))):
+            noise_image(1000 * (label == "dogs") + k).save(path)
+    versioning.add_dataset(workspace, str(tmp_path / "in"), "pets", settings.data)
+    versioning.prepare_dataset(workspace, "pets", settings.data)
+    r3 = settings.with_values({"model.name": "r3", "model.width": 0.04, "model.blocks": 1, "loss.name": "rpgan"})
+    record = stages.train_model(workspace, "pets", r3)
+    judged = stages.evaluate_run(workspace, record, r3)
+    record = stages.register_model(workspace, judged.record, judged.evaluation)
+    model = stages.load_model(workspace, "champion", "pets")
+    assert model.label_names == ["cats", "dogs"]
+    dogs = stages.generate_images(model, 3, 0, tmp_path / "dogs", label="dogs")
+    cats = stages.generate_images(model, 3, 0, tmp_path / "cats", label="cats")
+    assert read_origin(dogs[0])["label"] == "dogs"
+    assert dogs[0].read_bytes() != cats[0].read_bytes()
+    drawn = {read_origin(p)["label"] for p in stages.generate_images(model, 20, 0, tmp_path / "any")}
+    assert drawn == {"cats", "dogs"}
+    with pytest.raises(GanpipeError, match="has no label dog: did you mean dogs"):
+        stages.generate_images(model, 1, 0, tmp_path / "x", label="dog")
+
+
+def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for k in range(90):
+        noise_image(k, mode="RGBA").save(tmp_path / "in" / f"{k}.png")
+    alpha = settings.with_values({"data.channels": 4, "model.name": "r3", "model.width": 0.04, "loss.name": "rpgan",
+                                  "augment.mode": "fixed"})  # fmt: skip
+    versioning.add_dataset(workspace, str(tmp_path / "in"), "seeds", alpha.data)
+    versioning.prepare_dataset(workspace, "seeds", alpha.data)
+    record = stages.train_model(workspace, "seeds", alpha)
+    judged = stages.evaluate_run(workspace, record, alpha)
+    stages.register_model(workspace, judged.record, judged.evaluation)
+    model = stages.load_model(workspace, "champion", "seeds")
+    (path,) = stages.generate_images(model, 1, 0, tmp_path / "out")
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
+
+
+def test_a_second_trainer_says_who_is_at_work_and_leaves_if_asked(noise: Workspace, settings: Settings) -> None:
+    """And is told of in the log when it waits."""
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom ganpipe.workspace import Workspace\n"
+        "with Workspace(Path(sys.argv[1])).lock('training'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(noise.root)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    versioning.prepare_dataset(noise, "noise", settings.data)
+    try:
+        with pytest.raises(GanpipeError, match=f"process {process.pid}.* is busy with training"):
+            stages.train_model(noise, "noise", settings, wait=False)
+    finally:
+        process.kill()
+        process.wait()
+    assert stages.train_model(noise, "noise", settings, wait=False).state == "finished"
+
+
+def test_a_rollback_is_told_in_the_record_and_in_mlflow(
+    noise: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versioning.prepare_dataset(noise, "noise", settings.data)
+    break_at(monkeypatch, 1)
+    record = stages.train_model(noise, "noise", settings.with_values({"training.total_images": 160}))
+    assert record.train is not None
+    assert "Went back to" in record.train["notes"][0]
+    run = Tracker(noise).client.get_run(str(record.mlflow_run_id))
+    assert "Went back to" in run.data.tags["ganpipe.notes"]
+    curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")
+    assert [m.step for m in curve] == list(range(16, 161, 16))
+
+
+def test_two_processes_are_one_run_in_mlflow(noise: Workspace, settings: Settings) -> None:
+    """Through the command's own stage: one run, one curve, a model that can be judged and registered."""
+    versioning.prepare_dataset(noise, "noise", settings.data)
+    together = settings.with_values({"training.processes": 2, "model.name": "r3", "model.width": 0.04,
+                                     "model.blocks": 1, "loss.name": "rpgan"})  # fmt: skip
+    record = stages.train_model(noise, "noise", together)
+    curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")
+    assert [m.step for m in curve] == [16, 32, 48, 64]
+    judged = stages.evaluate_run(noise, record, together)
+    assert stages.register_model(noise, judged.record, judged.evaluation).champion
+    with pytest.raises(GanpipeError, match="cannot be shared by 3 processes"):
+        stages.train_model(noise, "noise", together.with_values({"training.processes": 3}))

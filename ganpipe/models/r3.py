@@ -3,9 +3,8 @@
 Widths follow one rule that gives all published configurations: 768 channels up to 32 pixels (`model.taper_from_px`),
 half as many at each doubling after that, times `model.width`; two residual blocks a stage, groups of 16 channels.
 
-Departures: sides may differ and need not be powers of two (48 is 6·8); channels are those of the data set. For CPUs
-the number of blocks is a setting, and the finest maps may stand for patches of pixels: a small network learns more from
-many images than from depth or from convolutions at full size (LOG.md).
+Departures: sides may differ and need not be powers of two (48 is 6·8); channels are those of the data set; the number of
+blocks and where widths begin to taper are settings, because a CPU must do with less.
 """
 
 from __future__ import annotations
@@ -44,11 +43,6 @@ def widths(settings: ModelSettings, shape: ImageShape) -> list[int]:
     """Channels by level, the smallest map first."""
     base = min(base_size(shape))
     return [width_at(base * 2**level, settings) for level in range(doublings(shape) + 1)]
-
-
-def in_patches(shape: ImageShape, patch_px: int) -> ImageShape:
-    """The shape with each patch of `patch_px`² pixels as one pixel of more channels."""
-    return ImageShape(shape.channels * patch_px**2, shape.height_px // patch_px, shape.width_px // patch_px)
 
 
 def _filled(layer: nn.Conv2d | nn.Linear, gain: float) -> nn.Conv2d | nn.Linear:
@@ -94,12 +88,11 @@ class R3Generator(nn.Module):
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
-        self.patch_px, maps = settings.patch_px, in_patches(shape, settings.patch_px)
-        wide = widths(settings, maps)
+        wide = widths(settings, shape)
         total = settings.blocks * len(wide)
         self.embed = nn.Linear(classes, settings.z_dim, bias=False) if classes else None
         inputs = settings.z_dim * (2 if classes else 1)
-        base = base_size(maps)
+        base = base_size(shape)
         self.basis = nn.Parameter(torch.randn(wide[0], *base))
         self.weigh = _filled(nn.Linear(inputs, wide[0], bias=False), 1.0)
         self.changes = nn.ModuleList(
@@ -107,7 +100,7 @@ class R3Generator(nn.Module):
             for level, (a, b) in enumerate(pairwise(wide))
         )
         self.stages = nn.ModuleList(_stage(w, settings.blocks, total) for w in wide)
-        self.to_image = _filled(nn.Conv2d(wide[-1], maps.channels, 1, bias=False), 1.0)
+        self.to_image = _filled(nn.Conv2d(wide[-1], shape.channels, 1, bias=False), 1.0)
         if self.embed is not None:
             _filled(self.embed, 1.0)
 
@@ -118,7 +111,7 @@ class R3Generator(nn.Module):
         x = self.stages[0](x)
         for change, stage in zip(self.changes, self.stages[1:], strict=True):
             x = stage(change(x))
-        return F.pixel_shuffle(self.to_image(x), self.patch_px)
+        return self.to_image(x)
 
 
 class R3Discriminator(nn.Module):
@@ -126,16 +119,15 @@ class R3Discriminator(nn.Module):
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
-        self.patch_px, maps = settings.patch_px, in_patches(shape, settings.patch_px)
-        wide = list(reversed(widths(settings, maps)))
+        wide = list(reversed(widths(settings, shape)))
         total = settings.blocks * len(wide)
-        self.from_image = _filled(nn.Conv2d(maps.channels, wide[0], 1, bias=False), 1.0)
+        self.from_image = _filled(nn.Conv2d(shape.channels, wide[0], 1, bias=False), 1.0)
         self.stages = nn.ModuleList(_stage(w, settings.blocks, total) for w in wide)
         self.changes = nn.ModuleList(
-            nn.Sequential(halve(maps.height_px // 2**level, maps.width_px // 2**level), _change(a, b))
+            nn.Sequential(halve(shape.height_px // 2**level, shape.width_px // 2**level), _change(a, b))
             for level, (a, b) in enumerate(pairwise(wide))
         )
-        base = base_size(maps)
+        base = base_size(shape)
         self.basis = nn.Parameter(torch.randn(wide[-1], *base) / math.sqrt(base[0] * base[1]))
         outputs = settings.z_dim if classes else 1
         self.weigh = _filled(nn.Linear(wide[-1], outputs, bias=False), 1.0)
@@ -144,7 +136,7 @@ class R3Discriminator(nn.Module):
             _filled(self.embed, 1.0)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        x = self.from_image(F.pixel_unshuffle(images, self.patch_px))
+        x = self.from_image(images)
         x = self.stages[0](x)
         for change, stage in zip(self.changes, self.stages[1:], strict=True):
             x = stage(change(x))
