@@ -133,6 +133,7 @@ def show_logs(debug: bool) -> None:
         lambda record: debug or record.levelno >= logging.WARNING or record.name.startswith(PLAIN)
     )
     logger = logging.getLogger("ganpipe")
+    logger.handlers = [h for h in logger.handlers if not isinstance(h.formatter, _Plain)]  # each line once
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
 

@@ -227,7 +227,9 @@ def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
             noise_image(1000 * (label == "dogs") + k).save(path)
     versioning.add_dataset(workspace, str(tmp_path / "in"), "pets", settings.data)
     versioning.prepare_dataset(workspace, "pets", settings.data)
-    r3 = settings.with_values({"model.name": "r3", "model.width": 0.04, "model.blocks": 1, "loss.name": "rpgan"})
+    r3 = settings.with_values(
+        {"model.name": "r3", "model.width": 0.04, "model.blocks": 1, "loss.name": "rpgan"}
+    )
     record = stages.train_model(workspace, "pets", r3)
     judged = stages.evaluate_run(workspace, record, r3)
     record = stages.register_model(workspace, judged.record, judged.evaluation)
@@ -262,7 +264,9 @@ def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
         assert image.mode == "RGBA"
 
 
-def test_a_second_trainer_says_who_is_at_work_and_leaves_if_asked(noise: Workspace, settings: Settings) -> None:
+def test_a_second_trainer_says_who_is_at_work_and_leaves_if_asked(
+    noise: Workspace, settings: Settings
+) -> None:
     """And is told of in the log when it waits."""
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom ganpipe.workspace import Workspace\n"
