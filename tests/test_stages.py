@@ -222,7 +222,7 @@ def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
 ) -> None:
     """Folders are labels; r3 is told them; pictures carry theirs."""
     for label in ("cats", "dogs"):
-        fill_folder(tmp_path / "in" / label, 40)
+        fill_folder(tmp_path / "in" / label, 60)
         for k, path in enumerate(sorted((tmp_path / "in" / label).glob("*.png"))):
             noise_image(1000 * (label == "dogs") + k).save(path)
     versioning.add_dataset(workspace, str(tmp_path / "in"), "pets", settings.data)
