@@ -26,6 +26,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.dcgan
+	$(BIN)/python -m benchmarks.step
 
 # Installed anew only when the lock file or the package's own data change.
 $(READY): requirements.lock pyproject.toml

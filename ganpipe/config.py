@@ -575,7 +575,7 @@ def params_template() -> str:
         "# Order, the later wins: these defaults, the preset, this file, --set section.key=value.",
         "",
         f"dataset: {Params.dataset}",
-        f"# preset: demo   # {', '.join(PRESETS)}; left out: demo on a CPU, gpu where there is one",
+        f"# preset: demo   # {', '.join(PRESETS)}; left out: chosen by the number of images and the device",
     ]
     for section, cls in SECTIONS.items():
         lines += ["", f"{section}:"]
