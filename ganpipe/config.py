@@ -152,7 +152,9 @@ class TrainingSettings:
         "linear", "how the half-life is reached: 5% of the images seen, or along the cosine from 0",
         choices=("linear", "cosine"),
     )  # fmt: skip
-    mirror: bool = opt(True, "show half of the images mirrored")
+    mirror: bool = opt(
+        False, "show half of the images mirrored: right for faces, wrong for letters and shoes"
+    )
     log_every_images: int = opt(3_200, "record losses so often", low=1)
     grid_every_images: int = opt(50_000, "draw a grid of the same latents so often", low=1)
     save_every_images: int = opt(25_000, "write a checkpoint so often", low=1)
@@ -270,6 +272,7 @@ class Preset:
 
 # Published by Huang et al. 2025 (arXiv 2501.05441, appendix): the same in all three configurations.
 R3 = {
+    "training.mirror": True,
     "model.z_dim": 64,
     "loss.name": "rpgan",
     "loss.gamma_end": 0.1,
@@ -287,6 +290,7 @@ R3 = {
 }
 # A step of a narrow D moves its logits less than one of G does: at equal rates G ran away from it (LOG.md).
 R3_CPU: Row = R3 | {
+    "training.mirror": False,
     "model.width": 1 / 6,
     "model.taper_from_px": 8,
     "model.blocks": 1,

@@ -51,7 +51,7 @@ def train_fingerprint(version: str, settings: Settings, compute: tuple[str, str]
         {
             "source": source_sha256(),
             "data": version,
-            "settings": {name: sections[name] for name in ("data", "model", "loss", "training")},
+            "settings": {name: sections[name] for name in ("data", "model", "loss", "augment", "training")},
             "compute": list(compute),
             "environment": environment(),
         }

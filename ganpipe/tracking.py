@@ -36,6 +36,7 @@ CHAMPION = "champion"
 PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
 CURVE = "loss_g"  # the metric whose last step says how far the logged curve goes
 SCORE = "kd_vgg19"  # lower is better; decides who becomes champion
+MOST_METRICS = 1000  # in one batch; MLflow's own limit
 PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
 
 
@@ -272,9 +273,15 @@ class CurveWriter:
         """Logs the points that are not there yet: a resumed run computes the same ones again."""
         now = int(time.time() * 1000)
         new = [p for p in points if p.nimg > self.last_nimg]
-        metrics = [Metric(name, value, now, p.nimg) for p in new for name, value in p.values.items()]
-        for start in range(0, len(metrics), 1000):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+        batch: list[Metric] = []
+        for p in new:  # whole points: a kill between two batches must not leave half of one
+            metrics = [Metric(name, value, now, p.nimg) for name, value in p.values.items()]
+            if len(batch) + len(metrics) > MOST_METRICS:
+                self.client.log_batch(self.run_id, metrics=batch)
+                batch = []
+            batch += metrics
+        if batch:
+            self.client.log_batch(self.run_id, metrics=batch)
         if new:
             self.last_nimg = new[-1].nimg
 

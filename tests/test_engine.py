@@ -249,6 +249,23 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(settings: Settings) -
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("model", ["r3", "dcgan", "fastgan"])
+@pytest.mark.parametrize("penalty", ["none", "r1", "both", "interpolated"])
+def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: str, penalty: str) -> None:
+    """Fused Adam on a CPU reads by address: other strides, as double backward gives them, would mix gradients up."""
+    data = noise_data(32)
+    options = with_(settings, model__name=model, model__width=0.09, loss__name="rpgan", loss__penalty=penalty,
+                    model__g_channels=8, model__d_channels=8, model__d_norm="none")  # fmt: skip
+    gan = build_gan(options.model, data.shape, 0)
+    G, D = FP32.place(gan.G), FP32.place(gan.D)
+    t = options.training
+    phases = Phases(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), options, FP32)
+    phases.step(Stream(data, options, CPU, World()).batch(0, 8, 0), knobs_at(0, options), 0)
+    for weight in [*D.parameters(), *G.parameters()]:
+        assert weight.grad is not None
+        assert weight.grad.stride() == weight.stride()
+
+
 @pytest.mark.slow
 def test_a_compiled_step_gives_the_gradients_of_an_eager_one(settings: Settings) -> None:
     """With both exact penalties through the augmentation: second derivatives included."""

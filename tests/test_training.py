@@ -152,22 +152,22 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for nimg in (8, 16, 24):
-        save_checkpoint(tmp_path, nimg, {"nimg": nimg})
+        save_checkpoint(tmp_path, f"{nimg:03d}", {"nimg": nimg})
     assert len(list(tmp_path.glob("*.pt"))) == 2
-    newest = tmp_path / f"{24:012d}.pt"
+    newest = tmp_path / "024.pt"
     newest.write_bytes(newest.read_bytes()[:-10])
     assert load_checkpoint(tmp_path, CPU) == {"nimg": 16}
     assert "damaged" in caplog.text
-    (tmp_path / f"{16:012d}.pt").unlink()
+    (tmp_path / "016.pt").unlink()
     with pytest.raises(GanpipeError, match="All 2 checkpoints"):
         load_checkpoint(tmp_path, CPU)
 
 
 def test_a_checkpoint_without_its_checksum_does_not_count(tmp_path: Path) -> None:
     """A kill between the two files leaves the earlier checkpoint as the newest."""
-    save_checkpoint(tmp_path, 8, {"nimg": 8})
-    save_checkpoint(tmp_path, 16, {"nimg": 16})
-    (tmp_path / f"{16:012d}.json").unlink()
+    save_checkpoint(tmp_path, "008", {"nimg": 8})
+    save_checkpoint(tmp_path, "016", {"nimg": 16})
+    (tmp_path / "016.json").unlink()
     assert load_checkpoint(tmp_path, CPU) == {"nimg": 8}
 
 
@@ -176,10 +176,10 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
 ) -> None:
     real_save = loop.save_checkpoint
 
-    def save(folder: Path, nimg: int, state: dict[str, object]) -> Path:
-        if nimg > 32:
+    def save(folder: Path, name: str, state: dict[str, object]) -> Path:
+        if name > "0-000000000032":
             raise GanpipeError("Could not write x: the disk is full; free some room and run again.")
-        return real_save(folder, nimg, state)
+        return real_save(folder, name, state)
 
     monkeypatch.setattr(loop, "save_checkpoint", save)
     with pytest.raises(GanpipeError, match="disk is full"):

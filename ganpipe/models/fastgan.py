@@ -60,12 +60,18 @@ class Excitation(nn.Module):
 
     def __init__(self, small: int, large: int) -> None:
         super().__init__()
-        self.weigh = nn.Sequential(
-            nn.AdaptiveAvgPool2d(4), conv(small, large, 4), nn.SiLU(), conv(large, large, 1), nn.Sigmoid()
-        )
+        self.weigh = nn.Sequential(conv(small, large, 4), nn.SiLU(), conv(large, large, 1), nn.Sigmoid())
 
     def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        return large * self.weigh(small)
+        return large * self.weigh(_four_by_four(small))
+
+
+def _four_by_four(x: Tensor) -> Tensor:
+    """Means over a 4×4 grid. Adaptive pooling has no deterministic backward on a GPU; most sizes do not need it."""
+    height, width = x.shape[2:]
+    if height % 4 or width % 4:
+        return F.adaptive_avg_pool2d(x, 4)
+    return F.avg_pool2d(x, (height // 4, width // 4))
 
 
 class FastGenerator(nn.Module):

@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill at any instant: the last two and the best are kept, each with its checksum.
 
-checkpoints/000012800.pt      tensors and plain numbers only (`weights_only=True` reads it)
-checkpoints/000012800.json    {"nimg": …, "sha256": …}, written after it: without it the file does not count
+checkpoints/0-000012800.pt    tensors and plain numbers only (`weights_only=True` reads it); rollbacks, and images seen
+checkpoints/0-000012800.json  {"sha256": …}, written after it: without it the file does not count
 checkpoints/best/…            the same, for the best score so far
 """
 
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 KEEP = 2
 
 
-def save_checkpoint(folder: Path, nimg: int, state: dict[str, Any], keep: int = KEEP) -> Path:
-    """Writes a checkpoint, whole or not at all, and drops all but the last `keep`.
+def save_checkpoint(folder: Path, name: str, state: dict[str, Any], keep: int = KEEP) -> Path:
+    """Writes a checkpoint, whole or not at all, and drops all but it and the last others, `keep` in all.
 
     Raises:
         GanpipeError: the disk is full; the earlier checkpoints are as they were.
@@ -33,10 +33,11 @@ def save_checkpoint(folder: Path, nimg: int, state: dict[str, Any], keep: int = 
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
-    path = folder / f"{nimg:012d}.pt"
+    path = folder / f"{name}.pt"
     write_bytes(path, data)
-    write_json(path.with_suffix(".json"), {"nimg": nimg, "sha256": hashlib.sha256(data).hexdigest()})
-    for old in _listed(folder)[:-keep]:
+    write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest()})
+    others = [note for note in _listed(folder) if note.stem != name]
+    for old in others[: max(0, len(others) - keep + 1)]:
         old.unlink(missing_ok=True)
         old.with_suffix(".pt").unlink(missing_ok=True)
     return path

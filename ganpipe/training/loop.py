@@ -137,7 +137,7 @@ def train(
         Interrupted: SIGINT or SIGTERM; the step was finished and a checkpoint written.
         GanpipeError: training broke more often than it may, the disk is full, or all checkpoints are damaged.
     """
-    with joined() as world, stop_requests() as stop:
+    with joined(settings.training.device) as world, stop_requests() as stop:
         training = Training(data, settings, run_dir, outbox or Outbox(), origin or {}, world, stop)
         while True:
             try:
@@ -205,7 +205,7 @@ class Training:
                 self.outbox.picture(self.draw_grid(), state.nimg)
             self.outbox.report(self.progress(first, started))
             self.stop_if_asked()
-            if due(options.save_every_images, before, state.nimg):
+            if due(options.save_every_images, before, state.nimg) and not state.health.doubtful:
                 self.save()
         rate = (state.nimg - first) / (time.monotonic() - started) if state.nimg > first else 0.0
         self.save()
@@ -215,7 +215,7 @@ class Training:
         """New players, average and optimisers."""
         options, settings = self.options, self.settings
         gan = build_gan(settings.model, self.data.shape, options.seed, self.classes)
-        G, D = self.compute.place(gan.G), self.compute.place(gan.D)
+        G, D = (self.compute.place(self.world.with_common_norms(player)) for player in (gan.G, gan.D))
         log.info(
             "%s: G has %s weights, D %s%s.", settings.model.name, f"{parameters_of(G):,}", f"{parameters_of(D):,}",
             f"; both are told {self.classes} labels" if self.classes else "",
@@ -294,7 +294,11 @@ class Training:
         sums, steps = state.pending, state.pending_steps
         every = self.options.judge_every_images
         ended = state.nimg >= self.options.total_images
-        judged = every and (due(every, state.nimg - steps * self.options.batch_images, state.nimg) or ended)
+        judged = (
+            every
+            and self.judge.possible
+            and (due(every, state.nimg - steps * self.options.batch_images, state.nimg) or ended)
+        )
         counts = {name: sums.pop(f"{name}{STEPS}") for name in SOMETIMES if f"{name}{STEPS}" in sums}
         names = sorted(sums)
         means = torch.tensor([sums[name] / counts.get(name, steps) for name in names], dtype=torch.float64)
@@ -307,7 +311,9 @@ class Training:
         values["d_gap"] = values["d_real"] - values["d_fake"]
         values |= self.scheduled()
         if self.settings.augment.mode == "adaptive":
-            values["overfitting"] = self.overfitting(values["d_sign"])
+            signal = torch.tensor([self.overfitting(values["d_sign"])], device=self.compute.device)
+            self.world.average_([signal])
+            values["overfitting"] = signal.item()
             state.adaptive.observe(values["overfitting"], state.nimg, self.settings.augment)
         if self.world.leads and judged:
             values["kd_vgg19_quick"] = self.keep_if_best()
@@ -356,9 +362,10 @@ class Training:
         """The average's score; a better one than all before is kept as a checkpoint of its own."""
         state = self.state
         self.last_score = self.judge.score(state.G_ema, self.label_counts, state.nimg)
-        if state.best is None or self.last_score.value < state.best.value:
+        better = state.best is None or self.last_score.value < state.best.value
+        if math.isfinite(self.last_score.value) and better:
             state.best = self.last_score
-            save_checkpoint(best_folder(self.checkpoints), state.nimg, state.as_dict(), keep=1)
+            save_checkpoint(best_folder(self.checkpoints), f"{state.nimg:012d}", state.as_dict(), keep=1)
         return self.last_score.value
 
     def draw_grid(self) -> Path:
@@ -371,13 +378,34 @@ class Training:
     def save(self) -> None:
         """Hands the points over and writes a checkpoint; ruined weights would be kept as good, and are not."""
         self.absorb()
+        self.share_sums()
         if bad := not_finite(self.state.pending):
             raise Broken(f"{', '.join(bad)} is no longer finite")
         if self.world.leads:
             self.outbox.points(self.points.copy())
-            save_checkpoint(self.checkpoints, self.state.nimg, self.state.as_dict())
+            self.write_checkpoint()
         self.points.clear()
         self.world.wait()
+
+    def write_checkpoint(self) -> None:
+        """The state on the disk. After a rollback under another name: the file of the same nimg is not touched."""
+        name = f"{len(self.state.remedies.rollbacks)}-{self.state.nimg:012d}"
+        save_checkpoint(self.checkpoints, name, self.state.as_dict())
+
+    def share_sums(self) -> None:
+        """What processes have each for themselves becomes the mean of all: what a checkpoint of the first one restores."""
+        if self.world.size == 1:
+            return
+        state = self.state
+        names = sorted(state.pending)
+        sums = torch.tensor(
+            [state.pending[name] for name in names], dtype=torch.float64, device=self.compute.device
+        )
+        self.world.average_([sums])
+        state.pending = dict(zip(names, sums.tolist(), strict=True))
+        running = [b for m in (state.G, state.D, state.G_ema) for b in m.buffers() if b.is_floating_point()]
+        if running:
+            self.world.average_(running)
 
     def stop_if_asked(self) -> None:
         """Raises Interrupted after SIGINT or SIGTERM, with a checkpoint written."""
@@ -417,13 +445,14 @@ class Training:
             self.phases = self.phases_of(state)
         # A checkpoint remembers the remedies of its own time; those of later rollbacks count.
         state.remedies = remedies
+        state.health.narrow_points = state.health.lost_points = 0
         finite = "finite" not in why
         rollback = remedies.apply(why, finite, self.phases.penalty != "none", broke_at, state.nimg)
         log.warning(rollback.sentence())
         # From here on a kill resumes with the remedy, not with the break.
         self.world.wait()
         if self.world.leads:
-            save_checkpoint(self.checkpoints, state.nimg, state.as_dict())
+            self.write_checkpoint()
         self.world.wait()
 
     def result(self, rate: float) -> TrainResult:
@@ -459,7 +488,7 @@ class Training:
         last = self.last_score
         if last is None or last.nimg != self.state.nimg:
             last = self.judge.score(self.state.G_ema, self.label_counts, self.state.nimg)
-        if last.value - best.value <= 2 * math.hypot(last.error, best.error):
+        if not last.value - best.value > 2 * math.hypot(last.error, best.error):
             return None
         return load_checkpoint(best_folder(self.checkpoints), self.compute.device)
 

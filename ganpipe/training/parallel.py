@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class World:
         distributed.all_reduce(tensor, op=distributed.ReduceOp.MAX)
         return int(tensor.item())
 
+    def with_common_norms(self, player: nn.Module) -> nn.Module:
+        """Batch norm over the whole batch instead of each process's share, where torch can (between GPUs)."""
+        if self.size > 1 and distributed.get_backend() == "nccl":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(player)
+        return player
+
     def wait(self) -> None:
         """Until all are here."""
         if self.size > 1:
@@ -67,15 +73,16 @@ def launched() -> bool:
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined(device: str) -> Iterator[World]:
     """The world that torch.distributed.run has described; a world of one where nobody did.
 
-    NCCL between GPUs, gloo between CPUs.
+    NCCL between GPUs, gloo between CPUs; `device` as in `training.device`.
     """
     if not launched():
         yield World()
         return
-    on_gpu = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    enough = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    on_gpu = device != "cpu" and enough
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpu else "gloo")

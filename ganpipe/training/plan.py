@@ -60,7 +60,8 @@ def free_memory(device: torch.device) -> int:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         pass
-    return min([free, *_cgroup_room()])
+    # Processes that train together on one machine share its memory.
+    return min([free, *_cgroup_room()]) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _cgroup_room() -> list[int]:
@@ -91,9 +92,10 @@ def make_plan(
         GanpipeError: not even the smallest part fits.
     """
     free = free_memory(compute.device)
-    small = max(1, min(PROBE_IMAGES, batch_images // 2))
+    small = max(2, min(PROBE_IMAGES, batch_images // 2))
     try:
-        step(small)  # allocates, compiles and tunes
+        for images in (small, 2 * small):  # allocates and tunes
+            step(images)
         times, peaks = zip(*(_measured(step, n, compute.device) for n in (small, 2 * small)), strict=True)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

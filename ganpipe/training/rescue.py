@@ -35,6 +35,11 @@ class Health:
     narrow_points: int = 0
     lost_points: int = 0
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the last point looked like a collapse: no checkpoint is written then, so that none holds one."""
+        return self.narrow_points + self.lost_points > 0
+
     def observe(self, values: Mapping[str, float]) -> str | None:
         """Takes in a point of the curve; what has broken, or None."""
         if bad := not_finite(values):

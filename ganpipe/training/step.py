@@ -59,8 +59,9 @@ class Batch:
 
     def split(self, count: int) -> list[Batch]:
         """Parts of at most `count` images."""
-        starts = range(0, len(self), count)
-        return [self.part(slice(start, start + count)) for start in starts]
+        starts = [start for start in range(0, len(self), count) if len(self) - start > 1 or start == 0]
+        ends = [*starts[1:], len(self)]  # a last part of one image joins the one before: batch norm needs two
+        return [self.part(slice(start, end)) for start, end in zip(starts, ends, strict=True)]
 
     def part(self, where: slice) -> Batch:
         """Some of the images with all that belongs to them."""
@@ -139,10 +140,16 @@ class Phases:
         penalised = number % self.settings.loss.penalty_every == 0 and self.penalty != "none"
         gradients, stats = self._summed("D", parts, fakes, numbers, penalised, number % 4)
         below = self.settings.training.skip_d_below_loss
-        skipped = bool(below > 0 and stats["loss_d"].item() < below)
+        skipped = below > 0 and self._loss_of_all(stats["loss_d"]) < below
         if not skipped:
             self.d_opt.step()
         return stats | {"d_grad": _norm(gradients), "d_skipped": torch.tensor(float(skipped))}
+
+    def _loss_of_all(self, loss: Tensor) -> float:
+        """The mean over all processes, so that all decide alike."""
+        mean = loss.clone()
+        self.world.average_([mean])
+        return float(mean)
 
     def _g_phase(self, parts: list[Batch], fake: Tensor | None, numbers: dict[str, Tensor]) -> Stats:
         self.D.requires_grad_(False)  # its weights' gradients would be thrown away
@@ -171,7 +178,7 @@ class Phases:
                 gradients, stats = list(some), told
         self.world.average_(gradients)
         for weight, gradient in zip(self._player(who).parameters(), gradients, strict=True):
-            weight.grad = gradient
+            weight.grad = laid_out_as(weight, gradient)
         return gradients, stats
 
     def _player(self, who: str) -> nn.Module:
@@ -288,6 +295,17 @@ class Phases:
             ):  # coordinates need more than bf16's 8 bits
                 images = augment(images.float(), part.draws[:, which], numbers["augment"], self.kinds)
         return images
+
+
+def laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the weight's strides.
+
+    `backward` sees to that; `autograd.grad` does not, and a double backward returns transposed strides for
+    channels-last weights. Fused Adam on a CPU reads both by their addresses, and would silently mix the numbers up.
+    """
+    if gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)
 
 
 def _spread(fakes: list[Tensor], parts: list[Batch]) -> Tensor:

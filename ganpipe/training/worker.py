@@ -46,6 +46,9 @@ def tell(event: str, value: Any) -> None:
 
 def append_points(path: Path, points: list[Point]) -> None:
     """Adds points to a file, on the disk before this returns."""
+    if path.exists():  # a line that a kill has cut would spoil the next one
+        text = path.read_bytes()
+        os.truncate(path, text.rfind(b"\n") + 1)
     with path.open("a") as file:
         for point in points:
             file.write(json.dumps(asdict(point)) + "\n")
