@@ -288,19 +288,18 @@ R3 = {
     "training.decay_images": 20_000_000,
     "augment.kinds": "geometry+colour",
 }
-# A step of a narrow D moves its logits less than one of G does: at equal rates G ran away from it (LOG.md).
 R3_CPU: Row = R3 | {
     "training.mirror": False,
     "model.width": 1 / 6,
     "model.taper_from_px": 8,
     "model.blocks": 1,
-    "loss.gamma": 1.0,
+    "loss.gamma": 3.0,
     "loss.gamma_end": 1.0,
     "augment.mode": "none",
     "training.batch_images": 16,
     "training.fresh_g_batch": False,
-    "training.g_lr": 3e-4,
-    "training.d_lr": 9e-4,
+    "training.g_lr": 1e-3,
+    "training.d_lr": 1e-3,
     "training.beta2": 0.99,
     "training.beta2_end": 0.0,
     "training.decay_images": 0,
