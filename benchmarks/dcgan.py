@@ -63,34 +63,12 @@ def run_ganpipe(folder: Path, images: int) -> float:
 
 def run_replica(folder: Path, images: int) -> float:
     """images/s of the peer's loop, re-written: two phases, BCE on sigmoid outputs, nothing tuned."""
-    import torch
-    from torch import nn
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
-    def block(conv: nn.Module, width: int, act: nn.Module) -> list[nn.Module]:
-        return [conv, nn.BatchNorm2d(width), act]
+    from benchmarks.recipe import Recipe
 
-    up, down, relu, leaky = nn.ConvTranspose2d, nn.Conv2d, nn.ReLU(True), nn.LeakyReLU(0.2, inplace=True)
-    G = nn.Sequential(
-        *block(up(100, 512, 4, 1, 0, bias=False), 512, relu),
-        *block(up(512, 256, 4, 2, 1, bias=False), 256, relu),
-        *block(up(256, 128, 4, 2, 1, bias=False), 128, relu),
-        *block(up(128, 64, 4, 2, 1, bias=False), 64, relu),
-        up(64, 3, 4, 2, 1, bias=False),
-        nn.Tanh(),
-    )
-    D = nn.Sequential(
-        down(3, 64, 4, 2, 1, bias=False),
-        leaky,
-        *block(down(64, 128, 4, 2, 1, bias=False), 128, leaky),
-        *block(down(128, 256, 4, 2, 1, bias=False), 256, leaky),
-        *block(down(256, 512, 4, 2, 1, bias=False), 512, leaky),
-        down(512, 1, 4, 1, 0, bias=False),
-        nn.Sigmoid(),
-        nn.Flatten(0),
-    )
-    g_opt, d_opt = (torch.optim.Adam(m.parameters(), lr=2e-4, betas=(0.5, 0.999)) for m in (G, D))
+    recipe = Recipe(64, 3)
     transform = transforms.Compose(
         [
             transforms.Resize(64),
@@ -100,24 +78,12 @@ def run_replica(folder: Path, images: int) -> float:
         ]
     )
     loader = DataLoader(datasets.ImageFolder(str(folder), transform), BATCH, shuffle=True, num_workers=2)
-    criterion, seen, started = nn.BCELoss(), 0, 0.0
+    seen, started = 0, 0.0
     for number, (real, _) in enumerate(loader):
         if number == 1:  # the first step starts workers and allocates
             seen, started = 0, time.monotonic()
-        ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
-        D.zero_grad()
-        on_real = criterion(D(real), ones)
-        on_real.backward()
-        fake = G(torch.randn(len(real), 100, 1, 1))
-        on_fake = criterion(D(fake.detach()), zeros)
-        on_fake.backward()
-        (on_real + on_fake).item()
-        d_opt.step()
-        G.zero_grad()
-        for_g = criterion(D(fake), ones)
-        for_g.backward()
-        for_g.item()
-        g_opt.step()
+        for loss in recipe.step(real):
+            loss.item()
         seen += len(real)
         if seen >= images:
             break

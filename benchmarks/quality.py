@@ -72,67 +72,30 @@ def run_ganpipe(data: Any, seconds: float, overrides: list[str], picture: Path) 
     _, probe, _ = trained(PROBE_IMAGES)
     settings, result, took = trained(int(probe.images_per_second * seconds * 0.97))
     compute = training_compute(settings.training)
-    pixels = generate_pixels(result.G_ema, settings.model.z_dim, result.label_counts, JUDGED, 1, compute)
+    labels = list(result.labels.values())
+    pixels = generate_pixels(result.G_ema, settings.model.z_dim, labels, JUDGED, 1, compute)
     return judged(pixels, data, picture) | {"seconds": took, "images": result.nimg}
 
 
 def run_recipe(data: Any, seconds: float, picture: Path) -> dict[str, Any]:
-    """The recipe for so many seconds, re-written from its description."""
+    """The recipe for so many seconds."""
     import torch
-    from torch import nn
 
+    from benchmarks.recipe import Z_DIM, Recipe
     from ganpipe.images import to_float, to_uint8
 
     torch.manual_seed(0)
-    channels = data.shape.channels
-
-    def block(conv: nn.Module, width: int, act: nn.Module) -> list[nn.Module]:
-        return [conv, nn.BatchNorm2d(width), act]
-
-    up, down, relu, leaky = nn.ConvTranspose2d, nn.Conv2d, nn.ReLU(True), nn.LeakyReLU(0.2, inplace=True)
-    G = nn.Sequential(
-        *block(up(100, 256, 4, 1, 0, bias=False), 256, relu),
-        *block(up(256, 128, 4, 2, 1, bias=False), 128, relu),
-        *block(up(128, 64, 4, 2, 1, bias=False), 64, relu),
-        up(64, channels, 4, 2, 1, bias=False),
-        nn.Tanh(),
-    )
-    D = nn.Sequential(
-        down(channels, 64, 4, 2, 1, bias=False),
-        leaky,
-        *block(down(64, 128, 4, 2, 1, bias=False), 128, leaky),
-        *block(down(128, 256, 4, 2, 1, bias=False), 256, leaky),
-        down(256, 1, 4, 1, 0, bias=False),
-        nn.Sigmoid(),
-        nn.Flatten(0),
-    )
-    for module in [*G.modules(), *D.modules()]:
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, 0.0, 0.02)
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, 0.02)
-    g_opt, d_opt = (torch.optim.Adam(m.parameters(), lr=2e-4, betas=(0.5, 0.999)) for m in (G, D))
-    criterion, images = nn.BCELoss(), to_float(data.train.pixels).contiguous()
+    recipe, images = Recipe(SIDE_PX, data.shape.channels), to_float(data.train.pixels).contiguous()
     started, seen, order = time.monotonic(), 0, torch.empty(0, dtype=torch.long)
     while time.monotonic() - started < seconds:
         if len(order) < 64:
             order = torch.randperm(len(images))
         real, order = images[order[:64]], order[64:]
-        ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
-        D.zero_grad()
-        on_real = criterion(D(real), ones)
-        on_real.backward()
-        fake = G(torch.randn(len(real), 100, 1, 1))
-        on_fake = criterion(D(fake.detach()), zeros)
-        on_fake.backward()
-        d_opt.step()
-        G.zero_grad()
-        criterion(D(fake), ones).backward()
-        g_opt.step()
+        recipe.step(real)
         seen += len(real)
     took = time.monotonic() - started
     with torch.no_grad():  # in training mode, as the recipe draws its own samples
-        pixels = torch.cat([to_uint8(G(torch.randn(200, 100, 1, 1))) for _ in range(JUDGED // 200)])
+        pixels = torch.cat([to_uint8(recipe.G(torch.randn(200, Z_DIM, 1, 1))) for _ in range(JUDGED // 200)])
     return judged(pixels, data, picture) | {"seconds": took, "images": seen}
 
 

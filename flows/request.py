@@ -35,12 +35,13 @@ class RunRequest:
 
     def choice(self) -> Choice:
         """The named preset, or the one that suits the data set and the device."""
+        from ganpipe.data.raw import count_images
         from ganpipe.training.device import sees_gpu
-        from ganpipe.versioning import image_count
 
         workspace = self.opened()
         params = workspace.params()
         if named := self.preset or params.preset:
             return Choice(named, ASKED_FOR)
         asked = dict(params.values) | parse_assignments(self.overrides)
-        return choose_preset(image_count(workspace, self.dataset or params.dataset), sees_gpu(), asked)
+        images = count_images(workspace.raw(self.dataset or params.dataset))
+        return choose_preset(images, sees_gpu(), asked)

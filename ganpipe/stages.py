@@ -185,8 +185,7 @@ def _trained(
         job = Job(workspace.prepared(record.dataset), record.version, settings, folder, record.origin())
         return train_together(job, outbox)
     result = train(data, settings, folder, outbox, record.origin())
-    labels = dict(zip(data.label_names, result.label_counts, strict=False))
-    save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin(), labels)
+    save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin(), result.labels)
     return vars(result)
 
 

@@ -140,12 +140,6 @@ def _pointer_version(pointer: Path) -> str:
         ) from None
 
 
-def image_count(workspace: Workspace, name: str) -> int | None:
-    """How many images a data set has; None where it is not there yet."""
-    raw = workspace.raw(name)
-    return len(read_manifest(raw)) if (raw / MANIFEST).exists() else None
-
-
 def dataset_names(workspace: Workspace) -> list[str]:
     """Data sets that this workspace has or has a pointer to."""
     folder = workspace.root / "data" / "raw"

@@ -102,6 +102,12 @@ def read_manifest(folder: Path) -> list[Record]:
         ) from None
 
 
+def count_images(folder: Path) -> int | None:
+    """How many images a raw data set has, without parsing its manifest; None where there is none."""
+    path = folder / MANIFEST
+    return path.read_bytes().count(b"\n") if path.exists() else None
+
+
 def parse_manifest(text: str) -> list[Record]:
     """Records from the manifest's text."""
     return [Record(**json.loads(line)) for line in text.splitlines()]

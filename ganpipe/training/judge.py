@@ -14,12 +14,10 @@ from torch import nn
 from ganpipe.config import Settings
 from ganpipe.data.prepare import PreparedData
 from ganpipe.evaluation.features import extract
+from ganpipe.evaluation.judge import generate_pixels
 from ganpipe.evaluation.metrics import chunked_error, kernel_distance
-from ganpipe.images import to_uint8
-from ganpipe.models import sample
 from ganpipe.perceptual import Vgg19
 from ganpipe.training.device import Compute
-from ganpipe.training.stream import LATENTS, drawn_labels, latents
 
 LEAST_HELD_OUT = 16
 
@@ -42,9 +40,8 @@ class Judge:
     def score(self, G_ema: nn.Module, label_counts: Sequence[int], nimg: int) -> Score:
         """The score of the average; the latents are those of the final evaluation, so that scores can be compared."""
         count, seed = self.settings.training.judge_images, self.settings.evaluation.seed
-        z = latents(seed, LATENTS, 0, count, self.settings.model.z_dim, self.compute.device)
-        labels = drawn_labels(label_counts, seed, 0, count, self.compute.device)
-        fake = self._features(to_uint8(sample(G_ema, z, labels)).cpu())
+        z_dim = self.settings.model.z_dim
+        fake = self._features(generate_pixels(G_ema, z_dim, label_counts, count, seed, self.compute))
         value, error = kernel_distance(fake, self._real), chunked_error(fake, self._real, chunks=4)
         return Score(value, error if math.isfinite(error) else abs(value), nimg)
 

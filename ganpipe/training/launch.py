@@ -21,6 +21,7 @@ from ganpipe.files import write_json
 from ganpipe.progress import Progress
 from ganpipe.training.interrupt import stop_requests
 from ganpipe.training.loop import Outbox
+from ganpipe.training.parallel import check_share
 from ganpipe.training.worker import POINTS, die_with_parent, read_points
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,8 @@ class Job:
 
 def check_processes(settings: TrainingSettings) -> None:
     """Raises GanpipeError where so many processes cannot train these settings here."""
-    count, batch = settings.processes, settings.batch_images
-    if batch % count or batch < 2 * count:
-        raise GanpipeError(
-            f"training.batch_images={batch} cannot be shared by {count} processes; set it to a multiple of {count}."
-        )
+    count = settings.processes
+    check_share(settings.batch_images, count)
     visible = torch.cuda.device_count()
     if settings.device != "cpu" and 0 < visible < count:
         raise GanpipeError(

@@ -26,7 +26,7 @@ from ganpipe.training.checkpoint import best_folder, load_checkpoint, save_check
 from ganpipe.training.device import compiles, training_compute, tune
 from ganpipe.training.interrupt import StopRequest, stop_requests
 from ganpipe.training.judge import Judge, Score
-from ganpipe.training.parallel import World, joined
+from ganpipe.training.parallel import World, check_share, joined
 from ganpipe.training.plan import PLAN, Plan, make_plan, read_plan
 from ganpipe.training.rescue import MOST_ROLLBACKS, Health, Remedies, Rollback, not_finite
 from ganpipe.training.schedule import Knobs, knobs_at
@@ -37,9 +37,8 @@ log = logging.getLogger(__name__)
 
 GRID_IMAGES = 64
 SIGNAL_IMAGES = 256  # of each kind, for the held-out signal of overfitting
-SIGNALS_EVERY_STEPS = (
-    8  # several processes agree so often on whether to stop: each time they wait for each other
-)
+# Several processes agree so often on whether to stop: each time they wait for each other.
+SIGNALS_EVERY_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class TrainResult:
     precision: str
     weights_sha256: str
     grids: list[Path]
-    label_counts: tuple[int, ...] = ()
+    labels: dict[str, int] = field(default_factory=dict)  # of a conditional model, with their training images
     notes: tuple[str, ...] = ()
 
 
@@ -160,11 +159,7 @@ class Training:
         self.checkpoints = run_dir / "checkpoints"
         self.classes = classes_of(settings.model, data.label_names, data.labelled)
         self.label_counts = data.label_counts if self.classes else ()
-        if self.options.batch_images % world.size:
-            raise GanpipeError(
-                f"training.batch_images={self.options.batch_images} cannot be shared by {world.size} processes; "
-                f"set it to a multiple of {world.size}."
-            )
+        check_share(self.options.batch_images, world.size)
         self.stream = Stream(data, settings, self.compute.device, world)
         self.judge = Judge(data, settings, self.compute)
         fixed = latents(self.options.seed, GRID, 0, GRID_IMAGES, settings.model.z_dim, self.compute.device)
@@ -476,7 +471,7 @@ class Training:
             precision=self.compute.precision,
             weights_sha256=weights_sha256(state.G, state.D, state.G_ema, state.g_opt, state.d_opt),
             grids=sorted((self.run_dir / "grids").glob("*.png")),
-            label_counts=self.label_counts,
+            labels=dict(zip(self.data.label_names, self.label_counts, strict=False)),
             notes=tuple(notes),
         )
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
+from ganpipe.errors import GanpipeError
+
 
 @dataclass(frozen=True)
 class World:
@@ -65,6 +67,15 @@ class World:
 
 def _exchange_device() -> torch.device:
     return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
+
+
+def check_share(batch_images: int, processes: int) -> None:
+    """Raises GanpipeError where so many processes cannot share a batch evenly, two images at least for each."""
+    if batch_images % processes or batch_images < 2 * processes:
+        raise GanpipeError(
+            f"training.batch_images={batch_images} cannot be shared by {processes} processes; "
+            f"set it to a multiple of {processes}."
+        )
 
 
 def launched() -> bool:

@@ -290,9 +290,8 @@ class Phases:
         if part.noise is not None:
             images = images + numbers["noise"] * part.noise[:, which]
         if part.draws is not None:
-            with torch.autocast(
-                images.device.type, enabled=False
-            ):  # coordinates need more than bf16's 8 bits
+            # Coordinates need more than bf16's 8 bits.
+            with torch.autocast(images.device.type, enabled=False):
                 images = augment(images.float(), part.draws[:, which], numbers["augment"], self.kinds)
         return images
 

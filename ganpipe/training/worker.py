@@ -89,8 +89,9 @@ def main() -> int:
         tell("error", str(error))
         return 1
     if os.environ.get("RANK", "0") == "0":
-        labels = dict(zip(data.label_names, result.label_counts, strict=False))
-        save_generator(run_dir / "model", result.G_ema, settings.model, data.shape, job["origin"], labels)
+        save_generator(
+            run_dir / "model", result.G_ema, settings.model, data.shape, job["origin"], result.labels
+        )
         told = {k: v for k, v in vars(result).items() if k not in ("G_ema", "grids")}
         tell("result", told | {"grids": [str(path) for path in result.grids]})
     return 0
