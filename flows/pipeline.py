@@ -13,11 +13,12 @@ from flows import tasks
 from flows.reporting import report_markdown
 from flows.request import RunRequest
 from flows.runs import link_run, name_run
+from flows.stylise import paint_pictures
 from ganpipe import stages
 from ganpipe.evaluation.judge import Evaluation
 from ganpipe.files import write_text
 from ganpipe.lineage import RunRecord, run_folder, save_result
-from ganpipe.style.batch import StyleReport
+from ganpipe.style.batch import StyleReport, means
 from ganpipe.versioning import DatasetInfo
 
 
@@ -62,7 +63,8 @@ def pipeline(
         judged = tasks.evaluate(place, record, settings)
         record = tasks.register(place, judged.record, judged.evaluation)
     with timed("stylise"):
-        styled = tasks.stylise(place, settings, record)
+        styled = paint_pictures(stages.style_job(place, settings, record), spread=False)
+        tasks.keep_stylised(place, record, styled)
 
     fingerprint = stages.fingerprint_of(place, info.version, settings)
     result = summary(fingerprint, info, record, judged.evaluation, styled, timed.seconds)
@@ -99,5 +101,7 @@ def summary(
             f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"
         ],
         "contact_sheet": styled.sheet,
+        "style_quality": means(styled),
+        "quality_chart": styled.chart,
         "seconds": seconds,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ def reporter(progress_of: str | None = None) -> Iterator[Report]:
         artifact = create_progress_artifact(progress=0.0, key=key, description=f"{progress_of}: share done")  # type: ignore[assignment]
     updated = time.monotonic()
 
-    with Bars(quiet=os.environ.get(QUIET) == "1") as bars:
+    alone = threading.current_thread() is threading.main_thread()  # two bars would write over each other
+    with Bars(quiet=not alone or os.environ.get(QUIET) == "1") as bars:
 
         def report(p: Progress) -> None:
             nonlocal updated
@@ -79,12 +81,15 @@ def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
             for name, m in result["metrics"].items() if m["value"] is not None
         ],
         "",
+        *[f"- stylised pictures, mean {name.replace('_', ' ')}: {v:.3g}" for name, v in result["style_quality"].items()],
+        "",
         "| stage | seconds |",
         "|---|---|",
         *[f"| {stage} | {seconds:.1f} |" for stage, seconds in result["seconds"].items()],
         "",
     ]  # fmt: skip
-    pictures = [("Generated beside real images", result["grid"]), ("Stylised", result["contact_sheet"])]
+    pictures = [("Generated beside real images", result["grid"]), ("Stylised", result["contact_sheet"]),
+                ("Style: quality against time", result["quality_chart"])]  # fmt: skip
     for title, path in pictures:
         if path and Path(path).exists():
             lines += [f"## {title}", "", f"![{title}]({_data_uri(Path(path)) if embed else path})", ""]

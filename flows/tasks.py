@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from prefect import task
 
 from flows.reporting import publish_report, reporter
-from ganpipe import stages, versioning
+from ganpipe import painting, stages, versioning
 from ganpipe.config import Settings
 from ganpipe.console import IF_BUSY
 from ganpipe.evaluation.judge import Evaluation
 from ganpipe.lineage import RunRecord
-from ganpipe.style.batch import StyleReport
+from ganpipe.painting import StyleJob
+from ganpipe.style.batch import Done, Plan, StyleReport, Work
 from ganpipe.versioning import DatasetInfo
 from ganpipe.workspace import Workspace
 
@@ -61,10 +63,36 @@ def register(workspace: Workspace, record: RunRecord, evaluation: Evaluation) ->
     return stages.register_model(workspace, record, evaluation)
 
 
-@task(name="stylise", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def stylise(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleReport:
+@task(name="plan pictures")
+def plan_pictures(job: StyleJob) -> Plan:
+    return painting.plan_job(job)
+
+
+@task(name="school styles", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def school_styles(job: StyleJob, plan: Plan) -> dict[Path, Path]:
+    with reporter("student") as report:
+        return painting.school_styles(job, plan, report)
+
+
+@task(name="paint shard", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def paint_shard(job: StyleJob, students: dict[Path, Path], works: list[Work]) -> Done:
     with reporter("stylise") as report:
-        return stages.stylize_pictures(workspace, settings, report, record)
+        return painting.paint_works(job, works, students, report)
+
+
+@task(name="finish pictures")
+def finish_pictures(job: StyleJob, plan: Plan, parts: list[Done]) -> StyleReport:
+    return painting.finish_job(job, plan, parts)
+
+
+@task(name="track pictures", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def track_pictures(job: StyleJob, report: StyleReport) -> str:
+    return painting.track_batch(job, report)
+
+
+@task(name="keep stylised", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def keep_stylised(workspace: Workspace, record: RunRecord, report: StyleReport) -> None:
+    stages.keep_stylised(workspace, record, report)
 
 
 @task(name="report")

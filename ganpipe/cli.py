@@ -125,9 +125,15 @@ def build_parser() -> argparse.ArgumentParser:
     json_too(sub)
 
     sub = add("stylize", "models.stylize", "paint contents in styles")
-    sub.add_argument("--content", nargs="+", required=True, metavar="PATH", help="images or folders")
-    sub.add_argument("--style", nargs="+", required=True, metavar="PATH", help="images or folders")
+    pictures = "images, folders, patterns, @LIST, sample:NAME or model:REFERENCE[:COUNT]"
+    sub.add_argument("--content", nargs="+", required=True, metavar="PATH", help=pictures)
+    sub.add_argument("--style", nargs="+", required=True, metavar="PATH", help="the same")
+    sub.add_argument("--mask", nargs="+", default=[], metavar="PATH",
+                     help="one for each style, white where it applies: a picture, or a folder of them by content")  # fmt: skip
     sub.add_argument("--out", required=True, metavar="DIR")
+    sub.add_argument("--runner", default="here", choices=("here", "threads", "processes", "ray"),
+                     help="who paints: this process, or Prefect's task runners, shard by shard; default: here")  # fmt: skip
+    sub.add_argument("--workers", type=int, default=2, help="of the runner; default: 2")
     chosen(sub, dataset=False)
     json_too(sub)
 

@@ -197,21 +197,53 @@ class StyleSettings:
 
     preset: str = opt("standard", "how much work a picture gets", choices=("draft", "standard", "best"))
     contents: str = opt(
-        "sample:photos", "pictures that `ganpipe run` stylises: sample:photos, or a folder or file"
+        "sample:photos", "pictures that `ganpipe run` stylises: sample:photos, or as --content takes them"
     )
-    styles: str = opt("sample:styles", "styles for them: sample:styles, or a folder or file")
+    styles: str = opt("sample:styles", "styles for them: sample:styles, or as --style takes them")
     long_edge_px: int = opt(
-        0, "longer edge of the result, pixels (0: as the style preset says)", low=0, high=4096
+        0, "longer edge of the result, pixels (0: as the style preset says)", low=0, high=16384
     )
+    scales: int = opt(0, "sizes from coarse to fine, √2 apart (0: as the preset says)", low=0, high=16)
     steps: int = opt(0, "optimiser steps at each scale (0: as the style preset says)", low=0, high=100_000)
+    settle: float = opt(-1.0, "a picture whose loss falls by less than this share in 10 steps is finished at its scale "
+                        "(-1: as the preset says; 0: never)", low=-1.0, high=1.0)  # fmt: skip
     init: str = opt("content", "what the optimisation starts from", choices=("content", "noise"))
-    statistics: str = opt("covariance", "style as mean and covariance, or the lesson's Gram matrices",
-                          choices=("covariance", "gram"))  # fmt: skip
+    optimiser: str = opt(
+        "adam", "gradient descent, or L-BFGS (one picture at a time)", choices=("adam", "lbfgs")
+    )
+    statistics: str = opt("preset", "style as mean and covariance, their Wasserstein distance, or the lesson's Gram "
+                          "matrices", choices=("preset", "covariance", "wasserstein", "gram"))  # fmt: skip
+    content_layers: str = opt("relu4_2", "layers of the content loss, joined by +")
+    style_layers: str = opt("relu1_1+relu2_1+relu3_1+relu4_1+relu5_1", "layers of the style loss, joined by +, shallow "
+                            "first: each counts less than the one before")  # fmt: skip
     content_weight: float = opt(1.0, "weight of the content loss", low=0.0)
     style_weight: float = opt(1.0, "weight of the style loss", low=0.0)
     variation_weight: float = opt(1.0, "weight of the variation loss", low=0.0)
+    strength: float = opt(
+        0.5, "0: the content as it is, 0.5: the weights above, 1: style alone", low=0.0, high=1.0
+    )
+    style_scale: float = opt(1.0, "longer edge of the style as a share of the result's: under 1 for smaller strokes",
+                             low=0.05, high=8.0)  # fmt: skip
+    blend: str = opt("", "paint each content in all styles together, by these shares, such as 0.7+0.3")
+    colours: str = opt("style", "whose colours: the style's; the content's, with luminance alone painted; or the style "
+                       "matched to the content's mean and covariance", choices=("style", "luminance", "match"))  # fmt: skip
     lr: float = opt(0.03, "Adam's step, in a picture of range [0, 1]", low=0.0, high=1.0)
     seed: int = opt(0, "fixes the noise", low=0, high=2**31 - 1)
+    weights: str = opt("", "a file with VGG19's weights (else torchvision's cache, else the embedded ones)")
+    format: str = opt("png", "file format of the results", choices=("png", "jpeg", "tiff", "webp"))
+    bit_depth: int = opt(8, "bits a channel; 16 for png and tiff", choices=(8, 16))
+    batch_items: int = opt(0, "pictures optimised together (0: found from the memory)", low=0, high=1024)
+    tile_px: int = opt(
+        0, "edge of the tiles of pictures that do not fit (0: found from the memory)", low=0, high=16384
+    )
+    student: str = opt("auto", "a feed-forward network for each style, trained on the contents: where that saves time, "
+                       "never, or always", choices=("auto", "never", "always"))  # fmt: skip
+    student_images: int = opt(0, "pictures that a student sees in training (0: as the preset says)", low=0)
+    refine_steps: int = opt(0, "optimiser steps after a student's result", low=0, high=100_000)
+    judge_items: int = opt(
+        0, "pictures that are painted again in long float32 runs, for the optimality gap", low=0
+    )
+    shard_items: int = opt(24, "pictures of one Prefect task", low=1, high=10_000)
 
 
 @dataclass(frozen=True)
@@ -589,5 +621,6 @@ def params_template() -> str:
         for f in fields(cls):
             allowed = f": {', '.join(map(str, f.metadata['choices']))}" if f.metadata["choices"] else ""
             value = str(f.default).lower() if isinstance(f.default, bool) else f.default
+            value = '""' if value == "" else value
             lines.append(f"  # {f.name}: {value}   # {f.metadata['help']}{allowed}")
     return "\n".join(lines) + "\n"

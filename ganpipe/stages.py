@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from ganpipe.config import Settings, nearest
+from ganpipe.config import Settings
 from ganpipe.data.prepare import PreparedData
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.evaluation.judge import (
@@ -31,10 +26,9 @@ from ganpipe.evaluation.judge import (
     sample_grid,
 )
 from ganpipe.files import read_json, sha256_of, sha256_of_json, write_json
-from ganpipe.images import ImageShape, save_png, to_pil, to_uint8, without_alpha
+from ganpipe.images import ImageShape
 from ganpipe.lineage import (
     RunRecord,
-    all_records,
     finished_result,
     load_record,
     new_record,
@@ -43,29 +37,24 @@ from ganpipe.lineage import (
     save_record,
     train_fingerprint,
 )
-from ganpipe.models import check_shape, sample
+from ganpipe.models import check_shape
 from ganpipe.models.weights import CONFIG, load_generator, save_generator
-from ganpipe.perceptual import weights_id
-from ganpipe.progress import Progress, Report, ignore
-from ganpipe.style.batch import StyleReport, image_paths, stylize_batch
-from ganpipe.style.paint import sample_photos, sample_styles
-from ganpipe.tracking import ModelRef, Tracker
+from ganpipe.painting import MODEL, StyleJob, picture_paths
+from ganpipe.perceptual import style_weights, weights_id
+from ganpipe.progress import Report, ignore
+from ganpipe.style.batch import StyleReport
+from ganpipe.tracking import Tracker
 from ganpipe.training.augment import parse_kinds
 from ganpipe.training.claim import claimed, gpu_names
 from ganpipe.training.device import Compute, choose_compute, training_compute
 from ganpipe.training.launch import Job, check_processes, train_together
 from ganpipe.training.loop import Outbox, train
 from ganpipe.training.plan import PLAN
-from ganpipe.training.stream import LATENTS, drawn_labels, latents
 from ganpipe.versioning import DatasetInfo, dataset_info, load_dataset, pointer_text
 from ganpipe.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-SAMPLE_PICTURES: dict[str, Callable[[Path], list[Path]]] = {
-    "sample:photos": sample_photos,
-    "sample:styles": sample_styles,
-}
 TRAINER_WAIT_S = 24 * 3600.0
 
 
@@ -78,8 +67,10 @@ def compute_names(settings: Settings) -> tuple[str, str]:
 def fingerprint_of(workspace: Workspace, version: str, settings: Settings) -> str:
     """The fingerprint of a whole run on this version of the data."""
     training = train_fingerprint(version, settings, compute_names(settings))
-    pictures = {name: _pictures_id(spec) for name, spec in _picture_specs(workspace, settings).items()}
-    return run_fingerprint(training, settings, pictures | {"network": weights_id()})
+    style = settings.style
+    pictures = {name: _pictures_id(workspace, getattr(style, name)) for name in ("contents", "styles")}
+    networks = {"network": weights_id(), "style_network": style_weights(style.weights).id}
+    return run_fingerprint(training, settings, pictures | networks)
 
 
 def up_to_date(workspace: Workspace, version: str, settings: Settings) -> dict[str, Any] | None:
@@ -254,138 +245,29 @@ def register_model(workspace: Workspace, record: RunRecord, evaluation: Evaluati
     return save_record(workspace, replace(record, model_version=str(reference), champion=champion))
 
 
-def picture_paths(workspace: Workspace, spec: str) -> list[Path]:
-    """The pictures that `style.contents` or `style.styles` names, relative to the workspace."""
-    if spec in SAMPLE_PICTURES:
-        return SAMPLE_PICTURES[spec](workspace.styles)
-    if spec.startswith("sample:"):
-        raise GanpipeError(f"There are no pictures {spec}; there are {', '.join(SAMPLE_PICTURES)}.")
-    return image_paths([workspace.root / Path(spec).expanduser()])
+def _pictures_id(workspace: Workspace, spec: str) -> str:
+    """What identifies the pictures that a setting names, without painting or generating any."""
+    if spec.startswith(("sample:", MODEL)):
+        return spec
+    return sha256_of_json([[p.name, sha256_of(p)] for p in picture_paths(workspace, [spec], workspace.root)])
 
 
-def _picture_specs(workspace: Workspace, settings: Settings) -> dict[str, str | list[Path]]:
-    specs = {"contents": settings.style.contents, "styles": settings.style.styles}
-    return {k: s if s in SAMPLE_PICTURES else picture_paths(workspace, s) for k, s in specs.items()}
-
-
-def _pictures_id(spec: str | list[Path]) -> str:
-    return spec if isinstance(spec, str) else sha256_of_json([[p.name, sha256_of(p)] for p in spec])
-
-
-def stylize_pictures(
-    workspace: Workspace, settings: Settings, report: Report = ignore, record: RunRecord | None = None
-) -> StyleReport:
-    """The run's contents in the run's styles; results of the same settings are kept and not painted again."""
-    contents = picture_paths(workspace, settings.style.contents)
-    styles = picture_paths(workspace, settings.style.styles)
-    key = sha256_of_json([asdict(settings.style), weights_id()])[:12]
-    out = workspace.state / "stylized" / key
-    origin = record.origin() if record else {}
-    result = stylize_batch(
-        contents, styles, out, settings.style, _evaluation_compute(settings), origin, report
+def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleJob:
+    """A run's contents in the run's styles; results of the same settings are kept and not painted again."""
+    style = settings.style
+    key = sha256_of_json([asdict(style), style_weights(style.weights).id])[:12]
+    out = str(workspace.state / "stylized" / key)
+    return StyleJob(
+        str(workspace.root), (style.contents,), (style.styles,), out, settings, origin=record.origin()
     )
-    if record is not None:
-        tracker = Tracker(workspace)
-        for path in dict.fromkeys(i.output for i in result.items if i.state != "failed"):
-            tracker.picture(str(record.mlflow_run_id), Path(path), "stylized")
-        if result.sheet:
-            tracker.picture(str(record.mlflow_run_id), Path(result.sheet), "stylized")
-    return result
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A registered model, ready to draw."""
-
-    reference: ModelRef
-    G: nn.Module
-    config: dict[str, Any]
-    compute: Compute
-
-    @property
-    def z_dim(self) -> int:
-        return int(self.config["model"]["z_dim"])
-
-    @property
-    def label_names(self) -> list[str]:
-        """Labels that a conditional model knows; none for another."""
-        return list(self.config["labels"])
-
-    def labels(self, seed: int, numbers: range, wanted: str | None) -> Tensor | None:
-        """The wanted label for each picture, or one that depends on (seed, number); None where the model has none.
-
-        Raises:
-            GanpipeError: the model knows no such label.
-        """
-        if wanted is not None and wanted not in self.label_names:
-            known = nearest(wanted, self.label_names) if self.label_names else "it was told none."
-            raise GanpipeError(f"{self.reference} has no label {wanted}: {known}")
-        if wanted is not None:
-            return torch.full((len(numbers),), self.label_names.index(wanted), device=self.compute.device)
-        counts = list(self.config["labels"].values())
-        drawn = [drawn_labels(counts, seed, k, 1, self.compute.device) for k in numbers]
-        return torch.cat([d for d in drawn if d is not None]) if counts else None
-
-    def origin(self, kind: str, seed: int) -> dict[str, Any]:
-        """What a picture of this model carries."""
-        return dict(self.config["origin"]) | {"kind": kind, "model": str(self.reference), "seed": seed}
-
-
-def load_model(workspace: Workspace, reference: str, dataset: str | None) -> LoadedModel:
-    """The model that `reference` names (see Tracker.find_model; a run id works, too)."""
+def keep_stylised(workspace: Workspace, record: RunRecord, result: StyleReport) -> None:
+    """A run's stylised pictures, sheets and chart as artifacts of its MLflow run."""
     tracker = Tracker(workspace)
-    record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
-    found = tracker.version_of(record) if record else tracker.find_model(reference, dataset)
-    with TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
-        folder = tracker.model_files(found, Path(scratch))
-        G, config = load_generator(folder)
-    compute = choose_compute("auto", "fp32")
-    compute.place(G)
-    return LoadedModel(found, G, config, compute)
-
-
-def generate_images(
-    model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore, label: str | None = None
-) -> list[Path]:
-    """Writes `count` pictures as PNG files, each with its origin; picture k depends on (seed, k) and the label alone.
-
-    Without `label` a conditional model draws labels as often as its training images had them.
-    """
-    started, paths = time.monotonic(), []
-    for start in range(0, count, 64):
-        numbers = range(start, min(start + 64, count))
-        z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in numbers])
-        labels = model.labels(seed, numbers, label)
-        pixels = _pixels(model, z, labels)
-        for n, (k, image) in enumerate(zip(numbers, pixels, strict=True)):
-            path = out / f"seed{seed:04d}-{k:05d}.png"
-            told = {} if labels is None else {"label": model.label_names[int(labels[n])]}
-            origin = model.origin("generated", seed) | {"index": k} | told
-            paths.append(save_png(to_pil(image.numpy()), path, origin))
-        report(Progress("generate", numbers[-1] + 1, count, "images", time.monotonic() - started))
-    return paths
-
-
-def interpolation_frames(
-    model: LoadedModel, stops: int, frames_between: int, seed: int, label: str | None = None
-) -> Tensor:
-    """uint8 `[N, H, W, C]`: a closed walk through `stops` latents, along great circles (White 2016), with one label."""
-    z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in range(stops)])
-    path = []
-    for a, b in zip(z, z.roll(-1, 0), strict=True):
-        angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
-        for t in torch.arange(frames_between) / frames_between:
-            path.append(
-                (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle).clamp_min(1e-6)
-            )
-    labels = model.labels(seed, range(1), label)
-    return without_alpha(
-        _pixels(model, torch.stack(path), None if labels is None else labels.expand(len(path)))
-    )
-
-
-def _pixels(model: LoadedModel, z: Tensor, labels: Tensor | None) -> Tensor:
-    return to_uint8(sample(model.G, z, labels)).cpu()
+    painted = [item.output for item in result.items if item.state != "failed"]
+    for path in dict.fromkeys([*painted, *result.sheets, *([result.chart] if result.chart else [])]):
+        tracker.picture(str(record.mlflow_run_id), Path(path), "stylized")
 
 
 def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) -> dict[str, Any]:

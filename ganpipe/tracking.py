@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -25,8 +25,12 @@ from mlflow.entities import (
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json
 from ganpipe.lineage import RunRecord
+from ganpipe.style.batch import StyleReport, means
+from ganpipe.style.student import CONFIG as STUDENT_CONFIG
 from ganpipe.training.loop import Point
 from ganpipe.workspace import Workspace
 
@@ -34,6 +38,7 @@ log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
+STYLE_EXPERIMENT = "stylised"  # of batches that belong to no training
 CURVE = "loss_g"  # the metric whose last step says how far the logged curve goes
 SCORE = "kd_vgg19"  # lower is better; decides who becomes champion
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
@@ -119,6 +124,22 @@ class Tracker:
         """Writes the loss curve; after a resume it leaves out what was logged before the kill."""
         return CurveWriter(self.client, run_id)
 
+    def style_batch(self, settings: StyleSettings, report: StyleReport) -> str:
+        """A finished run for a batch of stylisations: settings, means, each item, sheets and chart; its id."""
+        run = self.client.create_run(self.experiment(STYLE_EXPERIMENT))
+        run_id = str(run.info.run_id)
+        params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in asdict(settings).items()]
+        self.client.log_batch(run_id, params=params, tags=[RunTag("ganpipe.network", report.network)])
+        counts = {
+            name: float(getattr(report, name)) for name in ("done", "skipped", "failed", "steps_per_second")
+        }
+        self.outcome(run_id, counts | means(report), {})
+        self.client.log_dict(run_id, {"items": [asdict(item) for item in report.items]}, "items.json")
+        for path in [*report.sheets, *([report.chart] if report.chart else [])]:
+            self.picture(run_id, Path(path), "stylized")
+        self.end(run_id, "finished")
+        return run_id
+
     def picture(self, run_id: str, path: Path, folder: str) -> None:
         """A picture as an artifact."""
         self.client.log_artifact(run_id, str(path), folder)
@@ -141,20 +162,48 @@ class Tracker:
         name = registered_name(record.dataset)
         if earlier := self._version_of_run(name, run_id):
             return earlier
+        tags = {"ganpipe.run": record.run_id, "ganpipe.dataset_version": record.version}
+        return self._new_version(
+            name, run_id, record.run_id, self.experiment(record.dataset), folder, "gan-generator", tags
+        )
+
+    def _new_version(
+        self, name: str, run_id: str, run_name: str, experiment: str, folder: Path, kind: str, tags: dict[str, str]
+    ) -> ModelRef:  # fmt: skip
+        """The files of `folder` as a logged model of the run and as the next version of the registered model `name`."""
         model = self.client.create_logged_model(
-            self.experiment(record.dataset), name=record.run_id, source_run_id=run_id,
-            params={"fingerprint": record.fingerprint}, model_type="gan-generator",
-        )  # fmt: skip
+            experiment, name=run_name, source_run_id=run_id, model_type=kind, tags=tags
+        )
         self.client.log_model_artifacts(model.model_id, str(folder))
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
         with suppress(MlflowException):  # it exists already
             self.client.create_registered_model(name)
         version = self.client.create_model_version(
-            name, source=model.artifact_location, run_id=run_id, model_id=model.model_id,
-            tags={"ganpipe.run": record.run_id, "ganpipe.dataset_version": record.version},
-        )  # fmt: skip
+            name, source=model.artifact_location, run_id=run_id, model_id=model.model_id, tags=tags
+        )
         return _reference(version)
+
+    def register_student(self, style: str, folder: Path, seconds: float) -> ModelRef:
+        """A student of a style with its own run, loss curve and registered version."""
+        experiment = self.experiment(STYLE_EXPERIMENT)
+        run_id = str(self.client.create_run(experiment, run_name=folder.name).info.run_id)
+        lesson = read_json(folder / STUDENT_CONFIG)["origin"]
+        self.client.log_dict(run_id, lesson["lesson"], "lesson.json")
+        now = int(time.time() * 1000)
+        points = [
+            Metric(f"student_{name}", value, now, nimg)
+            for nimg, *values in lesson["curve"]
+            for name, value in zip(("loss", "content", "style"), values, strict=True)
+        ]
+        for start in range(0, len(points), MOST_METRICS):
+            self.client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
+        self.outcome(run_id, {"training_seconds": seconds}, {"ganpipe.style": style})
+        self.end(run_id, "finished")
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in f"style-{style}")
+        return self._new_version(
+            name, run_id, folder.name, experiment, folder, "style-student", {"ganpipe.style": style}
+        )
 
     def _version_of_run(self, name: str, run_id: str) -> ModelRef | None:
         found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")

@@ -44,6 +44,12 @@ def settings() -> Settings:
     return Settings().with_values(TINY)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_torchvision_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Style transfer takes VGG19 from torchvision's cache before the embedded one: tests see an empty cache."""
+    os.environ["TORCH_HOME"] = str(tmp_path_factory.mktemp("torch"))
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """An empty workspace; the environment is as before afterwards."""

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ganpipe import stages, versioning
+from ganpipe import drawing, stages, versioning
 from ganpipe.config import Settings
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.judge import Evaluation, Metric
@@ -178,18 +178,18 @@ def test_a_registered_model_draws_the_same_pictures_for_the_same_seed(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
     record = stages.register_model(noise, stages.train_model(noise, "noise", settings), scored(1.0))
-    model = stages.load_model(noise, "champion", None)
-    some = stages.generate_images(model, 3, 7, tmp_path / "some")
-    more = stages.generate_images(model, 70, 7, tmp_path / "more")
+    model = drawing.load_model(noise, "champion", None)
+    some = drawing.generate_images(model, 3, 7, tmp_path / "some")
+    more = drawing.generate_images(model, 70, 7, tmp_path / "more")
     assert [p.read_bytes() for p in some] == [p.read_bytes() for p in more[:3]]
     assert len({p.read_bytes() for p in more}) == 70
     origin = read_origin(some[0])
     assert (origin["run"], origin["seed"], origin["dataset"]["version"]) == (record.run_id, 7, record.version)
-    assert stages.interpolation_frames(model, 3, 4, 0).shape == (12, 16, 16, 3)
-    by_run = stages.load_model(noise, record.run_id, None)
+    assert drawing.interpolation_frames(model, 3, 4, 0).shape == (12, 16, 16, 3)
+    by_run = drawing.load_model(noise, record.run_id, None)
     assert by_run.reference == model.reference
     with pytest.raises(GanpipeError, match="no model nothing"):
-        stages.load_model(noise, "nothing", None)
+        drawing.load_model(noise, "nothing", None)
 
 
 def test_runs_are_found_by_their_beginnings_and_unknown_ones_named(
@@ -239,16 +239,16 @@ def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
     record = stages.train_model(workspace, "pets", r3)
     judged = stages.evaluate_run(workspace, record, r3)
     record = stages.register_model(workspace, judged.record, judged.evaluation)
-    model = stages.load_model(workspace, "champion", "pets")
+    model = drawing.load_model(workspace, "champion", "pets")
     assert model.label_names == ["cats", "dogs"]
-    dogs = stages.generate_images(model, 3, 0, tmp_path / "dogs", label="dogs")
-    cats = stages.generate_images(model, 3, 0, tmp_path / "cats", label="cats")
+    dogs = drawing.generate_images(model, 3, 0, tmp_path / "dogs", label="dogs")
+    cats = drawing.generate_images(model, 3, 0, tmp_path / "cats", label="cats")
     assert read_origin(dogs[0])["label"] == "dogs"
     assert dogs[0].read_bytes() != cats[0].read_bytes()
-    drawn = {read_origin(p)["label"] for p in stages.generate_images(model, 20, 0, tmp_path / "any")}
+    drawn = {read_origin(p)["label"] for p in drawing.generate_images(model, 20, 0, tmp_path / "any")}
     assert drawn == {"cats", "dogs"}
     with pytest.raises(GanpipeError, match="has no label dog: did you mean dogs"):
-        stages.generate_images(model, 1, 0, tmp_path / "x", label="dog")
+        drawing.generate_images(model, 1, 0, tmp_path / "x", label="dog")
 
 
 def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
@@ -264,8 +264,8 @@ def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
     record = stages.train_model(workspace, "seeds", alpha)
     judged = stages.evaluate_run(workspace, record, alpha)
     stages.register_model(workspace, judged.record, judged.evaluation)
-    model = stages.load_model(workspace, "champion", "seeds")
-    (path,) = stages.generate_images(model, 1, 0, tmp_path / "out")
+    model = drawing.load_model(workspace, "champion", "seeds")
+    (path,) = drawing.generate_images(model, 1, 0, tmp_path / "out")
     with Image.open(path) as image:
         assert image.mode == "RGBA"
 

@@ -81,15 +81,15 @@ def evaluate(arguments: Namespace) -> int:
 
 def generate(arguments: Namespace) -> int:
     """Draws images from a registered model."""
-    from ganpipe import stages
+    from ganpipe import drawing
 
     if arguments.count < 1:
         say("ganpipe generate: -n must be at least 1.")
         return USAGE_ERROR
     workspace = opened(arguments)
-    model = stages.load_model(workspace, arguments.model, arguments.dataset)
+    model = drawing.load_model(workspace, arguments.model, arguments.dataset)
     with Bars(quiet=arguments.json) as bars:
-        paths = stages.generate_images(
+        paths = drawing.generate_images(
             model, arguments.count, arguments.seed, absolute(arguments.out), bars, arguments.label
         )
     if arguments.json:
@@ -101,7 +101,7 @@ def generate(arguments: Namespace) -> int:
 
 def interpolate(arguments: Namespace) -> int:
     """Writes a closed walk through latent space."""
-    from ganpipe import film, stages
+    from ganpipe import drawing, film
 
     path = absolute(arguments.out)
     film.check_suffix(path)
@@ -109,8 +109,8 @@ def interpolate(arguments: Namespace) -> int:
         say("ganpipe interpolate: --stops must be at least 2 and --frames at least 1.")
         return USAGE_ERROR
     workspace = opened(arguments)
-    model = stages.load_model(workspace, arguments.model, arguments.dataset)
-    frames = stages.interpolation_frames(
+    model = drawing.load_model(workspace, arguments.model, arguments.dataset)
+    frames = drawing.interpolation_frames(
         model, arguments.stops, arguments.frames, arguments.seed, arguments.label
     )
     film.write(frames.numpy(), path, arguments.frames, model.origin("interpolation", arguments.seed))
@@ -123,39 +123,61 @@ def interpolate(arguments: Namespace) -> int:
 
 def stylize(arguments: Namespace) -> int:
     """Paints contents in styles; exit 1 if one of them failed."""
-    from ganpipe import stages
-    from ganpipe.style.batch import image_paths, stylize_batch
+
+    from ganpipe import painting
 
     workspace = opened(arguments)
     settings = settings_of(arguments, workspace)
-    with Bars(quiet=arguments.json) as bars:
-        contents, styles = (
-            [
-                path
-                for given in group
-                for path in _pictures(workspace, given, stages.picture_paths, image_paths)
-            ]
-            for group in (arguments.content, arguments.style)
+    here = Path.cwd()
+    contents, styles, masks = (
+        tuple(
+            word if word.startswith(("sample:", painting.MODEL)) else painting.in_folder(word, here)
+            for word in given
         )
-        compute = stages.choose_compute(settings.training.device, settings.training.precision)
-        result = stylize_batch(
-            contents, styles, absolute(arguments.out), settings.style, compute, report=bars
-        )
+        for given in (arguments.content, arguments.style, arguments.mask)
+    )
+    job = painting.StyleJob(
+        str(workspace.root), contents, styles, str(absolute(arguments.out)), settings, masks
+    )
+    if arguments.runner == "here":
+        with Bars(quiet=arguments.json) as bars:
+            result = painting.stylise_here(job, bars)
+        if result.done:
+            painting.track_batch(job, result)
+    else:
+        result = _spread(arguments, workspace, job)
     if arguments.json:
         print_json(asdict(result))
     else:
-        out.print(
-            f"{result.done} painted, {result.skipped} there already, {result.failed} failed: {arguments.out}"
-        )
-        if result.sheet:
-            out.print(f"Contact sheet: {result.sheet}")
-        for item in result.items:
-            if item.state == "failed":
-                say(f"  {item.content} in {item.style}: {item.reason}")
+        _show_painted(workspace, result)
     return 1 if result.failed else 0
 
 
-def _pictures(workspace: Workspace, given: str, named: Any, found: Any) -> list[Path]:
-    """A named sample, or the images at a path."""
-    paths: list[Path] = named(workspace, given) if given.startswith("sample:") else found([absolute(given)])
-    return paths
+def _spread(arguments: Namespace, workspace: Workspace, job: Any) -> Any:
+    """The batch as a Prefect flow, whose task runner sends the shards where they are painted."""
+    from flows.server import prefect_api
+
+    with prefect_api(workspace):
+        from flows.stylise import RUNNERS, stylise
+
+        flow = stylise.with_options(task_runner=RUNNERS[arguments.runner](arguments.workers))
+        return flow(
+            job.workspace, list(job.contents), list(job.styles), job.out, list(arguments.overrides), list(job.masks),
+            arguments.preset,
+        )  # fmt: skip
+
+
+def _show_painted(workspace: Workspace, result: Any) -> None:
+    from ganpipe.style.batch import means
+
+    if result.done == 0 and not result.failed:
+        out.print(f"up to date: all {result.skipped} pictures are there already; nothing was painted.")
+    else:
+        out.print(f"{result.done} painted, {result.skipped} there already, {result.failed} failed.")
+    rows = [("network", result.network), ("contact sheet", shown(workspace, result.sheet)), *[
+        (name.replace("_", " "), f"{value:.3g} (mean)") for name, value in means(result).items()
+    ], ("quality against time", shown(workspace, result.chart))]  # fmt: skip
+    pairs("", [(name, text) for name, text in rows if text])
+    for item in result.items:
+        if item.state == "failed":
+            say(f"  {item.content} in {item.style}: {item.reason}")

@@ -147,5 +147,5 @@ def _champion_is(arguments: Namespace, model: str) -> int:
 
 def settings(arguments: Namespace) -> int:
     """Prints a params.yaml with every setting."""
-    out.print(params_template(), end="", markup=False)
+    out.print(params_template(), end="", markup=False, soft_wrap=True)
     return 0

@@ -36,10 +36,10 @@ from ganpipe.images import (
     save_png,
     to_uint8,
 )
+from ganpipe.inputs import image_paths
 from ganpipe.models import sample
 from ganpipe.perceptual import Vgg19, weights_id
 from ganpipe.progress import Report, ignore
-from ganpipe.style.batch import image_paths
 from ganpipe.training.device import Compute
 from ganpipe.training.stream import GRID, LATENTS, drawn_labels, generator_at, latents
 

@@ -1,1 +1,1 @@
-"""Style transfer: `batch` does folders, `optimise` paints, `losses` says what is good, `paint` makes styles."""
+"""Style transfer: `recipe` and `losses` say what is wanted, `optimise` paints (by `objective`), `batch` does folders."""

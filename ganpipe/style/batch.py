@@ -1,40 +1,52 @@
-"""A batch of stylisations: contents × styles, bucketed by shape, kept in a manifest so that nothing is redone."""
+"""A batch of stylisations: contents × styles, planned at once, painted in buckets of one shape, never painted twice.
+
+`plan_batch` looks at every file and finds what is left to do; `paint` does it, or a shard of it in another process;
+`finished` puts the parts together.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError, Interrupted
-from ganpipe.files import read_json, sha256_of, sha256_of_json, write_json
-from ganpipe.images import Refusal, decode_image, over_white, read_image_file, save_png
-from ganpipe.perceptual import Vgg19, weights_id
+from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.images import Refusal
+from ganpipe.perceptual import Vgg19, style_weights
 from ganpipe.progress import Progress, Report, ignore
-from ganpipe.style.optimise import Step, effort, resized, size_at, stylise
+from ganpipe.style.control import mask_path, parse_shares, read_masks, styles_for, with_colours_of
+from ganpipe.style.manifest import Entry, add_entry, intact, read_entries
+from ganpipe.style.optimise import Commission, OnStep, Painted, Step, resized, size_at, stylise
+from ganpipe.style.pictures import FORMATS, Picture, check_format, read_picture, upright_size, write_picture
+from ganpipe.style.quality import structure_similarity, style_distance
+from ganpipe.style.recipe import Recipe, recipe_of
+from ganpipe.style.reference import optimality_gap
+from ganpipe.style.sheets import contact_sheets
+from ganpipe.style.student import load_student, stylise_with
 from ganpipe.training.device import Compute
 from ganpipe.training.interrupt import stop_requests
+from ganpipe.training.plan import USABLE_SHARE, free_memory, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-BATCH = {"cpu": 4, "cuda": 16}  # more at once is no faster on two cores; halved where memory runs out
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+MOST_AT_ONCE = {"cpu": 4, "cuda": 32}  # more at once is no faster (benchmarks.style), and a kill loses more
+SMALLEST_TILE_PX = 128
+STEM_BYTES = 100  # of each of the two names in an output's name; file systems take 255 in all
 
 
 @dataclass
 class StyledItem:
-    """What became of one content × style."""
+    """What became of one picture. `style` names all styles where several are mixed."""
 
     content: str
     style: str
@@ -42,6 +54,7 @@ class StyledItem:
     state: str  # done, skipped or failed
     seconds: float = 0.0
     reason: str = ""
+    quality: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -53,259 +66,440 @@ class StyleReport:
     skipped: int = 0
     failed: int = 0
     steps_per_second: float = 0.0
-    sheet: str | None = None
+    network: str = ""
+    sheets: list[str] = field(default_factory=list)
+    chart: str | None = None
+
+    @property
+    def sheet(self) -> str | None:
+        """The first contact sheet."""
+        return self.sheets[0] if self.sheets else None
 
 
-@dataclass
-class Picture:
-    """A decoded picture and the identity of its bytes."""
+@dataclass(frozen=True)
+class Work:
+    """One picture to paint. `place`: of its item in the plan."""
 
-    path: Path
-    sha256: str
-    image: Image.Image
-
-    def tensor(self) -> Tensor:
-        """`[1, 3, H, W]` in [0, 1]."""
-        pixels = np.asarray(over_white(self.image).convert("RGB"))
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-
-
-@dataclass
-class Job:
-    """One item to paint: its place in the report, its manifest key, its pictures."""
-
-    item: StyledItem
+    place: int
     key: str
-    content: Picture
-    style: Picture
-
-    def size(self, settings: StyleSettings) -> tuple[int, int]:
-        """Height and width of the result; jobs of one size are painted together."""
-        return size_at(self.content.image.height, self.content.image.width, effort(settings).long_edge_px)
-
-
-def image_paths(given: Sequence[str | Path]) -> list[Path]:
-    """Files, and the images of folders, in a fixed order.
-
-    Raises:
-        GanpipeError: a path does not exist, or there is no image at all.
-    """
-    found: list[Path] = []
-    for path in map(Path, given):
-        if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        elif path.exists():
-            found.append(path)
-        else:
-            raise GanpipeError(f"There is no file or folder {path}.")
-    if not found:
-        raise GanpipeError(f"No image was found in {', '.join(map(str, given))}.")
-    return list(dict.fromkeys(found))
+    content: Path
+    styles: tuple[Path, ...]
+    shares: tuple[float, ...]
+    masks: tuple[Path, ...]
+    output: Path
+    size: tuple[int, int]  # of the result
 
 
-def stylize_batch(
-    contents: Sequence[Path],
-    styles: Sequence[Path],
-    out: Path,
-    settings: StyleSettings,
-    compute: Compute,
-    origin: dict[str, Any] | None = None,
-    report: Report = ignore,
-) -> StyleReport:
-    """Paints every content in every style into `out`; what its manifest says is there already is skipped.
+@dataclass(frozen=True)
+class Plan:
+    """All items, and the work that is left."""
 
-    A file that cannot be read fails its own items and stops nobody else.
+    items: list[StyledItem]
+    works: list[Work]
+
+    def shards(self, count: int) -> list[list[Work]]:
+        """The work in parts of `count` pictures; those of one size stay together."""
+        ordered = sorted(self.works, key=lambda work: (work.size, work.place))
+        return [ordered[k : k + count] for k in range(0, len(ordered), count)]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of works: their items by place, and item-steps with the seconds that they took."""
+
+    items: dict[int, StyledItem]
+    steps: int
+    seconds: float
+
+
+def plan_batch(
+    contents: Sequence[Path], styles: Sequence[Path], out: Path, settings: StyleSettings, masks: Sequence[Path] = ()
+) -> Plan:  # fmt: skip
+    """Looks at every file, and finds the pictures that are not there yet.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM; finished pictures stay, and the next run goes on.
-        GanpipeError: `out` cannot be written, or no style can be read.
+        GanpipeError: a format, a blend, masks or layers that cannot be.
     """
-    result = StyleReport()
-    manifest: dict[str, dict[str, str]] = read_json(out / MANIFEST) if (out / MANIFEST).exists() else {}
-    jobs = _plan(contents, styles, out, settings, manifest, result)
-    if jobs:
-        network = Vgg19("relu5_1", pooling="average").to(compute.device)
-        started, steps = time.monotonic(), 0
-        buckets = _buckets(jobs, settings, BATCH[compute.device.type])
-        total = len(buckets)
-        for number, bucket in enumerate(buckets):
-            steps += _paint_bucket(
-                network, bucket, out, settings, compute, manifest, origin or {}, number, total, report
-            )
-        result.steps_per_second = steps / (time.monotonic() - started)
-    for item in result.items:
-        setattr(result, item.state, getattr(result, item.state) + 1)
-    if any(item.state != "failed" for item in result.items):
-        result.sheet = str(_contact_sheet(result, out, origin or {}))
-    return result
-
-
-def _plan(
-    contents: Sequence[Path], styles: Sequence[Path], out: Path, settings: StyleSettings,
-    manifest: dict[str, dict[str, str]], result: StyleReport,
-) -> list[Job]:  # fmt: skip
-    """Decodes everything once, and lists an item for each pair: those left to do are returned as jobs."""
-    pictures = {path: _open(path) for path in dict.fromkeys([*contents, *styles])}
-    names = _output_names(contents, styles)
-    jobs = []
+    recipe = recipe_of(settings)
+    check_format(settings.format, settings.bit_depth)
+    if masks and len(masks) != len(styles):
+        raise GanpipeError(f"{len(masks)} masks are given for {len(styles)} styles; give one for each style.")
+    network = style_weights(settings.weights).id
+    together = bool(masks) or bool(settings.blend)
+    shares = parse_shares(settings.blend, len(styles)) if settings.blend else (1 / len(styles),) * len(styles)
+    known = {entry.key: entry for entry in read_entries(out)}
+    identities = _Identities()
+    names = _Names(FORMATS[settings.format].suffix)
+    plan = Plan([], [])
     for content in contents:
-        for style in styles:
-            output = out / names[content, style]
-            item = StyledItem(str(content), str(style), str(output), "failed")
-            result.items.append(item)
-            bad = next((p for p in (content, style) if isinstance(pictures[p], str)), None)
-            if bad is not None:
-                item.reason = f"{bad}: {pictures[bad]}"
+        for group in [tuple(styles)] if together else [(style,) for style in styles]:
+            output = out / names.of(content, group)
+            item = StyledItem(str(content), " + ".join(map(str, group)), str(output), "failed")
+            plan.items.append(item)
+            try:
+                own_masks = tuple(mask_path(mask, content) for mask in masks)
+                size = size_at(*identities.size(content), recipe.long_edge_px)
+                for style in group:
+                    identities.size(style)
+                own_shares = shares if together else (1.0,)
+                key = item_key(
+                    [identities.sha256(p) for p in (content, *group, *own_masks)],
+                    own_shares,
+                    recipe,
+                    network,
+                    settings,
+                )
+            except Refusal as refusal:
+                item.reason = refusal.sentence
                 log.warning("Not stylised: %s", item.reason)
                 continue
-            c, s = pictures[content], pictures[style]
-            assert isinstance(c, Picture)
-            assert isinstance(s, Picture)
-            key = item_key(c.sha256, s.sha256, settings)
-            known = manifest.get(key)
-            if (
-                known
-                and output.name == known["output"]
-                and output.exists()
-                and sha256_of(output) == known["sha256"]
-            ):
-                item.state = "skipped"
-            else:
-                jobs.append(Job(item, key, c, s))
-    return jobs
+            entry = known.get(key)
+            if entry and entry.output == output.name and intact(out, entry):
+                item.state, item.quality = "skipped", entry.quality
+                continue
+            work = Work(len(plan.items) - 1, key, content, group, own_shares, own_masks, output, size)
+            plan.works.append(work)
+    return plan
 
 
-def item_key(content_sha256: str, style_sha256: str, settings: StyleSettings) -> str:
-    """What fixes a stylised picture: content, style, settings, network."""
+def item_key(
+    sha256s: Sequence[str], shares: Sequence[float], recipe: Recipe, network: str, settings: StyleSettings
+) -> str:
+    """What fixes a stylised picture: the pictures that go in, the recipe, the network and the file's format."""
+    student = [settings.student, settings.student_images, settings.refine_steps]
     return sha256_of_json(
-        [content_sha256, style_sha256, asdict(settings), asdict(effort(settings)), weights_id()]
+        [*sha256s, *shares, recipe.as_dict(), network, settings.format, settings.bit_depth, student]
     )
 
 
-def _open(path: Path) -> Picture | str:
-    try:
-        data = read_image_file(path)
-        return Picture(path, hashlib.sha256(data).hexdigest(), decode_image(data))
-    except Refusal as refusal:
-        return refusal.sentence
+class _Identities:
+    """Size and hash of each file, looked at once; Refusal, with the file's name, where it cannot be used."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[Path, tuple[int, int] | Refusal] = {}
+        self._hashes: dict[Path, str] = {}
+
+    def size(self, path: Path) -> tuple[int, int]:
+        if path not in self._sizes:
+            try:
+                self._sizes[path] = upright_size(path)
+            except Refusal as refusal:
+                self._sizes[path] = Refusal(refusal.code, f"{path}: {refusal.sentence}")
+        size = self._sizes[path]
+        if isinstance(size, Refusal):
+            raise size
+        return size
+
+    def sha256(self, path: Path) -> str:
+        if path not in self._hashes:
+            try:
+                self._hashes[path] = sha256_of(path)
+            except OSError as error:
+                raise Refusal("unreadable", f"{path}: it cannot be read ({error.strerror})") from None
+        return self._hashes[path]
 
 
-def _output_names(contents: Sequence[Path], styles: Sequence[Path]) -> dict[tuple[Path, Path], str]:
-    """`content__style.png`, with part of the path's hash where two would share a name."""
-    names: dict[tuple[Path, Path], str] = {}
-    taken: set[str] = set()
-    for content in contents:
-        for style in styles:
-            name = f"{content.stem[:80]}__{style.stem[:80]}.png"
-            if name.lower() in taken:
-                mark = hashlib.sha256(
-                    f"{content.resolve()}\0{style.resolve()}".encode("utf-8", "surrogateescape")
-                )
-                name = f"{content.stem[:80]}__{style.stem[:80]}_{mark.hexdigest()[:8]}.png"
-            taken.add(name.lower())
-            names[content, style] = name
-    return names
+class _Names:
+    """Names of outputs, `content__style.png`, with part of the paths' hash where two would be the same."""
+
+    def __init__(self, suffix: str) -> None:
+        self.suffix, self.taken = suffix, set[str]()
+
+    def of(self, content: Path, styles: Sequence[Path]) -> str:
+        stem = f"{_cut(content.stem)}__{_cut('+'.join(style.stem for style in styles))}"
+        if stem.lower() in self.taken:
+            paths = "\0".join(str(path.resolve()) for path in (content, *styles))
+            stem += "_" + hashlib.sha256(paths.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        self.taken.add(stem.lower())
+        return stem + self.suffix
 
 
-def _buckets(jobs: list[Job], settings: StyleSettings, batch: int) -> list[list[Job]]:
-    """Jobs whose results have one shape, at most `batch` together."""
-    by_size: dict[tuple[int, int], list[Job]] = {}
-    for job in jobs:
-        by_size.setdefault(job.size(settings), []).append(job)
-    return [group[k : k + batch] for group in by_size.values() for k in range(0, len(group), batch)]
+def _cut(name: str) -> str:
+    """As much of a name as an output's name has room for, in characters that every file system takes."""
+    return name.encode("utf-8", "replace")[:STEM_BYTES].decode("utf-8", "ignore")
 
 
-def _paint_bucket(
-    network: Vgg19, bucket: list[Job], out: Path, settings: StyleSettings, compute: Compute,
-    manifest: dict[str, dict[str, str]], origin: dict[str, Any], number: int, total: int, report: Report,
-) -> int:  # fmt: skip
-    """Paints one bucket, halved as often as memory asks, and writes its pictures; returns item-steps."""
-    started = time.monotonic()
-    size = bucket[0].size(settings)
-    contents = torch.cat([resized(job.content.tensor(), size) for job in bucket]).to(compute.device)
-    by_sha = {job.style.sha256: job.style.tensor().to(compute.device) for job in bucket}
-    steps = 0
+def paint(
+    works: Sequence[Work], settings: StyleSettings, compute: Compute, origin: dict[str, Any] | None = None,
+    report: Report = ignore, students: Mapping[Path, Path] | None = None,
+) -> Done:  # fmt: skip
+    """Paints and writes works, as many of one size at once as memory takes; the whole plan, or a shard of it.
 
-    with stop_requests() as stop:
+    `students`: the folder of a feed-forward network for each style that has one. A file that cannot be read fails
+    its own items and stops nobody else.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; what was finished is in the manifest, and the next run goes on.
+        GanpipeError: the output cannot be written.
+    """
+    if not works:
+        return Done({}, 0, 0.0)
+    return _Painter(settings, compute, origin or {}, report, students or {}, len(works)).paint(works)
+
+
+@dataclass
+class _Loaded:
+    """A work with its pictures in memory."""
+
+    work: Work
+    content: Picture
+    styles: list[Picture]
+    commission: Commission
+
+
+class _Painter:
+    """One call of `paint`: the network, and how far it is."""
+
+    def __init__(
+        self, settings: StyleSettings, compute: Compute, origin: dict[str, Any], report: Report,
+        students: Mapping[Path, Path], total: int,
+    ) -> None:  # fmt: skip
+        self.settings, self.compute, self.origin, self.report, self.total = (
+            settings,
+            compute,
+            origin,
+            report,
+            total,
+        )
+        self.recipe = recipe_of(settings)
+        weights = style_weights(settings.weights)
+        self.network = Vgg19(self.recipe.last, pooling="average", weights=weights).to(compute.device)
+        self.judge = Vgg19("relu4_1").to(compute.device)  # the embedded weights: scores stay comparable
+        self.items: dict[int, StyledItem] = {}
+        self.steps, self.started = 0, time.monotonic()
+        self.styles: dict[Path, Picture] = {}
+        self.students = {style: load_student(folder) for style, folder in students.items()}
+
+    def paint(self, works: Sequence[Work]) -> Done:
+        painting_s = 0.0
+        with stop_requests() as self.stop:
+            for bucket in self._buckets(works):
+                if loaded := self._loaded(bucket):
+                    before = time.monotonic()
+                    self._paint_bucket(loaded, self._tile_px(loaded[0].work.size))
+                    painting_s += time.monotonic() - before
+        return Done(self.items, self.steps, painting_s)
+
+    def _buckets(self, works: Sequence[Work]) -> Iterator[list[Work]]:
+        """Works whose results have one shape and that have as many masks, as many as fit into memory."""
+        groups: dict[Any, list[Work]] = {}
+        for work in works:
+            groups.setdefault((work.size, len(work.masks), self._student_style(work)), []).append(work)
+        for (size, _, _), group in groups.items():
+            count = 1 if self.recipe.optimiser == "lbfgs" else self._at_once(size)
+            for k in range(0, len(group), count):
+                yield group[k : k + count]
+
+    def _student_style(self, work: Work) -> Path | None:
+        """The style of a work that a student paints; None where it is optimised."""
+        style = work.styles[0]
+        return style if len(work.styles) == 1 and not work.masks and style in self.students else None
+
+    def _at_once(self, size: tuple[int, int]) -> int:
+        if self.settings.batch_items:
+            return self.settings.batch_items
+        fitting = int(USABLE_SHARE * free_memory(self.compute.device) / self._bytes_of(*size))
+        return max(1, min(MOST_AT_ONCE[self.compute.device.type], fitting))
+
+    def _tile_px(self, size: tuple[int, int]) -> int:
+        """Edge of the tiles: as asked; 0 where the whole picture fits; else what a fifth of the free memory takes."""
+        if self.settings.tile_px:
+            return self.settings.tile_px
+        free = USABLE_SHARE * free_memory(self.compute.device)
+        if self._bytes_of(*size) <= free:
+            return 0
+        fitting = int((free / 5 / self._bytes_of(1, 1)) ** 0.5) // 128 * 128
+        return max(SMALLEST_TILE_PX, min(1024, fitting))
+
+    def _bytes_of(self, height: int, width: int) -> int:
+        """What a picture takes while it is painted whole: see BYTES_PER_PIXEL."""
+        return height * width * BYTES_PER_PIXEL[self.compute.precision]
+
+    def _loaded(self, bucket: list[Work]) -> list[_Loaded]:
+        """The works whose pictures can be read; the others fail."""
+        loaded = []
+        for work in bucket:
+            try:
+                content = read_picture(work.content)
+                styles = [self._style(path) for path in work.styles]
+                loaded.append(_Loaded(work, content, styles, self._commission(work, content, styles)))
+            except Refusal as refusal:
+                self._fail(work, f"{refusal.sentence}")
+        return loaded
+
+    def _style(self, path: Path) -> Picture:
+        if path not in self.styles:
+            if len(self.styles) >= 16:
+                self.styles.clear()
+            self.styles[path] = read_picture(path)
+        return self.styles[path]
+
+    def _commission(self, work: Work, content: Picture, styles: list[Picture]) -> Commission:
+        pixels = resized(content.pixels, work.size)
+        painted_in = styles_for(pixels, [style.pixels for style in styles], self.recipe.colours)
+        masks = read_masks(work.masks, work.size) if work.masks else None
+        return Commission(pixels, painted_in, work.shares, masks)
+
+    def _fail(self, work: Work, reason: str) -> None:
+        item = _item(work, "failed")
+        item.reason = f"{work.content}: {reason}"
+        log.warning("Not stylised: %s", item.reason)
+        self.items[work.place] = item
+
+    def _paint_bucket(self, bucket: list[_Loaded], tile_px: int) -> None:
+        """Paints a bucket, in halves or tiles as often as memory asks, and writes its pictures."""
+        started, already = time.monotonic(), len(self.items)
 
         def on_step(step: Step) -> None:
-            nonlocal steps
-            steps = step.done
-            elapsed_s = time.monotonic() - started
-            done = number + step.done / step.total
-            report(Progress("stylise", round(done * 100, 1), total * 100, "%", elapsed_s, number * 100))
-            if stop.signum is not None:
+            done = already + step.share * len(bucket)
+            elapsed_s = time.monotonic() - self.started
+            self.report(Progress("stylise", round(done, 3), self.total, "pictures", elapsed_s))
+            if self.stop.signum is not None:
                 raise Interrupted(
-                    stop.signum,
+                    self.stop.signum,
                     "Stopped in the middle of a batch; the same command goes on after the last finished picture.",
                 )
 
         try:
-            painted = stylise(
-                network, contents, [by_sha[j.style.sha256] for j in bucket], settings, compute, on_step
-            )
+            commissions = [loaded.commission for loaded in bucket]
+            if style := self._student_style(bucket[0].work):
+                painted = self._by_student(style, commissions, tile_px, on_step)
+            else:
+                painted = stylise(self.network, commissions, self.recipe, self.compute, tile_px, on_step)
         except (RuntimeError, MemoryError) as error:
-            if len(bucket) == 1 or not ("out of memory" in str(error) or "can't allocate" in str(error)):
+            if not is_out_of_memory(error):
                 raise
+            self._paint_smaller(bucket, tile_px)
+            return
+        self._write(bucket, painted, (time.monotonic() - started) / len(bucket))
+
+    def _by_student(
+        self, style: Path, commissions: list[Commission], tile_px: int, on_step: OnStep
+    ) -> Painted:
+        """A student's pictures, with a few optimiser steps after it where they are asked for."""
+        contents = torch.cat([commission.content for commission in commissions])
+        student, _ = self.students[style]
+        painted = stylise_with(student, contents, torch.ones(len(contents), 1), self.compute)
+        if not self.settings.refine_steps:
+            return Painted(painted, [], [0] * len(contents))
+        few = replace(self.recipe, scales=1, steps=self.settings.refine_steps, settle=0.0)
+        return stylise(self.network, commissions, few, self.compute, tile_px, on_step, painted)
+
+    def _paint_smaller(self, bucket: list[_Loaded], tile_px: int) -> None:
+        height, width = bucket[0].work.size
+        if len(bucket) > 1:
             log.warning("Memory ran out with %d pictures at once; going on with half of them.", len(bucket))
             middle = len(bucket) // 2
-            halves = (bucket[:middle], bucket[middle:])
-            return sum(
-                _paint_bucket(network, half, out, settings, compute, manifest, origin, number, total, report)
-                for half in halves
+            self._paint_bucket(bucket[:middle], tile_px)
+            self._paint_bucket(bucket[middle:], tile_px)
+        elif (smaller := (tile_px or max(height, width)) // 2) >= SMALLEST_TILE_PX:
+            log.warning("Memory ran out; going on with tiles of %d pixels.", smaller)
+            self._paint_bucket(bucket, smaller)
+        else:
+            self._fail(
+                bucket[0].work, f"memory ran out at {width}×{height} even in tiles; lower style.long_edge_px"
             )
-    seconds = (time.monotonic() - started) / len(bucket)
-    for job, pixels in zip(bucket, painted, strict=True):
-        _write(job, pixels, out, settings, manifest, origin)
-        job.item.state, job.item.seconds = "done", round(seconds, 3)
-    return steps * len(bucket)
+
+    def _write(self, bucket: list[_Loaded], painted: Painted, seconds: float) -> None:
+        for n, loaded in enumerate(bucket):
+            pixels = painted.images[n : n + 1].float().cpu()
+            self.steps += painted.steps[n]
+            if not torch.isfinite(pixels).all():
+                self._fail(loaded.work, "its losses are no longer finite; lower style.lr")
+                continue
+            if self.recipe.colours == "luminance":
+                pixels = with_colours_of(pixels, loaded.commission.content)
+            loss = {"loss": round(painted.losses[n], 6)} if painted.losses else {}
+            quality = loss | self._judged(loaded, pixels)
+            self._write_one(loaded, pixels, seconds, quality)
+
+    def _judged(self, loaded: _Loaded, pixels: Tensor) -> dict[str, float]:
+        """Distance from the style and likeness to the content, neither of which was optimised."""
+        distances = [
+            share * style_distance(self.judge, pixels, style, self.compute)
+            for share, style in zip(loaded.work.shares, loaded.commission.styles, strict=True)
+        ]
+        structure = structure_similarity(pixels, loaded.commission.content)
+        quality = {"style_distance": round(sum(distances), 4), "structure": round(structure, 4)}
+        if loaded.work.place < self.settings.judge_items and self.recipe.colours != "luminance":
+            tile_px = self._tile_px(loaded.work.size)
+            gap = optimality_gap(self.network, loaded.commission, pixels, self.recipe, self.compute, tile_px)
+            quality["gap"] = round(gap, 4)
+        return quality
+
+    def _write_one(self, loaded: _Loaded, pixels: Tensor, seconds: float, quality: dict[str, float]) -> None:
+        """The picture by rename, then the manifest: a kill between the two paints one picture again."""
+        work = loaded.work
+        alpha = loaded.content.alpha
+        if alpha is not None:
+            alpha = F.interpolate(alpha[None, None], work.size, mode="bilinear", antialias=True)[0, 0].clamp(
+                0, 1
+            )
+        text = self.origin | {
+            "kind": "stylised",
+            "content": {"name": work.content.name, "sha256": loaded.content.sha256},
+            "style": [{"name": s.path.name, "sha256": s.sha256} for s in loaded.styles],
+            "shares": list(work.shares),
+            "masks": [mask.name for mask in work.masks],
+            "network": self.network.weights.id,
+            "preset": self.settings.preset,
+            "by": "student" if self._student_style(work) else self.recipe.optimiser,
+            "recipe": self.recipe.as_dict(),
+            "quality": quality,
+        }
+        if len(loaded.styles) == 1:
+            text["style"] = text["style"][0]
+        write_picture(work.output, pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
+        entry = Entry(
+            work.key,
+            work.output.name,
+            sha256_of(work.output),
+            self.settings.preset,
+            round(seconds, 3),
+            quality,
+        )
+        add_entry(work.output.parent, entry)
+        self.items[work.place] = replace(_item(work, "done"), seconds=round(seconds, 3), quality=quality)
 
 
-def _write(
-    job: Job, pixels: Tensor, out: Path, settings: StyleSettings, manifest: dict[str, dict[str, str]],
-    origin: dict[str, Any],
-) -> None:  # fmt: skip
-    """The picture by rename, then the manifest: a kill between the two repaints one picture."""
-    image = Image.fromarray((pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy())
-    if job.content.image.mode in ("LA", "RGBA"):
-        image.putalpha(job.content.image.getchannel("A").resize(image.size, Image.Resampling.LANCZOS))
-    path = Path(job.item.output)
-    text = origin | {
-        "kind": "stylised",
-        "content": {"name": job.content.path.name, "sha256": job.content.sha256},
-        "style": {"name": job.style.path.name, "sha256": job.style.sha256},
-        "network": weights_id(),
-        "settings": asdict(settings),
-    }
-    save_png(image, path, text)
-    manifest[job.key] = {"output": path.name, "sha256": sha256_of(path)}
-    write_json(out / MANIFEST, manifest)
+def _item(work: Work, state: str) -> StyledItem:
+    style = " + ".join(map(str, work.styles))
+    return StyledItem(str(work.content), style, str(work.output), state)
 
 
-def _contact_sheet(result: StyleReport, out: Path, origin: dict[str, Any]) -> Path:
-    """Contents down, styles across, each result where they meet; drawn anew only when something was painted."""
-    path = out / "contact-sheet.png"
-    shown = [item for item in result.items if item.state != "failed"]
-    if path.exists() and all(item.state == "skipped" for item in shown):
-        return path
-    contents = list(dict.fromkeys(item.content for item in shown))[:12]
-    styles = list(dict.fromkeys(item.style for item in shown))[:8]
-    cell, gap = 224, 6
-    sheet = Image.new(
-        "RGB", ((len(styles) + 1) * (cell + gap) + gap, (len(contents) + 1) * (cell + gap) + gap), "white"
-    )
+def finished(
+    plan: Plan,
+    parts: Sequence[Done],
+    out: Path,
+    settings: StyleSettings,
+    origin: dict[str, Any] | None = None,
+) -> StyleReport:
+    """The report of the whole batch from what became of its parts, and contact sheets if anything was painted."""
+    items = list(plan.items)
+    for done in parts:
+        for place, item in done.items.items():
+            items[place] = item
+    result = StyleReport(items, network=style_weights(settings.weights).id)
+    for item in items:
+        setattr(result, item.state, getattr(result, item.state) + 1)
+    steps, seconds = sum(d.steps for d in parts), sum(d.seconds for d in parts)
+    result.steps_per_second = round(steps / seconds, 3) if seconds else 0.0
+    shown = [item for item in items if item.state != "failed"]
+    if shown:
+        sheets = contact_sheets(
+            [(i.content, i.style, i.output) for i in shown], out, origin or {}, bool(plan.works)
+        )
+        result.sheets = [str(sheet) for sheet in sheets]
+    return result
 
-    def place(source: str, column: int, row: int) -> None:
-        picture = over_white(decode_image(Path(source).read_bytes())).convert("RGB")
-        picture.thumbnail((cell, cell), Image.Resampling.LANCZOS)
-        x = gap + column * (cell + gap) + (cell - picture.width) // 2
-        sheet.paste(picture, (x, gap + row * (cell + gap) + (cell - picture.height) // 2))
 
-    for column, style in enumerate(styles, start=1):
-        place(style, column, 0)
-    for row, content in enumerate(contents, start=1):
-        place(content, 0, row)
-    for item in shown:
-        if item.content in contents and item.style in styles:
-            place(item.output, styles.index(item.style) + 1, contents.index(item.content) + 1)
-    return save_png(sheet, path, origin | {"kind": "contact sheet"})
+def means(report: StyleReport) -> dict[str, float]:
+    """The mean of each quality over the pictures that have it, painted now or before."""
+    names = dict.fromkeys(name for item in report.items for name in item.quality)
+    values = {name: [i.quality[name] for i in report.items if name in i.quality] for name in names}
+    return {name: sum(found) / len(found) for name, found in values.items()}
+
+
+# Activations that autograd keeps for relu1_1 to relu5_1, with what its backward needs at once: measured as the growth
+# of the peak over pictures of 256² and 512² (LOG.md).
+BYTES_PER_PIXEL = {"bf16": 2_000, "fp32": 3_600}

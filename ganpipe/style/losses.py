@@ -1,73 +1,199 @@
 """What a good stylisation is: its content, style and variation losses, one value an item of the batch.
 
-Losses are summed over the batch, never averaged, so that an item's gradient does not depend on its companions.
+Losses are summed over the batch, never averaged, so that an item's gradient does not depend on its companions. Style
+is known from sums over positions alone (`Moments`), so that a picture in tiles has the same loss as a whole one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-CONTENT_LAYERS = ("relu4_2",)
-# Shallow layers count more, so that brush work survives beside large shapes (the weights of Gatys' own later
-# recipes fall with depth, too); chosen by looking (LOG.md).
-STYLE_LAYER_WEIGHTS = dict(zip(STYLE_LAYERS, (0.34, 0.26, 0.19, 0.13, 0.08), strict=True))
+EPS = 1e-12
+RIDGE = 1e-4  # of the mean eigenvalue: keeps the root of a singular covariance differentiable, in float64
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over positions of a layer, for N items and R regions: weight `[N, R]`, f `[N, R, C]`, f·fᵀ `[N, R, C, C]`."""
+
+    weight: Tensor
+    first: Tensor
+    second: Tensor
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.weight + other.weight, self.first + other.first, self.second + other.second)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Style of a layer: mean `[N, C]` and second moment `[N, C, C]`, centred (covariance) or not (Gram)."""
+    """Style of a layer: mean `[N, R, C]` and second moment `[N, R, C, C]`, centred (covariance) or not (Gram)."""
 
     mean: Tensor
     second: Tensor
 
-
-def gram(features: Tensor) -> Tensor:
-    """Gram matrices `[N, C, C]` of `features: [N, C, H, W]`, divided by H·W (Gatys et al. 2016, eq. 3)."""
-    flat = features.float().flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
+    def of_items(self, keep: Tensor) -> Statistics:
+        """Those of some items."""
+        return Statistics(self.mean[keep], self.second[keep])
 
 
-def statistics(features: Tensor, kind: str) -> Statistics:
-    """Style statistics of `features: [N, C, H, W]`; `kind` is "gram" or "covariance"."""
-    mean = features.float().mean((2, 3))
-    second = gram(features)
-    if kind == "covariance":
-        second = second - mean[:, :, None] * mean[:, None, :]
+class _SecondMoment(torch.autograd.Function):
+    """f·fᵀ summed over positions, `[N, C, P]` → `[N, C, C]` in float32; its backward is one product, not two."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor) -> Tensor:
+        ctx.save_for_backward(flat)
+        wide = flat.float()
+        return wide @ wide.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        (flat,) = ctx.saved_tensors
+        symmetric = (slopes[0] + slopes[0].transpose(1, 2)).to(flat.dtype)
+        return symmetric @ flat
+
+
+def moments(features: Tensor, regions: Tensor | None = None) -> Moments:
+    """Sums of `features: [N, C, H, W]`, weighted by `regions: [N, R, H, W]` (None: one region, everywhere)."""
+    n, _, h, w = features.shape
+    flat = features.flatten(2)
+    if regions is None:
+        weight = torch.full((n, 1), float(h * w), device=features.device)
+        first = flat.sum(2, dtype=torch.float32)
+        return Moments(weight, first[:, None], _SecondMoment.apply(flat)[:, None])
+    parts = []
+    for region in regions.flatten(2).unbind(1):
+        rooted = flat.float() * region.sqrt()[:, None]
+        first = (flat.float() * region[:, None]).sum(2)
+        parts.append((region.sum(1), first, _SecondMoment.apply(rooted)))
+    weight, first, second = (torch.stack(column, 1) for column in zip(*parts, strict=True))
+    return Moments(weight, first, second)
+
+
+def statistics(sums: Moments, kind: str) -> Statistics:
+    """Style statistics from sums; `kind` is "gram" (Gatys et al. 2016, eq. 3), else the second moment is centred."""
+    weight = sums.weight.clamp_min(EPS)
+    mean = sums.first / weight[..., None]
+    second = sums.second / weight[..., None, None]
+    if kind != "gram":
+        second = second - mean[..., :, None] * mean[..., None, :]
     return Statistics(mean, second)
 
 
-def _relative(difference: Tensor, target: Tensor) -> Tensor:
-    """‖difference‖² / ‖target‖² an item: without a unit, whatever the layer's scale."""
-    return difference.flatten(1).square().sum(1) / target.flatten(1).square().sum(1).clamp_min(1e-12)
+def blended(of_styles: Sequence[Statistics], shares: Sequence[float]) -> Statistics:
+    """The mixture of several styles' statistics by shares that sum to 1."""
+    return Statistics(
+        sum((share * s.mean for s, share in zip(of_styles, shares, strict=True)), torch.zeros(())),
+        sum((share * s.second for s, share in zip(of_styles, shares, strict=True)), torch.zeros(())),
+    )
 
 
-def style_loss(features: dict[str, Tensor], targets: dict[str, Statistics], kind: str) -> Tensor:
-    """`[N]`: weighted over the layers, relative distance of the second moments, and of the means for "covariance"."""
+def _relative(difference: Tensor, target: Tensor, keep: int = 2) -> Tensor:
+    """‖difference‖² / ‖target‖² over all but the first `keep` dimensions: without a unit, whatever the layer's scale."""
+    return difference.flatten(keep).square().sum(keep) / target.flatten(keep).square().sum(keep).clamp_min(
+        EPS
+    )
+
+
+def _ridged(covariance: Tensor) -> Tensor:
+    """In float64: the root's derivative is made by the smallest eigenvalues, which float32 drowns in rounding."""
+    wide = covariance.double()
+    level = _trace(wide)[..., None, None] / wide.shape[-1]
+    return wide + RIDGE * level.clamp_min(EPS) * torch.eye(
+        wide.shape[-1], device=wide.device, dtype=wide.dtype
+    )
+
+
+def _trace(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def root(covariance: Tensor) -> Tensor:
+    """The symmetric square root of positive semi-definite matrices `[…, C, C]`, in float64."""
+    values, vectors = torch.linalg.eigh(_ridged(covariance))
+    return (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.transpose(-1, -2)
+
+
+def wasserstein(found: Statistics, target: Statistics, target_root: Tensor) -> Tensor:
+    """Squared 2-Wasserstein distance of two normal distributions, relative to the target's size: `[N, R]`.
+
+    ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₂^½ Σ₁ Σ₂^½)^½) (Olkin & Pukelsheim 1982). The trace of the root needs eigenvalues
+    alone, whose derivative has no difference of eigenvalues in a denominator.
+    """
+    between = target_root @ _ridged(found.second) @ target_root
+    of_root = torch.linalg.eigvalsh(between).clamp_min(EPS).sqrt().sum(-1)
+    covariances = _trace(_ridged(found.second)) + _trace(_ridged(target.second)) - 2 * of_root
+    size = target.mean.square().sum(-1) + _trace(target.second)
+    return ((found.mean - target.mean).square().sum(-1) + covariances).float() / size.clamp_min(EPS)
+
+
+@dataclass(frozen=True)
+class StyleTarget:
+    """Statistics that a layer is drawn towards, its weight, and for "wasserstein" the root of its covariance."""
+
+    statistics: Statistics
+    weight: float
+    root: Tensor | None = None
+
+    def of_items(self, keep: Tensor) -> StyleTarget:
+        """The targets of some items."""
+        kept = None if self.root is None else self.root[keep]
+        return StyleTarget(self.statistics.of_items(keep), self.weight, kept)
+
+
+def style_target(target: Statistics, weight: float, kind: str) -> StyleTarget:
+    """A layer's target, with what its loss needs again and again."""
+    return StyleTarget(target, weight, root(target.second) if kind == "wasserstein" else None)
+
+
+def style_loss(sums: Mapping[str, Moments], targets: Mapping[str, StyleTarget], kind: str) -> Tensor:
+    """`[N]`: over layers by weight and over regions by area, the distance of the statistics from their targets.
+
+    "gram" and "covariance": the relative squared distance of the second moments, for "covariance" and of the means;
+    "wasserstein": see there.
+    """
     total = torch.zeros(())
-    for layer, weight in STYLE_LAYER_WEIGHTS.items():
-        found, target = statistics(features[layer], kind), targets[layer]
-        loss = _relative(found.second - target.second, target.second)
-        if kind == "covariance":
-            loss = loss + _relative(found.mean - target.mean, target.mean)
-        total = total.to(loss.device) + weight * loss
+    for layer, target in targets.items():
+        found, wanted = statistics(sums[layer], kind), target.statistics
+        if kind == "wasserstein":
+            assert target.root is not None
+            loss = wasserstein(found, wanted, target.root)
+        else:
+            loss = _relative(found.second - wanted.second, wanted.second)
+            if kind == "covariance":
+                loss = loss + _relative(found.mean - wanted.mean, wanted.mean)
+        area = sums[layer].weight / sums[layer].weight.sum(1, keepdim=True).clamp_min(EPS)
+        total = total.to(loss.device) + target.weight * (loss * area.detach()).sum(1)
     return total
 
 
-def content_loss(features: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
-    """`[N]`: relative squared distance of the activations, over the content layers."""
-    losses = [
-        _relative(features[layer].float() - targets[layer].float(), targets[layer].float())
-        for layer in targets
-    ]
-    return torch.stack(losses).sum(0)
+def content_error(features: Tensor, target: Tensor) -> Tensor:
+    """`[N]`: squared distance of activations `[N, C, H, W]`, summed over all positions."""
+    return (features.float() - target.float()).square().flatten(1).sum(1)
 
 
 def variation_loss(images: Tensor) -> Tensor:
-    """`[N]`: mean squared difference of neighbouring pixels of `images: [N, 3, H, W]` (Mahendran & Vedaldi 2015)."""
-    down = (images[:, :, 1:] - images[:, :, :-1]).square().flatten(1).mean(1)
-    right = (images[:, :, :, 1:] - images[:, :, :, :-1]).square().flatten(1).mean(1)
-    return down + right
+    """`[N]`: squared differences of neighbouring pixels of `images: [N, 3, H, W]`, over the number of pixels.
+
+    The nine-point stencil: pairs in rows and columns count 2/3, on diagonals 1/6, so that an edge costs about the same
+    in every direction (its gradient is the nine-point Laplacian).
+    """
+    return variation_of_rows(images, 0, images.shape[2]) / images[0].numel()
+
+
+def variation_of_rows(images: Tensor, top: int, bottom: int) -> Tensor:
+    """`[N]`: the sum of the pairs whose upper pixel lies in rows `top` to `bottom`; strips add up to the whole."""
+    rows = images[:, :, top : bottom + 1]
+    upper = images[:, :, top:bottom]
+    both = rows.shape[2] - 1
+    pairs = (
+        (2 / 3, rows[:, :, 1:] - rows[:, :, :both]),
+        (2 / 3, upper[:, :, :, 1:] - upper[:, :, :, :-1]),
+        (1 / 6, rows[:, :, 1:, 1:] - rows[:, :, :both, :-1]),
+        (1 / 6, rows[:, :, 1:, :-1] - rows[:, :, :both, 1:]),
+    )
+    return torch.stack([w * d.square().flatten(1).sum(1) for w, d in pairs]).sum(0)

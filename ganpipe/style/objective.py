@@ -1,0 +1,275 @@
+"""The losses of a batch of pictures and their gradient: whole, or tile by tile with the same result.
+
+In tiles a picture of any size needs the memory of one tile and of a few pictures of its own size. Style is known from
+sums over positions, so two passes are exact: the first adds the sums up, the second sends each tile the gradient of
+the loss with respect to those sums. A tile is computed with a halo as wide as the deepest layer sees, and only what
+lies inside it is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ganpipe.perceptual import BLOCKS, LAYERS, Vgg19
+from ganpipe.style.losses import (
+    EPS,
+    Moments,
+    StyleTarget,
+    content_error,
+    moments,
+    style_loss,
+    variation_loss,
+    variation_of_rows,
+)
+from ganpipe.style.recipe import Recipe
+from ganpipe.training.device import Compute
+
+CELL_PX = 2 ** (len(BLOCKS) - 1)  # pixels of a cell of the deepest block: tiles begin and end on these
+SHRINK = {layer.name: 2 ** (layer.block - 1) for layer in LAYERS}  # pixels of a cell of a layer, each way
+
+Features = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Pixels `start` to `stop` of an axis that a tile answers for, and `low` to `high` that it computes."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+    def inner(self, shrink: int) -> slice:
+        """The tile's own part of a map whose cells are `shrink` pixels wide."""
+        end = None if self.stop == self.high else (self.stop - self.low) // shrink
+        return slice((self.start - self.low) // shrink, end)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the picture with its halo."""
+
+    rows: Span
+    columns: Span
+
+    def window(self, images: Tensor) -> Tensor:
+        """What is computed of `images: [N, C, H, W]`."""
+        return images[:, :, self.rows.low : self.rows.high, self.columns.low : self.columns.high]
+
+    def inner(self, features: Features) -> Features:
+        """What is counted of the features of the window."""
+        return {
+            k: f[:, :, self.rows.inner(SHRINK[k]), self.columns.inner(SHRINK[k])] for k, f in features.items()
+        }
+
+
+def reach_px(last: str) -> int:
+    """How many pixels away a cell of a layer can see, rounded up to whole cells of the deepest block."""
+    layer = next(layer for layer in LAYERS if layer.name == last)
+    reach = sum((layer.conv if b + 1 == layer.block else BLOCKS[b]) << b for b in range(layer.block))
+    return -(-reach // CELL_PX) * CELL_PX
+
+
+def spans(size: int, tile_px: int, halo_px: int) -> list[Span]:
+    """An axis of `size` pixels in parts of `tile_px` (whole cells), each with its halo; none is less than a cell."""
+    tile_px = max(CELL_PX, tile_px // CELL_PX * CELL_PX)
+    starts = [s for s in range(0, size, tile_px) if size - s >= CELL_PX or s == 0]
+    ends = [*starts[1:], size]
+    return [
+        Span(s, e, max(0, s - halo_px), min(size, e + halo_px)) for s, e in zip(starts, ends, strict=True)
+    ]
+
+
+def tiles_of(height: int, width: int, tile_px: int, last: str) -> list[Tile]:
+    """The picture in tiles; one alone where `tile_px` is 0 or the picture is no larger."""
+    if not tile_px or max(height, width) <= tile_px:
+        return [Tile(Span(0, height, 0, height), Span(0, width, 0, width))]
+    halo = reach_px(last)
+    return [Tile(r, c) for r, c in product(spans(height, tile_px, halo), spans(width, tile_px, halo))]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """`[N]` each: what is minimised, and its parts before they are weighted."""
+
+    total: Tensor
+    content: Tensor
+    style: Tensor
+    variation: Tensor
+
+
+@dataclass
+class Objective:
+    """What a batch of pictures `[N, 3, H, W]` is drawn towards, at one scale.
+
+    `content`: the contents' activations, a dict for each tile; `content_size`: their squared norms `[N]` by layer.
+    `regions`: masks `[N, R, H, W]` where different styles apply to different parts (None: one style everywhere).
+    """
+
+    network: Vgg19
+    recipe: Recipe
+    compute: Compute
+    tiles: list[Tile]
+    content: list[Features]
+    content_size: dict[str, Tensor]
+    style: dict[str, StyleTarget]
+    regions: Tensor | None = None
+
+    def of_items(self, keep: Tensor) -> Objective:
+        """The objective of some items of the batch."""
+        return Objective(
+            self.network, self.recipe, self.compute, self.tiles,
+            [{k: f[keep] for k, f in tile.items()} for tile in self.content],
+            {k: v[keep] for k, v in self.content_size.items()},
+            {k: target.of_items(keep) for k, target in self.style.items()},
+            None if self.regions is None else self.regions[keep],
+        )  # fmt: skip
+
+    def losses_and_slope(self, images: Tensor) -> tuple[Losses, Tensor]:
+        """The losses of `images` and the gradient of their total, summed over the batch, with respect to the images."""
+        if len(self.tiles) == 1:
+            return self._whole(images)
+        return self._tiled(images)
+
+    def _whole(self, images: Tensor) -> tuple[Losses, Tensor]:
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_(True)
+            features = self._features(leaf)
+            errors = self._errors(features, self.content[0])
+            losses = self._losses(self._sums(features, self.tiles[0]), errors, variation_loss(leaf))
+            slope = torch.autograd.grad(losses.total.sum(), leaf)[0]
+        return _detached(losses), slope
+
+    def _tiled(self, images: Tensor) -> tuple[Losses, Tensor]:
+        sums, errors = self._gathered(images)
+        variation, slope = self._variation_slope(images)
+        losses, by_sum, by_error = self._slopes(sums, errors, variation)
+        for tile, target in zip(self.tiles, self.content, strict=True):
+            with torch.enable_grad():
+                leaf = (
+                    tile.window(images).detach().clone(memory_format=torch.channels_last).requires_grad_(True)
+                )
+                features = tile.inner(self._features(leaf))
+                own_sums = self._sums(features, tile)
+                own_errors = self._errors(features, target)
+                surrogate = sum(
+                    [
+                        (own_sums[k].first * f).sum() + (own_sums[k].second * s).sum()
+                        for k, (f, s) in by_sum.items()
+                    ]
+                    + [(own_errors[k] * e).sum() for k, e in by_error.items()],
+                    torch.zeros((), device=images.device),
+                )
+                own_slope = torch.autograd.grad(surrogate, leaf)[0]
+            tile.window(slope).add_(own_slope)
+        return losses, slope
+
+    @torch.no_grad()
+    def _gathered(self, images: Tensor) -> tuple[dict[str, Moments], Features]:
+        """First pass: sums for the style, and squared content errors by layer."""
+        sums: dict[str, Moments] = {}
+        errors: Features = {}
+        for tile, target in zip(self.tiles, self.content, strict=True):
+            features = tile.inner(self._features(tile.window(images)))
+            for k, own in self._sums(features, tile).items():
+                sums[k] = sums[k] + own if k in sums else own
+            for k, error in self._errors(features, target).items():
+                errors[k] = errors[k] + error if k in errors else error
+        return sums, errors
+
+    def _slopes(
+        self, sums: dict[str, Moments], errors: Features, variation: Tensor
+    ) -> tuple[Losses, dict[str, tuple[Tensor, Tensor]], Features]:
+        """The losses, and the gradient of their total with respect to the sums and the content errors."""
+        with torch.enable_grad():
+            leaves = {
+                k: Moments(m.weight, m.first.requires_grad_(True), m.second.requires_grad_(True))
+                for k, m in sums.items()
+            }
+            own_errors = {k: e.requires_grad_(True) for k, e in errors.items()}
+            losses = self._losses(leaves, own_errors, variation)
+            inputs = [t for m in leaves.values() for t in (m.first, m.second)] + list(own_errors.values())
+            slopes = torch.autograd.grad(losses.total.sum(), inputs, materialize_grads=True)
+        pairs = {k: (slopes[2 * n], slopes[2 * n + 1]) for n, k in enumerate(leaves)}
+        return _detached(losses), pairs, dict(zip(own_errors, slopes[2 * len(leaves) :], strict=True))
+
+    def _variation_slope(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The variation loss and its weighted gradient, strip by strip."""
+        slope, total = torch.zeros_like(images), torch.zeros(len(images), device=images.device)
+        for rows in dict.fromkeys(tile.rows for tile in self.tiles):
+            with torch.enable_grad():
+                leaf = images[:, :, rows.start : rows.stop + 1].detach().requires_grad_(True)
+                own = variation_of_rows(leaf, 0, rows.stop - rows.start) / images[0].numel()
+                slope[:, :, rows.start : rows.stop + 1] += torch.autograd.grad(own.sum(), leaf)[0]
+            total += own.detach()
+        return total, slope.mul_(self.recipe.variation_weight)
+
+    def _features(self, images: Tensor) -> Features:
+        with self.compute.autocast():
+            return self.network(images, self.recipe.layers)
+
+    def _sums(self, features: Features, tile: Tile) -> dict[str, Moments]:
+        return {k: moments(features[k], self._regions_at(k, tile)) for k in self.style}
+
+    def _regions_at(self, layer: str, tile: Tile) -> Tensor | None:
+        """The masks at a layer's size: a cell counts for a region as much as it lies in it."""
+        if self.regions is None:
+            return None
+        rows, columns = tile.rows, tile.columns
+        inner = self.regions[:, :, rows.start : rows.stop, columns.start : columns.stop]
+        return F.avg_pool2d(inner, SHRINK[layer])
+
+    def _errors(self, features: Features, target: Features) -> Features:
+        return {k: content_error(features[k], target[k]) for k in target}
+
+    def _losses(self, sums: dict[str, Moments], errors: Features, variation: Tensor) -> Losses:
+        recipe = self.recipe
+        style = style_loss(sums, self.style, recipe.statistics)
+        relative = [errors[k] / self.content_size[k].clamp_min(EPS) for k in errors]
+        content = torch.stack(relative).sum(0) if relative else torch.zeros_like(style)
+        total = (
+            recipe.content_weight * content
+            + recipe.style_weight * style
+            + recipe.variation_weight * variation
+        )
+        return Losses(total, content, style, variation)
+
+
+def _detached(losses: Losses) -> Losses:
+    return Losses(*(part.detach() for part in (losses.total, losses.content, losses.style, losses.variation)))
+
+
+@torch.no_grad()
+def style_moments(
+    network: Vgg19, image: Tensor, recipe: Recipe, compute: Compute, tile_px: int
+) -> dict[str, Moments]:
+    """Sums over a style `[1, 3, H, W]` for each style layer."""
+    wanted = tuple(name for name, _ in recipe.style_layers)
+    sums: dict[str, Moments] = {}
+    for tile in tiles_of(image.shape[2], image.shape[3], tile_px, wanted[-1]):
+        with compute.autocast():
+            features = tile.inner(network(tile.window(image), wanted))
+        for k, f in features.items():
+            sums[k] = sums[k] + moments(f) if k in sums else moments(f)
+    return sums
+
+
+@torch.no_grad()
+def content_targets(
+    network: Vgg19, images: Tensor, recipe: Recipe, compute: Compute, tiles: list[Tile]
+) -> tuple[list[Features], dict[str, Tensor]]:
+    """Activations of the contents `[N, 3, H, W]` for each tile, and their squared norms `[N]` by layer."""
+    kept: list[Features] = []
+    size = {k: torch.zeros(len(images), device=images.device) for k in recipe.content_layers}
+    for tile in tiles:
+        with compute.autocast():
+            features = tile.inner(network(tile.window(images), recipe.content_layers))
+        kept.append({k: f.clone() for k, f in features.items()})  # a view would keep the halo
+        for k, f in features.items():
+            size[k] += f.float().square().flatten(1).sum(1)
+    return kept, size

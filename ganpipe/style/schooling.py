@@ -1,0 +1,155 @@
+"""Which styles of a batch get a feed-forward student: where that saves time, it is trained, kept and used again."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from ganpipe.config import StyleSettings
+from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.images import Refusal
+from ganpipe.perceptual import Vgg19, style_weights
+from ganpipe.progress import Report, ignore
+from ganpipe.style.batch import Plan, Work
+from ganpipe.style.optimise import Commission, objective_at, pyramid, resized, size_at
+from ganpipe.style.pictures import read_picture
+from ganpipe.style.recipe import EFFORTS, Recipe, recipe_of
+from ganpipe.style.student import (
+    CONFIG,
+    BreakEven,
+    Student,
+    StudentConfig,
+    break_even,
+    save_student,
+    stylise_with,
+    train_student,
+)
+from ganpipe.training.device import Compute
+
+log = logging.getLogger(__name__)
+
+WORTH_A_LOOK = 12  # pictures in a style: below, no student has ever paid, and measuring would only cost time
+PROBE_IMAGES = 8
+CROP_PX = 128  # of the training crops, at most
+
+
+@dataclass(frozen=True)
+class Schooled:
+    """A style's student: where it is, whether it was trained now, and how long that took."""
+
+    style: Path
+    folder: Path
+    new: bool
+    seconds: float
+
+
+def school(
+    plan: Plan, settings: StyleSettings, compute: Compute, folder: Path, report: Report = ignore
+) -> list[Schooled]:
+    """A student for each style of the plan that has one in `folder`, or whose pictures are enough to pay for one.
+
+    What was computed to decide is logged as a sentence. Raises as `train_student`.
+    """
+    by_style: dict[Path, list[Work]] = {}
+    for work in plan.works:
+        if len(work.styles) == 1 and not work.masks:
+            by_style.setdefault(work.styles[0], []).append(work)
+    if settings.student == "never":
+        return []
+    recipe = recipe_of(settings)
+    if recipe.colours != "style":
+        return []  # the style itself then depends on the content
+    network = Vgg19(recipe.last, pooling="average", weights=style_weights(settings.weights)).to(
+        compute.device
+    )
+    found = [
+        _student(style, works, settings, recipe, network, compute, folder, report)
+        for style, works in by_style.items()
+    ]
+    return [schooled for schooled in found if schooled]
+
+
+def _student(
+    style: Path, works: list[Work], settings: StyleSettings, recipe: Recipe, network: Vgg19, compute: Compute, folder: Path,
+    report: Report,
+) -> Schooled | None:  # fmt: skip
+    images = settings.student_images or EFFORTS[settings.preset].student_images
+    key = sha256_of_json([sha256_of(style), recipe.as_dict(), network.weights.id, images])[:12]
+    own = folder / f"{style.stem[:40]}-{key}"
+    if (own / CONFIG).exists():
+        return Schooled(style, own, False, 0.0)
+    if settings.student == "auto" and len(works) < WORTH_A_LOOK:
+        return None
+    try:
+        picture = read_picture(style).pixels
+    except Refusal:
+        return None  # painting says so for each picture
+    if settings.student == "auto":
+        estimate = estimated(works, picture, recipe, network, compute, images)
+        log.info("%s", estimate.sentence(style.stem))
+        if not estimate.pays:
+            return None
+    started = time.monotonic()
+    contents = [_loader(work.content, recipe.long_edge_px) for work in works]
+    size = min(CROP_PX, *works[0].size)
+    begun = folder / "unfinished" / own.name
+    result = train_student(
+        network, contents, {style.stem: picture}, recipe, images, compute, begun, size, report
+    )
+    origin = {"lesson": result.lesson, "curve": result.curve, "network": network.weights.id}
+    save_student(own, result.student, result.config, origin)
+    shutil.rmtree(begun, ignore_errors=True)
+    return Schooled(style, own, True, time.monotonic() - started)
+
+
+def _loader(path: Path, long_edge_px: int) -> Callable[[], Tensor]:
+    def load() -> Tensor:
+        pixels = read_picture(path).pixels
+        return resized(pixels, size_at(pixels.shape[2], pixels.shape[3], long_edge_px))
+
+    return load
+
+
+def estimated(
+    works: Sequence[Work], style: Tensor, recipe: Recipe, network: Vgg19, compute: Compute, images: int
+) -> BreakEven:
+    """What optimising the works would take and what a student would, from a few measured steps of each."""
+    size = works[0].size
+    content = torch.rand(1, 3, *size)
+    commission = Commission(content, (style,))
+    objective = objective_at(network, [commission], size, recipe.long_edge_px, recipe, compute, 0)
+    step_s = _fastest(lambda: objective.losses_and_slope(content.to(compute.device)))
+    edges = pyramid(recipe.long_edge_px, recipe.scales)
+    optimised_s = step_s * recipe.steps * sum((edge / recipe.long_edge_px) ** 2 for edge in edges)
+    with TemporaryDirectory() as scratch:
+        probe = train_student(
+            network,
+            [content],
+            {"probe": style},
+            recipe,
+            PROBE_IMAGES,
+            compute,
+            Path(scratch),
+            min(CROP_PX, *size),
+        )
+    student = Student(StudentConfig(("probe",)))
+    painting_s = _fastest(lambda: stylise_with(student, content, torch.ones(1, 1), compute))
+    return break_even(len(works), optimised_s, painting_s, images / probe.images_per_second)
+
+
+def _fastest(step: Callable[[], object]) -> float:
+    """Seconds of the fastest of three calls: the first allocates."""
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        step()
+        times.append(time.monotonic() - started)
+    return min(times)
