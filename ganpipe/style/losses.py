@@ -42,34 +42,37 @@ class Statistics:
 
 
 class _SecondMoment(torch.autograd.Function):
-    """f·fᵀ summed over positions, `[N, C, P]` → `[N, C, C]` in float32; its backward is one product, not two."""
+    """f·fᵀ summed over positions, `[N, P, C]` → `[N, C, C]` in float32; its backward is one product, not two.
+
+    Positions come first because activations lie channels last: a gradient in another layout would be added to that of
+    the layers behind at a tenth of the speed.
+    """
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor) -> Tensor:
         ctx.save_for_backward(flat)
         wide = flat.float()
-        return wide @ wide.transpose(1, 2)
+        return wide.transpose(1, 2) @ wide
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Tensor:
         (flat,) = ctx.saved_tensors
         symmetric = (slopes[0] + slopes[0].transpose(1, 2)).to(flat.dtype)
-        return symmetric @ flat
+        return flat @ symmetric
 
 
 def moments(features: Tensor, regions: Tensor | None = None) -> Moments:
     """Sums of `features: [N, C, H, W]`, weighted by `regions: [N, R, H, W]` (None: one region, everywhere)."""
     n, _, h, w = features.shape
-    flat = features.flatten(2)
+    flat = features.flatten(2).transpose(1, 2)
     if regions is None:
         weight = torch.full((n, 1), float(h * w), device=features.device)
-        first = flat.sum(2, dtype=torch.float32)
+        first = flat.sum(1, dtype=torch.float32)
         return Moments(weight, first[:, None], _SecondMoment.apply(flat)[:, None])
     parts = []
     for region in regions.flatten(2).unbind(1):
-        rooted = flat.float() * region.sqrt()[:, None]
-        first = (flat.float() * region[:, None]).sum(2)
-        parts.append((region.sum(1), first, _SecondMoment.apply(rooted)))
+        first = (flat.float() * region[..., None]).sum(1)
+        parts.append((region.sum(1), first, _SecondMoment.apply(flat.float() * region.sqrt()[..., None])))
     weight, first, second = (torch.stack(column, 1) for column in zip(*parts, strict=True))
     return Moments(weight, first, second)
 
