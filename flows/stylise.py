@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,7 @@ from ganpipe.style.batch import StyleReport
 
 def _ray(workers: int) -> TaskRunner[Any]:
     """A Ray cluster: the one of RAY_ADDRESS, or a local one with so many workers."""
-    import os
-
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # telemetry is off, as everybody else's
     try:
         from prefect_ray import RayTaskRunner
     except ImportError:
