@@ -19,7 +19,7 @@ from ganpipe.images import Refusal
 from ganpipe.perceptual import Vgg19, style_weights
 from ganpipe.progress import Report, ignore
 from ganpipe.style.batch import Plan, Work
-from ganpipe.style.optimise import Commission, objective_at, pyramid, resized, size_at
+from ganpipe.style.optimise import SMALLEST_PX, Commission, objective_at, pyramid, resized, size_at
 from ganpipe.style.pictures import read_picture
 from ganpipe.style.recipe import EFFORTS, Recipe, recipe_of
 from ganpipe.style.student import (
@@ -99,15 +99,19 @@ def _student(
             return None
     started = time.monotonic()
     contents = [_loader(work.content, recipe.long_edge_px) for work in works]
-    size = min(CROP_PX, *works[0].size)
     begun = folder / "unfinished" / own.name
     result = train_student(
-        network, contents, {style.stem: picture}, recipe, images, compute, begun, size, report
+        network, contents, {style.stem: picture}, recipe, images, compute, begun, _crop_px(works), report
     )
     origin = {"lesson": result.lesson, "curve": result.curve, "network": network.weights.id}
     save_student(own, result.student, result.config, origin)
     shutil.rmtree(begun, ignore_errors=True)
     return Schooled(style, own, True, time.monotonic() - started)
+
+
+def _crop_px(works: Sequence[Work]) -> int:
+    """Edge of the crops: what fits into all contents, as they will be painted."""
+    return max(SMALLEST_PX, min(CROP_PX, *(edge for work in works for edge in work.size)))
 
 
 def _loader(path: Path, long_edge_px: int) -> Callable[[], Tensor]:
@@ -138,7 +142,7 @@ def estimated(
             PROBE_IMAGES,
             compute,
             Path(scratch),
-            min(CROP_PX, *size),
+            _crop_px(works),
         )
     student = Student(StudentConfig(("probe",)))
     painting_s = _fastest(lambda: stylise_with(student, content, torch.ones(1, 1), compute))

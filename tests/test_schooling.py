@@ -1,0 +1,91 @@
+"""Students in a batch: trained where they are asked for or pay, kept, registered, used again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ganpipe.config import Settings
+from ganpipe.errors import GanpipeError
+from ganpipe.images import read_origin
+from ganpipe.painting import StyleJob, stylise_here
+from ganpipe.style import schooling
+from ganpipe.style.batch import plan_batch
+from ganpipe.style.schooling import estimated, school
+from ganpipe.style.student import break_even
+from ganpipe.tracking import Tracker
+from ganpipe.training.device import choose_compute
+from ganpipe.workspace import Workspace
+from tests.test_style_batch import QUICK, pictures
+
+CPU = choose_compute("cpu", "fp32")
+TAUGHT = replace(QUICK, student="always", student_images=8)
+
+
+def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace, tmp_path: Path) -> None:
+    pictures(tmp_path / "c", "a.png", "b.png", size=(60, 48))
+    pictures(tmp_path / "s", "x.png")
+
+    def painted(content: str) -> str:
+        job = StyleJob(
+            str(workspace.root), (str(tmp_path / "c" / content),), (str(tmp_path / "s"),), str(tmp_path / "out"),
+            replace(Settings(), style=TAUGHT),
+        )  # fmt: skip
+        (item,) = stylise_here(job).items
+        assert (item.state, item.reason) == ("done", "")
+        assert {"style_distance", "structure"} <= set(item.quality)
+        return str(read_origin(Path(item.output))["by"])
+
+    assert [painted("a.png"), painted("b.png")] == ["student", "student"]
+    (folder,) = [p for p in (workspace.state / "students").iterdir() if p.name != "unfinished"]
+    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json"}
+    client = Tracker(workspace).client
+    assert [int(v.version) for v in client.search_model_versions("name = 'style-x'")] == [1]
+    run_id = client.search_model_versions("name = 'style-x'")[0].run_id
+    assert client.get_metric_history(str(run_id), "student_loss")
+    with pytest.raises(GanpipeError, match="no champion yet"):
+        Tracker(workspace).find_model("champion", None)  # a student is nobody's champion
+
+
+def test_optimiser_steps_may_follow_a_student(workspace: Workspace, tmp_path: Path) -> None:
+    pictures(tmp_path / "c", "a.png", size=(60, 48))
+    pictures(tmp_path / "s", "x.png")
+    settings = replace(Settings(), style=replace(TAUGHT, refine_steps=2))
+    job = StyleJob(
+        str(workspace.root), (str(tmp_path / "c"),), (str(tmp_path / "s"),), str(tmp_path / "out"), settings
+    )
+    assert stylise_here(job).items[0].quality["loss"] > 0
+
+
+def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = pictures(tmp_path / "c", *[f"{k}.png" for k in range(12)])
+    styles = pictures(tmp_path / "s", "x.png")
+    auto = replace(TAUGHT, student="auto")
+    plan = plan_batch(contents, styles, tmp_path / "out", auto)
+    for training_s, expected in ((1000.0, 0), (1.0, 1)):
+        monkeypatch.setattr(
+            schooling, "estimated", lambda works, *_, s=training_s: break_even(len(works), 2.0, 0.1, s)
+        )
+        assert len(school(plan, auto, CPU, tmp_path / "students")) == expected
+    few = plan_batch(contents[:3], styles, tmp_path / "out", auto)
+    assert school(few, auto, CPU, tmp_path / "others") == []
+    assert school(plan, replace(auto, student="never"), CPU, tmp_path / "students") == []
+
+
+def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
+    from ganpipe.perceptual import Vgg19
+    from ganpipe.style.pictures import read_picture
+    from ganpipe.style.recipe import recipe_of
+
+    plan = plan_batch(pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png"), tmp_path, QUICK)
+    style = read_picture(tmp_path / "s/x.png").pixels
+    network = Vgg19("relu5_1", pooling="average")
+    found = estimated(plan.works * 100, style, recipe_of(QUICK), network, CPU, images=100)
+    twice = estimated(
+        plan.works * 100, style, replace(recipe_of(QUICK), steps=2000), network, CPU, images=100
+    )
+    assert found.pictures == 100
+    assert 0 < found.optimising_seconds < twice.optimising_seconds
+    assert "100 pictures in 'x'" in found.sentence("x")
