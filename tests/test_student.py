@@ -21,12 +21,14 @@ from ganpipe.perceptual import Vgg19
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.style import student as module
 from ganpipe.style.losses import content_error, moments, style_loss, variation_loss
+from ganpipe.style.objective import Losses
 from ganpipe.style.recipe import Recipe, recipe_of
 from ganpipe.style.student import (
     ConditionalNorm,
     Content,
     Crop,
     Crops,
+    State,
     Student,
     StudentConfig,
     StudentResult,
@@ -196,14 +198,14 @@ def test_batches_are_a_function_of_seed_and_position() -> None:
 
 
 def test_crops_reach_every_edge_and_half_are_mirrored() -> None:
-    """A ramp across says where a crop began, and in which direction it runs."""
-    ramp = torch.arange(52.0).div(51).expand(1, 3, SIZE, 52)
-    with Crops([ramp], 1, SIZE, 0, total=400) as crops:
+    """A ramp across in red and one down in green say where a crop began, and which way it runs."""
+    steps = torch.arange(52.0).div(51)
+    ramps = torch.stack([steps.expand(52, 52), steps[:, None].expand(52, 52), torch.zeros(52, 52)])
+    with Crops([ramps], 1, SIZE, 0, total=400) as crops:
         cut = torch.cat([crops.batch(position).images for position in range(0, 400, 2)])
-    first = (cut[:, 0, 0] * 51).round()
-    mirrored = first[:, 0] > first[:, -1]
-    assert 150 < int(mirrored.sum()) < 250
-    assert set(first.min(1).values.tolist()) == {0.0, 1.0, 2.0, 3.0, 4.0}
+    across, down = (cut[:, 0, 0] * 51).round(), (cut[:, 1, :, 0] * 51).round()
+    assert 150 < int((across[:, 0] > across[:, -1]).sum()) < 250
+    assert set(across.min(1).values.tolist()) == set(down[:, 0].tolist()) == {0.0, 1.0, 2.0, 3.0, 4.0}
 
 
 def test_contents_are_kept_as_far_as_memory_goes_and_loaded_again_beyond(
@@ -254,6 +256,31 @@ def test_a_loss_that_is_no_number_ends_training_and_leaves_no_checkpoint(
     with pytest.raises(GanpipeError, match="loss became nan at 8 images"):
         teach(network, recipe, tmp_path, contents=(picture(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("saving_always")
+def test_weights_that_are_no_numbers_are_never_saved(network: Vgg19, recipe: Recipe, tmp_path: Path) -> None:
+    """A checkpoint looks at the loss itself, whose next point is far away."""
+    with pytest.raises(GanpipeError, match="loss became nan at 2 images"):
+        teach(network, recipe, tmp_path, contents=(picture(1) * float("nan"),))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_step_falls_along_half_a_cosine(
+    network: Vgg19, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    step = Teacher.step
+
+    def watched(self: Teacher, state: State, crop: Crop, lr: float) -> Losses:
+        losses = step(self, state, crop, lr)
+        seen.append(state.optimiser.param_groups[0]["lr"])
+        assert state.optimiser.param_groups[1]["lr"] == pytest.approx(module.ROW_RATE * seen[-1])
+        return losses
+
+    monkeypatch.setattr(Teacher, "step", watched)
+    teach(network, recipe, tmp_path)
+    assert seen == pytest.approx([module.LR * share for share in (1.0, 0.853553, 0.5, 0.146447)], rel=1e-5)
 
 
 def test_impossible_lessons_are_refused_in_one_sentence(

@@ -14,6 +14,7 @@ from torch import Tensor
 from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError
 from ganpipe.perceptual import Vgg19
+from ganpipe.style import reference
 from ganpipe.style.losses import (
     Moments,
     Statistics,
@@ -246,3 +247,18 @@ def test_painted_styles_and_photos_are_pictures_with_many_colours(tmp_path: Path
         assert len(np.unique(small, axis=0)) > 500
     assert paint_swirl(64).tobytes() == paint_swirl(64).tobytes()
     assert paint_glass(64).tobytes() == paint_glass(64).tobytes()
+
+
+def test_the_optimality_gap_falls_with_the_work_and_is_none_for_the_long_run(
+    network: Vgg19, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "LEAST_STEPS", 40)
+    monkeypatch.setattr(reference, "LONGER", 1)
+    item = Commission(noise(0), (noise(1),))
+    few, many = (quick(steps=steps, scales=1, settle=0.0) for steps in (2, 40))
+    gaps = [
+        reference.optimality_gap(network, item, stylise(network, [item], recipe, CPU).images, few, CPU)
+        for recipe in (few, many)
+    ]
+    assert gaps[0] > 0.1
+    assert gaps[1] == pytest.approx(0, abs=1e-3)
