@@ -14,7 +14,7 @@ from torch import Tensor
 from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError
 from ganpipe.perceptual import Vgg19
-from ganpipe.style import reference
+from ganpipe.style import optimise, reference
 from ganpipe.style.losses import (
     Moments,
     Statistics,
@@ -183,18 +183,31 @@ def test_without_style_the_content_stays(network: Vgg19) -> None:
     assert (result - content).abs().mean() < 0.05
 
 
-def test_an_item_that_no_longer_improves_leaves_and_the_others_go_on(network: Vgg19) -> None:
-    """One begins at its goal: style and content are the same picture."""
-    flat = torch.full((1, 3, 48, 48), 0.5)
-    active: list[int] = []
-    recipe = quick(steps=60, scales=1, settle=0.02, variation_weight=0.0)
-    items = [Commission(flat, (flat,)), Commission(noise(0), (noise(1, 64, 64) * 0.2,))]
+def test_an_item_has_settled_when_its_loss_hardly_falls_from_window_to_window() -> None:
+    history = [torch.tensor([1.0, 0.9**step]) for step in range(25)]
+    assert optimise._settled(history[:20], 0.01).tolist() == [True, False]
+    assert optimise._settled(history, 0.01).tolist() == [False, False]  # between two windows nobody looks
+    assert optimise._settled(history[:20], 0.0).tolist() == [False, False]
+
+
+def test_an_item_that_leaves_changes_nothing_for_the_others(
+    network: Vgg19, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [Commission(noise(k), (noise(10 + k),)) for k in range(2)]
+    recipe, active = quick(steps=12, scales=1), []
+    alone = [
+        stylise(network, [item], replace(recipe, steps=n), CPU)
+        for item, n in zip(items, (5, 12), strict=True)
+    ]
+
+    def first_leaves(history: list[Tensor], settle: float) -> Tensor:
+        return torch.tensor([len(history) == 5, False]) if len(history[0]) == 2 else torch.tensor([False])
+
+    monkeypatch.setattr(optimise, "_settled", first_leaves)
     painted = stylise(network, items, recipe, CPU, on_step=lambda step: active.append(step.active))
-    assert (active[0], active[-1]) == (2, 1)
-    assert painted.steps[0] < painted.steps[1]
-    alone = stylise(network, items[1:], recipe, CPU)
-    assert alone.steps[0] == painted.steps[1]
-    assert alone.losses[0] == pytest.approx(painted.losses[1], rel=0.02)
+    assert (painted.steps, active) == ([5, 12], [2] * 5 + [1] * 7)
+    for k in range(2):
+        assert (painted.images[k] - alone[k].images[0]).abs().max() < 4 / 255
 
 
 def test_each_mask_has_its_own_style(network: Vgg19) -> None:

@@ -19,6 +19,9 @@ from ganpipe.training.device import Compute
 SMALLEST_PX = 48  # relu5_1 sees 1/16: three cells a side
 WINDOW_STEPS = 10  # a picture's loss is compared over two windows to see whether it still falls
 BETAS = (0.9, 0.99)
+# Adam's eps, times the numbers in a picture: the loss is a mean over them, so each one's gradient falls as they grow,
+# and a fixed eps would stall large pictures. 1e-8, torch's own, at 256×171.
+EPS_OF_A_MEAN = 1e-3
 SETTLED_STEPS = 10_000  # moments that were carried over need no correction of their bias any more
 
 
@@ -225,7 +228,7 @@ def _descend_adam(
             memory_format=torch.channels_last
         )  # Adam reads by address: one layout for all
         adam([canvas], [slope], [m], [v], [], [clock], fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1],
-             lr=recipe.lr, weight_decay=0.0, eps=1e-8, maximize=False)  # fmt: skip
+             lr=recipe.lr, weight_decay=0.0, eps=EPS_OF_A_MEAN / canvas[0].numel(), maximize=False)  # fmt: skip
         canvas.clamp_(0, 1)
         mean.lerp_(canvas, 1 - recipe.ema)
         history.append(losses.total)
