@@ -348,6 +348,8 @@ class Vgg19(nn.Module):
             x = F.relu(self.convolutions[layer.name](x), inplace=True)
             if layer.name in wanted:
                 found[layer.name] = x
+                if len(found) == len(wanted):
+                    break
         return found
 
 

@@ -254,13 +254,8 @@ class _Painter:
         self, settings: StyleSettings, compute: Compute, origin: dict[str, Any], report: Report,
         students: Mapping[Path, Path], total: int,
     ) -> None:  # fmt: skip
-        self.settings, self.compute, self.origin, self.report, self.total = (
-            settings,
-            compute,
-            origin,
-            report,
-            total,
-        )
+        self.settings, self.compute, self.origin = settings, compute, origin
+        self.report, self.total = report, total
         self.recipe = recipe_of(settings)
         weights = style_weights(settings.weights)
         self.network = Vgg19(self.recipe.last, pooling="average", weights=weights).to(compute.device)

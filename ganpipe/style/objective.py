@@ -263,7 +263,12 @@ def style_moments(
 def content_targets(
     network: Vgg19, images: Tensor, recipe: Recipe, compute: Compute, tiles: list[Tile]
 ) -> tuple[list[Features], dict[str, Tensor]]:
-    """Activations of the contents `[N, 3, H, W]` for each tile, and their squared norms `[N]` by layer."""
+    """Activations of the contents `[N, 3, H, W]` for each tile, and their squared norms `[N]` by layer.
+
+    Empty where the recipe gives the content no weight.
+    """
+    if recipe.content_weight <= 0:
+        return [{} for _ in tiles], {}
     kept: list[Features] = []
     size = {k: torch.zeros(len(images), device=images.device) for k in recipe.content_layers}
     for tile in tiles:

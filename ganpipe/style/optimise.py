@@ -130,10 +130,7 @@ def objective_at(
     """What the commissions are drawn towards at one size."""
     tiles = tiles_of(*size, tile_px, recipe.last)
     contents = torch.cat([resized(c.content.to(compute.device), size) for c in commissions])
-    if recipe.content_weight > 0:
-        content, content_size = content_targets(network, contents, recipe, compute, tiles)
-    else:
-        content, content_size = [{} for _ in tiles], {}
+    content, content_size = content_targets(network, contents, recipe, compute, tiles)
     regions = None
     if commissions[0].masks is not None:
         masks = [c.masks[None].to(compute.device) for c in commissions if c.masks is not None]

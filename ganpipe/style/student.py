@@ -517,10 +517,7 @@ class Teacher:
     def objective(self, images: Tensor, rows: Tensor) -> Objective:
         """That of a batch of crops, each in its style."""
         tiles = tiles_of(self.size, self.size, 0, self.recipe.last)
-        content: list[dict[str, Tensor]] = [{}]
-        content_size: dict[str, Tensor] = {}
-        if self.recipe.content_weight > 0:
-            content, content_size = content_targets(self.network, images, self.recipe, self.compute, tiles)
+        content, content_size = content_targets(self.network, images, self.recipe, self.compute, tiles)
         style = {layer: target.of_items(rows) for layer, target in self.targets.items()}
         return Objective(self.network, self.recipe, self.compute, tiles, content, content_size, style)
 
