@@ -37,8 +37,9 @@ def make_folder(folder: Path, images: int) -> None:
 def run_ganpipe(folder: Path, images: int) -> float:
     """images/s of `loop.train` between its first and its last reported step, shards prepared before."""
     from ganpipe.config import Settings
-    from ganpipe.data.prepare import load_prepared, prepare
+    from ganpipe.data.prepare import prepare
     from ganpipe.data.raw import add_items
+    from ganpipe.data.shards import load_prepared
     from ganpipe.data.sources import read_source
     from ganpipe.training.loop import Outbox, train
 

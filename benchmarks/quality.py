@@ -30,8 +30,9 @@ PROBE_IMAGES = 6400
 def prepared(name: str, scratch: Path, fashion: str) -> Any:
     """The data set, painted or read once, at 32×32."""
     from ganpipe.config import DataSettings
-    from ganpipe.data.prepare import load_prepared, prepare
+    from ganpipe.data.prepare import prepare
     from ganpipe.data.raw import add_items
+    from ganpipe.data.shards import load_prepared
     from ganpipe.data.sources import read_source
 
     out = scratch / f"{name}-prepared"
@@ -82,7 +83,7 @@ def run_recipe(data: Any, seconds: float, picture: Path) -> dict[str, Any]:
     import torch
 
     from benchmarks.recipe import Z_DIM, Recipe
-    from ganpipe.images import to_float, to_uint8
+    from ganpipe.tensors import to_float, to_uint8
 
     torch.manual_seed(0)
     recipe, images = Recipe(SIDE_PX, data.shape.channels), to_float(data.train.pixels).contiguous()

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from benchmarks.quality import FASHION, prepared
 from ganpipe.config import Params, Settings, resolve
-from ganpipe.data.prepare import PreparedData, Split
+from ganpipe.data.shards import PreparedData, Split
 from ganpipe.evaluation.judge import generate_pixels
 from ganpipe.images import ImageShape, grid, save_png
 from ganpipe.training.device import choose_compute, training_compute

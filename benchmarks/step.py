@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ganpipe.config import Params, Settings, resolve
-from ganpipe.data.prepare import PreparedData, Split
+from ganpipe.data.shards import PreparedData, Split
 from ganpipe.images import ImageShape
 from ganpipe.models import build_gan
 from ganpipe.training.device import Compute, training_compute

@@ -55,6 +55,7 @@ def pipeline(
         name_run(f"{name}@{info.version[:8]}")
         if earlier := stages.up_to_date(place, info.version, settings):
             return earlier | {"state": "up_to_date"}
+        tasks.survey_data(place, name, settings)
         tasks.prepare_shards(place, name, settings)
     with timed("train"):
         record = tasks.train(place, name, settings)

@@ -23,6 +23,7 @@ from prefect.artifacts import (
 
 from flows.server import MLFLOW_URL
 from ganpipe.console import QUIET, Bars
+from ganpipe.files import read_json
 from ganpipe.progress import Progress, Report
 
 UPDATE_EVERY_S = 5.0
@@ -49,6 +50,27 @@ def reporter(progress_of: str | None = None) -> Iterator[Report]:
                 updated = now
 
         yield report
+
+
+def publish_survey(page: Path) -> None:
+    """What the data look like and what they are enough for, as a Prefect artifact with the contact sheet inside."""
+    survey = read_json(page.with_suffix(".json"))
+    width, height = survey["width_px"], survey["height_px"]
+    lines = [
+        f"# Data set {survey['name']}",
+        "",
+        f"`{survey['version']}`: {survey['images']:,} images, {survey['train']:,} to train on, {survey['holdout']:,} held out; "
+        f"{width['low']:g}×{height['low']:g} to {width['high']:g}×{height['high']:g} pixels, median "
+        f"{width['median']:g}×{height['median']:g}; {survey['grey']:,} grey, {survey['dark']:,} dark, "
+        f"{survey['blurred']:,} blurred; {survey['near_copies']:,} near copies in {survey['near_groups']:,} groups.",
+        "",
+        *[f"- {sentence}" for sentence in survey["advice"]],
+        "",
+        f"![64 images spread over the data set]({_data_uri(page.with_name('contact-sheet.png'))})",
+        "",
+        f"The whole page: `{page}`",
+    ]
+    create_markdown_artifact("\n".join(lines), key="dataset", description="What the data look like")
 
 
 def publish_report(result: dict[str, Any]) -> None:

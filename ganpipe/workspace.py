@@ -49,6 +49,11 @@ class Workspace:
         return self.state / "runs"
 
     @property
+    def reports(self) -> Path:
+        """Accounts of data sets: what was added, what they look like."""
+        return self.state / "reports"
+
+    @property
     def styles(self) -> Path:
         return self.root / "data" / "styles"
 

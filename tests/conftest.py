@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ganpipe.config import Settings
-from ganpipe.data.prepare import PreparedData, Split
+from ganpipe.data.shards import PreparedData, Split
 from ganpipe.images import ImageShape
 from ganpipe.workspace import Workspace
 

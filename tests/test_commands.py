@@ -48,7 +48,7 @@ def test_data_commands_tell_the_same_story(shell: Shell, tmp_path: Path) -> None
     added = shell.json("data", "add", str(tmp_path / "in"), "--name", "noise")
     assert added["found"] == added["accepted"] + len(added["quarantined"]) + added["duplicates"] == 13
     assert added["train"] + added["holdout"] == 12
-    assert set(added["quarantined"][0]) == {"file", "reason"}
+    assert set(added["quarantined"][0]) == {"file", "code", "reason"}
     listed = shell.json("data", "list")["datasets"]
     assert [(d["name"], d["version"], d["images"]) for d in listed] == [("noise", added["version"], 12)]
     shown = shell.json("data", "show", "noise")

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ganpipe.config import Settings, preset_row
-from ganpipe.data.prepare import PreparedData, Split
+from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
 from ganpipe.images import ImageShape
 from ganpipe.losses import LOSSES

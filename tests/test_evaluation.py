@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganpipe.config import EvaluationSettings, Settings
-from ganpipe.data.prepare import PreparedData, Split
+from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.features import extract
 from ganpipe.evaluation.judge import evaluate, read_folder, sample_grid

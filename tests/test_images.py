@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
+from ganpipe.data.fit import fit_image
 from ganpipe.errors import GanpipeError
 from ganpipe.images import (
     HAS_AVIF,
     ImageShape,
     Refusal,
     decode_image,
-    fit_image,
     grid,
     is_grey,
     over_white,
@@ -29,9 +29,8 @@ from ganpipe.images import (
     read_origin,
     save_png,
     srgb_profile,
-    to_float,
-    to_uint8,
 )
+from ganpipe.tensors import to_float, to_uint8
 from tests.conftest import noise_image
 
 

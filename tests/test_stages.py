@@ -53,13 +53,16 @@ def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
 def test_preparing_is_a_dvc_stage_and_is_done_once(noise: Workspace, settings: Settings) -> None:
     out = versioning.prepare_dataset(noise, "noise", settings.data)
     written = (out / "meta.json").stat().st_mtime_ns
-    assert "prepare@noise" in (noise.root / "dvc.lock").read_text()
-    assert "up to date" in versioning.dvc(noise, "status", "prepare@noise")
+    assert f"prepare@{out.name}" in (noise.root / "dvc.lock").read_text()
+    assert "up to date" in versioning.dvc(noise, "status", f"prepare@{out.name}")
     versioning.prepare_dataset(noise, "noise", settings.data)
     assert (out / "meta.json").stat().st_mtime_ns == written
     larger = settings.with_values({"data.height_px": 32, "data.width_px": 32})
-    versioning.prepare_dataset(noise, "noise", larger.data)
-    assert json.loads((out / "meta.json").read_text())["settings"]["height_px"] == 32
+    beside = versioning.prepare_dataset(noise, "noise", larger.data)
+    assert json.loads((beside / "meta.json").read_text())["settings"]["height_px"] == 32
+    assert (out / "meta.json").stat().st_mtime_ns == written, (
+        "two resolutions of one raw set lie side by side"
+    )
 
 
 def test_a_data_set_comes_back_from_its_pointer(noise: Workspace, settings: Settings) -> None:
@@ -71,7 +74,7 @@ def test_a_data_set_comes_back_from_its_pointer(noise: Workspace, settings: Sett
     shutil.rmtree(noise.state / "versions")
     info = versioning.dataset_info(noise, "noise", settings.data)
     assert (info.version, info.images) == (version, 90)
-    assert versioning.verify_dataset(noise, "noise", settings.data) == []
+    assert versioning.verify_dataset(noise, "noise", settings.data) == versioning.Verified([], [])
 
 
 def test_unknown_data_sets_and_bad_names_are_one_sentence(noise: Workspace, settings: Settings) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ganpipe.config import Settings
-from ganpipe.data.prepare import PreparedData, Split
+from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.models import build_generator
 from ganpipe.models.weights import WEIGHTS, load_generator, save_generator

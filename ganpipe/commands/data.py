@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from ganpipe.commands.context import opened, settings_of
 from ganpipe.commands.tables import names, shown
 from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 
+if TYPE_CHECKING:
+    from ganpipe.data.records import Record
+    from ganpipe.workspace import Workspace
+
+MOST_LISTED = 10
+
 
 def add(arguments: Namespace) -> int:
     """Adds a source and accounts for every file."""
-    from ganpipe.versioning import add_dataset
+    return _add(arguments, replace=False)
+
+
+def replace(arguments: Namespace) -> int:
+    """Makes a data set hold a source's images and no others."""
+    return _add(arguments, replace=True)
+
+
+def _add(arguments: Namespace, replace: bool) -> int:
+    from ganpipe.versioning import add_dataset, survey_dataset
 
     workspace = opened(arguments)
+    settings = settings_of(arguments, workspace).data
     with Bars(quiet=arguments.json) as bars:
-        report = add_dataset(
-            workspace, arguments.source, arguments.name, settings_of(arguments, workspace).data, bars
-        )
+        report = add_dataset(workspace, arguments.source, arguments.name, settings, bars, replace)
+        if report.accepted or replace:
+            report.page = str(survey_dataset(workspace, arguments.name, settings, bars))
     if arguments.json:
         print_json(asdict(report))
         return 0
@@ -28,14 +45,39 @@ def add(arguments: Namespace) -> int:
         ("accepted", f"{report.accepted:,} new"),
         ("quarantined", f"{len(report.quarantined):,}"),
         ("duplicates", f"{report.duplicates:,}"),
+        (
+            "near copies",
+            f"{report.near_duplicates:,} {'dropped' if settings.near_duplicates == 'drop' else 'kept'}",
+        ),
         ("the data set", f"{report.train:,} to train on, {report.holdout:,} held out"),
         ("version", report.version),
+        ("page", shown(workspace, report.page) if report.page else "as before"),
     ]
     pairs(f"Data set {report.name}", rows)
-    for entry in report.quarantined[:10]:
+    for entry in report.quarantined[:MOST_LISTED]:
         say(f"  {entry['file']}: {entry['reason']}")
-    if len(report.quarantined) > 10:
-        say(f"  … and {len(report.quarantined) - 10} more in .ganpipe/reports/{report.name}-add.json")
+    if len(report.quarantined) > MOST_LISTED:
+        more = len(report.quarantined) - MOST_LISTED
+        say(f"  … and {more} more in .ganpipe/reports/{report.name}-add.json")
+    return 0
+
+
+def remove(arguments: Namespace) -> int:
+    """Takes images out; the version before stays in DVC's cache."""
+    from ganpipe.versioning import remove_from_dataset
+
+    workspace = opened(arguments)
+    settings = settings_of(arguments, workspace).data
+    gone, info = remove_from_dataset(workspace, arguments.name, arguments.images, settings)
+    if arguments.json:
+        print_json(asdict(info) | {"removed": [r.name for r in gone]})
+        return 0
+    rows = [
+        ("removed", names([r.name for r in gone])),
+        ("left", f"{info.images:,} images"),
+        ("version", info.version),
+    ]
+    pairs(f"Data set {info.name}", rows)
     return 0
 
 
@@ -57,51 +99,52 @@ def list_all(arguments: Namespace) -> int:
 
 
 def show(arguments: Namespace) -> int:
-    """One data set: counts, labels, and a contact sheet of 64 of its images."""
-    from collections import Counter
-
-    from ganpipe.data.raw import RawImages, read_manifest
-    from ganpipe.images import ImageShape, fit_image, grid, save_png
-    from ganpipe.versioning import dataset_info
+    """One data set: numbers, advice, versions, and the page that shows it."""
+    from ganpipe.files import read_json
+    from ganpipe.versioning import dataset_info, survey_dataset, versions_of
 
     workspace = opened(arguments)
-    info = dataset_info(workspace, arguments.name, settings_of(arguments, workspace).data)
-    folder = workspace.raw(arguments.name)
-    records, images = read_manifest(folder), RawImages(folder)
-    labels = Counter(r.label for r in records if r.label is not None)
-    chosen = records[:: max(1, len(records) // 64)][:64]
-    import numpy as np
-
-    pixels = np.stack([fit_image(images.picture(r), ImageShape(3, 96, 96), "pad") for r in chosen])
-    sheet = workspace.state / "reports" / f"{info.name}-{info.version[:12]}.png"
-    save_png(
-        grid(pixels),
-        sheet,
-        {"kind": "contact sheet", "dataset": {"name": info.name, "version": info.version}},
-    )
+    settings = settings_of(arguments, workspace).data
+    info = dataset_info(workspace, arguments.name, settings)
+    with Bars(quiet=arguments.json) as bars:
+        page = survey_dataset(workspace, arguments.name, settings, bars)
+    survey = read_json(page.with_suffix(".json"))
+    sheet = str(page.with_name("contact-sheet.png"))
+    versions = [
+        {k: v for k, v in entry.items() if k != "pointer"} for entry in versions_of(workspace, info.name)
+    ]
     if arguments.json:
-        print_json(asdict(info) | {"label_counts": dict(labels), "contact_sheet": str(sheet)})
+        print_json(survey | asdict(info) | {"label_counts": survey["labels"], "labels": info.labels,
+                   "contact_sheet": sheet, "page": str(page), "versions": versions})  # fmt: skip
         return 0
-    most = ", ".join(f"{name} {count:,}" for name, count in labels.most_common(12))
+    labels = survey["labels"]
+    most = ", ".join(f"{name} {count:,}" for name, count in list(labels.items())[:12])
+    width, height = survey["width_px"], survey["height_px"]
     rows = [
         ("version", info.version),
         ("images", f"{info.images:,}: {info.train:,} to train on, {info.holdout:,} held out"),
+        ("sizes", f"{width['low']:g}×{height['low']:g} to {width['high']:g}×{height['high']:g} pixels"),
+        ("near copies", f"{survey['near_copies']:,} in {survey['near_groups']:,} groups"),
         ("labels", f"{len(labels)}: {most}" if labels else "none"),
-        ("contact sheet", shown(workspace, str(sheet))),
+        ("contact sheet", shown(workspace, sheet)),
+        ("page", shown(workspace, str(page))),
     ]
     pairs(f"Data set {info.name}", rows)
+    for sentence in survey["advice"]:
+        say(f"  {sentence}")
+    if len(versions) > 1:
+        table("Versions", ("version", "images", "since"),
+              [(v["version"], f"{v['images']:,}", v["when"]) for v in versions[-MOST_LISTED:]])  # fmt: skip
     return 0
 
 
 def diff(arguments: Namespace) -> int:
-    """Images by hash: in A only, in B only, in both."""
+    """Images by hash: in A only, in B only, in both; and what those look like that came and went."""
     from ganpipe.versioning import records_at
 
     workspace = opened(arguments)
     settings = settings_of(arguments, workspace).data
-    a, b = (
-        {r.sha256: r.name for r in records_at(workspace, ref, settings)} for ref in (arguments.a, arguments.b)
-    )
+    a, b = ({r.sha256: r for r in records_at(workspace, ref, settings)} for ref in (arguments.a, arguments.b))
     gone, came = [a[h] for h in a if h not in b], [b[h] for h in b if h not in a]
     result = {
         "a": arguments.a,
@@ -110,29 +153,152 @@ def diff(arguments: Namespace) -> int:
         "added": len(came),
         "same": len(a) - len(gone),
     }
+    sheet = _diff_sheet(workspace, arguments, gone, came) if gone or came else None
     if arguments.json:
-        print_json(result | {"removed_files": gone, "added_files": came})
+        files = {"removed_files": [r.name for r in gone], "added_files": [r.name for r in came]}
+        print_json(result | files | {"contact_sheet": sheet})
         return 0
-    rows = [(f"only in {arguments.a}", names(gone)), (f"only in {arguments.b}", names(came)),
-            ("in both", f"{result['same']:,}")]  # fmt: skip
+    rows = [(f"only in {arguments.a}", names([r.name for r in gone])),
+            (f"only in {arguments.b}", names([r.name for r in came])),
+            ("in both", f"{result['same']:,}"), ("contact sheet", shown(workspace, sheet))]  # fmt: skip
     pairs("Difference", rows)
     return 0
 
 
+def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], came: list[Record]) -> str:
+    """A picture of what came and went: on the left what only A has, on the right what only B has."""
+    from ganpipe.data.survey import sheet_of
+    from ganpipe.images import beside, save_png
+    from ganpipe.versioning import pictures_at
+
+    sides = [
+        sheet_of(pictures_at(workspace, reference, chosen[:64]))
+        for reference, chosen in ((arguments.a, gone), (arguments.b, came))
+    ]
+    titles = (f"only in {arguments.a}: {len(gone):,}", f"only in {arguments.b}: {len(came):,}")
+    short = [reference.replace("@", "-")[:40] for reference in (arguments.a, arguments.b)]
+    path = workspace.reports / f"diff-{short[0]}-{short[1]}.png"
+    origin: dict[str, Any] = {"kind": "difference", "a": arguments.a, "b": arguments.b}
+    return str(save_png(beside(sides[0], sides[1], titles), path, origin))
+
+
+def checkout(arguments: Namespace) -> int:
+    """Makes an earlier version the present one: by its hash, or the one that a run was trained on."""
+    from ganpipe.versioning import checkout_dataset, checkout_pointer
+
+    workspace = opened(arguments)
+    settings = settings_of(arguments, workspace).data
+    changed: dict[str, Any] = {}
+    if bool(arguments.reference) == bool(arguments.run_reference):
+        raise GanpipeError("Give one of NAME@VERSION and --run RUN: which version is wanted.")
+    if arguments.run_reference:
+        from ganpipe.tracking import Tracker
+
+        data = Tracker(workspace).data_of(arguments.run_reference)
+        info = checkout_pointer(workspace, data.name, data.pointer, settings)
+        changed = data.settings
+    else:
+        name, at, version = arguments.reference.partition("@")
+        if not (name and at and version):
+            raise GanpipeError(
+                f"{arguments.reference} names no version; write NAME@VERSION, as `ganpipe data show NAME` lists them."
+            )
+        info = checkout_dataset(workspace, name, version, settings)
+    if arguments.json:
+        print_json(asdict(info) | ({"prepared_with": changed} if changed else {}))
+        return 0
+    out.print(f"{info.name} is now {info.version}: {info.images:,} images.")
+    if changed:
+        words = " ".join(f"--set data.{key}={value}" for key, value in changed.items())
+        out.print(f"That run prepared it with: {words}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def prepare(arguments: Namespace) -> int:
+    """Makes the shards of a data set with the settings as they are; says what they hold."""
+    from ganpipe.files import read_json
+    from ganpipe.versioning import dataset_info, prepare_dataset
+
+    workspace = opened(arguments)
+    settings = settings_of(arguments, workspace).data
+    info = dataset_info(workspace, arguments.name, settings)
+    out_folder = prepare_dataset(workspace, arguments.name, settings)
+    meta = read_json(out_folder / "meta.json")
+    result = {
+        "name": info.name,
+        "version": info.version,
+        "folder": str(out_folder),
+        "shape": [meta["channels"], settings.height_px, settings.width_px],
+        "images": meta["images"],
+        "shards": meta["sha256"],
+    }
+    if arguments.json:
+        print_json(result)
+        return 0
+    train, holdout = meta["images"]["train"], meta["images"]["holdout"]
+    shape = (
+        f"{settings.width_px}×{settings.height_px}, {meta['channels']} channel{'s' * (meta['channels'] > 1)}"
+    )
+    rows = [
+        ("images", f"{train:,} to train on, {holdout:,} held out, {shape}"),
+        ("shards", f"{len(meta['sha256'])} in {shown(workspace, str(out_folder))}"),
+    ]
+    pairs(f"Data set {info.name}", rows)
+    return 0
+
+
 def verify(arguments: Namespace) -> int:
-    """Exit 0 if every byte is as it was, else 1 with what is damaged."""
+    """Exit 0 if every byte is as it was, or is again, else 1 with what is lost."""
     from ganpipe.versioning import verify_dataset
 
     workspace = opened(arguments)
     with Bars(quiet=arguments.json) as bars:
-        lost = verify_dataset(workspace, arguments.name, settings_of(arguments, workspace).data, bars)
+        found = verify_dataset(workspace, arguments.name, settings_of(arguments, workspace).data, bars)
     if arguments.json:
-        print_json({"name": arguments.name, "intact": not lost, "damaged": lost})
-    elif not lost:
-        out.print(f"{arguments.name}: every byte is as it was added.")
-    if lost and not arguments.json:
-        raise GanpipeError(
-            f"{arguments.name}: {len(lost)} damaged or missing: {names(lost)}. "
-            f"Add their source again, or bring them back with: dvc checkout --force data/raw/{arguments.name}.dvc"
+        print_json(
+            {
+                "name": arguments.name,
+                "intact": not found.lost,
+                "repaired": found.repaired,
+                "damaged": found.lost,
+            }
         )
-    return 1 if lost else 0
+        return 1 if found.lost else 0
+    if found.lost:
+        raise GanpipeError(
+            f"{arguments.name}: {len(found.lost)} damaged or missing, neither in DVC's cache nor in a remote: "
+            f"{names(found.lost)}. Add their source again, or take them out: ganpipe data remove {arguments.name} IMAGE"
+        )
+    if found.repaired:
+        out.print(
+            f"{arguments.name}: {names(found.repaired)} damaged, and brought back; every byte is whole again."
+        )
+    else:
+        out.print(f"{arguments.name}: every byte is as it was added.")
+    return 0
+
+
+def push(arguments: Namespace) -> int:
+    """Copies a data set's version to the remote."""
+    from ganpipe.versioning import push_dataset
+
+    workspace = opened(arguments)
+    remote = push_dataset(workspace, arguments.name, settings_of(arguments, workspace).data)
+    return _moved(arguments, "pushed", f"{arguments.name} is in the remote {remote}.", remote)
+
+
+def pull(arguments: Namespace) -> int:
+    """Brings a data set's version from the remote."""
+    from ganpipe.versioning import pull_dataset
+
+    workspace = opened(arguments)
+    remote = pull_dataset(workspace, arguments.name, settings_of(arguments, workspace).data)
+    return _moved(arguments, "pulled", f"{arguments.name} is here as the remote {remote} has it.", remote)
+
+
+def _moved(arguments: Namespace, state: str, sentence: str, remote: str) -> int:
+    if arguments.json:
+        print_json({"name": arguments.name, "state": state, "remote": remote})
+    else:
+        out.print(sentence)
+    return 0

@@ -9,14 +9,10 @@ from __future__ import annotations
 import colorsys
 import math
 import random
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
+from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFilter
-
-from ganpipe.progress import Report, ignore, stage
 
 PETALS = (4, 6, 9)
 HUES = {"red": 0.985, "amber": 0.115, "blue": 0.61, "violet": 0.79}
@@ -24,6 +20,7 @@ BACKGROUNDS = ("meadow", "sky", "dusk")
 SIZE_PX = 128
 IMAGES = 4320  # 36 modes × 120
 SEED = 20261123
+PAINTER = 1  # to be raised where the pictures change
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
@@ -161,16 +158,8 @@ def _paint_flower(canvas: ImageDraw.ImageDraw, mode: Mode, side: int, rng: rando
         canvas.ellipse([x - 2, y - 2, x + 2, y + 2], fill=_rgb(0.08, 0.9, 0.5))
 
 
-def _paint_to(folder: Path, index: int, seed: int) -> None:
-    path = folder / mode_of(index).label / f"{index:05d}.png"
-    paint_flower(index, seed).save(path, compress_level=1)
-
-
-def paint_flowers(folder: Path, images: int = IMAGES, seed: int = SEED, report: Report = ignore) -> None:
-    """Paints `images` PNG files into one folder a mode below `folder`, on every core."""
-    for mode in MODES:
-        (folder / mode.label).mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        jobs = pool.map(_paint_to, [folder] * images, range(images), [seed] * images, chunksize=64)
-        for _ in stage(jobs, "paint", total=images, unit="images", report=report):
-            pass
+def flower_png(index: int, seed: int = SEED) -> bytes:
+    """Flower `index` as a PNG file."""
+    buffer = BytesIO()
+    paint_flower(index, seed).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

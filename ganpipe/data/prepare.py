@@ -1,167 +1,288 @@
-"""From raw images to what training reads: uint8 shards `[N, H, W, C]` that can be memory-mapped.
+"""From raw images to shards that training maps into memory, `[N, H, W, C]` uint8, as many images as fit the rules.
 
-    data/prepared/NAME/train-00000.npy, holdout-00000.npy, …   at most SHARD_IMAGES images each
-    data/prepared/NAME/meta.json                                shape, counts, labels, checksums, origin
+This is the command of the DVC stage `prepare@KEY` (see dvc.yaml): `python -m ganpipe.data.prepare KEY`.
 
-This is the command of the DVC stage `prepare@NAME` (see dvc.yaml): `python -m ganpipe.data.prepare NAME`.
+A shard is named after what is in it: settings, images, order. So a shard that is there already is not written again,
+whether it comes from an earlier version or from a preparation that was killed; and where a shard must be written anew,
+the images that an old one holds are copied, not decoded.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from numpy.lib.format import open_memmap
-from torch import Tensor
 
 from ganpipe.config import DataSettings
-from ganpipe.data.raw import RawImages, Record, manifest_hash, read_manifest, split_records
+from ganpipe.data.inspect import Facts
+from ganpipe.data.ledger import Ledger
+from ganpipe.data.raw import RawImages, facts_of_records
+from ganpipe.data.records import Record, manifest_hash, read_manifest, split_records
+from ganpipe.data.workers import end_with
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, sha256_of, write_json, write_text
-from ganpipe.images import ImageShape, Pixels, Refusal, fit_image, is_grey
+from ganpipe.files import (
+    fsync_folder,
+    plain_disk_errors,
+    read_json,
+    sha256_of,
+    sha256_of_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from ganpipe.images import ImageShape, Pixels, Refusal
 from ganpipe.progress import Progress, Report, ignore
 
 SHARD_IMAGES = 4096
-GREY_PROBE_IMAGES = 256
+SHARD_BYTES = 256 * 2**20  # of large images a shard holds fewer
 PREPARE_FILE = Path("data/prepare.yaml")
+LEDGER_FILE = Path(".ganpipe/images.sqlite")  # in the workspace, as PREPARE_FILE
+META = "meta.json"
+KEYS = ".keys"  # beside each shard: 32 bytes that name the settings, then 32 for each image
 SPLITS = ("train", "holdout")
+BEHALF_OF = "GANPIPE_BEHALF_OF"  # the process that asked for the stage, and after which it ends
+RESULTS = 1  # to be raised where the same settings give other pixels
 
 
 @dataclass(frozen=True)
-class Split:
-    """One side of a prepared data set: uint8 shards `[n, H, W, C]`, mapped from their files, and a label index an
-    image (-1: none)."""
+class Frame:
+    """One image of a shard: the `crop`-th of a record's."""
 
-    shards: tuple[Tensor, ...]
-    labels: Tensor
-
-    @classmethod
-    def of(cls, pixels: Tensor, labels: Tensor) -> Split:
-        """A split that is one tensor in memory."""
-        return cls((pixels,), labels)
-
-    def __len__(self) -> int:
-        return len(self.labels)
+    record: Record
+    crop: int
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all images."""
-        return sum(shard.nbytes for shard in self.shards)
-
-    @property
-    def pixels(self) -> Tensor:
-        """All images as one tensor in memory."""
-        return self.shards[0] if len(self.shards) == 1 else torch.cat(self.shards)
-
-    def rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and labels at these places; only their pages are read."""
-        if len(self.shards) == 1:
-            return self.shards[0][rows], self.labels[rows]
-        ends = torch.tensor([len(shard) for shard in self.shards]).cumsum(0)
-        where = torch.searchsorted(ends, rows.cpu(), right=True)
-        pixels = self.shards[0].new_empty((len(rows), *self.shards[0].shape[1:]))
-        for k in where.unique().tolist():
-            chosen = where == k
-            start = int(ends[k]) - len(self.shards[k])
-            pixels[chosen] = self.shards[k][rows[chosen] - start]
-        return pixels, self.labels[rows]
-
-    def to(self, device: torch.device) -> Split:
-        """All of it on a device, as one tensor."""
-        return Split.of(self.pixels.to(device), self.labels.to(device))
+    def key(self) -> bytes:
+        """32 bytes that name the image: of the first, the record's own hash."""
+        own = bytes.fromhex(self.record.sha256)
+        return own if self.crop == 0 else hashlib.sha256(own + self.crop.to_bytes(2, "big")).digest()
 
 
 @dataclass(frozen=True)
-class PreparedData:
-    """A prepared data set, as training and evaluation see it."""
+class Shard:
+    """A shard that is to be there: its name and its images in their order."""
 
     name: str
-    version: str
-    shape: ImageShape
-    label_names: tuple[str, ...]
-    train: Split
-    holdout: Split
-
-    @property
-    def labelled(self) -> bool:
-        """Whether every image that is trained on has a label."""
-        return bool(self.label_names) and bool((self.train.labels >= 0).all())
-
-    @property
-    def label_counts(self) -> tuple[int, ...]:
-        """Training images by label."""
-        return tuple(torch.bincount(self.train.labels.clamp_min(0), minlength=len(self.label_names)).tolist())
+    frames: tuple[Frame, ...]
 
 
-def prepare(raw: Path, out: Path, settings: DataSettings, report: Report = ignore) -> dict[str, Any]:
+def prepare(
+    raw: Path, out: Path, settings: DataSettings, report: Report = ignore, ledger: Ledger | None = None
+) -> dict[str, Any]:
     """Writes shards of every image of the raw data set to the folder `out`, and returns `meta.json`.
 
     Raises:
         GanpipeError: too few images, or an image that is not what the manifest says.
     """
+    from ganpipe.data.fit import Fit, colour_named
+
     records = read_manifest(raw)
     sides = dict(zip(SPLITS, split_records(records, settings.holdout_fraction), strict=True))
     if len(sides["train"]) < 2:
         raise GanpipeError(
             f"{raw} has {len(sides['train'])} images to train on; at least 2 are needed: add images."
         )
+    facts = facts_of_records(raw, records, ledger or Ledger(), report)
     images = RawImages(raw)
-    channels = settings.channels or _find_channels(images, records)
-    shape = ImageShape(channels, settings.height_px, settings.width_px)
-    names = sorted({r.label for r in records if r.label is not None})
+    channels = settings.channels or _find_channels(images, records, facts)
+    fit = Fit(
+        ImageShape(channels, settings.height_px, settings.width_px),
+        settings.fit,
+        colour_named("data.background", settings.background),
+        colour_named("data.padding", settings.padding),
+        settings.linear_light,
+    )
+    frames = {side: list(_frames(chosen, facts, fit)) for side, chosen in sides.items()}
+    identity = sha256_of_json(asdict(fit) | {"results": RESULTS})
+    shards = {side: _layout(side, chosen, fit.shape, identity) for side, chosen in frames.items()}
     out.mkdir(parents=True, exist_ok=True)
-    started, done = time.monotonic(), 0
-    checksums: dict[str, str] = {}
-    labels: dict[str, list[int]] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for side, chosen in sides.items():
-            labels[side] = [names.index(r.label) if r.label is not None else -1 for r in chosen]
-            for start in range(0, len(chosen), SHARD_IMAGES):
-                part = chosen[start : start + SHARD_IMAGES]
-                path = out / f"{side}-{start // SHARD_IMAGES:05d}.npy"
-                shard = open_memmap(
-                    path, "w+", np.uint8, (len(part), shape.height_px, shape.width_px, channels)
-                )
-                for k, pixels in enumerate(pool.map(lambda r: _fitted(images, r, shape, settings.fit), part)):
-                    shard[k] = pixels
-                    done += 1
-                    if done % 256 == 0 or done == len(records):
-                        report(Progress("prepare", done, len(records), "images", time.monotonic() - started))
-                shard.flush()
-                del shard
-                checksums[path.name] = sha256_of(path)
+    with plain_disk_errors(out):
+        checksums, decoded = _write(
+            images, out, [s for side in SPLITS for s in shards[side]], fit, identity, report
+        )
+    names = sorted({r.label for r in records if r.label is not None})
+    place = {name: k for k, name in enumerate(names)}
     meta = {
         "dataset": raw.name,
         "manifest_sha256": manifest_hash(raw),
         "settings": prepare_entry(settings),
         "channels": channels,
-        "images": {side: len(chosen) for side, chosen in sides.items()},
+        "images": {side: len(chosen) for side, chosen in frames.items()},
         "label_names": names,
-        "labels": labels if names else {},
+        "labels": {side: [_label(f.record, place) for f in chosen] for side, chosen in frames.items()}
+        if names
+        else {},
         "sha256": checksums,
     }
-    write_json(out / "meta.json", meta)
-    return meta
+    write_json(out / META, meta)
+    _sweep(out, set(checksums))
+    return meta | {"decoded": decoded}
 
 
-def _find_channels(images: RawImages, records: Sequence[Record]) -> int:
-    """1 where a sample spread over the whole data set has no colour, else 3."""
-    step = max(1, len(records) // GREY_PROBE_IMAGES)
-    return 1 if all(is_grey(_picture(images, r)) for r in records[::step]) else 3
+def _label(record: Record, place: dict[str, int]) -> int:
+    return -1 if record.label is None else place[record.label]
 
 
-def _picture(images: RawImages, record: Record) -> Any:
+def _find_channels(images: RawImages, records: Sequence[Record], facts: dict[str, Facts]) -> int:
+    """1 where no image of the data set has colour, else 3."""
+    arrays = {r.file: r for r in records if r.row is not None}
+    colour = any(images.picture(r).mode != "L" for r in arrays.values())
+    return 3 if colour or any(not f.grey for f in facts.values()) else 1
+
+
+def _frames(records: Sequence[Record], facts: dict[str, Facts], fit: Any) -> Iterator[Frame]:
+    from ganpipe.data.fit import crop_boxes
+
+    for record in records:
+        known = facts.get(record.sha256)
+        count = (
+            len(crop_boxes(known.width_px, known.height_px, fit)) if known and fit.how == "cover-many" else 1
+        )
+        for crop in range(count):
+            yield Frame(record, crop)
+
+
+def _layout(side: str, frames: list[Frame], shape: ImageShape, identity: str) -> list[Shard]:
+    """Neighbours in the manifest share a shard, so that an addition changes the last one alone."""
+    size = max(1, min(SHARD_IMAGES, SHARD_BYTES // shape.numel))
+    shards = []
+    for number, start in enumerate(range(0, len(frames), size)):
+        part = tuple(frames[start : start + size])
+        content = hashlib.sha256(identity.encode() + b"".join(f.key for f in part)).hexdigest()
+        shards.append(Shard(f"{side}-{number:05d}-{content[:16]}.npy", part))
+    return shards
+
+
+def _write(
+    images: RawImages, out: Path, shards: list[Shard], fit: Any, identity: str, report: Report
+) -> tuple[dict[str, str], int]:
+    """Writes those shards that are not there; returns the checksums of all, and how many images were decoded."""
+    known = read_json(out / META)["sha256"] if (out / META).exists() else {}
+    old = _Drawer(out, bytes.fromhex(identity), known)
+    checksums: dict[str, str] = {}
+    total, started = sum(len(s.frames) for s in shards), time.monotonic()
+    done = decoded = 0
+
+    def tell(fresh: int) -> None:
+        report(Progress("prepare", done + fresh, total, "images", time.monotonic() - started))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _one_thread_each():
+        for shard in shards:
+            path = out / shard.name
+            found = sha256_of(path) if path.exists() and path.with_suffix(KEYS).exists() else None
+            if found is None or known.get(shard.name, found) != found:
+                missing = [k for k, frame in enumerate(shard.frames) if not old.has(frame.key)]
+                decoded += len(missing)
+                _write_shard(images, path, shard, missing, old, fit, identity, pool, tell)
+                found = sha256_of(path)
+            checksums[shard.name] = found
+            done += len(shard.frames)
+            tell(0)
+    return checksums, decoded
+
+
+def _write_shard(
+    images: RawImages, path: Path, shard: Shard, missing: list[int], old: _Drawer, fit: Any, identity: str,
+    pool: ThreadPoolExecutor, tell: Callable[[int], None],
+) -> None:  # fmt: skip
+    shape = fit.shape
+    unfinished = path.with_suffix(".partial")
+    rows = open_memmap(
+        unfinished, "w+", np.uint8, (len(shard.frames), shape.height_px, shape.width_px, shape.channels)
+    )
+    for k in set(range(len(shard.frames))) - set(missing):
+        rows[k] = old.image(shard.frames[k].key)
+    _fill(rows, images, [shard.frames[k] for k in missing], missing, fit, pool, tell)
+    rows.flush()
+    del rows
+    with unfinished.open("rb+") as file:
+        os.fsync(file.fileno())
+    write_bytes(
+        path.with_suffix(KEYS), bytes.fromhex(identity) + b"".join(frame.key for frame in shard.frames)
+    )
+    unfinished.rename(path)
+    fsync_folder(path.parent)
+
+
+def _fill(
+    rows: Pixels, images: RawImages, frames: list[Frame], places: list[int], fit: Any, pool: ThreadPoolExecutor,
+    tell: Callable[[int], None],
+) -> None:  # fmt: skip
+    """Decodes each record once, on all cores, and puts its images in their places."""
+    by_record: dict[str, list[tuple[int, Frame]]] = {}
+    for place, frame in zip(places, frames, strict=True):
+        by_record.setdefault(frame.record.sha256, []).append((place, frame))
+
+    def fill(part: list[tuple[int, Frame]]) -> int:
+        fitted = _fitted(images, part[0][1].record, fit)
+        for place, frame in part:
+            rows[place] = fitted[frame.crop]
+        return len(part)
+
+    done = told = 0
+    for count in pool.map(fill, by_record.values()):
+        done += count
+        if done - told >= 64:
+            told = done
+            tell(done)
+
+
+class _Drawer:
+    """Images of shards that are there, by key: of an earlier version, or of a preparation that was killed."""
+
+    def __init__(self, out: Path, identity: bytes, checksums: dict[str, str]) -> None:
+        self._places: dict[bytes, tuple[Path, int]] = {}
+        self._arrays: dict[Path, Pixels] = {}
+        for file in sorted(out.glob(f"*{KEYS}")):
+            data, path = file.read_bytes(), file.with_suffix(".npy")
+            if (
+                data[:32] == identity
+                and path.exists()
+                and checksums.get(path.name) in (None, sha256_of(path))
+            ):
+                keys = [data[k : k + 32] for k in range(32, len(data), 32)]
+                self._places |= {key: (path, row) for row, key in enumerate(keys)}
+
+    def has(self, key: bytes) -> bool:
+        return key in self._places
+
+    def image(self, key: bytes) -> Pixels:
+        path, row = self._places[key]
+        if path not in self._arrays:
+            self._arrays[path] = np.load(path, mmap_mode="r")
+        return self._arrays[path][row]
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Several threads decode; torch's own threads beneath each of them would be too many."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        return images.picture(record)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fitted(images: RawImages, record: Record, fit: Any) -> list[Pixels]:
+    from ganpipe.data.fit import fit_picture, shrink_for
+
+    try:
+        return fit_picture(images.picture(record, partial(shrink_for, fit)), fit)
     except (OSError, ValueError, IndexError, Refusal) as error:
         raise GanpipeError(
             f"{record.name} of {images.folder} is missing or damaged ({error}); "
@@ -169,23 +290,36 @@ def _picture(images: RawImages, record: Record) -> Any:
         ) from None
 
 
-def _fitted(images: RawImages, record: Record, shape: ImageShape, fit: str) -> Pixels:
-    return fit_image(_picture(images, record), shape, fit)
+def _sweep(out: Path, named: set[str]) -> None:
+    """Removes shards of earlier versions, and what a kill left."""
+    kept = {META} | named | {Path(name).with_suffix(KEYS).name for name in named}
+    for path in out.iterdir():
+        if path.is_file() and path.name not in kept:
+            path.unlink()
 
 
 def prepare_entry(settings: DataSettings) -> dict[str, Any]:
-    """What the stage depends on, as it stands in data/prepare.yaml."""
+    """What the stage depends on beside the images."""
     return {
         "height_px": settings.height_px,
         "width_px": settings.width_px,
         "channels": settings.channels,
         "fit": settings.fit,
+        "background": settings.background,
+        "padding": settings.padding,
+        "linear_light": settings.linear_light,
         "holdout_fraction": settings.holdout_fraction,
     }
 
 
+def preparation_key(name: str, settings: DataSettings) -> str:
+    """The name of a data set's preparation: several, of one raw data set, lie side by side."""
+    digest = sha256_of_json(prepare_entry(settings))
+    return f"{name}-{settings.width_px}x{settings.height_px}-{digest[:8]}"
+
+
 def read_prepare_file(path: Path) -> dict[str, dict[str, Any]]:
-    """`{name: entry}` of data/prepare.yaml; empty where there is none."""
+    """`{key: entry}` of data/prepare.yaml; empty where there is none."""
     if not path.exists():
         return {}
     tree = yaml.safe_load(path.read_text()) or {}
@@ -193,16 +327,16 @@ def read_prepare_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_prepare_file(path: Path, entries: dict[str, dict[str, Any]]) -> None:
-    """Writes data/prepare.yaml, the parameters of the DVC stages `prepare@NAME`."""
+    """Writes data/prepare.yaml, the parameters of the DVC stages `prepare@KEY`."""
     note = "# How each data set is prepared; written by ganpipe, read by the stages of dvc.yaml.\n"
     write_text(path, note + yaml.safe_dump({"datasets": entries}, sort_keys=True))
 
 
 def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:
     """Whether `out` was made from exactly these raw images with exactly these settings (bytes not read)."""
-    if not (out / "meta.json").exists():
+    if not (out / META).exists():
         return False
-    meta = read_json(out / "meta.json")
+    meta = read_json(out / META)
     return (
         meta["manifest_sha256"] == manifest_hash(raw)
         and meta["settings"] == prepare_entry(settings)
@@ -212,45 +346,19 @@ def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:
 
 def damaged_shards(out: Path) -> list[str]:
     """Names of shards whose bytes are not those that were written."""
-    sums = read_json(out / "meta.json")["sha256"]
+    sums = read_json(out / META)["sha256"]
     return [name for name, sha in sums.items() if not (out / name).exists() or sha256_of(out / name) != sha]
 
 
-def load_prepared(out: Path, version: str) -> PreparedData:
-    """The prepared data set in `out`, checked against its checksums; its shards stay on disk, mapped.
-
-    Raises:
-        GanpipeError: it is missing, or a shard is damaged (DVC checks a damaged file out without a word).
-    """
-    meta = read_json(out / "meta.json")
-    if bad := damaged_shards(out):
-        raise GanpipeError(
-            f"{out / bad[0]} is damaged: its bytes are not those that were prepared. "
-            f"Delete {out} and run again to prepare it anew."
-        )
-    entry = meta["settings"]
-    shape = ImageShape(meta["channels"], entry["height_px"], entry["width_px"])
-    sides = {side: _load_split(out, side, shape, meta) for side in SPLITS}
-    return PreparedData(
-        meta["dataset"], version, shape, tuple(meta["label_names"]), sides["train"], sides["holdout"]
-    )
-
-
-def _load_split(out: Path, side: str, shape: ImageShape, meta: dict[str, Any]) -> Split:
-    names = sorted(name for name in meta["sha256"] if name.startswith(side))
-    # Copy on write: torch wants memory that could be written, and nobody writes it.
-    shards = tuple(torch.from_numpy(np.load(out / name, mmap_mode="c")) for name in names)
-    labels = meta["labels"].get(side)
-    count = sum(len(shard) for shard in shards)
-    empty = torch.zeros((0, shape.height_px, shape.width_px, shape.channels), dtype=torch.uint8)
-    return Split(shards or (empty,), torch.tensor(labels) if labels else torch.full((count,), -1))
-
-
 def main() -> None:
-    """The DVC stage: prepares the data set that the command line names, in the current folder."""
-    name = sys.argv[1]
-    entry = read_prepare_file(PREPARE_FILE)[name]
-    prepare(Path("data/raw", name), Path("data/prepared", name), DataSettings(**entry))
+    """The DVC stage: prepares what the command line names, in the current folder."""
+    if BEHALF_OF in os.environ:
+        end_with(int(os.environ[BEHALF_OF]))
+    key = sys.argv[1]
+    entry = read_prepare_file(PREPARE_FILE)[key]
+    name = entry.pop("dataset")
+    with Ledger(LEDGER_FILE) as ledger:
+        prepare(Path("data/raw", name), Path("data/prepared", key), DataSettings(**entry), ledger=ledger)
 
 
 if __name__ == "__main__":

@@ -4,52 +4,43 @@
     data/raw/NAME/files/ab/abcd….png  a file as it was found
     data/raw/NAME/arrays/….npy        images that came as one array
 
-Hash-named files may be written again at any time; the manifest's rename is the moment at which an addition
-happens. A kill before it leaves the old data set, and orphans that the next addition sweeps.
+Hash-named files may be written again at any time; the manifest's rename is the moment at which a change happens. A
+kill before it leaves the old data set, orphans that the next change sweeps, and a ledger that remembers what was
+looked at, so that the next attempt goes on from there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from itertools import groupby, islice
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ganpipe.data.sources import ArrayItem, FileItem, Item
+from ganpipe.data.duplicates import group_near, groups_of
+from ganpipe.data.inspect import Facts, Inspected, facts_of_picture, inspect_file, stored_as
+from ganpipe.data.ledger import Ledger
+from ganpipe.data.records import MANIFEST, Record, read_manifest, write_manifest
+from ganpipe.data.sources import ArrayItem, FileItem, Item, RefusedItem
+from ganpipe.data.workers import Known, Workers
 from ganpipe.errors import GanpipeError
-from ganpipe.files import replacing, sha256_of, write_text
-from ganpipe.images import Pixels, Refusal, decode_image, to_pil
+from ganpipe.files import replacing
+from ganpipe.images import Pixels, Refusal, Shrink, decode_image, read_image_file, to_pil
 from ganpipe.progress import Progress, Report, ignore
 
-MANIFEST = "manifest.jsonl"
-BATCH = 64  # files in memory at once
-EXTENSIONS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp", b"GI": ".gif"}
-
-
-@dataclass(frozen=True)
-class Record:
-    """One accepted image: the SHA-256 of its bytes, where it came from, and where it is."""
-
-    sha256: str
-    name: str
-    file: str  # relative to the data set; for an array its .npy
-    row: int | None = None  # row of the array
-    label: str | None = None
-    holdout: bool | None = None
+REPORT_EVERY_S = 0.2
 
 
 @dataclass
 class AddReport:
-    """What became of every file that was found."""
+    """What became of every file that was found: `found == accepted + len(quarantined) + duplicates`."""
 
     name: str
     version: str = ""
@@ -59,176 +50,275 @@ class AddReport:
     duplicates: int = 0
     train: int = 0
     holdout: int = 0
+    read: int = 0  # files that were read and decoded; the others were known from before
+    near_duplicates: int = 0  # accepted, unless `data.near_duplicates` is drop: then among `duplicates`
+    duplicate_groups: list[list[str]] = field(default_factory=list)  # of equal bytes, the kept one first
+    near_groups: list[list[str]] = field(default_factory=list)  # of the whole data set
+    page: str | None = None
+
+    def refuse(self, name: str, refusal: Refusal) -> None:
+        """Counts a file that is not taken."""
+        self.quarantined.append({"file": printable(name), "code": refusal.code, "reason": str(refusal)})
 
 
-def is_held_out(record: Record, fraction: float) -> bool:
-    """Whether an image is never trained on: the source's own test split, or a share by hash.
+@dataclass(frozen=True)
+class Taking:
+    """Which images are taken: `data.min_edge_px` and `data.near_duplicates`."""
 
-    The hash decides for each image alone, so that adding images moves none from one side to the other.
-    """
-    if record.holdout is not None:
-        return record.holdout
-    return int(record.sha256[:12], 16) < fraction * 16**12
+    min_edge_px: int = 4
+    drop_near: bool = False
 
 
-def split_records(records: list[Record], fraction: float) -> tuple[list[Record], list[Record]]:
-    """Training and held-out records; of two images or more at least one is on each side."""
-    train = [r for r in records if not is_held_out(r, fraction)]
-    holdout = [r for r in records if is_held_out(r, fraction)]
-    for few, many in ((holdout, train), (train, holdout)):
-        if not few and len(many) > 1 and fraction > 0:
-            chosen = min(many, key=lambda r: r.sha256)
-            many.remove(chosen)
-            few.append(chosen)
-    return train, holdout
-
-
-def read_manifest(folder: Path) -> list[Record]:
-    """The images of a raw data set, in the order in which they were added.
-
-    Raises:
-        GanpipeError: there is no data set in `folder`, or its manifest is damaged.
-    """
-    path = folder / MANIFEST
-    try:
-        return parse_manifest(path.read_text())
-    except FileNotFoundError:
-        raise GanpipeError(
-            f"There is no raw data set in {folder}; make one with: ganpipe data add."
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise GanpipeError(
-            f"{path} is damaged ({error}); bring it back with: dvc checkout {folder}.dvc"
-        ) from None
-
-
-def count_images(folder: Path) -> int | None:
-    """How many images a raw data set has, without parsing its manifest; None where there is none."""
-    path = folder / MANIFEST
-    return path.read_bytes().count(b"\n") if path.exists() else None
-
-
-def parse_manifest(text: str) -> list[Record]:
-    """Records from the manifest's text."""
-    return [Record(**json.loads(line)) for line in text.splitlines()]
-
-
-def add_items(folder: Path, items: Iterable[Item], report: Report = ignore) -> AddReport:
+def add_items(
+    folder: Path, items: Iterable[Item], report: Report = ignore, ledger: Ledger | None = None,
+    taking: Taking = Taking(), replace: bool = False,
+) -> AddReport:  # fmt: skip
     """Adds what is new among `items` to the raw data set in `folder`, and accounts for every one found.
+
+    With `replace` the data set afterwards holds these items alone.
 
     Raises:
         GanpipeError: not one image was accepted or known; nothing is changed.
     """
     result = AddReport(name=folder.name)
-    records = read_manifest(folder) if (folder / MANIFEST).exists() else []
-    known = {record.sha256 for record in records}
+    before = read_manifest(folder) if (folder / MANIFEST).exists() else []
+    addition = _Addition(folder, [] if replace else before, result, ledger or Ledger(), taking, report)
     try:
-        for kind, group in groupby(items, key=type):
-            if kind is ArrayItem:
-                new = [r for item in group for r in _add_array(folder, cast(ArrayItem, item), known, result)]
-            else:
-                files = (cast(FileItem, item) for item in group)
-                new = list(_add_files(folder, files, known, result, report))
-            records += new
-            result.accepted += len(new)
+        addition.take(items)
+        records = addition.grouped({r.sha256: r.group for r in before})
     except BaseException:
         remove_empty_folders(folder)
         raise
     if not records:
         remove_empty_folders(folder)
-        why = (
-            f"; the first of {result.found} files: {result.quarantined[0]['reason']}"
-            if result.quarantined
-            else ""
-        )
+        why = f"; the first of them: {result.quarantined[0]['reason']}" if result.quarantined else ""
         raise GanpipeError(f"No image was found for {folder.name} ({result.found} files looked at{why}).")
-    if result.accepted:
-        text = "".join(json.dumps(asdict(r), ensure_ascii=True) + "\n" for r in records)
-        write_text(folder / MANIFEST, text)
+    if records != before:
+        write_manifest(folder, records)
     sweep(folder, records)
+    result.near_groups = [[r.name for r in members] for members in groups_of(records)]
     return result
 
 
-def _add_files(
-    folder: Path, items: Iterator[FileItem], known: set[str], result: AddReport, report: Report
-) -> Iterator[Record]:
-    """Reads and decodes on threads (Pillow lets go of the interpreter), decides in order."""
-    started = time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while batch := list(islice(items, BATCH)):
-            for item, data in zip(batch, pool.map(_read_and_check, batch), strict=True):
-                result.found += 1
-                if isinstance(data, Refusal):
-                    result.quarantined.append({"file": printable(item.name), "reason": str(data)})
-                    continue
-                digest = hashlib.sha256(data).hexdigest()
-                if digest in known:
-                    result.duplicates += 1
-                    continue
-                known.add(digest)
-                file = f"files/{digest[:2]}/{digest}{EXTENSIONS.get(data[:2], '.tif')}"
-                _write_once(folder / file, data)
-                yield Record(digest, printable(item.name), file, None, item.label, item.holdout)
-            report(Progress("add", result.found, 0, "files", time.monotonic() - started))
+class _Addition:
+    """One pass over the items of a source."""
 
-
-def _read_and_check(item: FileItem) -> bytes | Refusal:
-    try:
-        data = item.read()
-        decode_image(data)
-    except Refusal as refusal:
-        return refusal
-    return data
-
-
-def _write_once(path: Path, data: bytes) -> None:
-    if path.exists() and path.stat().st_size == len(data):
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed; not flushed one by one: the manifest's own flush comes after, and a file
-    # that a power cut shortened has another size or fails `data verify`.
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_bytes(data)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise GanpipeError(
-            f"Could not write {path}: {error.strerror}; free some room and run again."
-        ) from None
-    temporary.rename(path)
-
-
-def _add_array(folder: Path, item: ArrayItem, known: set[str], result: AddReport) -> list[Record]:
-    digests = [hashlib.sha256(row.tobytes()).hexdigest() for row in np.ascontiguousarray(item.pixels)]
-    result.found += len(digests)
-    keep: list[int] = []
-    for k, digest in enumerate(digests):
-        if digest in known:
-            result.duplicates += 1
-        else:
-            known.add(digest)
-            keep.append(k)
-    if not keep:
-        return []
-    rows = np.ascontiguousarray(item.pixels[keep])
-    file = f"arrays/{hashlib.sha256(rows.tobytes()).hexdigest()}.npy"
-    with replacing(folder / file) as out:
-        np.save(out, rows)
-    return [
-        Record(
-            digests[k], f"{item.name}[{k}]", file, row, item.labels[k] if item.labels else None, item.holdout
+    def __init__(
+        self, folder: Path, records: list[Record], result: AddReport, ledger: Ledger, taking: Taking, report: Report
+    ) -> None:  # fmt: skip
+        self.folder, self.result, self.ledger, self.taking, self.report = (
+            folder,
+            result,
+            ledger,
+            taking,
+            report,
         )
-        for row, k in enumerate(keep)
-    ]
+        self.records = list(records)
+        self.first_new = len(records)
+        self.known = {record.sha256: record.name for record in records}
+        self.copies: dict[str, list[str]] = {}
+        self.started = self.told = time.monotonic()
+
+    def take(self, items: Iterable[Item]) -> None:
+        """Looks at every item and keeps what is new, in the order of the source."""
+        with Workers(partial(inspect_file, keep_in=self.folder)) as workers:
+            passed: list[FileItem] = []  # in the order in which results come
+
+            def tasks() -> Iterator[Any]:
+                for item in items:
+                    if isinstance(item, ArrayItem):
+                        self._take_array(item)
+                    elif isinstance(item, RefusedItem):
+                        self.result.found += 1
+                        self.result.refuse(item.name, item.refusal)
+                    else:
+                        passed.append(item)
+                        yield self._task(item)
+
+            for result in workers.ordered(tasks(), _bytes_on_the_way):
+                self._take_file(passed.pop(0), result)
+        self._tell(always=True)
+
+    def _task(self, item: FileItem) -> Any:
+        """What a worker has to read, or what is known without."""
+        known = self._known_already(item)
+        if known is not None:
+            return Known(known)
+        if not item.streamed:
+            return item.read
+        try:
+            return Held(item.read())
+        except Refusal as refusal:
+            return Known(refusal)
+
+    def _known_already(self, item: FileItem) -> Inspected | Refusal | None:
+        found = self.ledger.verdict(item.stamp)
+        if isinstance(found, Inspected) and found.sha256 not in self.known:
+            file = self.folder / stored_as(found)  # from an addition that was killed, or not yet here
+            if not (file.exists() and file.stat().st_size == found.bytes):
+                found = None
+        if found is None:
+            self.result.read += 1
+        return found
+
+    def _take_file(self, item: FileItem, found: Inspected | Refusal) -> None:
+        self.result.found += 1
+        self.ledger.remember(item.settled_stamp(), found)
+        self._tell()
+        if isinstance(found, Refusal):
+            self.result.refuse(item.name, found)
+            return
+        smallest = min(found.facts.width_px, found.facts.height_px)
+        if smallest < self.taking.min_edge_px:
+            size = f"it is {found.facts.width_px}×{found.facts.height_px} pixels"
+            self.result.refuse(
+                item.name,
+                Refusal("too_small", f"{size}; data.min_edge_px asks for {self.taking.min_edge_px}"),
+            )
+            return
+        name = printable(item.name)
+        if found.sha256 in self.known:
+            self._count_copy(found.sha256, name)
+            return
+        self.known[found.sha256] = name
+        self.records.append(Record(found.sha256, name, stored_as(found), None, item.label, item.holdout))
+        self.result.accepted += 1
+
+    def _count_copy(self, sha256: str, name: str) -> None:
+        self.result.duplicates += 1
+        if self.known[sha256] != name:  # the same file again is no news
+            self.copies.setdefault(sha256, [self.known[sha256]]).append(name)
+
+    def _take_array(self, item: ArrayItem) -> None:
+        digests = [hashlib.sha256(row.tobytes()).hexdigest() for row in np.ascontiguousarray(item.pixels)]
+        self.result.found += len(digests)
+        keep: list[int] = []
+        for k, digest in enumerate(digests):
+            name = f"{item.name}[{k}]"
+            if digest in self.known:
+                self._count_copy(digest, name)
+            else:
+                self.known[digest] = name
+                keep.append(k)
+        if not keep:
+            return
+        rows = np.ascontiguousarray(item.pixels[keep])
+        file = f"arrays/{hashlib.sha256(rows.tobytes()).hexdigest()}.npy"
+        with replacing(self.folder / file) as out:
+            np.save(out, rows)
+        labels = item.labels
+        self.records += [
+            Record(digests[k], f"{item.name}[{k}]", file, row, labels[k] if labels else None, item.holdout)
+            for row, k in enumerate(keep)
+        ]
+        self.result.accepted += len(keep)
+
+    def grouped(self, earlier: dict[str, str | None]) -> list[Record]:
+        """All records with their groups of near copies; without the near copies where these are dropped.
+
+        `earlier`: groups by hash, which pictures keep when a data set is replaced.
+        """
+        self.result.duplicate_groups = list(self.copies.values())
+        if len(self.records) == self.first_new:
+            return self.records
+        records = [
+            Record(**{**vars(r), "group": earlier[r.sha256]}) if earlier.get(r.sha256) else r
+            for r in self.records
+        ]
+        facts = facts_of_records(self.folder, records, self.ledger, self.report)
+        groups = group_near(records, facts, self.first_new)
+        self.result.near_duplicates = len(groups.repeats)
+        if not self.taking.drop_near:
+            return groups.records
+        dropped = set(groups.repeats)
+        self.result.accepted -= len(dropped)
+        self.result.duplicates += len(dropped)
+        return [r for k, r in enumerate(groups.records) if k not in dropped]
+
+    def _tell(self, always: bool = False) -> None:
+        now = time.monotonic()
+        if always or now - self.told > REPORT_EVERY_S:
+            self.told = now
+            self.report(Progress("add", self.result.found, 0, "files", now - self.started))
 
 
-def sweep(folder: Path, records: list[Record]) -> None:
-    """Removes what no record names: the rest of an addition that was killed."""
+@dataclass(frozen=True)
+class Held:
+    """Bytes that were read already, on their way to a worker."""
+
+    data: bytes
+
+    def __call__(self) -> bytes:
+        return self.data
+
+
+def _bytes_on_the_way(read: Any) -> int:
+    return len(read.data) if isinstance(read, Held) else 0
+
+
+def facts_of_records(
+    folder: Path, records: Iterable[Record], ledger: Ledger, report: Report = ignore
+) -> dict[str, Facts]:
+    """Facts of the files among the records by hash; those that the ledger has lost are found out again."""
+    files = [r for r in records if r.row is None]
+    known = ledger.facts(r.sha256 for r in files)
+    missing = [r for r in files if r.sha256 not in known]
+    started = time.monotonic()
+    with Workers(partial(inspect_file, keep_in=None)) as workers:
+        reads = (partial(read_image_file, folder / r.file) for r in missing)
+        for done, (record, found) in enumerate(zip(missing, workers.ordered(reads), strict=True), start=1):
+            if isinstance(found, Inspected):
+                ledger.remember(None, found)
+                known[record.sha256] = found.facts
+            report(Progress("facts", done, len(missing), "images", time.monotonic() - started))
+    return known
+
+
+def facts_of_rows(folder: Path, records: Iterable[Record]) -> dict[str, Facts]:
+    """Facts of array rows, by hash."""
+    images = RawImages(folder)
+    pictures = ((r.sha256, images.picture(r)) for r in records if r.row is not None)
+    return {sha256: facts_of_picture(picture, *picture.size) for sha256, picture in pictures}
+
+
+def remove_images(folder: Path, patterns: list[str]) -> list[Record]:
+    """Takes images out of a raw data set by name, glob or beginning of the hash; returns them.
+
+    Raises:
+        GanpipeError: a pattern fits nothing, or nothing would be left; nothing is changed.
+    """
+    records = read_manifest(folder)
+    chosen: dict[str, Record] = {}
+    for pattern in patterns:
+        fits = [r for r in records if _is_meant(r, pattern)]
+        if not fits:
+            raise GanpipeError(
+                f"{folder.name} has no image {pattern}; give a name as in `ganpipe data show`, a pattern such as "
+                "'blurred/*', or eight or more characters of its SHA-256."
+            )
+        chosen |= {r.sha256: r for r in fits}
+    left = [r for r in records if r.sha256 not in chosen]
+    if not left:
+        raise GanpipeError(f"That would leave no image in {folder.name}; nothing was removed.")
+    write_manifest(folder, left)
+    sweep(folder, left)
+    return list(chosen.values())
+
+
+def _is_meant(record: Record, pattern: str) -> bool:
+    by_hash = len(pattern) >= 8 and record.sha256.startswith(pattern)
+    return by_hash or record.name == pattern or fnmatchcase(record.name, pattern)
+
+
+def sweep(folder: Path, records: Iterable[Record]) -> None:
+    """Removes what no record names: the rest of an addition that was killed, and what was taken out."""
     named = {record.file for record in records}
     for kind in ("files", "arrays"):
-        for path in (folder / kind).rglob("*"):
-            if path.is_file() and str(path.relative_to(folder)) not in named:
-                path.unlink()
+        for parent, _, files in os.walk(folder / kind):
+            inside = os.path.relpath(parent, folder)
+            for file in files:
+                if f"{inside}/{file}" not in named:
+                    Path(parent, file).unlink()
 
 
 def remove_empty_folders(folder: Path) -> None:
@@ -258,10 +348,10 @@ class RawImages:
             return (self.folder / record.file).read_bytes()
         return self._array(record)[record.row].tobytes()
 
-    def picture(self, record: Record) -> Image.Image:
-        """The picture, upright, with 8 bits a channel."""
+    def picture(self, record: Record, shrink: Shrink | None = None) -> Image.Image:
+        """The picture, upright, with 8 bits a channel; smaller where `shrink` allows it (see `decode_image`)."""
         if record.row is None:
-            return decode_image(self.bytes_of(record))
+            return decode_image(self.bytes_of(record), shrink)
         return to_pil(self._array(record)[record.row])
 
     def _array(self, record: Record) -> Pixels:
@@ -270,8 +360,8 @@ class RawImages:
         return self._arrays[record.file]
 
 
-def damaged_records(folder: Path, report: Report = ignore) -> list[str]:
-    """Names of images whose bytes are gone or are not those that were added: every byte is hashed."""
+def damaged_records(folder: Path, report: Report = ignore) -> list[Record]:
+    """Images whose bytes are gone or are not those that were added: every byte is hashed."""
     records, images, started = read_manifest(folder), RawImages(folder), time.monotonic()
     lost = []
     for done, record in enumerate(records, start=1):
@@ -280,12 +370,7 @@ def damaged_records(folder: Path, report: Report = ignore) -> list[str]:
         except (OSError, ValueError, IndexError):
             good = False
         if not good:
-            lost.append(record.name)
+            lost.append(record)
         if done % 256 == 0 or done == len(records):
             report(Progress("verify", done, len(records), "images", time.monotonic() - started))
     return lost
-
-
-def manifest_hash(folder: Path) -> str:
-    """SHA-256 of the manifest, which names every byte of the data set."""
-    return sha256_of(folder / MANIFEST)

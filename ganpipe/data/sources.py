@@ -5,10 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-import tarfile
-import zipfile
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -18,24 +17,44 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ganpipe.data.flowers import paint_flowers
+from ganpipe.data import archives
+from ganpipe.data.flowers import IMAGES, PAINTER, SEED, flower_png, mode_of
+from ganpipe.data.inspect import Read
 from ganpipe.errors import GanpipeError
-from ganpipe.images import MAX_BYTES, Pixels, Refusal, read_image_file
+from ganpipe.images import Pixels, Refusal, read_image_file
 from ganpipe.progress import Report, ignore
 
-MAX_MEMBERS = 2_000_000
-MAX_ARCHIVE_BYTES = 200 * 2**30
 TEST_SPLIT_WORDS = ("t10k", "test")
+SETTLED_NS = 2_000_000_000  # a file that changed a moment ago may change again without its times telling
 
 
 @dataclass(frozen=True)
 class FileItem:
-    """One file that was found. `read` returns its bytes or raises Refusal."""
+    """One file that was found. `read` returns its bytes or raises Refusal.
+
+    Equal stamps mean equal bytes; None: nothing is known without reading. `streamed`: it must be read in this process,
+    before the next item is asked for; otherwise `read` is picklable.
+    """
 
     name: str
-    read: Callable[[], bytes]
+    read: Read
     label: str | None = None
     holdout: bool | None = None  # None: the source has no test split
+    stamp: str | None = None
+    changed_ns: int = 0
+    streamed: bool = False
+
+    def settled_stamp(self) -> str | None:
+        """The stamp, if the file has been still for long enough that its times can be trusted."""
+        return self.stamp if time.time_ns() - self.changed_ns > SETTLED_NS else None
+
+
+@dataclass(frozen=True)
+class RefusedItem:
+    """Something that was found and cannot be read as a file at all."""
+
+    name: str
+    refusal: Refusal
 
 
 @dataclass(frozen=True)
@@ -48,21 +67,20 @@ class ArrayItem:
     holdout: bool | None
 
 
-Item = FileItem | ArrayItem
+Item = FileItem | RefusedItem | ArrayItem
 
 
 def read_source(spec: str, scratch: Path, report: Report = ignore) -> Iterator[Item]:
     """What is at `spec`, in an order that does not depend on the machine.
 
     `spec` is a folder, an archive, an IDX file or folder, `sample:flowers`, `sklearn:digits` or
-    `torchvision:NAME`. `scratch` may be filled with what must be painted or downloaded first.
+    `torchvision:NAME`. `scratch` may be filled with what must be downloaded first.
 
     Raises:
         GanpipeError: there is no such source, or it cannot be read at all.
     """
     if spec == "sample:flowers":
-        paint_flowers(scratch, report=report)
-        return _folder(scratch)
+        return _flowers()
     if spec == "sklearn:digits":
         return iter([_digits()])
     if spec.startswith("torchvision:"):
@@ -80,13 +98,17 @@ def read_source(spec: str, scratch: Path, report: Report = ignore) -> Iterator[I
         )
     if path.is_file() and _is_idx(path):
         return _idx_set(path.parent)
-    if path.is_file() and zipfile.is_zipfile(path):
-        return _zip(path)
-    if path.is_file() and tarfile.is_tarfile(path):
-        return _tar(path)
+    if path.is_file() and (members := archives.members_of(path)) is not None:
+        return _archive(path, members)
+    if path.is_file() and path.suffix.lower() in IMAGE_ENDINGS:
+        return iter([_file(path, path.name)])
     raise GanpipeError(
-        f"{spec} is neither a folder nor a .zip, .tar or IDX file; give the folder that holds the images."
+        f"{spec} is neither a folder nor a .zip, .tar, .tar.gz, .tar.zst or IDX file, nor an image; give the folder "
+        "that holds the images."
     )
+
+
+IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
 
 
 def _label_of(relative: str) -> str | None:
@@ -96,98 +118,78 @@ def _label_of(relative: str) -> str | None:
 
 
 def _folder(root: Path) -> Iterator[Item]:
-    def refuse_folder(error: OSError) -> None:
-        raise GanpipeError(f"The folder {error.filename} cannot be read ({error.strerror}).")
-
-    for folder, subfolders, files in os.walk(root, onerror=refuse_folder):
-        subfolders.sort()
-        for file in sorted(files):
-            path = Path(folder, file)
-            name = os.path.relpath(path, root)
-            yield FileItem(name, partial(read_image_file, path), _label_of(name))
+    return _walked(root, "", (_identity(os.stat(root)),))
 
 
-def _read_already(read: Callable[[], bytes]) -> Callable[[], bytes]:
-    """Reads now, because an archive is one stream that several threads must not share; tells later."""
+def _identity(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino
+
+
+def _walked(root: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
+    """Files first, then subfolders, each by name. Links to folders are followed, but never in a circle."""
     try:
-        data = read()
-    except Refusal as refusal:
-        found = refusal
+        entries = sorted(os.scandir(os.path.join(root, inside)), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        if not inside:
+            raise GanpipeError(f"The folder {root} cannot be read ({error.strerror}).") from None
+        yield RefusedItem(inside, Refusal("unreadable", f"the folder cannot be read ({error.strerror})"))
+        return
+    folders = []
+    for entry in entries:
+        name = os.path.join(inside, entry.name)
+        if _is_folder(entry):
+            folders.append((name, entry))
+        else:
+            yield _file(Path(root, name), name)
+    for name, entry in folders:
+        identity = _identity(os.stat(entry.path))
+        if identity in above:
+            yield RefusedItem(name, Refusal("link_loop", "it is a link to a folder that it lies in"))
+        else:
+            yield from _walked(root, name, (*above, identity))
 
-        def refuse() -> bytes:
-            raise found
 
-        return refuse
-    return lambda: data
-
-
-def _zip(path: Path) -> Iterator[Item]:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = sorted((m for m in archive.infolist() if not m.is_dir()), key=lambda m: m.filename)
-            _check_archive(path, len(members), sum(m.file_size for m in members))
-            for member in members:
-                yield FileItem(
-                    member.filename,
-                    _read_already(partial(_read_zipped, archive, member)),
-                    _label_of(member.filename),
-                )
-    except (zipfile.BadZipFile, OSError) as error:
-        raise GanpipeError(f"{path} is a damaged archive ({error}).") from None
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
 
 
-def _read_zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    if (member.external_attr >> 16) & 0o170000 == 0o120000:
-        raise Refusal("link", "it is a link inside an archive")
-    if member.file_size > MAX_BYTES:
-        raise Refusal(
-            "too_large", f"it unpacks to {member.file_size:,} bytes; at most {MAX_BYTES:,} are read"
-        )
+def _file(path: Path, name: str) -> Item:
     try:
-        return archive.read(member)
-    except (
-        RuntimeError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-    ) as error:
-        raise Refusal("unreadable", f"it cannot be unpacked ({error})") from None
+        info = path.stat()
+    except FileNotFoundError:
+        return RefusedItem(name, Refusal("dangling_link", "it is a link to nothing"))
+    except OSError as error:
+        code = "link_loop" if path.is_symlink() else "unreadable"
+        return RefusedItem(name, Refusal(code, f"it cannot be read ({error.strerror})"))
+    stamp = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+    changed_ns = max(info.st_mtime_ns, info.st_ctime_ns)
+    return FileItem(name, partial(read_image_file, path), _label_of(name), None, stamp, changed_ns)
 
 
-def _tar(path: Path) -> Iterator[Item]:
-    try:
-        with tarfile.open(path) as archive:
-            members = sorted((m for m in archive.getmembers() if not m.isdir()), key=lambda m: m.name)
-            _check_archive(path, len(members), sum(m.size for m in members))
-            # In the archive's own order, because going back in a compressed one unpacks it again.
-            for member in sorted(members, key=lambda m: m.offset):
-                yield FileItem(
-                    member.name,
-                    _read_already(partial(_read_tarred, archive, member)),
-                    _label_of(member.name),
-                )
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise GanpipeError(f"{path} is a damaged archive ({error}).") from None
+def _archive(path: Path, members: Iterator[archives.Member]) -> Iterator[Item]:
+    info = path.stat()
+    stamp = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+    changed_ns = max(info.st_mtime_ns, info.st_ctime_ns)
+    for member in members:
+        if member.refusal is not None:
+            yield RefusedItem(member.name, member.refusal)
+        else:
+            label = _label_of(member.name)
+            yield FileItem(
+                member.name, member.read, label, None, f"{stamp}!{member.place}", changed_ns, streamed=True
+            )
 
 
-def _read_tarred(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if not member.isreg():
-        raise Refusal("link" if member.islnk() or member.issym() else "not_a_file", "it is no regular file")
-    if member.size > MAX_BYTES:
-        raise Refusal("too_large", f"it has {member.size:,} bytes; at most {MAX_BYTES:,} are read")
-    file = archive.extractfile(member)
-    return file.read() if file else b""
-
-
-def _check_archive(path: Path, members: int, total_bytes: int) -> None:
-    if members > MAX_MEMBERS or total_bytes > MAX_ARCHIVE_BYTES:
-        raise GanpipeError(
-            f"{path} holds {members:,} files of {total_bytes:,} bytes; at most {MAX_MEMBERS:,} files of "
-            f"{MAX_ARCHIVE_BYTES:,} bytes are unpacked: split it."
-        )
+def _flowers() -> Iterator[Item]:
+    """Each is painted by whoever reads it, so that those that are known are not painted again."""
+    order = sorted(range(IMAGES), key=lambda k: (mode_of(k).label, k))
+    for k in order:
+        label = mode_of(k).label
+        stamp = f"sample:flowers:{PAINTER}:{SEED}:{k}"
+        yield FileItem(f"{label}/{k:05d}.png", partial(flower_png, k, SEED), label, None, stamp)
 
 
 def _open_maybe_gzip(path: Path) -> bytes:
@@ -196,11 +198,26 @@ def _open_maybe_gzip(path: Path) -> bytes:
 
 
 def _is_idx(path: Path) -> bool:
-    return "idx" in path.name and "ubyte" in path.name
+    """By its name and by how it begins: a picture may be called so."""
+    if not ("idx" in path.name and "ubyte" in path.name):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(2)
+            if head == b"\x1f\x8b":
+                head = gzip.GzipFile(fileobj=BytesIO(head + file.read(4096))).read(2)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return head == b"\0\0"
 
 
 def _idx_images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and _is_idx(p) and "images" in p.name)
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise GanpipeError(f"The folder {folder} cannot be read ({error.strerror}).") from None
+    paths = [Path(entry.path) for entry in entries if "idx" in entry.name]
+    return sorted(p for p in paths if p.is_file() and _is_idx(p) and "images" in p.name)
 
 
 def read_idx(path: Path) -> Pixels:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganpipe.images import without_alpha
 from ganpipe.perceptual import Vgg19
 from ganpipe.progress import Progress, Report, ignore
+from ganpipe.tensors import without_alpha
 from ganpipe.training.device import Compute
 
 EXTRACTOR_LAYER = "relu5_4"

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ganpipe.config import EvaluationSettings
-from ganpipe.data.prepare import PreparedData, Split
+from ganpipe.data.fit import fit_image
+from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.features import EXTRACTOR_LAYER, Seen, extract
 from ganpipe.evaluation.metrics import (
@@ -30,16 +31,15 @@ from ganpipe.images import (
     Refusal,
     beside,
     decode_image,
-    fit_image,
     grid,
     read_image_file,
     save_png,
-    to_uint8,
 )
 from ganpipe.inputs import image_paths
 from ganpipe.models import sample
 from ganpipe.perceptual import Vgg19, weights_id
 from ganpipe.progress import Report, ignore
+from ganpipe.tensors import to_uint8
 from ganpipe.training.device import Compute
 from ganpipe.training.stream import GRID, LATENTS, drawn_labels, generator_at, latents
 

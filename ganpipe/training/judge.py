@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ganpipe.config import Settings
-from ganpipe.data.prepare import PreparedData
+from ganpipe.data.shards import PreparedData
 from ganpipe.evaluation.features import extract
 from ganpipe.evaluation.judge import generate_pixels
 from ganpipe.evaluation.metrics import chunked_error, kernel_distance

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ganpipe.config import Settings
-from ganpipe.data.prepare import PreparedData
+from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError, Interrupted
-from ganpipe.images import Pixels, grid, save_png, to_float, to_uint8
+from ganpipe.images import Pixels, grid, save_png
 from ganpipe.models import build_gan, classes_of, parameters_of, sample
 from ganpipe.progress import Progress, Report, ignore
+from ganpipe.tensors import to_float, to_uint8
 from ganpipe.training.adapt import Adaptive, r_v
 from ganpipe.training.checkpoint import best_folder, load_checkpoint, save_checkpoint, weights_sha256
 from ganpipe.training.device import compiles, training_compute, tune

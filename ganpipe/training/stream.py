@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ganpipe.config import Settings
-from ganpipe.data.prepare import PreparedData, Split
-from ganpipe.images import to_float
+from ganpipe.data.shards import PreparedData, Split
 from ganpipe.losses import LOSSES, penalty_of
 from ganpipe.models import classes_of
+from ganpipe.tensors import to_float
 from ganpipe.training.augment import DRAWS
 from ganpipe.training.parallel import World
 from ganpipe.training.step import Batch

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ganpipe.config import from_dict
-from ganpipe.data.prepare import load_prepared
+from ganpipe.data.shards import load_prepared
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import read_json
 from ganpipe.models.weights import save_generator

@@ -1,0 +1,147 @@
+"""Looking at one file: is it an image, which one, and what are its facts. Runs in worker processes, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ganpipe.errors import GanpipeError
+from ganpipe.images import SHRINKS, Refusal, decode_image, header_size, is_grey, over_white
+
+Read = Callable[[], bytes]  # picklable; raises Refusal
+
+LOOK_PX = 512  # a JPEG's shorter side is decoded no smaller: all its data are read, few of them transformed
+SHARPNESS_PX = 256
+PHASH_SIDE = 16  # 256 bits; 64 take all flowers of one kind for copies (LOG.md)
+SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp", b"GI": ".gif"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of an upright image: its size, channels as decoded, whether it has colour, and how it looks.
+
+    `brightness`: mean luminance, 0…1. `sharpness`: variance of the Laplacian of the luminance (0…1) at a longer edge
+    of 256 px at most, times 1,000; under about 0.5 a photograph is blurred (Pech-Pacheco et al. 2000). `phash`: 256 bits,
+    equal or nearly so for copies that were scaled or compressed again.
+    """
+
+    width_px: int
+    height_px: int
+    channels: int
+    grey: bool
+    brightness: float
+    sharpness: float
+    phash: bytes
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """An image that can be decoded: the hash and number of its bytes, the ending of its name, its facts."""
+
+    sha256: str
+    bytes: int
+    suffix: str
+    facts: Facts
+
+
+def inspect_file(read: Read, keep_in: Path | None) -> Inspected | Refusal:
+    """Reads, decodes and describes a file; a good one is stored under its hash below `keep_in`.
+
+    Raises:
+        GanpipeError: it could not be stored (a full disk).
+    """
+    try:
+        data = read()
+        facts = facts_of(data)
+    except Refusal as refusal:
+        return refusal
+    except MemoryError:
+        return Refusal("memory", "it takes more memory to read than a file may use")
+    digest = hashlib.sha256(data).hexdigest()
+    found = Inspected(digest, len(data), SUFFIXES.get(data[:2], ".tif"), facts)
+    if keep_in is not None:
+        write_once(keep_in / stored_as(found), data)
+    return found
+
+
+def stored_as(image: Inspected) -> str:
+    """Where an image lies, relative to its data set."""
+    return f"files/{image.sha256[:2]}/{image.sha256}{image.suffix}"
+
+
+def write_once(path: Path, data: bytes) -> None:
+    """Writes a file whose name is the hash of its bytes, unless it is there."""
+    if path.exists() and path.stat().st_size == len(data):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and renamed; not flushed one by one: the manifest's own flush comes after, and a file
+    # that a power cut shortened has another size or fails `data verify`.
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_bytes(data)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise GanpipeError(
+            f"Could not write {path}: {error.strerror}; free some room and run again."
+        ) from None
+    temporary.rename(path)
+
+
+def facts_of(data: bytes) -> Facts:
+    """Facts of an image file.
+
+    Raises:
+        Refusal: it is no image that can be decoded.
+    """
+    image = decode_image(data, _look)
+    long, short = sorted(header_size(data), reverse=True)
+    return facts_of_picture(image, *((long, short) if image.width >= image.height else (short, long)))
+
+
+def _look(width: int, height: int) -> int:
+    return next((by for by in SHRINKS if min(width, height) >= by * LOOK_PX), 1)
+
+
+def facts_of_picture(image: Image.Image, width_px: int, height_px: int) -> Facts:
+    """Facts of a decoded picture, which may be smaller than the file says."""
+    grey = over_white(image).convert("L")
+    luminance = np.asarray(grey, dtype=np.float32) / 255
+    return Facts(
+        width_px,
+        height_px,
+        len(image.getbands()),
+        is_grey(image),
+        round(float(luminance.mean()), 4),
+        round(_sharpness(grey), 4),
+        perceptual_hash(grey),
+    )
+
+
+def _sharpness(grey: Image.Image) -> float:
+    shown = grey.copy()
+    shown.thumbnail((SHARPNESS_PX, SHARPNESS_PX), Image.Resampling.BOX)
+    x = np.asarray(shown, dtype=np.float32) / 255
+    if min(x.shape) < 3:
+        return 0.0
+    laplacian = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] - 4 * x[1:-1, 1:-1]
+    return float(laplacian.var()) * 1000
+
+
+def perceptual_hash(grey: Image.Image) -> bytes:
+    """pHash (Zauner 2010) of 256 bits: the signs of low frequencies around their median."""
+    import imagehash
+
+    # Anti-aliased by boxes first: the hash's own Lanczos over a whole photograph takes longer than decoding it.
+    return np.packbits(
+        imagehash.phash(grey.reduce(reduction(grey.size)), hash_size=PHASH_SIDE).hash
+    ).tobytes()
+
+
+def reduction(size: tuple[int, int]) -> int:
+    """The whole number by which boxes may shrink a picture that will be 64 px a side, and no smaller than 256."""
+    return max(1, min(size) // 256)

@@ -1,0 +1,116 @@
+"""What training reads: uint8 shards `[N, H, W, C]`, mapped from their files, with labels and checksums.
+
+data/prepared/KEY/train-00000-1a2b3c4d5e6f.npy, holdout-00000-….npy, …
+data/prepared/KEY/meta.json                     shape, counts, labels, checksums, origin
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganpipe.data.prepare import SPLITS, damaged_shards
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json
+from ganpipe.images import ImageShape
+
+
+@dataclass(frozen=True)
+class Split:
+    """One side of a prepared data set: uint8 shards `[n, H, W, C]`, mapped from their files, and a label index an
+    image (-1: none)."""
+
+    shards: tuple[Tensor, ...]
+    labels: Tensor
+
+    @classmethod
+    def of(cls, pixels: Tensor, labels: Tensor) -> Split:
+        """A split that is one tensor in memory."""
+        return cls((pixels,), labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def pixels(self) -> Tensor:
+        """All images as one tensor in memory."""
+        return self.shards[0] if len(self.shards) == 1 else torch.cat(self.shards)
+
+    def rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and labels at these places; only their pages are read."""
+        if len(self.shards) == 1:
+            return self.shards[0][rows], self.labels[rows]
+        ends = torch.tensor([len(shard) for shard in self.shards]).cumsum(0)
+        where = torch.searchsorted(ends, rows.cpu(), right=True)
+        pixels = self.shards[0].new_empty((len(rows), *self.shards[0].shape[1:]))
+        for k in where.unique().tolist():
+            chosen = where == k
+            start = int(ends[k]) - len(self.shards[k])
+            pixels[chosen] = self.shards[k][rows[chosen] - start]
+        return pixels, self.labels[rows]
+
+    def to(self, device: torch.device) -> Split:
+        """All of it on a device, as one tensor."""
+        return Split.of(self.pixels.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared data set, as training and evaluation see it."""
+
+    name: str
+    version: str
+    shape: ImageShape
+    label_names: tuple[str, ...]
+    train: Split
+    holdout: Split
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every image that is trained on has a label."""
+        return bool(self.label_names) and bool((self.train.labels >= 0).all())
+
+    @property
+    def label_counts(self) -> tuple[int, ...]:
+        """Training images by label."""
+        return tuple(torch.bincount(self.train.labels.clamp_min(0), minlength=len(self.label_names)).tolist())
+
+
+def load_prepared(out: Path, version: str) -> PreparedData:
+    """The prepared data set in `out`, checked against its checksums; its shards stay on disk, mapped.
+
+    Raises:
+        GanpipeError: it is missing, or a shard is damaged (DVC checks a damaged file out without a word).
+    """
+    meta = read_json(out / "meta.json")
+    if bad := damaged_shards(out):
+        raise GanpipeError(
+            f"{out / bad[0]} is damaged: its bytes are not those that were prepared. "
+            f"Delete {out} and run again to prepare it anew."
+        )
+    entry = meta["settings"]
+    shape = ImageShape(meta["channels"], entry["height_px"], entry["width_px"])
+    sides = {side: _load_split(out, side, shape, meta) for side in SPLITS}
+    return PreparedData(
+        meta["dataset"], version, shape, tuple(meta["label_names"]), sides["train"], sides["holdout"]
+    )
+
+
+def _load_split(out: Path, side: str, shape: ImageShape, meta: dict[str, Any]) -> Split:
+    names = sorted(name for name in meta["sha256"] if name.startswith(side))
+    # Copy on write: torch wants memory that could be written, and nobody writes it.
+    shards = tuple(torch.from_numpy(np.load(out / name, mmap_mode="c")) for name in names)
+    labels = meta["labels"].get(side)
+    count = sum(len(shard) for shard in shards)
+    empty = torch.zeros((0, shape.height_px, shape.width_px, shape.channels), dtype=torch.uint8)
+    return Split(shards or (empty,), torch.tensor(labels) if labels else torch.full((count,), -1))

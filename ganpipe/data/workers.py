@@ -1,0 +1,177 @@
+"""Worker processes for files of strangers: a limit of memory and of time for each, results in order.
+
+A decoder that loops, eats memory or crashes costs one file a verdict, never the whole addition.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError as Timeout
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from ganpipe.images import Refusal
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SECONDS = 60.0  # for one file; 64 megapixels of AVIF take 4
+MEMORY_BYTES = 4 * 2**30  # of addresses; 64 megapixels of 16-bit grey, in float64 for a moment, take 2
+CHUNK = 16  # files in one errand: the errand itself costs about as much as a thumbnail's decoding
+CHUNK_BYTES = 8 * 2**20
+AHEAD = 4  # errands a worker that wait: what is in memory does not grow with the data set
+WATCH_EVERY_S = 0.2
+AHEAD_KNOWN = 1000  # results that are there already and wait for an earlier one
+
+
+@dataclass(frozen=True)
+class Known(Generic[R]):
+    """A result that needs no work, in the place of its task."""
+
+    result: R
+
+
+class Workers:
+    """Processes that run `function(task)`; they are started when the first task comes."""
+
+    def __init__(
+        self, function: Callable[[Any], Any], count: int | None = None, seconds: float = SECONDS,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:  # fmt: skip
+        self.function, self.seconds, self.memory_bytes = function, seconds, memory_bytes
+        self.count = count or os.cpu_count() or 1
+        self._pool: ProcessPool | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            if kind is None:
+                self._pool.close()
+            else:
+                self._pool.stop()
+            self._pool.join()
+
+    def ordered(
+        self, tasks: Iterable[T | Known[R]], weigh: Callable[[T], int] = lambda _: 0
+    ) -> Iterator[R | Refusal]:
+        """Results in the order of the tasks. `weigh` gives a task's bytes on its way to a worker.
+
+        A file over its limits becomes a Refusal with the code "time" or "crash".
+        """
+        waiting: deque[tuple[list[T], Any]] = deque()
+        for chunk in _chunks(tasks, weigh):
+            if isinstance(chunk, Known):
+                waiting.append(([], chunk))
+            else:
+                waiting.append((chunk, self._send(chunk)))
+            while waiting and self._is_due(waiting):
+                yield from self._received(*waiting.popleft())
+        while waiting:
+            yield from self._received(*waiting.popleft())
+
+    def _is_due(self, waiting: deque[tuple[list[T], Any]]) -> bool:
+        if not waiting[0][0] or len(waiting) > AHEAD_KNOWN:
+            return True
+        return sum(1 for chunk, _ in waiting if chunk) > AHEAD * self.count
+
+    def _send(self, chunk: list[T]) -> Any:
+        if self._pool is None:
+            self._pool = ProcessPool(
+                self.count,
+                initializer=_begin,
+                initargs=(os.getpid(), self.memory_bytes),
+                context=get_context("spawn"),
+            )
+        return self._pool.schedule(_run, args=(self.function, chunk), timeout=self.seconds)
+
+    def _received(self, chunk: list[T], errand: Any) -> Iterator[R | Refusal]:
+        if isinstance(errand, Known):
+            yield errand.result
+            return
+        try:
+            results = errand.result()
+        except (Timeout, ProcessExpired, MemoryError) as error:
+            if len(chunk) > 1:  # one of them is guilty: each alone
+                for task in chunk:
+                    yield from self._received([task], self._send([task]))
+                return
+            results = [self._verdict(error)]
+        yield from results
+
+    def _verdict(self, error: BaseException) -> Refusal:
+        if isinstance(error, Timeout):
+            return Refusal("time", f"it takes over {self.seconds:g} s to decode")
+        if isinstance(error, MemoryError):
+            return Refusal("memory", "it takes more memory to decode than a file may use")
+        return Refusal("crash", "its decoder crashed")
+
+
+def _chunks(tasks: Iterable[T | Known[R]], weigh: Callable[[T], int]) -> Iterator[list[T] | Known[R]]:
+    """Neighbouring tasks together; what is known stands between them."""
+    chunk: list[T] = []
+    weight = 0
+    for task in tasks:
+        if isinstance(task, Known):
+            if chunk:
+                yield chunk
+                chunk, weight = [], 0
+            yield task
+            continue
+        chunk.append(task)
+        weight += weigh(task)
+        if len(chunk) == CHUNK or weight > CHUNK_BYTES:
+            yield chunk
+            chunk, weight = [], 0
+    if chunk:
+        yield chunk
+
+
+def _run(function: Callable[[T], R], chunk: list[T]) -> list[R]:
+    return [function(task) for task in chunk]
+
+
+def _begin(parent: int, memory_bytes: int) -> None:
+    """In a new worker: its memory, and its end with its parent's, which a kill -9 would not tell it."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    warnings.simplefilter("ignore")  # what decoders mutter about files that they take or refuse
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    end_with(parent)
+
+
+def end_with(process: int) -> None:
+    """Makes this process end soon after another, of which a kill -9 would tell nothing."""
+    threading.Thread(target=_watch, args=(process,), daemon=True).start()
+
+
+def _watch(process: int) -> None:
+    while _lives(process):
+        time.sleep(WATCH_EVERY_S)
+    os._exit(1)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,101 @@
+"""Near copies: found, kept together, and dropped only where that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+from sklearn.datasets import load_sample_image
+
+from ganpipe.data.duplicates import NEAR_BITS, near_pairs
+from ganpipe.data.flowers import paint_flower
+from ganpipe.data.inspect import perceptual_hash
+from ganpipe.data.raw import AddReport, Taking, add_items
+from ganpipe.data.records import is_held_out, read_manifest, split_records
+from ganpipe.data.sources import read_source
+from tests.conftest import fill_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five strangers, and the photograph `china` four times: as it is, smaller, recompressed, brighter."""
+    place = fill_folder(tmp_path / "in", 5)
+    china = Image.fromarray(load_sample_image("china.jpg"))
+    china.save(place / "china.png")
+    china.resize((320, 213)).save(place / "d-smaller.png")
+    china.save(place / "e-again.jpg", quality=60)
+    ImageEnhance.Brightness(china).enhance(1.1).save(place / "f-brighter.png")
+    return place
+
+
+def add(folder: Path, raw: Path, taking: Taking | None = None) -> AddReport:
+    return add_items(raw, read_source(str(folder), raw.parent / "scratch"), taking=taking or Taking())
+
+
+def test_near_copies_form_a_group_on_one_side_of_the_split(folder: Path, tmp_path: Path) -> None:
+    report = add(folder, tmp_path / "raw")
+    assert (report.accepted, report.near_duplicates, report.duplicates) == (9, 3, 0)
+    assert report.near_groups == [["china.png", "d-smaller.png", "e-again.jpg", "f-brighter.png"]]
+    records = [r for r in read_manifest(tmp_path / "raw") if r.group]
+    for fraction in (0.1, 0.3, 0.5, 0.7):
+        assert len({is_held_out(r, fraction) for r in records}) == 1
+
+
+def test_near_copies_are_dropped_on_request_and_counted(folder: Path, tmp_path: Path) -> None:
+    report = add(folder, tmp_path / "raw", Taking(drop_near=True))
+    assert (report.found, report.accepted, report.duplicates) == (9, 6, 3)
+    assert "d-smaller.png" not in {r.name for r in read_manifest(tmp_path / "raw")}
+    assert len([p for p in (tmp_path / "raw/files").rglob("*") if p.is_file()]) == 6
+
+
+def test_a_copy_that_comes_later_joins_its_original_and_moves_nobody(folder: Path, tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    late.mkdir()
+    (folder / "d-smaller.png").rename(late / "smaller.png")
+    add(folder, tmp_path / "raw")
+    before = {r.sha256: is_held_out(r, 0.5) for r in read_manifest(tmp_path / "raw")}
+    add(late, tmp_path / "raw")
+    after = {r.sha256: is_held_out(r, 0.5) for r in read_manifest(tmp_path / "raw")}
+    assert {k: after[k] for k in before} == before
+    records = {r.name: r for r in read_manifest(tmp_path / "raw")}
+    assert records["smaller.png"].group == records["china.png"].group is not None
+
+
+def test_strangers_are_no_copies() -> None:
+    """Flowers of one kind look alike and are 4,320 different pictures; random pictures differ in half their bits."""
+    flowers = [perceptual_hash(paint_flower(36 * k).convert("L")) for k in range(40)]
+    hashes = np.frombuffer(b"".join(flowers), np.uint8).reshape(40, 32)
+    assert len(near_pairs(hashes)) == 0
+
+
+def test_pairs_are_those_that_differ_in_few_bits() -> None:
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 256, (50, 32), np.uint8)
+    bits = np.unpackbits(hashes[7])
+    for place, flips in ((20, NEAR_BITS), (30, NEAR_BITS + 1)):
+        changed = bits.copy()
+        changed[rng.permutation(256)[:flips]] ^= 1
+        hashes[place] = np.packbits(changed)
+    assert near_pairs(hashes).tolist() == [[7, 20]]
+    assert near_pairs(hashes, first_new=21).tolist() == []
+
+
+def test_pictures_of_one_colour_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    place = tmp_path / "in"
+    place.mkdir()
+    for k in range(4):
+        Image.new("RGB", (32, 32), (60 * k, 20, 90)).save(place / f"{k}.png")
+    assert add(place, tmp_path / "raw").near_duplicates == 0
+
+
+def test_both_sides_of_a_split_get_whole_groups() -> None:
+    from ganpipe.data.records import Record
+
+    records = [Record(f"{k:02x}" * 32, str(k), "", group="ff" * 32) for k in range(4)]
+    records.append(Record("fe" * 32, "alone", ""))
+    train, holdout = split_records(records, 0.01)
+    assert sorted([len(train), len(holdout)]) == [1, 4]
+    assert replace(records[0], group=None) != records[0]
