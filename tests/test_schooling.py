@@ -12,7 +12,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.images import read_origin
 from ganpipe.painting import StyleJob, stylise_here
 from ganpipe.style import schooling
-from ganpipe.style.batch import plan_batch
+from ganpipe.style.plan import plan_batch
 from ganpipe.style.schooling import estimated, school
 from ganpipe.style.student import break_even
 from ganpipe.tracking import Tracker

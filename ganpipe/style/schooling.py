@@ -18,9 +18,9 @@ from ganpipe.files import sha256_of, sha256_of_json
 from ganpipe.images import Refusal
 from ganpipe.perceptual import Vgg19, style_weights
 from ganpipe.progress import Report, ignore
-from ganpipe.style.batch import Plan, Work
 from ganpipe.style.optimise import SMALLEST_PX, Commission, objective_at, pyramid, resized, size_at
 from ganpipe.style.pictures import read_picture
+from ganpipe.style.plan import Plan, Work
 from ganpipe.style.recipe import EFFORTS, Recipe, recipe_of
 from ganpipe.style.student import (
     CONFIG,
