@@ -73,6 +73,21 @@ def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: py
     assert school(plan, replace(auto, student="never"), CPU, tmp_path / "students") == []
 
 
+def test_a_student_is_found_again_until_its_version_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png", size=(60, 48)), pictures(tmp_path / "s", "x.png")
+    plan = plan_batch(contents, styles, tmp_path / "out", TAUGHT)
+
+    def is_new() -> bool:
+        (schooled,) = school(plan, TAUGHT, CPU, tmp_path / "students")
+        return schooled.new
+
+    assert [is_new(), is_new()] == [True, False]
+    monkeypatch.setattr(schooling, "STUDENT_VERSION", 2)
+    assert [is_new(), is_new()] == [True, False]
+
+
 def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
     from ganpipe.perceptual import Vgg19
     from ganpipe.style.pictures import read_picture

@@ -24,7 +24,7 @@ from ganpipe.style.optimise import SMALLEST_PX, Commission, objective_at, pyrami
 from ganpipe.style.pictures import read_picture
 from ganpipe.style.plan import Plan, Work
 from ganpipe.style.recipe import EFFORTS, Recipe, recipe_of
-from ganpipe.style.student import CONFIG, Student, StudentConfig, save_student, stylise_with
+from ganpipe.style.student import CONFIG, STUDENT_VERSION, Student, StudentConfig, save_student, stylise_with
 from ganpipe.training.device import Compute
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ def _student(
     report: Report,
 ) -> Schooled | None:  # fmt: skip
     images = settings.student_images or EFFORTS[settings.preset].student_images
-    key = sha256_of_json([sha256_of(style), recipe.as_dict(), network.weights.id, images])[:12]
-    own = folder / f"{style.stem[:40]}-{key}"
+    fixed = [sha256_of(style), recipe.as_dict(), network.weights.id, images, STUDENT_VERSION]
+    own = folder / f"{style.stem[:40]}-{sha256_of_json(fixed)[:12]}"
     if (own / CONFIG).exists():
         return Schooled(style, own, False, 0.0)
     if settings.student == "auto" and len(works) < WORTH_A_LOOK:

@@ -31,6 +31,8 @@ SHRINK = 4  # pixels of a cell of the residual blocks, each way
 LEAST_PX = 16  # smaller pictures are padded to it
 NOISE_CELLS_PX = (4, 16)
 NOISE = 104  # key of a stream drawn from the same seed as those of `crops`
+# To be raised with every change of the network or of how it learns, or batches go on with students of before.
+STUDENT_VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
 
 
