@@ -18,7 +18,7 @@ from ganpipe.config import StyleSettings
 from ganpipe.files import sha256_of, sha256_of_json
 from ganpipe.images import Refusal
 from ganpipe.perceptual import Vgg19, style_weights
-from ganpipe.progress import Report, ignore
+from ganpipe.progress import Report, ignore, spoken
 from ganpipe.style.apprenticeship import train_student
 from ganpipe.style.optimise import SMALLEST_PX, Commission, objective_at, pyramid, resized, size_at
 from ganpipe.style.pictures import read_picture
@@ -172,8 +172,8 @@ class BreakEven:
         named = " and ".join(f"'{style}'" for style in styles)
         start = f"{self.pictures:,} picture{'s' * (self.pictures != 1)}" + (f" in {named}" if named else "")
         times = (
-            f"optimising takes about {_spoken(self.optimising_seconds)}, training a student "
-            f"{_spoken(self.training_seconds)} and painting {_spoken(self.painting_seconds)}"
+            f"optimising takes about {spoken(self.optimising_seconds)}, training a student "
+            f"{spoken(self.training_seconds)} and painting {spoken(self.painting_seconds)}"
         )
         verdict = (
             "the student never pays"
@@ -192,10 +192,3 @@ def break_even(
     return BreakEven(
         pictures, pictures * seconds_each_optimised, training_seconds, pictures * seconds_each_student, least
     )
-
-
-def _spoken(seconds: float) -> str:
-    """Such as 20 s, 12 min or 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
