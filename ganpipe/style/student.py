@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, sha256_of, write_bytes, write_json
+from ganpipe.models.weights import NetworkFiles
 from ganpipe.training.device import Compute
 from ganpipe.training.stream import generator_at
 
@@ -33,7 +30,8 @@ NOISE_CELLS_PX = (4, 16)
 NOISE = 104  # key of a stream drawn from the same seed as those of `crops`
 # To be raised with every change of the network or of how it learns, or batches go on with students of before.
 STUDENT_VERSION = 1
-WEIGHTS, CONFIG = "model.safetensors", "model.json"
+CONFIG = "model.json"
+FILES = NetworkFiles("model.safetensors", CONFIG)
 
 
 class _Norm(torch.autograd.Function):
@@ -206,31 +204,18 @@ def save_student(folder: Path, student: Student, config: StudentConfig, origin: 
 
     `origin`: at least the result's `lesson`.
     """
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in student.state_dict().items()}
-    write_bytes(folder / WEIGHTS, save(tensors))
-    note = {
-        "format": 1,
-        "model": asdict(config),
-        "weights_sha256": sha256_of(folder / WEIGHTS),
-        "origin": origin,
-    }
-    write_json(folder / CONFIG, note)
+    FILES.write(folder, student, {"format": 1, "model": asdict(config)}, origin)
 
 
 def load_student(folder: Path) -> tuple[Student, dict[str, Any]]:
     """The student in `folder`, on the CPU in evaluation mode, and its JSON.
 
     Raises:
-        GanpipeError: a file is missing or damaged.
+        GanpipeError: a file is missing or damaged, or the two do not fit each other.
     """
-    note = read_json(folder / CONFIG)
-    path = folder / WEIGHTS
-    if not path.exists() or sha256_of(path) != note.get("weights_sha256"):
-        raise GanpipeError(f"{path} is missing or damaged: its bytes are not those that {CONFIG} names.")
-    try:
+
+    def build(note: dict[str, Any]) -> Student:
         model = note["model"]
-        student = Student(StudentConfig(tuple(model["styles"]), model["width"], model["blocks"]))
-        student.load_state_dict(load(path.read_bytes()))
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        raise GanpipeError(f"{path} does not fit its model ({str(error).splitlines()[0]}).") from None
-    return student.eval(), note
+        return Student(StudentConfig(tuple(model["styles"]), model["width"], model["blocks"]))
+
+    return FILES.read(folder, build)
