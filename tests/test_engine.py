@@ -29,8 +29,9 @@ from ganpipe.training.checkpoint import best_folder, load_checkpoint
 from ganpipe.training.claim import claimed, holder
 from ganpipe.training.device import Compute
 from ganpipe.training.launch import Job, train_together
-from ganpipe.training.loop import Outbox, Point, train
+from ganpipe.training.loop import train
 from ganpipe.training.parallel import World
+from ganpipe.training.report import Outbox, Point
 from ganpipe.training.rescue import COLLAPSED_POINTS, MOST_ROLLBACKS, Health
 from ganpipe.training.schedule import cosine, knobs_at
 from ganpipe.training.step import Phases, adam

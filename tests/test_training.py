@@ -15,9 +15,10 @@ from ganpipe.data.prepare import PreparedData, Split
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.models import build_generator
 from ganpipe.models.weights import WEIGHTS, load_generator, save_generator
-from ganpipe.training import loop
+from ganpipe.training import keeper
 from ganpipe.training.checkpoint import load_checkpoint, save_checkpoint
-from ganpipe.training.loop import Outbox, Point, due, train
+from ganpipe.training.loop import due, train
+from ganpipe.training.report import Outbox, Point
 from ganpipe.training.step import update_ema
 from ganpipe.training.stream import ORDER, EndlessImages, EndlessOrder, latents
 
@@ -174,14 +175,14 @@ def test_a_checkpoint_without_its_checksum_does_not_count(tmp_path: Path) -> Non
 def test_a_full_disk_keeps_the_previous_checkpoint(
     prepared: PreparedData, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_save = loop.save_checkpoint
+    real_save = keeper.save_checkpoint
 
     def save(folder: Path, name: str, state: dict[str, object]) -> Path:
         if name > "0-000000000032":
             raise GanpipeError("Could not write x: the disk is full; free some room and run again.")
         return real_save(folder, name, state)
 
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(keeper, "save_checkpoint", save)
     with pytest.raises(GanpipeError, match="disk is full"):
         train(prepared, settings, tmp_path)
     saved = load_checkpoint(tmp_path / "checkpoints", CPU)
