@@ -28,15 +28,12 @@ from ganpipe.style.losses import content_error, moments, style_loss, variation_l
 from ganpipe.style.objective import Losses
 from ganpipe.style.recipe import Recipe, recipe_of
 from ganpipe.style.student import stylise_with
+from tests.conftest import Killed
 from tests.test_student import CPU, TWO, picture
 
 SIZE = 48
 CONTENTS = (picture(1), picture(2)[0], picture(3, 30, 40))
 STYLES = {"red": picture(11, rgb=(1.0, 0.3, 0.1)), "blue": picture(12, rgb=(0.1, 0.3, 1.0))}
-
-
-class Killed(BaseException):
-    """What no `except Exception` catches."""
 
 
 @pytest.fixture(scope="module")

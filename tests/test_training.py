@@ -21,16 +21,9 @@ from ganpipe.training.loop import due, train
 from ganpipe.training.report import Outbox, Point
 from ganpipe.training.step import update_ema
 from ganpipe.training.stream import ORDER, EndlessImages, EndlessOrder, latents
+from tests.conftest import Killed, with_
 
 CPU = torch.device("cpu")
-
-
-def with_(settings: Settings, **values: object) -> Settings:
-    return settings.with_values({k.replace("__", "."): v for k, v in values.items()})
-
-
-class Killed(BaseException):
-    """What a kill -9 is to the code under test: nothing is caught, nothing is cleaned up."""
 
 
 @pytest.mark.parametrize("model", ["dcgan", "fc"])
@@ -197,6 +190,17 @@ def test_every_image_is_shown_once_an_epoch_wherever_batches_begin() -> None:
         assert sorted(epoch.tolist()) == list(range(10))
     assert not torch.equal(order[:10], order[10:20])
     assert torch.equal(images.rows(7, 25), order[7:32])
+
+
+def test_several_shards_are_one_split() -> None:
+    whole = torch.arange(10 * 4, dtype=torch.uint8).view(10, 2, 2, 1)
+    split = Split((whole[:3], whole[3:4], whole[4:]), torch.arange(10))
+    rows = torch.tensor([9, 0, 3, 2, 4, 9])
+    pixels, labels = split.rows(rows)
+    assert torch.equal(pixels, whole[rows])
+    assert torch.equal(labels, rows)
+    assert len(split) == 10
+    assert split.nbytes == 40
 
 
 def test_mirroring_shows_about_half_of_the_images_mirrored() -> None:
