@@ -41,7 +41,8 @@ def run_ganpipe(folder: Path, images: int) -> float:
     from ganpipe.data.raw import add_items
     from ganpipe.data.shards import load_prepared
     from ganpipe.data.sources import read_source
-    from ganpipe.training.loop import Outbox, train
+    from ganpipe.training.loop import train
+    from ganpipe.training.report import Outbox
 
     settings = Settings().with_values(
         {

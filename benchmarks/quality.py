@@ -60,7 +60,8 @@ def run_ganpipe(data: Any, seconds: float, overrides: list[str], picture: Path) 
     from ganpipe.config import Params, resolve
     from ganpipe.evaluation.judge import generate_pixels
     from ganpipe.training.device import training_compute
-    from ganpipe.training.loop import Outbox, train
+    from ganpipe.training.loop import train
+    from ganpipe.training.report import Outbox
 
     def trained(total: int) -> Any:
         settings = resolve(Params(), "demo", ["data.height_px=32", "data.width_px=32", *overrides])

@@ -21,7 +21,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from benchmarks.style_peers import PeerRun, run_crowsonkb, run_gatys
+from benchmarks.style_peers.crowsonkb import run_crowsonkb
+from benchmarks.style_peers.gatys import run_gatys
+from benchmarks.style_peers.timing import PeerRun
 from ganpipe.config import StyleSettings
 from ganpipe.perceptual import Vgg19
 from ganpipe.style.optimise import Commission, resized, size_at, stylise

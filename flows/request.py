@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganpipe.config import ASKED_FOR, Choice, Settings, choose_preset, parse_assignments, resolve
+from ganpipe.config import Settings, parse_assignments, resolve
+from ganpipe.presets import ASKED_FOR, Choice, choose_preset
 from ganpipe.workspace import Workspace
 
 

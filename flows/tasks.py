@@ -15,7 +15,9 @@ from ganpipe.console import IF_BUSY
 from ganpipe.evaluation.judge import Evaluation
 from ganpipe.lineage import RunRecord
 from ganpipe.painting import StyleJob
-from ganpipe.style.batch import Done, Plan, StyleReport, Work
+from ganpipe.style.batch import StyleReport
+from ganpipe.style.painter import Done
+from ganpipe.style.plan import Plan, Work
 from ganpipe.versioning import DatasetInfo
 from ganpipe.workspace import Workspace
 

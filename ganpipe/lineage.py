@@ -20,6 +20,7 @@ from ganpipe.workspace import Workspace
 # What decides a result. The command line, the flows and the tracking are outside: they cannot change a weight.
 CORE = (
     "config",
+    "presets",
     "images",
     "inputs",
     "losses",

@@ -13,9 +13,11 @@ from ganpipe.drawing import generate_images, load_model
 from ganpipe.errors import GanpipeError
 from ganpipe.inputs import image_paths
 from ganpipe.progress import Report, ignore
-from ganpipe.style.batch import Done, Plan, StyleReport, Work, finished, paint, plan_batch
+from ganpipe.style.batch import StyleReport, finished
 from ganpipe.style.manifest import read_entries
 from ganpipe.style.paint import sample_photos, sample_styles
+from ganpipe.style.painter import Done, paint
+from ganpipe.style.plan import Plan, Work, plan_batch
 from ganpipe.style.schooling import school
 from ganpipe.tracking import Tracker
 from ganpipe.training.device import Compute, choose_compute

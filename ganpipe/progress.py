@@ -40,6 +40,13 @@ def ignore(_: Progress) -> None:
     """The report for somebody who does not want one."""
 
 
+def spoken(seconds: float) -> str:
+    """A duration for people, such as 20 s, 12 min or 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def stage(items: Iterable[T], name: str, *, total: int, unit: str, report: Report) -> Iterator[T]:
     """Passes `items` on, and reports each."""
     started = time.monotonic()

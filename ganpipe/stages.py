@@ -48,8 +48,9 @@ from ganpipe.training.augment import parse_kinds
 from ganpipe.training.claim import claimed, gpu_names
 from ganpipe.training.device import Compute, choose_compute, training_compute
 from ganpipe.training.launch import Job, check_processes, train_together
-from ganpipe.training.loop import Outbox, train
+from ganpipe.training.loop import train
 from ganpipe.training.plan import PLAN
+from ganpipe.training.report import Outbox
 from ganpipe.versioning import (
     DatasetInfo,
     dataset_info,

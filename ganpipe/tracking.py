@@ -32,7 +32,7 @@ from ganpipe.files import read_json
 from ganpipe.lineage import RunRecord
 from ganpipe.style.batch import StyleReport, means
 from ganpipe.style.student import CONFIG as STUDENT_CONFIG
-from ganpipe.training.loop import Point
+from ganpipe.training.report import Point
 from ganpipe.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -36,12 +36,19 @@ TINY = {
     "style.long_edge_px": 48,
     "style.steps": 2,
 }
+# A small r3, in the words of `with_`.
+R3 = {"model__name": "r3", "model__width": 0.04, "model__blocks": 1, "loss__name": "rpgan"}
 
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     """Everything so small that a step takes milliseconds."""
     return Settings().with_values(TINY)
+
+
+def with_(settings: Settings, **values: object) -> Settings:
+    """Changed settings: `training__seed=1` for training.seed."""
+    return settings.with_values({k.replace("__", "."): v for k, v in values.items()})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,3 +96,19 @@ def prepared() -> PreparedData:
         return Split.of(pixels, torch.full((count,), -1))
 
     return PreparedData("noise", "0" * 32 + ".dir", ImageShape(3, 16, 16), (), split(40), split(12))
+
+
+def noise_data(side: int = 16, count: int = 40, labels: bool = False) -> PreparedData:
+    """`count` training and 20 held-out images of colour noise, with three labels or none."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(n: int) -> Split:
+        pixels = torch.randint(0, 256, (n, side, side, 3), dtype=torch.uint8, generator=generator)
+        return Split.of(pixels, torch.arange(n) % 3 if labels else torch.full((n,), -1))
+
+    names = ("a", "b", "c") if labels else ()
+    return PreparedData("noise", "v", ImageShape(3, side, side), names, split(count), split(20))
+
+
+class Killed(BaseException):
+    """What a kill -9 is to the code under test: nothing is caught, nothing is cleaned up."""

@@ -62,8 +62,44 @@ def test_data_commands_tell_the_same_story(shell: Shell, tmp_path: Path) -> None
     assert shell("data", "list")[0] == 0
     victim = next((shell.workspace.raw("noise") / "files").rglob("*.png"))
     victim.write_bytes(b"x")
+    repaired = shell.json("data", "verify", "noise")
+    assert (repaired["intact"], len(repaired["repaired"])) == (True, 1)
+    whole = victim.read_bytes()
+    for path in (shell.workspace.root / ".dvc/cache").rglob("*"):
+        if path.is_file() and path.read_bytes() == whole:
+            path.unlink()
+    victim.write_bytes(b"x")
     code, _, err = shell("data", "verify", "noise")
     assert (code, "1 damaged or missing" in err) == (1, True)
+
+
+def test_data_sets_are_changed_prepared_and_brought_back(shell: Shell, tmp_path: Path) -> None:
+    first = shell.json("data", "add", str(fill_folder(tmp_path / "in", 12)), "--name", "noise")
+    removed = shell.json("data", "remove", "noise", "00[0-3].png")
+    assert (len(removed["removed"]), removed["images"]) == (4, 8)
+    fill_folder(tmp_path / "other", 3)
+    replaced = shell.json("data", "replace", "noise", str(tmp_path / "other"))
+    assert replaced["train"] + replaced["holdout"] == 3
+    diff = shell.json("data", "diff", f"noise@{first['version']}", "noise")
+    assert (diff["removed"], diff["added"], diff["same"]) == (9, 0, 3)
+    with Image.open(diff["contact_sheet"]) as sheet:
+        assert sheet.width > 300
+    back = shell.json("data", "checkout", f"noise@{first['version'][:8]}")
+    assert (back["version"], back["images"]) == (first["version"], 12)
+    prepared = shell.json(
+        "data", "prepare", "noise", "--set", "data.height_px=16", "--set", "data.width_px=16"
+    )
+    assert sum(prepared["images"].values()) == 12
+    shown = shell.json("data", "show", "noise")
+    assert len(shown["versions"]) == 3
+    page = Path(shown["page"]).read_text()
+    assert "too few for" in page
+    assert page.count("<img") >= 1
+    for words in (("push", "noise"), ("pull", "noise")):
+        code, _, err = shell("data", *words)
+        assert (code, "dvc remote add" in err) == (1, True)
+    assert shell("data", "checkout", "noise")[0] == 1
+    assert shell("data", "checkout")[0] == 1
 
 
 def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> None:
@@ -74,6 +110,13 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     assert len(trained["weights_sha256"]) == 64
     assert shell.json("train", "--dataset", "noise", *SETS)["state"] == "up_to_date"
 
+    version = shell.json("data", "list")["datasets"][0]["version"]
+    noise_image(999).save(tmp_path / "in/late.png")
+    later = shell.json("data", "add", str(tmp_path / "in"), "--name", "noise")
+    assert later["version"] != version
+    brought = shell.json("data", "checkout", "--run", trained["mlflow_run_id"])
+    assert (brought["version"], brought["prepared_with"]["height_px"]) == (version, "16")
+
     judged = shell.json("evaluate", trained["mlflow_run_id"], "--dataset", "noise", *SETS)
     assert {"value", "extractor", "samples"} <= set(judged["metrics"]["kd_vgg19"])
     assert judged["verdict"]
@@ -82,7 +125,7 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     assert traced["origin"]["dataset"]["name"] == "noise"
     assert traced["run_here"] is True
     folder = shell.json("evaluate", "--generated", str(tmp_path / "in"), "--dataset", "noise", *SETS)
-    assert folder["metrics"]["kd_vgg19"]["samples"] == 90
+    assert folder["metrics"]["kd_vgg19"]["samples"] == 91
 
     code, _, err = shell("generate", "--out", str(tmp_path / "gen"))
     assert (code, "no champion" in err) == (1, True)

@@ -8,10 +8,8 @@ import pytest
 
 from ganpipe.config import (
     FIELDS,
-    PRESETS,
     Params,
     Settings,
-    choose_preset,
     from_dict,
     params_template,
     parse_assignments,
@@ -21,6 +19,7 @@ from ganpipe.config import (
 from ganpipe.errors import GanpipeError
 from ganpipe.images import ImageShape
 from ganpipe.models import MODELS, check_shape
+from ganpipe.presets import PRESETS, choose_preset
 
 
 def test_a_misspelt_key_names_the_right_one() -> None:

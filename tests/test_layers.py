@@ -22,7 +22,12 @@ CORE_MODULES = sorted(
 
 def test_core_modules_are_found() -> None:
     """The list below is not empty by accident."""
-    assert {"ganpipe.training.loop", "ganpipe.style.batch", "ganpipe.data.prepare"} <= set(CORE_MODULES)
+    assert {
+        "ganpipe.presets",
+        "ganpipe.training.loop",
+        "ganpipe.style.painter",
+        "ganpipe.data.prepare",
+    } <= set(CORE_MODULES)
 
 
 def test_no_core_module_imports_an_outer_layer() -> None:

@@ -12,9 +12,8 @@ from ganpipe.errors import GanpipeError
 from ganpipe.images import read_origin
 from ganpipe.painting import StyleJob, stylise_here
 from ganpipe.style import schooling
-from ganpipe.style.batch import plan_batch
-from ganpipe.style.schooling import estimated, school
-from ganpipe.style.student import break_even
+from ganpipe.style.plan import plan_batch
+from ganpipe.style.schooling import break_even, estimated, school
 from ganpipe.tracking import Tracker
 from ganpipe.training.device import choose_compute
 from ganpipe.workspace import Workspace
@@ -74,6 +73,21 @@ def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: py
     assert school(plan, replace(auto, student="never"), CPU, tmp_path / "students") == []
 
 
+def test_a_student_is_found_again_until_its_version_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png", size=(60, 48)), pictures(tmp_path / "s", "x.png")
+    plan = plan_batch(contents, styles, tmp_path / "out", TAUGHT)
+
+    def is_new() -> bool:
+        (schooled,) = school(plan, TAUGHT, CPU, tmp_path / "students")
+        return schooled.new
+
+    assert [is_new(), is_new()] == [True, False]
+    monkeypatch.setattr(schooling, "STUDENT_VERSION", 2)
+    assert [is_new(), is_new()] == [True, False]
+
+
 def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
     from ganpipe.perceptual import Vgg19
     from ganpipe.style.pictures import read_picture
@@ -89,3 +103,35 @@ def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
     assert found.pictures == 100
     assert 0 < found.optimising_seconds < twice.optimising_seconds
     assert "100 pictures in 'x'" in found.sentence("x")
+
+
+@pytest.mark.parametrize(
+    ("each", "student", "training", "least"),
+    [
+        (10.0, 1.0, 90.0, 11),
+        (10.0, 1.0, 89.0, 10),
+        (10.0, 1.0, 0.0, 1),
+        (1.0, 1.0, 5.0, None),
+        (1.0, 2.0, 0.0, None),
+    ],
+)
+def test_the_break_even_is_the_first_number_of_pictures_that_saves_time(
+    each: float, student: float, training: float, least: int | None
+) -> None:
+    found = break_even(10, each, student, training)
+    assert found.from_pictures == least
+    saves = [n for n in range(1, 1000) if n * each > training + n * student]
+    assert found.from_pictures == (saves[0] if saves else None)
+    assert found.pays == (10 in saves)
+
+
+def test_the_break_even_is_said_in_one_sentence() -> None:
+    assert break_even(40, 18.0, 0.5, 290.0).sentence("swirl") == (
+        "40 pictures in 'swirl': optimising takes about 12 min, training a student 5 min and painting 20 s: "
+        "the student pays from 17 pictures on."
+    )
+    assert break_even(1, 18.0, 0.5, 9000.0).sentence("swirl", "glass") == (
+        "1 picture in 'swirl' and 'glass': optimising takes about 18 s, training a student 2.5 h and painting "
+        "under 1 s: the student pays from 515 pictures on."
+    )
+    assert break_even(3, 1.0, 2.0, 10.0).sentence().endswith("the student never pays.")

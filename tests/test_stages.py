@@ -21,7 +21,7 @@ from ganpipe.progress import Progress
 from ganpipe.tracking import Tracker, registered_name
 from ganpipe.workspace import Workspace
 from tests.conftest import fill_folder, noise_image
-from tests.test_engine import break_at
+from tests.test_rescue import break_at
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.images import read_origin
 from ganpipe.inputs import image_paths
 from ganpipe.progress import Report, ignore
-from ganpipe.style import batch
-from ganpipe.style.batch import StyleReport, finished, paint, plan_batch
+from ganpipe.style import painter
+from ganpipe.style.batch import StyleReport, finished
 from ganpipe.style.control import (
     luminance,
     matched_colours,
@@ -27,6 +27,8 @@ from ganpipe.style.control import (
     with_colours_of,
 )
 from ganpipe.style.manifest import MANIFEST, Entry, add_entry, read_entries
+from ganpipe.style.painter import paint
+from ganpipe.style.plan import plan_batch
 from ganpipe.training.device import choose_compute
 from tests.conftest import noise_image
 
@@ -129,7 +131,7 @@ def test_a_signal_keeps_what_is_finished_and_the_next_run_does_the_rest(tmp_path
 def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = batch.stylise, []
+    real, calls = painter.stylise, []
 
     def short_of_memory(network, commissions, recipe, compute, tile_px, on_step):  # type: ignore[no-untyped-def]
         calls.append((len(commissions), tile_px))
@@ -137,7 +139,7 @@ def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         return real(network, commissions, recipe, compute, tile_px, on_step)
 
-    monkeypatch.setattr(batch, "stylise", short_of_memory)
+    monkeypatch.setattr(painter, "stylise", short_of_memory)
     settings = replace(QUICK, long_edge_px=256, batch_items=2)
     report = run(
         pictures(tmp_path / "c", "a.png", "b.png"),

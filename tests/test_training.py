@@ -15,21 +15,15 @@ from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.models import build_generator
 from ganpipe.models.weights import WEIGHTS, load_generator, save_generator
-from ganpipe.training import loop
+from ganpipe.training import keeper
 from ganpipe.training.checkpoint import load_checkpoint, save_checkpoint
-from ganpipe.training.loop import Outbox, Point, due, train
+from ganpipe.training.loop import due, train
+from ganpipe.training.report import Outbox, Point
 from ganpipe.training.step import update_ema
 from ganpipe.training.stream import ORDER, EndlessImages, EndlessOrder, latents
+from tests.conftest import Killed, with_
 
 CPU = torch.device("cpu")
-
-
-def with_(settings: Settings, **values: object) -> Settings:
-    return settings.with_values({k.replace("__", "."): v for k, v in values.items()})
-
-
-class Killed(BaseException):
-    """What a kill -9 is to the code under test: nothing is caught, nothing is cleaned up."""
 
 
 @pytest.mark.parametrize("model", ["dcgan", "fc"])
@@ -174,14 +168,14 @@ def test_a_checkpoint_without_its_checksum_does_not_count(tmp_path: Path) -> Non
 def test_a_full_disk_keeps_the_previous_checkpoint(
     prepared: PreparedData, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_save = loop.save_checkpoint
+    real_save = keeper.save_checkpoint
 
     def save(folder: Path, name: str, state: dict[str, object]) -> Path:
         if name > "0-000000000032":
             raise GanpipeError("Could not write x: the disk is full; free some room and run again.")
         return real_save(folder, name, state)
 
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(keeper, "save_checkpoint", save)
     with pytest.raises(GanpipeError, match="disk is full"):
         train(prepared, settings, tmp_path)
     saved = load_checkpoint(tmp_path / "checkpoints", CPU)
@@ -196,6 +190,17 @@ def test_every_image_is_shown_once_an_epoch_wherever_batches_begin() -> None:
         assert sorted(epoch.tolist()) == list(range(10))
     assert not torch.equal(order[:10], order[10:20])
     assert torch.equal(images.rows(7, 25), order[7:32])
+
+
+def test_several_shards_are_one_split() -> None:
+    whole = torch.arange(10 * 4, dtype=torch.uint8).view(10, 2, 2, 1)
+    split = Split((whole[:3], whole[3:4], whole[4:]), torch.arange(10))
+    rows = torch.tensor([9, 0, 3, 2, 4, 9])
+    pixels, labels = split.rows(rows)
+    assert torch.equal(pixels, whole[rows])
+    assert torch.equal(labels, rows)
+    assert len(split) == 10
+    assert split.nbytes == 40
 
 
 def test_mirroring_shows_about_half_of_the_images_mirrored() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
-from ganpipe.config import NEEDED_IMAGES, PRESETS, DataSettings
+from ganpipe.config import DataSettings
 from ganpipe.data.duplicates import groups_of
 from ganpipe.data.fit import fit_image
 from ganpipe.data.inspect import Facts
@@ -24,6 +24,7 @@ from ganpipe.data.raw import RawImages
 from ganpipe.data.records import Record, split_records
 from ganpipe.files import write_json, write_text
 from ganpipe.images import SHRINKS, ImageShape, Pixels, grid, save_png, to_pil
+from ganpipe.presets import NEEDED_IMAGES, PRESETS
 
 SHEET_IMAGES, THUMB_PX = 64, 96
 SHOWN, GROUPS_SHOWN = 8, 20

@@ -1,10 +1,11 @@
-"""A generator as two files that run no code when they are read: safetensors and JSON."""
+"""A network as two files that run no code when they are read: safetensors and JSON."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -17,6 +18,49 @@ from ganpipe.images import ImageShape
 from ganpipe.models import build_generator
 
 WEIGHTS, CONFIG = "generator.safetensors", "generator.json"
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class NetworkFiles:
+    """What the two files of one kind of network are called."""
+
+    weights: str
+    config: str
+
+    def write(
+        self, folder: Path, network: nn.Module, described: dict[str, Any], origin: dict[str, Any]
+    ) -> None:
+        """Writes the weights, and the JSON that says how to build the network and where it comes from."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        write_bytes(folder / self.weights, save(tensors))
+        checksum = {"weights_sha256": sha256_of(folder / self.weights)}
+        write_json(folder / self.config, described | checksum | {"origin": origin})
+
+    def read(
+        self, folder: Path, build: Callable[[dict[str, Any]], Network]
+    ) -> tuple[Network, dict[str, Any]]:
+        """The network that `build` makes of the JSON, with its weights, on the CPU in evaluation mode, and the JSON.
+
+        Raises:
+            GanpipeError: a file is missing or damaged, or the two do not fit each other.
+        """
+        config = read_json(folder / self.config)
+        path = folder / self.weights
+        if not path.exists() or sha256_of(path) != config.get("weights_sha256"):
+            raise GanpipeError(
+                f"{path} is missing or damaged: its bytes are not those that {self.config} names."
+            )
+        try:
+            network = build(config)
+            network.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+            raise GanpipeError(f"{path} does not fit its model ({str(error).splitlines()[0]}).") from None
+        return network.eval(), config
+
+
+FILES = NetworkFiles(WEIGHTS, CONFIG)
 
 
 def save_generator(
@@ -31,34 +75,19 @@ def save_generator(
 
     `labels`: of a conditional model, each with the number of its training images.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in G.state_dict().items()}
-    write_bytes(folder / WEIGHTS, save(tensors))
-    config = {
-        "format": 2,
-        "model": asdict(settings),
-        "shape": asdict(shape),
-        "labels": labels or {},
-        "weights_sha256": sha256_of(folder / WEIGHTS),
-        "origin": origin,
-    }
-    write_json(folder / CONFIG, config)
+    described = {"format": 2, "model": asdict(settings), "shape": asdict(shape), "labels": labels or {}}
+    FILES.write(folder, G, described, origin)
 
 
 def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The generator in `folder`, on the CPU in evaluation mode, and its JSON.
 
     Raises:
-        GanpipeError: a file is missing or damaged.
+        GanpipeError: a file is missing or damaged, or the two do not fit each other.
     """
-    config = read_json(folder / CONFIG)
-    path = folder / WEIGHTS
-    if not path.exists() or sha256_of(path) != config.get("weights_sha256"):
-        raise GanpipeError(f"{path} is missing or damaged: its bytes are not those that {CONFIG} names.")
-    G = build_generator(
-        ModelSettings(**config["model"]), ImageShape(**config["shape"]), len(config["labels"])
-    )
-    try:
-        G.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise GanpipeError(f"{path} does not fit its model ({str(error).splitlines()[0]}).") from None
-    return G.eval(), config
+
+    def build(config: dict[str, Any]) -> nn.Module:
+        settings, shape = ModelSettings(**config["model"]), ImageShape(**config["shape"])
+        return build_generator(settings, shape, len(config["labels"]))
+
+    return FILES.read(folder, build)

@@ -15,8 +15,10 @@ from ganpipe.images import Refusal, decode_image, over_white, read_image_file
 from ganpipe.style.losses import root
 
 # Luminance and two chroma axes, NTSC (Gatys et al. 2017, arXiv 1611.07865, section 5, paints in this space).
-RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-YIQ_TO_RGB = torch.linalg.inv(RGB_TO_YIQ)
+RGB_TO_YIQ = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64
+)
+YIQ_TO_RGB = torch.linalg.inv(RGB_TO_YIQ.float())
 
 
 def parse_shares(text: str, styles: int) -> tuple[float, ...]:
@@ -39,17 +41,17 @@ def parse_shares(text: str, styles: int) -> tuple[float, ...]:
 
 def _mixed(matrix: Tensor, image: Tensor) -> Tensor:
     """A 3×3 matrix on the channels of `[N, 3, H, W]`."""
-    return torch.einsum("dc,nchw->ndhw", matrix.to(image.device), image)
+    return torch.einsum("dc,nchw->ndhw", matrix.to(image), image)
 
 
 def luminance(image: Tensor) -> Tensor:
-    """`[N, 3, H, W]` as grey of the same luminance, still of three channels."""
-    return _mixed(RGB_TO_YIQ, image)[:, :1].expand(-1, 3, -1, -1)
+    """The luminance `[N, 1, H, W]` of `[N, 3, H, W]` (the weights are ITU-R BT.601's)."""
+    return _mixed(RGB_TO_YIQ, image)[:, :1]
 
 
 def matched_luminance(style: Tensor, content: Tensor) -> Tensor:
     """The style in grey, with the mean and deviation of the content's luminance."""
-    ours, theirs = luminance(style)[:, :1], luminance(content)[:, :1]
+    ours, theirs = luminance(style), luminance(content)
     scale = theirs.std() / ours.std().clamp_min(1e-6)
     return ((ours - ours.mean()) * scale + theirs.mean()).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ CELL_PX = 2 ** (len(BLOCKS) - 1)  # pixels of a cell of the deepest block: tiles
 SHRINK = {layer.name: 2 ** (layer.block - 1) for layer in LAYERS}  # pixels of a cell of a layer, each way
 
 Features = dict[str, Tensor]
+Sum = TypeVar("Sum", Tensor, Moments)
 
 
 @dataclass(frozen=True)
@@ -176,10 +178,8 @@ class Objective:
         errors: Features = {}
         for tile, target in zip(self.tiles, self.content, strict=True):
             features = tile.inner(self._features(tile.window(images)))
-            for k, own in self._sums(features, tile).items():
-                sums[k] = sums[k] + own if k in sums else own
-            for k, error in self._errors(features, target).items():
-                errors[k] = errors[k] + error if k in errors else error
+            _add(sums, self._sums(features, tile))
+            _add(errors, self._errors(features, target))
         return sums, errors
 
     def _slopes(
@@ -240,6 +240,12 @@ class Objective:
         return Losses(total, content, style, variation)
 
 
+def _add(sums: dict[str, Sum], of_tile: dict[str, Sum]) -> None:
+    """Adds what one tile has to the sums over the tiles before it, by layer."""
+    for layer, own in of_tile.items():
+        sums[layer] = sums[layer] + own if layer in sums else own
+
+
 def _detached(losses: Losses) -> Losses:
     return Losses(*(part.detach() for part in (losses.total, losses.content, losses.style, losses.variation)))
 
@@ -254,8 +260,7 @@ def style_moments(
     for tile in tiles_of(image.shape[2], image.shape[3], tile_px, wanted[-1]):
         with compute.autocast():
             features = tile.inner(network(tile.window(image), wanted))
-        for k, f in features.items():
-            sums[k] = sums[k] + moments(f) if k in sums else moments(f)
+        _add(sums, {k: moments(f) for k, f in features.items()})
     return sums
 
 

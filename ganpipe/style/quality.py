@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganpipe.perceptual import Vgg19
+from ganpipe.style.control import luminance
 from ganpipe.training.device import Compute
 
 DISTANCE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
@@ -83,7 +84,6 @@ def _quantiles(values: Tensor, count: int) -> Tensor:
     return F.interpolate(ordered[None], count, mode="linear", align_corners=False)[0]
 
 
-LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 WINDOW_PX, SIGMA_PX = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2  # for pictures in [0, 1]
 
@@ -103,19 +103,14 @@ def structure_similarity(image: Tensor, content: Tensor) -> float:
             f"SSIM needs two pictures of one size from {WINDOW_PX} px on, "
             f"not {tuple(image.shape)} and {tuple(content.shape)}"
         )
-    x, y = _luminance(image), _luminance(content)
+    # In float64: a GPU's TF32 convolutions are coarser than the variances that are to come.
+    x, y = luminance(image.double()), luminance(content.double())
     mean_x, mean_y = _windowed(x), _windowed(y)
     var_x, var_y = _windowed(x * x) - mean_x**2, _windowed(y * y) - mean_y**2
     covariance = _windowed(x * y) - mean_x * mean_y
     brightness = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
     structure = (2 * covariance + C2) / (var_x + var_y + C2)
     return (brightness * structure).mean().item()
-
-
-def _luminance(picture: Tensor) -> Tensor:
-    """`[1, 1, H, W]`, in float64: a GPU's TF32 convolutions are coarser than the variances that are to come."""
-    weights = torch.tensor(LUMINANCE, dtype=torch.float64, device=picture.device).view(1, 3, 1, 1)
-    return (picture.double() * weights).sum(1, keepdim=True)
 
 
 def _windowed(values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,21 +18,13 @@ from ganpipe.config import StyleSettings
 from ganpipe.files import sha256_of, sha256_of_json
 from ganpipe.images import Refusal
 from ganpipe.perceptual import Vgg19, style_weights
-from ganpipe.progress import Report, ignore
-from ganpipe.style.batch import Plan, Work
+from ganpipe.progress import Report, ignore, spoken
+from ganpipe.style.apprenticeship import train_student
 from ganpipe.style.optimise import SMALLEST_PX, Commission, objective_at, pyramid, resized, size_at
 from ganpipe.style.pictures import read_picture
+from ganpipe.style.plan import Plan, Work
 from ganpipe.style.recipe import EFFORTS, Recipe, recipe_of
-from ganpipe.style.student import (
-    CONFIG,
-    BreakEven,
-    Student,
-    StudentConfig,
-    break_even,
-    save_student,
-    stylise_with,
-    train_student,
-)
+from ganpipe.style.student import CONFIG, STUDENT_VERSION, Student, StudentConfig, save_student, stylise_with
 from ganpipe.training.device import Compute
 
 log = logging.getLogger(__name__)
@@ -82,8 +75,8 @@ def _student(
     report: Report,
 ) -> Schooled | None:  # fmt: skip
     images = settings.student_images or EFFORTS[settings.preset].student_images
-    key = sha256_of_json([sha256_of(style), recipe.as_dict(), network.weights.id, images])[:12]
-    own = folder / f"{style.stem[:40]}-{key}"
+    fixed = [sha256_of(style), recipe.as_dict(), network.weights.id, images, STUDENT_VERSION]
+    own = folder / f"{style.stem[:40]}-{sha256_of_json(fixed)[:12]}"
     if (own / CONFIG).exists():
         return Schooled(style, own, False, 0.0)
     if settings.student == "auto" and len(works) < WORTH_A_LOOK:
@@ -157,3 +150,45 @@ def _fastest(step: Callable[[], object]) -> float:
         step()
         times.append(time.monotonic() - started)
     return min(times)
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Whether training a student costs less time than optimising each picture, and from how many pictures on."""
+
+    pictures: int
+    optimising_seconds: float
+    training_seconds: float
+    painting_seconds: float
+    from_pictures: int | None  # None: never
+
+    @property
+    def pays(self) -> bool:
+        """Whether it does for these pictures."""
+        return self.from_pictures is not None and self.pictures >= self.from_pictures
+
+    def sentence(self, *styles: str) -> str:
+        """For people."""
+        named = " and ".join(f"'{style}'" for style in styles)
+        start = f"{self.pictures:,} picture{'s' * (self.pictures != 1)}" + (f" in {named}" if named else "")
+        times = (
+            f"optimising takes about {spoken(self.optimising_seconds)}, training a student "
+            f"{spoken(self.training_seconds)} and painting {spoken(self.painting_seconds)}"
+        )
+        verdict = (
+            "the student never pays"
+            if self.from_pictures is None
+            else f"the student pays from {self.from_pictures:,} picture{'s' * (self.from_pictures != 1)} on"
+        )
+        return f"{start}: {times}: {verdict}."
+
+
+def break_even(
+    pictures: int, seconds_each_optimised: float, seconds_each_student: float, training_seconds: float
+) -> BreakEven:
+    """The least n with n · optimised > training + n · student."""
+    saved = seconds_each_optimised - seconds_each_student
+    least = math.floor(training_seconds / saved) + 1 if saved > 0 else None
+    return BreakEven(
+        pictures, pictures * seconds_each_optimised, training_seconds, pictures * seconds_each_student, least
+    )

@@ -20,8 +20,8 @@ from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import write_json
 from ganpipe.progress import Progress
 from ganpipe.training.interrupt import stop_requests
-from ganpipe.training.loop import Outbox
 from ganpipe.training.parallel import check_share
+from ganpipe.training.report import Outbox
 from ganpipe.training.worker import POINTS, die_with_parent, read_points
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ import torch
 
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
+from ganpipe.progress import spoken
 from ganpipe.training.device import Compute
 
 log = logging.getLogger(__name__)
@@ -39,15 +40,9 @@ class Plan:
         each = batch_images // processes
         split = f", each batch in parts of {self.micro_images} images" if self.micro_images < each else ""
         return (
-            f"On {where}: about {_time(seconds)} and {self.peak_bytes / 2**30:.1f} of "
+            f"On {where}: about {spoken(max(1.0, seconds))} and {self.peak_bytes / 2**30:.1f} of "
             f"{self.free_bytes / 2**30:.1f} GiB free{split}."
         )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def free_memory(device: torch.device) -> int:

@@ -26,6 +26,10 @@ COLLAPSED_POINTS = 4
 MOST_ROLLBACKS = 3
 
 
+class Broken(Exception):
+    """A point of the curve shows that training has broken; the loop takes it back."""
+
+
 @dataclass
 class Health:
     """What must be remembered to notice a collapse; part of every checkpoint."""

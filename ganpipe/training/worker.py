@@ -25,7 +25,8 @@ from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import read_json
 from ganpipe.models.weights import save_generator
 from ganpipe.progress import Progress
-from ganpipe.training.loop import Outbox, Point, train
+from ganpipe.training.loop import train
+from ganpipe.training.report import Outbox, Point
 
 POINTS = "points.jsonl"
 
