@@ -27,7 +27,12 @@ out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() e
 
 def say(text: str) -> None:
     """A line for people, on standard error, so that standard output stays for results."""
-    err.print(text)
+    err.print(text, soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """A stranger's text, such as a file name, with nothing in it that a terminal obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def duration(seconds: float | None) -> str:

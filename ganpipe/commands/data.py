@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganpipe.commands.context import opened, settings_of
 from ganpipe.commands.tables import names, shown
-from ganpipe.console import Bars, out, pairs, print_json, say, table
+from ganpipe.console import Bars, out, pairs, print_json, say, table, visible
 from ganpipe.errors import GanpipeError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _add(arguments: Namespace, replace: bool) -> int:
     ]
     pairs(f"Data set {report.name}", rows)
     for entry in report.quarantined[:MOST_LISTED]:
-        say(f"  {entry['file']}: {entry['reason']}")
+        say(visible(f"  {entry['file']}: {entry['reason']}"))
     if len(report.quarantined) > MOST_LISTED:
         more = len(report.quarantined) - MOST_LISTED
         say(f"  … and {more} more in .ganpipe/reports/{report.name}-add.json")
@@ -176,7 +176,7 @@ def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], 
         for reference, chosen in ((arguments.a, gone), (arguments.b, came))
     ]
     titles = (f"only in {arguments.a}: {len(gone):,}", f"only in {arguments.b}: {len(came):,}")
-    short = [reference.replace("@", "-")[:40] for reference in (arguments.a, arguments.b)]
+    short = ["-".join(part[:12] for part in reference.split("@")) for reference in (arguments.a, arguments.b)]
     path = workspace.reports / f"diff-{short[0]}-{short[1]}.png"
     origin: dict[str, Any] = {"kind": "difference", "a": arguments.a, "b": arguments.b}
     return str(save_png(beside(sides[0], sides[1], titles), path, origin))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ganpipe.console import table
+from ganpipe.console import table, visible
 from ganpipe.workspace import Workspace
 
 
@@ -27,5 +27,5 @@ def show_metrics(metrics: dict[str, Any]) -> None:
 
 def names(names: list[str]) -> str:
     return f"{len(names):,}" + (
-        ": " + ", ".join(names[:8]) + (" …" if len(names) > 8 else "") if names else ""
+        ": " + ", ".join(map(visible, names[:8])) + (" …" if len(names) > 8 else "") if names else ""
     )

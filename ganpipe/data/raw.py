@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -122,25 +123,24 @@ class _Addition:
     def take(self, items: Iterable[Item]) -> None:
         """Looks at every item and keeps what is new, in the order of the source."""
         with Workers(partial(inspect_file, keep_in=self.folder)) as workers:
-            passed: list[FileItem] = []  # in the order in which results come
+            passed: deque[FileItem | RefusedItem] = deque()  # in the order in which results come
 
             def tasks() -> Iterator[Any]:
                 for item in items:
                     if isinstance(item, ArrayItem):
                         self._take_array(item)
-                    elif isinstance(item, RefusedItem):
-                        self.result.found += 1
-                        self.result.refuse(item.name, item.refusal)
                     else:
                         passed.append(item)
                         yield self._task(item)
 
             for result in workers.ordered(tasks(), _bytes_on_the_way):
-                self._take_file(passed.pop(0), result)
+                self._take_file(passed.popleft(), result)
         self._tell(always=True)
 
-    def _task(self, item: FileItem) -> Any:
+    def _task(self, item: FileItem | RefusedItem) -> Any:
         """What a worker has to read, or what is known without."""
+        if isinstance(item, RefusedItem):
+            return Known(item.refusal)
         known = self._known_already(item)
         if known is not None:
             return Known(known)
@@ -161,11 +161,13 @@ class _Addition:
             self.result.read += 1
         return found
 
-    def _take_file(self, item: FileItem, found: Inspected | Refusal) -> None:
+    def _take_file(self, item: FileItem | RefusedItem, found: Inspected | Refusal) -> None:
         self.result.found += 1
-        self.ledger.remember(item.settled_stamp(), found)
         self._tell()
-        if isinstance(found, Refusal):
+        if isinstance(item, FileItem):
+            self.ledger.remember(item.settled_stamp(), found)
+        if isinstance(item, RefusedItem) or isinstance(found, Refusal):
+            assert isinstance(found, Refusal)
             self.result.refuse(item.name, found)
             return
         smallest = min(found.facts.width_px, found.facts.height_px)

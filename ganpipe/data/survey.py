@@ -157,10 +157,10 @@ def _advice(images: int, small: int, known: int, settings: DataSettings, grey: i
     counted = f"{images:,} images to train on"
     advice = [f"{counted}: enough for {', '.join(enough) or 'no model'}"
               + (f", too few for {', '.join(short)}." if short else ".")]  # fmt: skip
-    for preset, row in PRESETS.items():
-        needed = NEEDED_IMAGES[row.model]
-        if images < needed:
-            advice.append(f"Preset {preset} ({row.model}) wants {needed:,} images; these are {images:,}.")
+    wanting = [name for name, row in PRESETS.items() if images < NEEDED_IMAGES[row.model]]
+    if wanting and enough:
+        fitting = [name for name in PRESETS if name not in wanting]
+        advice.append(f"Presets for so many: {', '.join(fitting)}; too few for {', '.join(wanting)}.")
     if small:
         size = f"{settings.width_px}×{settings.height_px}"
         advice.append(f"{small:,} of {known:,} images are smaller than {size} and would be enlarged.")
