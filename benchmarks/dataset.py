@@ -72,8 +72,8 @@ def plain_loop(folder: Path, side_px: int) -> int:
     return len(np.stack(images))
 
 
-def image_folder(folder: Path, side_px: int) -> int:
-    """torchvision's data set with its usual transform, on one DataLoader worker a core."""
+def image_folder(folder: Path, side_px: int, workers: int) -> int:
+    """torchvision's data set with its usual transform, in this process (0) or in the workers of a DataLoader."""
     import torch
     from torchvision import datasets, transforms
 
@@ -81,7 +81,7 @@ def image_folder(folder: Path, side_px: int) -> int:
         [transforms.Resize(side_px), transforms.CenterCrop(side_px), transforms.PILToTensor()]
     )
     data = datasets.ImageFolder(str(folder.parent), steps)
-    loader = torch.utils.data.DataLoader(data, batch_size=64, num_workers=os.cpu_count() or 1)
+    loader = torch.utils.data.DataLoader(data, batch_size=64, num_workers=workers)
     return sum(len(pixels) for pixels, _ in loader)
 
 
@@ -95,6 +95,7 @@ def timed(run: Callable[[], object]) -> float:
 def compare(place: Path, count: int) -> None:
     """Prints images a second of each side, at 64×64 and at 256×256."""
     from ganpipe.config import DataSettings
+    from ganpipe.data.ledger import Ledger
     from ganpipe.data.prepare import prepare
     from ganpipe.data.raw import add_items
     from ganpipe.data.sources import read_source
@@ -102,7 +103,8 @@ def compare(place: Path, count: int) -> None:
     photos = fill(place / "photos/all", count, make_photo, ".jpg")
     list(map(Path.read_bytes, photos.iterdir()))  # everybody finds them in memory
     raw = place / "raw"
-    added = timed(lambda: add_items(raw, read_source(str(photos), place)))
+    ledger = Ledger(place / "ledger")
+    added = timed(lambda: add_items(raw, read_source(str(photos), place), ledger=ledger))
     print(
         f"{count:,} JPEGs of {SIZE[0]}×{SIZE[1]}; ganpipe's add (checks, hashes, copies): {count / added:.0f} a second"
     )
@@ -112,8 +114,11 @@ def compare(place: Path, count: int) -> None:
         out = place / f"out{side_px}"
         sides: dict[str, Callable[[], object]] = {
             "plain loop": lambda side_px=side_px: plain_loop(photos, side_px),  # type: ignore[misc]
-            "torchvision ImageFolder, workers": lambda side_px=side_px: image_folder(photos, side_px),  # type: ignore[misc]
-            "ganpipe prepare": lambda settings=settings, out=out: prepare(raw, out, settings),  # type: ignore[misc]
+            "torchvision ImageFolder": lambda side_px=side_px: image_folder(photos, side_px, 0),  # type: ignore[misc]
+            "the same, a worker a core": lambda side_px=side_px: image_folder(
+                photos, side_px, os.cpu_count() or 1
+            ),  # type: ignore[misc]
+            "ganpipe prepare": lambda settings=settings, out=out: prepare(raw, out, settings, ledger=ledger),  # type: ignore[misc]
         }
         rates = {name: count / timed(run) for name, run in sides.items()}
         for name, rate in rates.items():

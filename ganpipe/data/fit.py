@@ -88,7 +88,8 @@ def shrink_for(fit: Fit, width: int, height: int) -> int:
 def fit_picture(image: Image.Image, fit: Fit) -> list[Pixels]:
     """Images `[H, W, C]` uint8 of one picture, as many as `crop_boxes` gives. Resampling is Lanczos, antialiased."""
     flat = _flattened(image, fit)
-    return [_framed(flat.crop(box), fit) for box in crop_boxes(*flat.size, fit)]
+    parts = (flat.crop(box) for box in crop_boxes(*flat.size, fit))
+    return [_framed(np.asarray(p).reshape(p.height, p.width, fit.shape.channels), fit) for p in parts]
 
 
 def fit_image(image: Image.Image, shape: ImageShape, how: str) -> Pixels:
@@ -99,20 +100,24 @@ def fit_image(image: Image.Image, shape: ImageShape, how: str) -> Pixels:
 def _flattened(image: Image.Image, fit: Fit) -> Image.Image:
     mode = MODES[fit.shape.channels]
     if mode == "RGBA" or image.mode not in ("LA", "RGBA"):
-        return image.convert(mode)
+        return image if image.mode == mode else image.convert(mode)
     ground = Image.new("RGBA", image.size, fit.background)
     return Image.alpha_composite(ground, image.convert("RGBA")).convert(mode)
 
 
-def _framed(part: Image.Image, fit: Fit) -> Pixels:
+def _framed(part: Pixels, fit: Fit) -> Pixels:
+    """A part of a picture `[h, w, C]` as an image of the asked shape."""
     height, width, channels = fit.shape.height_px, fit.shape.width_px, fit.shape.channels
     size = (width, height)
     if fit.how == "pad":
-        scale = min(width / part.width, height / part.height)
-        size = max(1, min(width, round(part.width * scale))), max(1, min(height, round(part.height * scale)))
-    pixels = np.asarray(part).reshape(part.height, part.width, channels)
-    if part.size != size:
-        pixels = resample(torch.from_numpy(pixels.copy()), size, fit.linear_light).numpy()
+        scale = min(width / part.shape[1], height / part.shape[0])
+        size = (
+            max(1, min(width, round(part.shape[1] * scale))),
+            max(1, min(height, round(part.shape[0] * scale))),
+        )
+    pixels = part
+    if (part.shape[1], part.shape[0]) != size:
+        pixels = resample(torch.from_numpy(part.copy()), size, fit.linear_light).numpy()
     if size == (width, height):
         return pixels
     around = Image.new("RGB", (1, 1), fit.padding).convert(MODES[channels])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
@@ -15,8 +16,8 @@ from ganpipe.images import SHRINKS, Refusal, decode_image, header_size, is_grey,
 
 Read = Callable[[], bytes]  # picklable; raises Refusal
 
-LOOK_PX = 512  # a JPEG's shorter side is decoded no smaller: all its data are read, few of them transformed
-SHARPNESS_PX = 256
+LOOK_PX = 256  # a JPEG's shorter side is decoded no smaller: all its data are read, few of them transformed
+SMALL_PX = 128  # of the shorter side, at which a picture is described
 PHASH_SIDE = 16  # 256 bits; 64 take all flowers of one kind for copies (LOG.md)
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp", b"GI": ".gif"}
 
@@ -25,9 +26,9 @@ SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"
 class Facts:
     """Of an upright image: its size, channels as decoded, whether it has colour, and how it looks.
 
-    `brightness`: mean luminance, 0…1. `sharpness`: variance of the Laplacian of the luminance (0…1) at a longer edge
-    of 256 px at most, times 1,000; under about 0.5 a photograph is blurred (Pech-Pacheco et al. 2000). `phash`: 256 bits,
-    equal or nearly so for copies that were scaled or compressed again.
+    `brightness`: mean luminance, 0…1. `sharpness`: variance of the Laplacian of the luminance (0…1), times 1,000, at a
+    shorter side of 128 to 255 px (Pech-Pacheco et al. 2000). `phash`: 256 bits, equal or nearly so for copies that were
+    scaled or compressed again.
     """
 
     width_px: int
@@ -109,23 +110,21 @@ def _look(width: int, height: int) -> int:
 
 def facts_of_picture(image: Image.Image, width_px: int, height_px: int) -> Facts:
     """Facts of a decoded picture, which may be smaller than the file says."""
-    grey = over_white(image).convert("L")
-    luminance = np.asarray(grey, dtype=np.float32) / 255
+    small = image.reduce(max(1, min(image.size) // SMALL_PX))  # by boxes: exact, and faster than any filter
+    grey = over_white(small).convert("L")
+    luminance = np.asarray(grey, dtype=np.float32) / np.float32(255)
     return Facts(
         width_px,
         height_px,
         len(image.getbands()),
-        is_grey(image),
+        is_grey(small),
         round(float(luminance.mean()), 4),
-        round(_sharpness(grey), 4),
+        round(_sharpness(luminance), 4),
         perceptual_hash(grey),
     )
 
 
-def _sharpness(grey: Image.Image) -> float:
-    shown = grey.copy()
-    shown.thumbnail((SHARPNESS_PX, SHARPNESS_PX), Image.Resampling.BOX)
-    x = np.asarray(shown, dtype=np.float32) / 255
+def _sharpness(x: npt.NDArray[np.float32]) -> float:
     if min(x.shape) < 3:
         return 0.0
     laplacian = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] - 4 * x[1:-1, 1:-1]
@@ -136,12 +135,4 @@ def perceptual_hash(grey: Image.Image) -> bytes:
     """pHash (Zauner 2010) of 256 bits: the signs of low frequencies around their median."""
     import imagehash
 
-    # Anti-aliased by boxes first: the hash's own Lanczos over a whole photograph takes longer than decoding it.
-    return np.packbits(
-        imagehash.phash(grey.reduce(reduction(grey.size)), hash_size=PHASH_SIDE).hash
-    ).tobytes()
-
-
-def reduction(size: tuple[int, int]) -> int:
-    """The whole number by which boxes may shrink a picture that will be 64 px a side, and no smaller than 256."""
-    return max(1, min(size) // 256)
+    return np.packbits(imagehash.phash(grey, hash_size=PHASH_SIDE).hash).tobytes()

@@ -353,7 +353,7 @@ class RawImages:
     def picture(self, record: Record, shrink: Shrink | None = None) -> Image.Image:
         """The picture, upright, with 8 bits a channel; smaller where `shrink` allows it (see `decode_image`)."""
         if record.row is None:
-            return decode_image(self.bytes_of(record), shrink)
+            return decode_image(self.bytes_of(record), shrink, checked=True)
         return to_pil(self._array(record)[record.row])
 
     def _array(self, record: Record) -> Pixels:
