@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ganpipe.tracking import Tracker
 from ganpipe.workspace import Workspace
 from tests.conftest import TINY, fill_folder
 
@@ -47,6 +48,9 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
             low, high = image.convert("L").getextrema()
             assert high - low > 50, path
     assert (noise.runs / result["run"] / "report.md").exists()
+
+    artifacts = {f.path for f in Tracker(noise).client.list_artifacts(result["mlflow_run_id"], "data")}
+    assert artifacts == {"data/dataset.html", "data/dataset.json", "data/contact-sheet.png"}
 
     second = ganpipe(noise, *words)
     again = json.loads(second.stdout.splitlines()[-1])

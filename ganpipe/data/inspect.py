@@ -79,11 +79,11 @@ def write_once(path: Path, data: bytes) -> None:
     """Writes a file whose name is the hash of its bytes, unless it is there."""
     if path.exists() and path.stat().st_size == len(data):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Written beside and renamed; not flushed one by one: the manifest's own flush comes after, and a file
     # that a power cut shortened has another size or fails `data verify`.
     temporary = path.with_suffix(".tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
     except OSError as error:
         temporary.unlink(missing_ok=True)

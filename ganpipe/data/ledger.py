@@ -13,10 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from ganpipe.data.inspect import Facts, Inspected
-from ganpipe.images import Refusal
+import PIL
 
-RULES = "1"  # what a stamp's verdict means; another number forgets all
+from ganpipe.data.inspect import Facts, Inspected
+from ganpipe.images import FORMATS, Refusal
+
+RULES = (
+    f"1 {PIL.__version__} {FORMATS}"  # what verdicts and facts rest on; where it changes, all is forgotten
+)
+PASSING = ("time", "memory", "crash", "unreadable")  # refusals that another day may not repeat
 COMMIT_EVERY_S = 1.0
 SCHEMA = """
 create table if not exists rules (number text);
@@ -92,6 +97,8 @@ class Ledger:
     def remember(self, stamp: str | None, result: Inspected | Refusal) -> None:
         """Notes a verdict; on the disk within about a second."""
         if isinstance(result, Refusal):
+            if result.code in PASSING:
+                return
             row = ("", result.code, result.sentence)
         else:
             row = (result.sha256, "", "")

@@ -123,18 +123,19 @@ class _Addition:
     def take(self, items: Iterable[Item]) -> None:
         """Looks at every item and keeps what is new, in the order of the source."""
         with Workers(partial(inspect_file, keep_in=self.folder)) as workers:
-            passed: deque[FileItem | RefusedItem] = deque()  # in the order in which results come
+            passed: deque[tuple[FileItem | RefusedItem, bool]] = deque()  # and whether it was looked at now
 
             def tasks() -> Iterator[Any]:
                 for item in items:
                     if isinstance(item, ArrayItem):
                         self._take_array(item)
                     else:
-                        passed.append(item)
-                        yield self._task(item)
+                        task = self._task(item)
+                        passed.append((item, not isinstance(task, Known)))
+                        yield task
 
             for result in workers.ordered(tasks(), _bytes_on_the_way):
-                self._take_file(passed.popleft(), result)
+                self._take_file(*passed.popleft(), result)
         self._tell(always=True)
 
     def _task(self, item: FileItem | RefusedItem) -> Any:
@@ -161,10 +162,10 @@ class _Addition:
             self.result.read += 1
         return found
 
-    def _take_file(self, item: FileItem | RefusedItem, found: Inspected | Refusal) -> None:
+    def _take_file(self, item: FileItem | RefusedItem, is_news: bool, found: Inspected | Refusal) -> None:
         self.result.found += 1
         self._tell()
-        if isinstance(item, FileItem):
+        if isinstance(item, FileItem) and is_news:
             self.ledger.remember(item.settled_stamp(), found)
         if isinstance(item, RefusedItem) or isinstance(found, Refusal):
             assert isinstance(found, Refusal)
