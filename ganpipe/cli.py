@@ -250,5 +250,7 @@ def _terminated(signum: int, _: FrameType | None) -> None:
 def _fail(error: Exception, debug: bool, code: int) -> int:
     if debug:
         raise error
-    sys.stderr.write(f"ganpipe: {error}\n")
+    from ganpipe.console import visible
+
+    sys.stderr.write(f"ganpipe: {visible(str(error))}\n")
     return code

@@ -107,7 +107,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> 
     for name in columns:
         sheet.add_column(name, overflow="fold")
     for row in rows:
-        sheet.add_row(*row)
+        sheet.add_row(*map(visible, row))
     out.print(sheet)
 
 
@@ -119,7 +119,7 @@ def pairs(title: str, rows: Iterable[tuple[str, str]]) -> None:
     sheet.add_column(style="dim", no_wrap=True)
     sheet.add_column(overflow="fold")
     for name, value in rows:
-        sheet.add_row(name, value)
+        sheet.add_row(name, visible(value))
     out.print(sheet)
 
 

@@ -136,6 +136,10 @@ def train_model(
             return done
         record = load_record(workspace, fresh.run_id) or fresh
         data = load_dataset(workspace, dataset, settings.data)
+        if data.version != record.version:
+            raise GanpipeError(
+                f"{dataset} was changed to version {data.version} while this training waited; run again to train on that."
+            )
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, dataset))
         tracker.log_data(run_id, survey_dataset(workspace, dataset, settings.data, report))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -28,6 +29,7 @@ from ganpipe.config import DataSettings
 from ganpipe.data.ledger import Ledger
 from ganpipe.data.prepare import (
     BEHALF_OF,
+    FAILED,
     LEDGER_FILE,
     PREPARE_FILE,
     damaged_shards,
@@ -46,6 +48,7 @@ from ganpipe.data.raw import (
     facts_of_records,
     facts_of_rows,
     remove_images,
+    sweep,
 )
 from ganpipe.data.records import (
     MANIFEST,
@@ -57,7 +60,7 @@ from ganpipe.data.records import (
 )
 from ganpipe.data.sources import read_source
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, sha256_of_json, write_bytes, write_json, write_text
+from ganpipe.files import read_json, sha256_of, sha256_of_json, write_bytes, write_json, write_text
 from ganpipe.images import decode_image, to_pil
 from ganpipe.progress import Report, ignore
 from ganpipe.workspace import Workspace, check_name
@@ -105,7 +108,11 @@ def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
         check=False,
     )
     if done.returncode and check:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR")]
+        printed = (done.stdout + done.stderr).splitlines()
+        ours = [line.removeprefix(FAILED) for line in printed if line.startswith(FAILED)]
+        if ours:
+            raise GanpipeError(ours[0])
+        lines = [line for line in printed if line.startswith("ERROR")]
         why = (lines or (done.stderr or done.stdout).strip().splitlines() or ["no message"])[0]
         if "No space left" in done.stderr:
             why = "the disk is full; free some room and run again"
@@ -178,6 +185,7 @@ def remove_from_dataset(
 
 def _commit(workspace: Workspace, name: str) -> str:
     """Makes DVC know the raw data set as it is now; returns its hash. Does nothing where it knows it already."""
+    _finish_checkout(workspace, name)
     raw = workspace.raw(name)
     pointer, note = _pointer(workspace, name), workspace.state / "versions" / f"{name}.json"
     known = read_json(note) if note.exists() else {}
@@ -185,12 +193,22 @@ def _commit(workspace: Workspace, name: str) -> str:
         version = _pointer_version(pointer)
         if version == known.get("version"):
             return version
+        raise GanpipeError(
+            f"{pointer.relative_to(workspace.root)} names version {version}, and the folder holds {known.get('version')}: "
+            f"bring the new one with: ganpipe data checkout {name}@{version}"
+        )
+    records = read_manifest(raw)
+    sweep(raw, records)  # what a killed change left must not become part of the version
+    if gone := next((r for r in records if not (raw / r.file).exists()), None):
+        raise GanpipeError(
+            f"{gone.name} of {name} is missing; bring it back with: ganpipe data verify {name}"
+        )
     dvc(workspace, "add", str(raw.relative_to(workspace.root)))
     version = _pointer_version(pointer)
     past = [entry for entry in known.get("versions", []) if entry["version"] != version]
     now = {
         "version": version,
-        "images": len(read_manifest(raw)),
+        "images": len(records),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "pointer": pointer.read_text(),
     }
@@ -305,11 +323,20 @@ def _run_stage(workspace: Workspace, name: str, settings: DataSettings) -> None:
 
 
 def load_dataset(workspace: Workspace, name: str, settings: DataSettings) -> PreparedData:
-    """A data set ready to train on: versioned, prepared, its checksums compared."""
+    """A data set ready to train on: versioned, prepared, its checksums compared.
+
+    Raises:
+        GanpipeError: it is changed again and again meanwhile.
+    """
     from ganpipe.data.shards import load_prepared
 
-    info = dataset_info(workspace, name, settings)
-    return load_prepared(prepare_dataset(workspace, name, settings), info.version)
+    for _ in range(3):
+        info = dataset_info(workspace, name, settings)
+        out = prepare_dataset(workspace, name, settings)
+        manifest = read_json(out / "meta.json")["manifest_sha256"]
+        if manifest == manifest_hash(workspace.raw(name)) and dataset_info(workspace, name, settings) == info:
+            return load_prepared(out, info.version)
+    raise GanpipeError(f"{name} is being changed by somebody else; run again when that is done.")
 
 
 @dataclass(frozen=True)
@@ -361,31 +388,37 @@ def restore_pointer_manifest(workspace: Workspace, name: str) -> None:
 
 
 def _bring_back(workspace: Workspace, name: str, files: list[str]) -> None:
-    """Puts files of the committed version in place again, as far as cache and remote have them whole."""
-    version = _pointer_version(_pointer(workspace, name))
-    if _cached(workspace, version) is None and remote_of(workspace) is not None:
-        with suppress(GanpipeError):
-            dvc(workspace, "fetch", f"data/raw/{name}.dvc")
-    if _cached(workspace, version) is None:
-        return
-    listing = {e["relpath"]: e["md5"] for e in _listing(workspace, version)}
-    missing = []
-    for file in files:
-        md5 = listing.get(file)
-        if md5 is None:
-            continue
-        cached = _cache(workspace) / md5[:2] / md5[2:]
-        if not cached.exists() or _md5(cached) != md5:
-            cached.unlink(missing_ok=True)  # DVC would check a damaged one out without a word
-            missing.append(md5)
-    if missing and remote_of(workspace) is not None:
-        with suppress(GanpipeError):  # what it has not got is told by name afterwards
-            dvc(workspace, "fetch", f"data/raw/{name}.dvc")
-    for file in files:
-        md5 = listing.get(file)
-        cached = _cache(workspace) / md5[:2] / md5[2:] if md5 else None
-        if cached is not None and cached.exists() and _md5(cached) == md5:
-            write_bytes(workspace.raw(name) / file, cached.read_bytes())
+    """Puts files in place again, as far as cache and remote have them whole in this version or an earlier one."""
+    present = _pointer_version(_pointer(workspace, name))
+    versions = [
+        present,
+        *(e["version"] for e in reversed(versions_of(workspace, name)) if e["version"] != present),
+    ]
+    wanted = set(files)
+    for fetched in (False, True):
+        if fetched:
+            if not wanted or remote_of(workspace) is None:
+                return
+            with suppress(GanpipeError):  # what it has not got is told by name afterwards
+                dvc(workspace, "fetch", f"data/raw/{name}.dvc")
+        for version in versions:
+            if _cached(workspace, version) is None:
+                continue
+            listing = _listing(workspace, version)
+            for file in sorted(wanted & set(listing)):
+                cached = _cache(workspace) / listing[file][:2] / listing[file][2:]
+                if _is_whole(cached, file, listing[file]):
+                    write_bytes(workspace.raw(name) / file, cached.read_bytes())
+                    wanted.discard(file)
+                elif version == present:
+                    cached.unlink(missing_ok=True)  # DVC would check a damaged one out without a word
+
+
+def _is_whole(cached: Path, file: str, md5: str) -> bool:
+    """Whether a cached file has the bytes that its MD5 and, for a picture, its own name promise."""
+    if not cached.exists() or _md5(cached) != md5:
+        return False
+    return not file.startswith("files/") or sha256_of(cached) == Path(file).stem
 
 
 def _md5(path: Path) -> str:
@@ -435,7 +468,8 @@ def pull_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str
             "ganpipe data checkout --run RUN"
         )
     with workspace.lock("data"):
-        dvc(workspace, "pull", "--force", f"data/raw/{name}.dvc")
+        _bring_version(workspace, name, _pointer(workspace, name).read_text())
+        read_manifest(workspace.raw(name))
         _commit(workspace, name)
     return remote
 
@@ -466,28 +500,72 @@ def _new_pointer(name: str, version: str) -> str:
     return yaml.safe_dump({"outs": [{"md5": version, "hash": "md5", "path": name}]}, sort_keys=False)
 
 
+def _version_in(text: str) -> str:
+    """The hash that a pointer's text names; nothing else in it is trusted, since it may come from elsewhere."""
+    try:
+        version = str(yaml.safe_load(text)["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+        version = ""
+    if not re.fullmatch(r"[0-9a-f]{32}\.dir", version):
+        raise GanpipeError("The DVC pointer that was recorded is damaged: it names no version.")
+    return version
+
+
 def checkout_pointer(workspace: Workspace, name: str, text: str, settings: DataSettings) -> DatasetInfo:
-    """Makes the version that a pointer's text names the present one."""
+    """Makes the version that a pointer's text names the present one.
+
+    Raises:
+        GanpipeError: it is not to be had, or is no data set; what was there is there again.
+    """
     check_name(name)
     pointer, raw = _pointer(workspace, name), workspace.raw(name)
-    if (raw / MANIFEST).exists():
-        dataset_info(workspace, name, settings)  # what is there now becomes a version first
+    wanted = _new_pointer(name, _version_in(text))
     _ensure_repository(workspace)
+    if (raw / MANIFEST).exists() and (
+        not pointer.exists() or _version_in(pointer.read_text()) != _version_in(wanted)
+    ):
+        dataset_info(workspace, name, settings)  # what is there now becomes a version first
     with workspace.lock("data"):
         before = pointer.read_text() if pointer.exists() else None
-        write_text(pointer, text)
-        command = "pull" if remote_of(workspace) else "checkout"
         try:
-            dvc(workspace, command, "--force", f"data/raw/{name}.dvc")
+            _bring_version(workspace, name, wanted)
+            read_manifest(raw)
             _commit(workspace, name)
-        except GanpipeError:
+        except BaseException:
             if before is not None:
-                write_text(pointer, before)
-                dvc(workspace, "checkout", "--force", f"data/raw/{name}.dvc")
+                _bring_version(workspace, name, before)
             else:
-                pointer.unlink()
+                pointer.unlink(missing_ok=True)
+                _intent(workspace, name).unlink(missing_ok=True)
             raise
     return dataset_info(workspace, name, settings)
+
+
+def _intent(workspace: Workspace, name: str) -> Path:
+    """The pointer of a checkout that has begun: a kill in the middle leaves a folder that is no version."""
+    return workspace.state / "versions" / f"{name}.checkout"
+
+
+def _bring_version(workspace: Workspace, name: str, text: str) -> None:
+    """Makes the raw folder what a pointer names, and the pointer that one; begun, it is finished by whoever comes next."""
+    write_text(_intent(workspace, name), text)
+    write_text(_pointer(workspace, name), text)
+    dvc(workspace, "pull" if remote_of(workspace) else "checkout", "--force", f"data/raw/{name}.dvc")
+    _forget_manifest(workspace, name)
+    _intent(workspace, name).unlink()
+
+
+def _finish_checkout(workspace: Workspace, name: str) -> None:
+    intent = _intent(workspace, name)
+    if intent.exists():
+        _bring_version(workspace, name, intent.read_text())
+
+
+def _forget_manifest(workspace: Workspace, name: str) -> None:
+    """The folder has just been changed on purpose: the note's manifest no longer says which version it holds."""
+    note = workspace.state / "versions" / f"{name}.json"
+    if note.exists() and note.stat().st_size:
+        write_json(note, read_json(note) | {"manifest_sha256": ""})
 
 
 def records_at(workspace: Workspace, reference: str, settings: DataSettings) -> list[Record]:
@@ -496,7 +574,7 @@ def records_at(workspace: Workspace, reference: str, settings: DataSettings) -> 
     if not at:
         dataset_info(workspace, name, settings)
         return read_manifest(workspace.raw(name))
-    listing = {e["relpath"]: e["md5"] for e in _listing(workspace, version)}
+    listing = _listing(workspace, version)
     path = _cached(workspace, listing.get(MANIFEST, ""))
     if path is None:
         raise GanpipeError(
@@ -511,7 +589,7 @@ def pictures_at(workspace: Workspace, reference: str, records: list[Record]) -> 
     if not version:
         images = RawImages(workspace.raw(name))
         return [images.picture(r) for r in records]
-    listing = {e["relpath"]: e["md5"] for e in _listing(workspace, version)}
+    listing = _listing(workspace, version)
     pictures = []
     for record in records:
         path = _cached(workspace, listing.get(record.file, ""))
@@ -522,14 +600,22 @@ def pictures_at(workspace: Workspace, reference: str, records: list[Record]) -> 
     return pictures
 
 
-def _listing(workspace: Workspace, version: str) -> list[dict[str, Any]]:
-    """The files of a version, as DVC lists them."""
+def _listing(workspace: Workspace, version: str) -> dict[str, str]:
+    """The files of a version and their MD5, as DVC lists them; checked, because a remote may be somebody else's.
+
+    Raises:
+        GanpipeError: it is not in the cache, or lists what is no file of a data set.
+    """
     path = _cached(workspace, version if version.endswith(".dir") else f"{version}.dir")
     if path is None:
         raise GanpipeError(
             f"Version {version} is not in DVC's cache; bring it from the remote with: dvc pull"
         )
-    return list(json.loads(path.read_text()))
+    listing = {str(e["relpath"]): str(e["md5"]) for e in json.loads(path.read_text())}
+    for file, md5 in listing.items():
+        if not re.fullmatch(r"[0-9a-f]{32}", md5) or file.startswith("/") or ".." in Path(file).parts:
+            raise GanpipeError(f"Version {version} lists {file!r}, which is no file of a data set.")
+    return listing
 
 
 def _cache(workspace: Workspace) -> Path:
@@ -539,7 +625,7 @@ def _cache(workspace: Workspace) -> Path:
 def _cached(workspace: Workspace, md5: str) -> Path | None:
     """A file of DVC's cache by the beginning of its hash; `.dir` behind it asks for a listing."""
     stem = md5.removesuffix(".dir")
-    if len(stem) < 5:
+    if not re.fullmatch(r"[0-9a-f]{5,32}", stem):
         return None
     matches = [p for p in sorted((_cache(workspace) / stem[:2]).glob(f"{stem[2:]}*"))
                if p.name.endswith(".dir") == md5.endswith(".dir")]  # fmt: skip

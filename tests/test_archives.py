@@ -6,6 +6,7 @@ import gzip
 import io
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,9 +103,15 @@ def test_a_tar_that_unpacks_to_far_more_than_it_is_stops_the_addition(tmp_path: 
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_cut_archive_is_one_sentence_and_changes_nothing(tmp_path: Path) -> None:
-    data = gzip.compress(tarred(fill_folder(tmp_path / "in", 9)))
-    (tmp_path / "a.tar.gz").write_bytes(data[: len(data) // 2])
+@pytest.mark.parametrize(
+    ("pack", "share"),
+    [(bytes, 0.5), (bytes, 0.95), *((gzip.compress, share) for share in (0.1, 0.5, 0.8, 0.95))],
+)
+def test_a_cut_archive_is_one_sentence_and_changes_nothing(
+    tmp_path: Path, share: float, pack: Callable[[bytes], bytes]
+) -> None:
+    data = pack(tarred(fill_folder(tmp_path / "in", 3))[: -10240 + 4096])
+    (tmp_path / "a.tar.gz").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(GanpipeError, match="damaged archive"):
         add_items(tmp_path / "raw", read_source(str(tmp_path / "a.tar.gz"), tmp_path))
     assert not (tmp_path / "raw").exists()

@@ -245,3 +245,28 @@ def test_a_flower_is_a_function_of_seed_and_index() -> None:
 def test_all_modes_of_the_flowers_are_equally_frequent() -> None:
     assert len(MODES) == 36
     assert IMAGES % len(MODES) == 0
+
+
+def test_pictures_beside_an_idx_file_are_counted_too(tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path / "in", 4)
+    (folder / "train-images-idx3-ubyte").write_bytes(idx(np.zeros((2, 8, 8), np.uint8)))
+    (folder / "idx-images-ubyte.png").write_bytes((folder / "000.png").read_bytes())
+    report = add(folder, tmp_path / "raw")
+    assert (report.found, report.accepted, report.duplicates) == (7, 5, 2)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_a_label_that_any_program_reads(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/in/\xff cats"))
+    folder.mkdir(parents=True)
+    for k in range(3):
+        noise_image(k).save(folder / f"{k}.png")
+    add(tmp_path / "in", tmp_path / "raw")
+    assert {r.label for r in read_manifest(tmp_path / "raw")} == {"\\xff cats"}
+    assert prepare(tmp_path / "raw", tmp_path / "out", SMALL)["label_names"] == ["\\xff cats"]
+
+
+def test_very_deep_folders_are_walked(tmp_path: Path) -> None:
+    deep = tmp_path / "in" / "/".join("d" * 400)
+    deep.mkdir(parents=True)
+    noise_image(0).save(deep / "a.png")
+    assert add(tmp_path / "in", tmp_path / "raw").accepted == 1

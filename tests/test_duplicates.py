@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import pytest
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_image
 
-from ganpipe.data.duplicates import NEAR_BITS, near_pairs
+from ganpipe.data.duplicates import NEAR_BITS, group_near, near_pairs
 from ganpipe.data.flowers import paint_flower
-from ganpipe.data.inspect import perceptual_hash
+from ganpipe.data.inspect import Facts, perceptual_hash
 from ganpipe.data.raw import AddReport, Taking, add_items
-from ganpipe.data.records import is_held_out, read_manifest, split_records
+from ganpipe.data.records import Record, is_held_out, read_manifest, split_records
 from ganpipe.data.sources import read_source
 from tests.conftest import fill_folder
 
@@ -64,11 +65,16 @@ def test_a_copy_that_comes_later_joins_its_original_and_moves_nobody(folder: Pat
     assert records["smaller.png"].group == records["china.png"].group is not None
 
 
+def pairs_of(hashes: np.ndarray, first_new: int = 0) -> list[list[int]]:
+    is_new = np.arange(len(hashes)) >= first_new
+    return [pair for block in near_pairs(hashes, is_new) for pair in block.tolist()]
+
+
 def test_strangers_are_no_copies() -> None:
     """Flowers of one kind look alike and are 4,320 different pictures; random pictures differ in half their bits."""
     flowers = [perceptual_hash(paint_flower(36 * k).convert("L")) for k in range(40)]
     hashes = np.frombuffer(b"".join(flowers), np.uint8).reshape(40, 32)
-    assert len(near_pairs(hashes)) == 0
+    assert pairs_of(hashes) == []
 
 
 def test_pairs_are_those_that_differ_in_few_bits() -> None:
@@ -79,8 +85,9 @@ def test_pairs_are_those_that_differ_in_few_bits() -> None:
         changed = bits.copy()
         changed[rng.permutation(256)[:flips]] ^= 1
         hashes[place] = np.packbits(changed)
-    assert near_pairs(hashes).tolist() == [[7, 20]]
-    assert near_pairs(hashes, first_new=21).tolist() == []
+    assert pairs_of(hashes) == [[20, 7]]
+    assert pairs_of(hashes, first_new=21) == []
+    assert pairs_of(hashes, first_new=8) == [[20, 7]]
 
 
 def test_pictures_of_one_colour_are_no_copies_of_each_other(tmp_path: Path) -> None:
@@ -92,10 +99,54 @@ def test_pictures_of_one_colour_are_no_copies_of_each_other(tmp_path: Path) -> N
 
 
 def test_both_sides_of_a_split_get_whole_groups() -> None:
-    from ganpipe.data.records import Record
-
     records = [Record(f"{k:02x}" * 32, str(k), "", group="ff" * 32) for k in range(4)]
     records.append(Record("fe" * 32, "alone", ""))
     train, holdout = split_records(records, 0.01)
     assert sorted([len(train), len(holdout)]) == [1, 4]
     assert replace(records[0], group=None) != records[0]
+
+
+def record(name: str, group: str | None = None, holdout: bool | None = None) -> Record:
+    return Record(hashlib.sha256(name.encode()).hexdigest(), name, "", group=group, holdout=holdout)
+
+
+def looks(*same: str) -> Facts:
+    """Facts of pictures that look alike where the words are equal."""
+    return Facts(9, 9, 3, False, 0.5, 9.0, hashlib.sha256(" ".join(same).encode()).digest())
+
+
+def test_a_replacement_that_sorts_before_its_original_does_not_lead_the_group() -> None:
+    old, new = record("b"), record("a")
+    facts = {old.sha256: looks("cat"), new.sha256: looks("cat")}
+    grouped = group_near([new, old], facts, settled=[1]).records
+    assert {r.group for r in grouped} == {old.sha256}
+
+
+def test_a_still_camera_makes_one_group_without_a_pair_for_every_two() -> None:
+    records = [record(str(k)) for k in range(5000)]
+    facts = {r.sha256: looks("the same yard") for r in records}
+    groups = group_near(records, facts)
+    assert len(groups.repeats) == 4999
+    assert {r.group for r in groups.records} == {records[0].sha256}
+
+
+def test_links_count_over_several_pictures() -> None:
+    """A near B, B near C: one group, though A and C differ in more bits."""
+    bits = np.unpackbits(np.frombuffer(looks("a").phash, np.uint8))
+    records, facts = [record(name) for name in "abc"], {}
+    for step, r in enumerate(records):
+        changed = bits.copy()
+        changed[: step * NEAR_BITS] ^= 1
+        facts[r.sha256] = replace(looks("a"), phash=np.packbits(changed).tobytes())
+    assert {r.group for r in group_near(records, facts).records} == {records[0].sha256}
+
+
+def test_a_group_that_reaches_into_a_sources_own_test_split_is_held_out_whole() -> None:
+    records = [
+        record("t", "ab" * 32, True),
+        record("u", "ab" * 32),
+        record("v", "ab" * 32, False),
+        record("w", None, False),
+    ]
+    train, holdout = split_records(records, 0.1)
+    assert ([r.name for r in train], [r.name for r in holdout]) == (["w"], ["t", "u", "v"])

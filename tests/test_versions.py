@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from ganpipe import versioning
 from ganpipe.config import Settings
-from ganpipe.data.records import read_manifest
+from ganpipe.data.records import is_held_out, read_manifest
 from ganpipe.errors import GanpipeError
 from ganpipe.workspace import Workspace
 from tests.conftest import fill_folder
@@ -65,7 +66,12 @@ def test_replacing_keeps_what_is_in_both_on_its_side_of_the_split(
     for k in (3, 4):
         shutil.copy(tmp_path / f"in/{k:03d}.png", other / f"kept{k}.png")
     Image.fromarray(np.full((20, 24, 3), 77, np.uint8)).save(other / "new.png")
+    sides = {r.sha256: is_held_out(r, 0.5) for r in read_manifest(pets.raw("pets"))}
     report = versioning.add_dataset(pets, str(other), "pets", settings.data, replace=True)
+    kept = {
+        r.sha256: is_held_out(r, 0.5) for r in read_manifest(pets.raw("pets")) if r.name.startswith("kept")
+    }
+    assert kept == {k: sides[k] for k in kept}
     assert (report.found, report.accepted) == (3, 3)
     assert names(pets) == {"kept3.png", "kept4.png", "new.png"}
     assert versioning.checkout_dataset(pets, "pets", before.version, settings.data).images == 12
@@ -136,3 +142,116 @@ def test_a_damaged_shard_is_made_again(pets: Workspace, settings: Settings) -> N
     found = versioning.verify_dataset(pets, "pets", settings.data)
     assert found.repaired == [str(shard.relative_to(pets.root))]
     assert shard.read_bytes() == whole
+
+
+def test_a_checkout_that_was_killed_is_finished_and_becomes_no_version_of_its_own(
+    pets: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = versioning.dataset_info(pets, "pets", settings.data)
+    versioning.remove_from_dataset(pets, "pets", ["00*.png"], settings.data)
+    text = versioning.versions_of(pets, "pets")[0]["pointer"]
+    versioning.write_text(versioning._intent(pets, "pets"), text)  # and here it was killed
+    versioning.write_text(pets.root / "data/raw/pets.dvc", text)
+    next(pets.raw("pets").rglob("*.png")).unlink()
+    assert versioning.dataset_info(pets, "pets", settings.data) == first
+    assert len(versioning.versions_of(pets, "pets")) == 2
+    assert not versioning._intent(pets, "pets").exists()
+
+
+def test_what_a_kill_left_beside_the_manifest_is_in_no_version(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    before = versioning.dataset_info(pets, "pets", settings.data).version
+    versioning.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
+    (pets.raw("pets") / ".manifest.jsonl.abc.tmp").write_text("half")
+    (pets.raw("pets") / "files/zz").mkdir()
+    (pets.raw("pets") / "files/zz/orphan.png").write_bytes(b"x")
+    versioning.add_dataset(pets, str(tmp_path / "in/000.png"), "pets", settings.data)
+    fresh = Workspace(tmp_path / "fresh")
+    fresh.root.mkdir()
+    folder = tmp_path / "again"
+    folder.mkdir()
+    for k in (*range(1, 12), 0):
+        shutil.copy(tmp_path / f"in/{k:03d}.png", folder / f"{k:03d}.png")
+        versioning.add_dataset(fresh, str(folder / f"{k:03d}.png"), "pets", settings.data)
+    assert names(fresh) == names(pets)
+    found, clean = (versioning.dataset_info(w, "pets", settings.data).version for w in (pets, fresh))
+    assert found == clean != before
+
+
+def test_a_listing_or_manifest_that_leads_outside_touches_nothing(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    version = versioning.dataset_info(pets, "pets", settings.data).version
+    listing = pets.root / ".dvc/cache/files/md5" / version[:2] / version[2:]
+    listing.chmod(0o644)
+    record = read_manifest(pets.raw("pets"))[0]
+    (pets.raw("pets") / record.file).unlink()
+    for entry in (
+        {"md5": "../../../../victim.txt", "relpath": record.file},
+        {"md5": "a" * 32, "relpath": "../../../x"},
+    ):
+        listing.write_text(json.dumps([entry]))
+        with pytest.raises(GanpipeError, match="no file of a data set"):
+            versioning.verify_dataset(pets, "pets", settings.data)
+    assert victim.read_text() == "mine"
+    manifest = pets.raw("pets") / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace("files/", "/etc/files/", 1))
+    with pytest.raises(GanpipeError, match="damaged"):
+        read_manifest(pets.raw("pets"))
+
+
+def test_a_pointer_from_elsewhere_names_a_version_and_nothing_else(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/mine.txt").write_text("mine")
+    version = versioning.dataset_info(pets, "pets", settings.data).version
+    text = f"outs:\n- md5: {version}\n  hash: md5\n  path: ../../../notes\n"
+    assert versioning.checkout_pointer(pets, "pets", text, settings.data).images == 12
+    assert (tmp_path / "notes/mine.txt").read_text() == "mine"
+    with pytest.raises(GanpipeError, match="names no version"):
+        versioning.checkout_pointer(pets, "pets", "outs: []", settings.data)
+    for version in ("..//../x", "*", "deadbeef" * 4):
+        with pytest.raises(GanpipeError):
+            versioning.checkout_dataset(pets, "pets", version, settings.data)
+
+
+def test_a_pointer_that_git_changed_is_not_overwritten(pets: Workspace, settings: Settings) -> None:
+    first = (pets.root / "data/raw/pets.dvc").read_text()
+    versioning.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
+    (pets.root / "data/raw/pets.dvc").write_text(first)
+    with pytest.raises(GanpipeError, match="ganpipe data checkout pets@"):
+        versioning.dataset_info(pets, "pets", settings.data)
+    version = versioning._version_in(first)
+    assert versioning.checkout_dataset(pets, "pets", version, settings.data).images == 12
+
+
+def test_damage_that_was_committed_comes_back_from_an_earlier_version(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    victim = read_manifest(pets.raw("pets"))[3]
+    good = (pets.raw("pets") / victim.file).read_bytes()
+    (pets.raw("pets") / victim.file).write_bytes(b"rot")
+    versioning.add_dataset(pets, str(fill_folder(tmp_path / "in", 13)), "pets", settings.data)
+    versioning.verify_dataset(pets, "pets", settings.data)
+    assert (pets.raw("pets") / victim.file).read_bytes() == good
+
+
+def test_adding_the_source_again_brings_a_lost_image_back(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    victim = pets.raw("pets") / read_manifest(pets.raw("pets"))[3].file
+    good = victim.read_bytes()
+    victim.unlink()
+    versioning.add_dataset(pets, str(tmp_path / "in"), "pets", settings.data)
+    assert victim.read_bytes() == good
+
+
+def test_preparing_says_which_image_is_not_what_was_added(pets: Workspace, settings: Settings) -> None:
+    records = read_manifest(pets.raw("pets"))
+    shutil.copy(pets.raw("pets") / records[0].file, pets.raw("pets") / records[1].file)
+    with pytest.raises(GanpipeError, match=r"001\.png.*other bytes than were added.*data verify pets"):
+        versioning.prepare_dataset(pets, "pets", settings.data)

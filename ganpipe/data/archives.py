@@ -201,5 +201,8 @@ def _tarred(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Member:
 
 
 def _untarred(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member)
-    return file.read() if file else b""
+    try:
+        file = archive.extractfile(member)
+        return file.read() if file else b""
+    except DAMAGE as error:
+        raise GanpipeError(f"{archive.name!s} is a damaged archive ({error}).") from None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -30,56 +29,75 @@ class Groups:
     repeats: list[int]
 
 
-def near_pairs(hashes: npt.NDArray[np.uint8], first_new: int = 0) -> npt.NDArray[np.int64]:
-    """Pairs `[P, 2]`, smaller place first, of `hashes: [N, 32]` that differ in at most NEAR_BITS; with one new at least.
+def near_pairs(
+    hashes: npt.NDArray[np.uint8], is_new: npt.NDArray[np.bool_]
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Pairs `[P, 2]`, larger place first, of `hashes: [N, 32]` that differ in at most NEAR_BITS; with one new at least.
 
-    All against all, as a product of signs: a·b of ±1 vectors is BITS − 2 × the bits that differ.
+    All against all, as a product of signs: a·b of ±1 vectors is BITS − 2 × the bits that differ. Block by block: a
+    camera that stands still makes every picture a copy of every other.
     """
     signs = np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
-    found = [np.zeros((0, 2), np.int64)]
-    for start in range(first_new, len(signs), BLOCK):
-        block = signs[start : start + BLOCK]
+    for start in range(0, len(signs), BLOCK):
+        block, block_new = signs[start : start + BLOCK], is_new[start : start + BLOCK]
         for other in range(0, start + len(block), BLOCK):
-            rows, columns = np.nonzero(block @ signs[other : other + BLOCK].T >= BITS - 2 * NEAR_BITS)
-            pairs = np.stack([columns + other, rows + start], axis=1)
-            found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
+            other_new = is_new[other : other + BLOCK]
+            if not (block_new.any() or other_new.any()):
+                continue
+            near = block @ signs[other : other + BLOCK].T >= BITS - 2 * NEAR_BITS
+            near &= block_new[:, None] | other_new[None, :]
+            rows, columns = np.nonzero(near)
+            pairs = np.stack([rows + start, columns + other], axis=1)
+            yield pairs[pairs[:, 0] > pairs[:, 1]]
 
 
-def group_near(records: Sequence[Record], facts: Mapping[str, Facts], first_new: int = 0) -> Groups:
-    """Gives near copies among `records[first_new:]`, and of earlier ones, a common `Record.group`.
-
-    A group is called after its first image, whose hash decides the split of all. What was there before keeps its
-    group, so that an addition moves no image between the splits; a new picture near two old groups joins the older.
-    """
+def _components(size: int, blocks: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """For each of `size` places the smallest place that it is linked with, over any number of links."""
     from scipy.sparse import coo_array  # half a second, which an addition of nothing new need not wait
     from scipy.sparse.csgraph import connected_components
 
+    first = np.arange(size)
+    for pairs in blocks:
+        if len(pairs):
+            ends = np.concatenate([pairs, np.stack([np.arange(size), first], axis=1)])
+            links = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(size, size))
+            labels = connected_components(links, directed=False)[1]
+            smallest = np.full(labels.max() + 1, size)
+            np.minimum.at(smallest, labels, np.arange(size))
+            first = smallest[labels]
+    return first
+
+
+def group_near(
+    records: Sequence[Record], facts: Mapping[str, Facts], settled: Collection[int] = ()
+) -> Groups:
+    """Gives near copies a common `Record.group`; `settled`: the places of images that were there before.
+
+    A group is called after its first image, settled ones first, and that one's hash decides the split of all. What is
+    settled keeps its group, so that no image moves between the splits; a new picture near two old groups joins the
+    older. Links count over any number of pictures: A near B and B near C puts A and C in one group.
+    """
+    old = set(settled)
     known = [k for k, r in enumerate(records) if r.row is None and _has_detail(facts.get(r.sha256))]
     grouped = list(records)
-    fresh = next((place for place, k in enumerate(known) if k >= first_new), len(known))
-    if fresh == len(known):
+    is_new = np.array([k not in old for k in known], dtype=bool)
+    if not is_new.any():
         return Groups(grouped, [])
     hashes = np.frombuffer(b"".join(facts[records[k].sha256].phash for k in known), np.uint8)
-    pairs = near_pairs(hashes.reshape(len(known), -1), fresh)
-    if not len(pairs):
-        return Groups(grouped, [])
-    size = len(known)
-    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-    components = connected_components(links, directed=False)[1]
-    places = np.argsort(components, kind="stable")
-    cuts = np.flatnonzero(np.diff(components[places])) + 1
+    first = _components(len(known), near_pairs(hashes.reshape(len(known), -1), is_new))
+    members_of: dict[int, list[int]] = {}
+    for place, head in enumerate(first.tolist()):
+        members_of.setdefault(head, []).append(known[place])
     repeats: list[int] = []
-    for start, end in pairwise([0, *cuts.tolist(), size]):
-        members = [known[place] for place in places[start:end]]
+    for members in members_of.values():
         if len(members) == 1:
             continue
-        leader = records[members[0]]
-        group = leader.group or leader.sha256
+        leader = next((k for k in members if k in old), members[0])
+        group = records[leader].group or records[leader].sha256
         for k in members:
-            if k >= first_new or k == members[0]:
+            if k not in old or k == leader:
                 grouped[k] = replace(records[k], group=group)
-        repeats += [k for k in members[1:] if k >= first_new]
+        repeats += [k for k in members if k not in old and k != leader]
     return Groups(grouped, sorted(repeats))
 
 

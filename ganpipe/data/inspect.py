@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,21 +77,22 @@ def stored_as(image: Inspected) -> str:
 
 
 def write_once(path: Path, data: bytes) -> None:
-    """Writes a file whose name is the hash of its bytes, unless it is there."""
-    if path.exists() and path.stat().st_size == len(data):
+    """Writes a file whose name is the hash of its bytes, unless it is there, whole."""
+    if path.exists() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return
     # Written beside and renamed; not flushed one by one: the manifest's own flush comes after, and a file
     # that a power cut shortened has another size or fails `data verify`.
-    temporary = path.with_suffix(".tmp")
+    # Two workers may hold equal bytes: each writes its own, and either may come last.
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise GanpipeError(
             f"Could not write {path}: {error.strerror}; free some room and run again."
         ) from None
-    temporary.rename(path)
 
 
 def facts_of(data: bytes) -> Facts:

@@ -42,7 +42,7 @@ from ganpipe.files import (
     write_json,
     write_text,
 )
-from ganpipe.images import ImageShape, Pixels, Refusal
+from ganpipe.images import ImageShape, Pixels
 from ganpipe.progress import Progress, Report, ignore
 
 SHARD_IMAGES = 4096
@@ -52,6 +52,7 @@ LEDGER_FILE = Path(".ganpipe/images.sqlite")  # in the workspace, as PREPARE_FIL
 META = "meta.json"
 KEYS = ".keys"  # beside each shard: 32 bytes that name the settings, then 32 for each image
 SPLITS = ("train", "holdout")
+FAILED = "ganpipe prepare: "  # begins the one line that says why the stage failed
 BEHALF_OF = "GANPIPE_BEHALF_OF"  # the process that asked for the stage, and after which it ends
 RESULTS = 1  # to be raised where the same settings give other pixels
 
@@ -146,10 +147,14 @@ def _frames(records: Sequence[Record], facts: dict[str, Facts], fit: Any) -> Ite
     from ganpipe.data.fit import crop_boxes
 
     for record in records:
-        known = facts.get(record.sha256)
-        count = (
-            len(crop_boxes(known.width_px, known.height_px, fit)) if known and fit.how == "cover-many" else 1
-        )
+        count = 1
+        if fit.how == "cover-many" and record.row is None:
+            if record.sha256 not in facts:
+                raise GanpipeError(
+                    f"{record.name} cannot be read; bring it back with: ganpipe data verify NAME"
+                )
+            known = facts[record.sha256]
+            count = len(crop_boxes(known.width_px, known.height_px, fit))
         for crop in range(count):
             yield Frame(record, crop)
 
@@ -202,6 +207,8 @@ def _write_shard(
     rows = open_memmap(
         unfinished, "w+", np.uint8, (len(shard.frames), shape.height_px, shape.width_px, shape.channels)
     )
+    with unfinished.open("rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, unfinished.stat().st_size)  # else a full disk kills by SIGBUS
     for k in set(range(len(shard.frames))) - set(missing):
         rows[k] = old.image(shard.frames[k].key)
     _fill(rows, images, [shard.frames[k] for k in missing], missing, fit, pool, tell)
@@ -281,13 +288,7 @@ def _one_thread_each() -> Iterator[None]:
 def _fitted(images: RawImages, record: Record, fit: Any) -> list[Pixels]:
     from ganpipe.data.fit import fit_picture, shrink_for
 
-    try:
-        return fit_picture(images.picture(record, partial(shrink_for, fit)), fit)
-    except (OSError, ValueError, IndexError, Refusal) as error:
-        raise GanpipeError(
-            f"{record.name} of {images.folder} is missing or damaged ({error}); "
-            f"bring it back with: ganpipe data verify {images.folder.name}"
-        ) from None
+    return fit_picture(images.picture(record, partial(shrink_for, fit)), fit)
 
 
 def _sweep(out: Path, named: set[str]) -> None:
@@ -357,8 +358,11 @@ def main() -> None:
     key = sys.argv[1]
     entry = read_prepare_file(PREPARE_FILE)[key]
     name = entry.pop("dataset")
-    with Ledger(LEDGER_FILE) as ledger:
-        prepare(Path("data/raw", name), Path("data/prepared", key), DataSettings(**entry), ledger=ledger)
+    try:
+        with Ledger(LEDGER_FILE) as ledger:
+            prepare(Path("data/raw", name), Path("data/prepared", key), DataSettings(**entry), ledger=ledger)
+    except GanpipeError as error:
+        sys.exit(f"{FAILED}{error}")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,6 @@ def add_items(
     if records != before:
         write_manifest(folder, records)
     sweep(folder, records)
-    result.near_groups = [[r.name for r in members] for members in groups_of(records)]
     return result
 
 
@@ -154,8 +153,8 @@ class _Addition:
 
     def _known_already(self, item: FileItem) -> Inspected | Refusal | None:
         found = self.ledger.verdict(item.stamp)
-        if isinstance(found, Inspected) and found.sha256 not in self.known:
-            file = self.folder / stored_as(found)  # from an addition that was killed, or not yet here
+        if isinstance(found, Inspected):
+            file = self.folder / stored_as(found)  # it may be lost, or not yet here: then it is read again
             if not (file.exists() and file.stat().st_size == found.bytes):
                 found = None
         if found is None:
@@ -179,12 +178,12 @@ class _Addition:
                 Refusal("too_small", f"{size}; data.min_edge_px asks for {self.taking.min_edge_px}"),
             )
             return
-        name = printable(item.name)
+        name, label = printable(item.name), None if item.label is None else printable(item.label)
         if found.sha256 in self.known:
             self._count_copy(found.sha256, name)
             return
         self.known[found.sha256] = name
-        self.records.append(Record(found.sha256, name, stored_as(found), None, item.label, item.holdout))
+        self.records.append(Record(found.sha256, name, stored_as(found), None, label, item.holdout))
         self.result.accepted += 1
 
     def _count_copy(self, sha256: str, name: str) -> None:
@@ -222,6 +221,7 @@ class _Addition:
         `earlier`: groups by hash, which pictures keep when a data set is replaced.
         """
         self.result.duplicate_groups = list(self.copies.values())
+        self.result.near_groups = [[r.name for r in members] for members in groups_of(self.records)]
         if len(self.records) == self.first_new:
             return self.records
         records = [
@@ -229,8 +229,10 @@ class _Addition:
             for r in self.records
         ]
         facts = facts_of_records(self.folder, records, self.ledger, self.report)
-        groups = group_near(records, facts, self.first_new)
+        settled = [k for k, r in enumerate(records) if r.sha256 in earlier]
+        groups = group_near(records, facts, settled)
         self.result.near_duplicates = len(groups.repeats)
+        self.result.near_groups = [[r.name for r in members] for members in groups_of(groups.records)]
         if not self.taking.drop_near:
             return groups.records
         dropped = set(groups.repeats)
@@ -314,14 +316,12 @@ def _is_meant(record: Record, pattern: str) -> bool:
 
 
 def sweep(folder: Path, records: Iterable[Record]) -> None:
-    """Removes what no record names: the rest of an addition that was killed, and what was taken out."""
-    named = {record.file for record in records}
-    for kind in ("files", "arrays"):
-        for parent, _, files in os.walk(folder / kind):
-            inside = os.path.relpath(parent, folder)
-            for file in files:
-                if f"{inside}/{file}" not in named:
-                    Path(parent, file).unlink()
+    """Removes what no record names: the rest of a change that was killed, and what was taken out."""
+    named = {MANIFEST} | {record.file for record in records}
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            if os.path.relpath(os.path.join(parent, file), folder) not in named:
+                Path(parent, file).unlink()
 
 
 def remove_empty_folders(folder: Path) -> None:
@@ -352,10 +352,23 @@ class RawImages:
         return self._array(record)[record.row].tobytes()
 
     def picture(self, record: Record, shrink: Shrink | None = None) -> Image.Image:
-        """The picture, upright, with 8 bits a channel; smaller where `shrink` allows it (see `decode_image`)."""
-        if record.row is None:
-            return decode_image(self.bytes_of(record), shrink, checked=True)
-        return to_pil(self._array(record)[record.row])
+        """The picture, upright, with 8 bits a channel; smaller where `shrink` allows it (see `decode_image`).
+
+        Raises:
+            GanpipeError: it is missing, or its bytes are not those that were added.
+        """
+        try:
+            data = self.bytes_of(record)
+            if hashlib.sha256(data).hexdigest() != record.sha256:
+                raise ValueError("other bytes than were added")  # noqa: TRY301
+            if record.row is not None:
+                return to_pil(self._array(record)[record.row])
+            return decode_image(data, shrink, checked=True)
+        except (OSError, ValueError, IndexError, Refusal) as error:
+            raise GanpipeError(
+                f"{record.name} of {self.folder} is missing or damaged ({error}); "
+                f"bring it back with: ganpipe data verify {self.folder.name}"
+            ) from None
 
     def _array(self, record: Record) -> Pixels:
         if record.file not in self._arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import sha256_of, write_text
 
 MANIFEST = "manifest.jsonl"
+SHA256 = re.compile(r"[0-9a-f]{64}")
+FILE = re.compile(r"(files/[0-9a-f]{2}|arrays)/[0-9a-f]{64}\.[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ def is_held_out(record: Record, fraction: float) -> bool:
     """Whether an image is never trained on: the source's own test split, or a share by hash.
 
     The hash decides for each image alone, or for a group of near copies together, so that adding images moves none
-    from one side to the other.
+    from one side to the other (but in sets so small that chance leaves a side empty: see `split_records`).
     """
     if record.holdout is not None:
         return record.holdout
@@ -38,9 +41,14 @@ def is_held_out(record: Record, fraction: float) -> bool:
 
 
 def split_records(records: Sequence[Record], fraction: float) -> tuple[list[Record], list[Record]]:
-    """Training and held-out records; of two groups of images or more at least one is on each side."""
-    train = [r for r in records if not is_held_out(r, fraction)]
-    holdout = [r for r in records if is_held_out(r, fraction)]
+    """Training and held-out records; of two groups of images or more at least one is on each side.
+
+    A group that reaches into a source's own test split is held out as a whole.
+    """
+    tested = {r.group for r in records if r.group and r.holdout}
+    held = [is_held_out(r, fraction) or (r.group is not None and r.group in tested) for r in records]
+    train = [r for r, out in zip(records, held, strict=True) if not out]
+    holdout = [r for r, out in zip(records, held, strict=True) if out]
     for few, many in ((holdout, train), (train, holdout)):
         keys = {r.group or r.sha256 for r in many}
         if not few and len(keys) > 1 and fraction > 0:
@@ -88,8 +96,19 @@ def count_images(folder: Path) -> int | None:
 
 
 def parse_manifest(text: str) -> list[Record]:
-    """Records from the manifest's text."""
-    return [Record(**json.loads(line)) for line in text.splitlines()]
+    """Records from the manifest's text, which may come from somebody else's remote.
+
+    Raises:
+        ValueError, TypeError: a line that no `write_manifest` wrote.
+    """
+    records = [Record(**json.loads(line)) for line in text.splitlines()]
+    for record in records:
+        hashes = [record.sha256] + ([record.group] if record.group is not None else [])
+        if not all(SHA256.fullmatch(h) for h in hashes) or not FILE.fullmatch(record.file):
+            raise ValueError(f"a line of {record.name!r} names no file of a data set")
+        if record.row is not None and (not isinstance(record.row, int) or record.row < 0):
+            raise ValueError(f"a line of {record.name!r} names no row")
+    return records
 
 
 def manifest_hash(folder: Path) -> str:

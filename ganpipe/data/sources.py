@@ -7,10 +7,11 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.images import Pixels, Refusal, read_image_file
 from ganpipe.progress import Report, ignore
 
+MAX_IDX_BYTES = 4 * 2**30
 TEST_SPLIT_WORDS = ("t10k", "test")
 SETTLED_NS = 2_000_000_000  # a file that changed a moment ago may change again without its times telling
 
@@ -91,7 +93,7 @@ def read_source(spec: str, scratch: Path, report: Report = ignore) -> Iterator[I
         )
     path = Path(spec).expanduser()
     if path.is_dir():
-        return _idx_set(path) if _idx_images(path) else _folder(path)
+        return chain(_idx_set(path), _folder(path, without=_is_idx)) if _idx_images(path) else _folder(path)
     if not path.exists():
         raise GanpipeError(
             f"There is no file or folder {spec}; give a folder of images, an archive, or sample:flowers."
@@ -117,36 +119,44 @@ def _label_of(relative: str) -> str | None:
     return parent or None
 
 
-def _folder(root: Path) -> Iterator[Item]:
-    return _walked(root, "", (_identity(os.stat(root)),))
+def _folder(root: Path, without: Callable[[Path], bool] = lambda path: False) -> Iterator[Item]:
+    """Every file below `root`: those of a folder first, then its subfolders, each by name.
+
+    Links to folders are followed, but never in a circle.
+    """
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(os.stat(root)),))]
+    while waiting:
+        inside, above = waiting.pop()
+        entries = _entries(root, inside)
+        if isinstance(entries, RefusedItem):
+            yield entries
+            continue
+        folders: list[tuple[str, tuple[tuple[int, int], ...]]] = []
+        for entry in entries:
+            name = os.path.join(inside, entry.name)
+            if not _is_folder(entry):
+                if not without(Path(root, name)):
+                    yield _file(Path(root, name), name)
+                continue
+            identity = _identity(os.stat(entry.path))
+            if identity in above:
+                yield RefusedItem(name, Refusal("link_loop", "it is a link to a folder that it lies in"))
+            else:
+                folders.append((name, (*above, identity)))
+        waiting += reversed(folders)
+
+
+def _entries(root: Path, inside: str) -> list[os.DirEntry[str]] | RefusedItem:
+    try:
+        return sorted(os.scandir(os.path.join(root, inside)), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        if not inside:
+            raise GanpipeError(f"The folder {root} cannot be read ({error.strerror}).") from None
+        return RefusedItem(inside, Refusal("unreadable", f"the folder cannot be read ({error.strerror})"))
 
 
 def _identity(info: os.stat_result) -> tuple[int, int]:
     return info.st_dev, info.st_ino
-
-
-def _walked(root: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
-    """Files first, then subfolders, each by name. Links to folders are followed, but never in a circle."""
-    try:
-        entries = sorted(os.scandir(os.path.join(root, inside)), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        if not inside:
-            raise GanpipeError(f"The folder {root} cannot be read ({error.strerror}).") from None
-        yield RefusedItem(inside, Refusal("unreadable", f"the folder cannot be read ({error.strerror})"))
-        return
-    folders = []
-    for entry in entries:
-        name = os.path.join(inside, entry.name)
-        if _is_folder(entry):
-            folders.append((name, entry))
-        else:
-            yield _file(Path(root, name), name)
-    for name, entry in folders:
-        identity = _identity(os.stat(entry.path))
-        if identity in above:
-            yield RefusedItem(name, Refusal("link_loop", "it is a link to a folder that it lies in"))
-        else:
-            yield from _walked(root, name, (*above, identity))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -193,8 +203,13 @@ def _flowers() -> Iterator[Item]:
 
 
 def _open_maybe_gzip(path: Path) -> bytes:
-    data = path.read_bytes()
-    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        data = (gzip.GzipFile(fileobj=file) if packed else file).read(MAX_IDX_BYTES + 1)
+    if len(data) > MAX_IDX_BYTES:
+        raise ValueError(f"it holds over {MAX_IDX_BYTES:,} bytes")
+    return data
 
 
 def _is_idx(path: Path) -> bool:

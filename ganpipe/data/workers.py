@@ -31,6 +31,7 @@ CHUNK = 16  # files in one errand: the errand itself costs about as much as a th
 CHUNK_BYTES = 8 * 2**20
 AHEAD = 4  # errands a worker that wait: what is in memory does not grow with the data set
 WATCH_EVERY_S = 0.2
+AHEAD_BYTES = 64 * 2**20
 AHEAD_KNOWN = 1000  # results that are there already and wait for an earlier one
 
 
@@ -77,6 +78,8 @@ class Workers:
             if isinstance(chunk, Known):
                 waiting.append(([], chunk))
             else:
+                while waiting and sum(weigh(task) for part, _ in waiting for task in part) > AHEAD_BYTES:
+                    yield from self._received(*waiting.popleft())
                 waiting.append((chunk, self._send(chunk)))
             while waiting and self._is_due(waiting):
                 yield from self._received(*waiting.popleft())
