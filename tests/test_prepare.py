@@ -208,7 +208,7 @@ def test_a_full_disk_leaves_no_half_shard_under_its_name(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(preparing, "open_memmap", full)
+    monkeypatch.setattr(preparing.os, "posix_fallocate", full)
     with pytest.raises(GanpipeError, match="the disk is full"):
         prepare(tmp_path / "raw", tmp_path / "out", SMALL)
     assert not list((tmp_path / "out").glob("*.npy"))
