@@ -55,9 +55,8 @@ DESCRIPTION_PREFIX = "ganpipe:"  # before the origin in the other formats' tag I
 
 Shrink = Callable[[int, int], int]  # (width, height) → 1, 2, 4 or 8
 SHRINKS = (8, 4, 2)
-Image.core.set_blocks_max(
-    16
-)  # memory that is used again is not zeroed by the system again: 1 ms a photograph
+# Memory that is used again is not zeroed by the system again: 1 ms a photograph.
+Image.core.set_blocks_max(16)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 TURNS = {  # what makes a picture upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -164,6 +163,11 @@ def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = Fals
     if gamma is not None:
         return _in_gamma(shown, gamma)
     return shown if curve is not None else _in_srgb(shown, profile)
+
+
+def shrink_above(shorter_px: int) -> Shrink:
+    """As small as the decoder can make it, with no side under `shorter_px`."""
+    return lambda width, height: next((by for by in SHRINKS if min(width, height) >= by * shorter_px), 1)
 
 
 @contextmanager

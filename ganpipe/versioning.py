@@ -1,22 +1,14 @@
 """DVC owns the identity of data: the raw data sets and, through dvc.yaml, the prepared shards.
 
-DVC is used through its command, whose interface is the stable one. It is called only where something changed:
-whether anything did is read from the manifest's hash, in milliseconds.
+DVC is called only where something changed: whether anything did is read from the manifest's hash, in milliseconds.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -28,9 +20,8 @@ from PIL import Image
 from ganpipe.config import DataSettings
 from ganpipe.data.ledger import Ledger
 from ganpipe.data.prepare import (
-    BEHALF_OF,
-    FAILED,
     LEDGER_FILE,
+    META,
     PREPARE_FILE,
     damaged_shards,
     is_prepared,
@@ -63,20 +54,21 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, sha256_of, sha256_of_json, write_bytes, write_json, write_text
 from ganpipe.images import decode_image, to_pil
 from ganpipe.progress import Report, ignore
+from ganpipe.repository import (
+    cache_folder,
+    cached_file,
+    dvc,
+    ensure_repository,
+    listing_of,
+    md5_of,
+    needed_remote,
+    remote_of,
+)
 from ganpipe.workspace import Workspace, check_name
 
 if TYPE_CHECKING:
     from ganpipe.data.shards import PreparedData
 
-OLD_STAGES = "data/raw/${key}"  # one preparation a data set, until several could lie side by side
-# DVC's command, which ends with us: after a kill -9 it would go on beside the next ganpipe.
-DVC = f"""
-import os, sys
-from ganpipe.data.workers import end_with
-end_with(int(os.environ["{BEHALF_OF}"]))
-from dvc.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
 
@@ -92,56 +84,6 @@ class DatasetInfo:
     labels: int
 
 
-def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
-    """Runs a dvc command in the workspace and returns what it printed.
-
-    Raises:
-        GanpipeError: dvc failed; its last line says why.
-    """
-    _ensure_repository(workspace)
-    done = subprocess.run(
-        [sys.executable, "-c", DVC, "--wait-for-lock", *arguments],
-        cwd=workspace.root,
-        env=os.environ | {BEHALF_OF: str(os.getpid())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode and check:
-        printed = (done.stdout + done.stderr).splitlines()
-        ours = [line.removeprefix(FAILED) for line in printed if line.startswith(FAILED)]
-        if ours:
-            raise GanpipeError(ours[0])
-        lines = [line for line in printed if line.startswith("ERROR")]
-        why = (lines or (done.stderr or done.stdout).strip().splitlines() or ["no message"])[0]
-        if "No space left" in done.stderr:
-            why = "the disk is full; free some room and run again"
-        raise GanpipeError(f"dvc {' '.join(arguments[:2])} failed: {why.removeprefix('ERROR: ')}")
-    return done.stdout
-
-
-def _ensure_repository(workspace: Workspace) -> None:
-    """What `dvc init` writes, and our stages; nothing that is there already is touched, but our own old stages."""
-    folder = workspace.root / ".dvc"
-    if not (folder / "config").exists():
-        write_text(folder / ".gitignore", "/config.local\n/tmp\n/cache\n")
-        write_text(folder / "config", "[core]\n    analytics = false\n")
-    if not (workspace.root / ".git").exists() and not (folder / "config.local").exists():
-        write_text(folder / "config.local", "[core]\n    no_scm = true\n")
-    stages = workspace.root / "dvc.yaml"
-    if not stages.exists() or OLD_STAGES in stages.read_text():
-        write_text(stages, dvc_yaml_template())
-        (workspace.root / "dvc.lock").unlink(missing_ok=True)
-        (workspace.root / PREPARE_FILE).unlink(missing_ok=True)
-    if not (workspace.root / PREPARE_FILE).exists():
-        write_prepare_file(workspace.root / PREPARE_FILE, {})
-
-
-def dvc_yaml_template() -> str:
-    """The data stages of a workspace. (DVC reads every file called dvc.yaml below its root: ours must not be.)"""
-    return resources.files("ganpipe").joinpath("templates/dvc-stages.txt").read_text()
-
-
 def ledger_of(workspace: Workspace) -> Ledger:
     """What the workspace knows of files and images that it has looked at."""
     return Ledger(workspace.root / LEDGER_FILE)
@@ -155,15 +97,14 @@ def add_dataset(
     check_name(name)
     taking = Taking(settings.min_edge_px, settings.near_duplicates == "drop")
     if replace or _pointer(workspace, name).exists():
-        dataset_info(
-            workspace, name, settings
-        )  # in a fresh clone it is brought; what is there becomes a version first
+        # In a fresh clone it is brought; what is there becomes a version first.
+        dataset_info(workspace, name, settings)
     with (
         workspace.lock("data"),
         TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch,
         ledger_of(workspace) as ledger,
     ):
-        items = read_source(source, Path(scratch), report)
+        items = read_source(source, Path(scratch))
         result = add_items(workspace.raw(name), items, report, ledger, taking, replace)
         result.version = _commit(workspace, name)
         train, holdout = split_records(read_manifest(workspace.raw(name)), settings.holdout_fraction)
@@ -187,7 +128,7 @@ def _commit(workspace: Workspace, name: str) -> str:
     """Makes DVC know the raw data set as it is now; returns its hash. Does nothing where it knows it already."""
     _finish_checkout(workspace, name)
     raw = workspace.raw(name)
-    pointer, note = _pointer(workspace, name), workspace.state / "versions" / f"{name}.json"
+    pointer, note = _pointer(workspace, name), _note(workspace, name)
     known = read_json(note) if note.exists() else {}
     if pointer.exists() and known.get("manifest_sha256") == manifest_hash(raw):
         version = _pointer_version(pointer)
@@ -218,8 +159,13 @@ def _commit(workspace: Workspace, name: str) -> str:
 
 def versions_of(workspace: Workspace, name: str) -> list[dict[str, Any]]:
     """The versions that this workspace has seen of a data set, the newest last: version, images, when, pointer."""
-    note = workspace.state / "versions" / f"{name}.json"
+    note = _note(workspace, name)
     return list(read_json(note).get("versions", [])) if note.exists() else []
+
+
+def _note(workspace: Workspace, name: str) -> Path:
+    """Which versions this workspace has seen, and which manifest the present one has."""
+    return workspace.state / "versions" / f"{name}.json"
 
 
 def _pointer(workspace: Workspace, name: str) -> Path:
@@ -228,8 +174,8 @@ def _pointer(workspace: Workspace, name: str) -> Path:
 
 def _pointer_version(pointer: Path) -> str:
     try:
-        return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
-    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError):
+        return _version_in(pointer.read_text())
+    except (OSError, GanpipeError):
         raise GanpipeError(
             f"{pointer} is damaged; bring it back from git, or delete it and add the data again."
         ) from None
@@ -251,15 +197,14 @@ def dataset_info(workspace: Workspace, name: str, settings: DataSettings) -> Dat
     check_name(name)
     raw = workspace.raw(name)
     if not (raw / MANIFEST).exists():
-        if not Path(f"{raw}.dvc").exists():
+        if not _pointer(workspace, name).exists():
             there = ", ".join(dataset_names(workspace)) or "none yet"
             raise GanpipeError(
                 f"There is no data set {name} (there are: {there}); add it with: "
                 f"ganpipe data add SOURCE --name {name}"
             )
         with workspace.lock("data"):
-            command = "pull" if remote_of(workspace) else "checkout"
-            dvc(workspace, command, f"{raw.relative_to(workspace.root)}.dvc")
+            _checkout(workspace, name)
     with workspace.lock("data"):
         version = _commit(workspace, name)
     records = read_manifest(raw)
@@ -315,7 +260,7 @@ def prepare_dataset(workspace: Workspace, name: str, settings: DataSettings) -> 
 
 
 def _run_stage(workspace: Workspace, name: str, settings: DataSettings) -> None:
-    _ensure_repository(workspace)
+    ensure_repository(workspace)
     path, key = workspace.root / PREPARE_FILE, preparation_key(name, settings)
     entries = {k: e for k, e in read_prepare_file(path).items() if _pointer(workspace, e["dataset"]).exists()}
     write_prepare_file(path, entries | {key: {"dataset": name, **prepare_entry(settings)}})
@@ -333,7 +278,7 @@ def load_dataset(workspace: Workspace, name: str, settings: DataSettings) -> Pre
     for _ in range(3):
         info = dataset_info(workspace, name, settings)
         out = prepare_dataset(workspace, name, settings)
-        manifest = read_json(out / "meta.json")["manifest_sha256"]
+        manifest = read_json(out / META)["manifest_sha256"]
         if manifest == manifest_hash(workspace.raw(name)) and dataset_info(workspace, name, settings) == info:
             return load_prepared(out, info.version)
     raise GanpipeError(f"{name} is being changed by somebody else; run again when that is done.")
@@ -354,7 +299,7 @@ def verify_dataset(
 
     A raw image comes from DVC's cache where its bytes are whole there, else from the remote; shards are made again.
     """
-    restore_pointer_manifest(workspace, name)
+    _restore_manifest(workspace, name)
     dataset_info(workspace, name, settings)
     raw = workspace.raw(name)
     damaged = damaged_records(raw, report)
@@ -374,7 +319,7 @@ def verify_dataset(
     return Verified(repaired, lost)
 
 
-def restore_pointer_manifest(workspace: Workspace, name: str) -> None:
+def _restore_manifest(workspace: Workspace, name: str) -> None:
     """Brings a damaged manifest back from the cache or the remote, where the pointer says what it was."""
     check_name(name)
     raw, pointer = workspace.raw(name), _pointer(workspace, name)
@@ -402,11 +347,11 @@ def _bring_back(workspace: Workspace, name: str, files: list[str]) -> None:
             with suppress(GanpipeError):  # what it has not got is told by name afterwards
                 dvc(workspace, "fetch", f"data/raw/{name}.dvc")
         for version in versions:
-            if _cached(workspace, version) is None:
+            if cached_file(workspace, version) is None:
                 continue
-            listing = _listing(workspace, version)
+            listing = listing_of(workspace, version)
             for file in sorted(wanted & set(listing)):
-                cached = _cache(workspace) / listing[file][:2] / listing[file][2:]
+                cached = cache_folder(workspace) / listing[file][:2] / listing[file][2:]
                 if _is_whole(cached, file, listing[file]):
                     write_bytes(workspace.raw(name) / file, cached.read_bytes())
                     wanted.discard(file)
@@ -416,33 +361,9 @@ def _bring_back(workspace: Workspace, name: str, files: list[str]) -> None:
 
 def _is_whole(cached: Path, file: str, md5: str) -> bool:
     """Whether a cached file has the bytes that its MD5 and, for a picture, its own name promise."""
-    if not cached.exists() or _md5(cached) != md5:
+    if not cached.exists() or md5_of(cached) != md5:
         return False
     return not file.startswith("files/") or sha256_of(cached) == Path(file).stem
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def remote_of(workspace: Workspace) -> str | None:
-    """The name of DVC's default remote; None where there is none."""
-    named = dvc(workspace, "config", "core.remote", check=False).strip()
-    return named or None
-
-
-def _needed_remote(workspace: Workspace) -> str:
-    remote = remote_of(workspace)
-    if remote is None:
-        raise GanpipeError(
-            "This workspace has no DVC remote; name a folder or a bucket, once: "
-            "dvc remote add -d store /mnt/store   (or s3://bucket/path)"
-        )
-    url = dvc(workspace, "config", f"remote.{remote}.url", check=False).strip()
-    if url.startswith("s3://") and not find_spec("dvc_s3"):
-        raise GanpipeError(f"The remote {remote} is {url}, which needs: pip install 'ganpipe[s3]'")
-    return remote
 
 
 def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str:
@@ -451,7 +372,7 @@ def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str
     Raises:
         GanpipeError: no remote, or one that cannot be reached.
     """
-    remote = _needed_remote(workspace)
+    remote = needed_remote(workspace)
     dataset_info(workspace, name, settings)
     with workspace.lock("data"):
         dvc(workspace, "push", f"data/raw/{name}.dvc")
@@ -460,7 +381,7 @@ def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str
 
 def pull_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str:
     """Brings the version that the pointer names from the remote, whose name is returned."""
-    remote = _needed_remote(workspace)
+    remote = needed_remote(workspace)
     check_name(name)
     if not _pointer(workspace, name).exists():
         raise GanpipeError(
@@ -485,7 +406,7 @@ def checkout_dataset(workspace: Workspace, name: str, version: str, settings: Da
     matches = [entry for entry in known if entry["version"].startswith(version)]
     if (
         len(matches) != 1
-        and (listing := _cached(workspace, f"{version.removesuffix('.dir')}.dir")) is not None
+        and (listing := cached_file(workspace, f"{version.removesuffix('.dir')}.dir")) is not None
     ):
         full = f"{listing.parent.name}{listing.name}"
         matches = [{"version": full, "pointer": _new_pointer(name, full)}]
@@ -520,7 +441,7 @@ def checkout_pointer(workspace: Workspace, name: str, text: str, settings: DataS
     check_name(name)
     pointer, raw = _pointer(workspace, name), workspace.raw(name)
     wanted = _new_pointer(name, _version_in(text))
-    _ensure_repository(workspace)
+    ensure_repository(workspace)
     if (raw / MANIFEST).exists() and (
         not pointer.exists() or _version_in(pointer.read_text()) != _version_in(wanted)
     ):
@@ -550,9 +471,14 @@ def _bring_version(workspace: Workspace, name: str, text: str) -> None:
     """Makes the raw folder what a pointer names, and the pointer that one; begun, it is finished by whoever comes next."""
     write_text(_intent(workspace, name), text)
     write_text(_pointer(workspace, name), text)
-    dvc(workspace, "pull" if remote_of(workspace) else "checkout", "--force", f"data/raw/{name}.dvc")
+    _checkout(workspace, name, "--force")
     _forget_manifest(workspace, name)
     _intent(workspace, name).unlink()
+
+
+def _checkout(workspace: Workspace, name: str, *options: str) -> None:
+    """Puts what the pointer names into the raw folder, from the remote where there is one."""
+    dvc(workspace, "pull" if remote_of(workspace) else "checkout", *options, f"data/raw/{name}.dvc")
 
 
 def _finish_checkout(workspace: Workspace, name: str) -> None:
@@ -563,8 +489,8 @@ def _finish_checkout(workspace: Workspace, name: str) -> None:
 
 def _forget_manifest(workspace: Workspace, name: str) -> None:
     """The folder has just been changed on purpose: the note's manifest no longer says which version it holds."""
-    note = workspace.state / "versions" / f"{name}.json"
-    if note.exists() and note.stat().st_size:
+    note = _note(workspace, name)
+    if note.exists():
         write_json(note, read_json(note) | {"manifest_sha256": ""})
 
 
@@ -574,8 +500,8 @@ def records_at(workspace: Workspace, reference: str, settings: DataSettings) -> 
     if not at:
         dataset_info(workspace, name, settings)
         return read_manifest(workspace.raw(name))
-    listing = _listing(workspace, version)
-    path = _cached(workspace, listing.get(MANIFEST, ""))
+    listing = listing_of(workspace, version)
+    path = cached_file(workspace, listing.get(MANIFEST, ""))
     if path is None:
         raise GanpipeError(
             f"Version {version} of {name} has no manifest in DVC's cache; bring it with: ganpipe data checkout {reference}"
@@ -589,47 +515,15 @@ def pictures_at(workspace: Workspace, reference: str, records: list[Record]) -> 
     if not version:
         images = RawImages(workspace.raw(name))
         return [images.picture(r) for r in records]
-    listing = _listing(workspace, version)
+    listing = listing_of(workspace, version)
     pictures = []
     for record in records:
-        path = _cached(workspace, listing.get(record.file, ""))
+        path = cached_file(workspace, listing.get(record.file, ""))
         if path is not None and record.row is None:
             pictures.append(decode_image(path.read_bytes()))
         elif path is not None:
             pictures.append(to_pil(np.load(path, mmap_mode="r")[record.row]))
     return pictures
-
-
-def _listing(workspace: Workspace, version: str) -> dict[str, str]:
-    """The files of a version and their MD5, as DVC lists them; checked, because a remote may be somebody else's.
-
-    Raises:
-        GanpipeError: it is not in the cache, or lists what is no file of a data set.
-    """
-    path = _cached(workspace, version if version.endswith(".dir") else f"{version}.dir")
-    if path is None:
-        raise GanpipeError(
-            f"Version {version} is not in DVC's cache; bring it from the remote with: dvc pull"
-        )
-    listing = {str(e["relpath"]): str(e["md5"]) for e in json.loads(path.read_text())}
-    for file, md5 in listing.items():
-        if not re.fullmatch(r"[0-9a-f]{32}", md5) or file.startswith("/") or ".." in Path(file).parts:
-            raise GanpipeError(f"Version {version} lists {file!r}, which is no file of a data set.")
-    return listing
-
-
-def _cache(workspace: Workspace) -> Path:
-    return workspace.root / ".dvc/cache/files/md5"
-
-
-def _cached(workspace: Workspace, md5: str) -> Path | None:
-    """A file of DVC's cache by the beginning of its hash; `.dir` behind it asks for a listing."""
-    stem = md5.removesuffix(".dir")
-    if not re.fullmatch(r"[0-9a-f]{5,32}", stem):
-        return None
-    matches = [p for p in sorted((_cache(workspace) / stem[:2]).glob(f"{stem[2:]}*"))
-               if p.name.endswith(".dir") == md5.endswith(".dir")]  # fmt: skip
-    return matches[0] if len(matches) == 1 else None
 
 
 def pointer_text(workspace: Workspace, name: str) -> str:

@@ -32,7 +32,16 @@ def test_core_modules_are_found() -> None:
 
 def test_no_core_module_imports_an_outer_layer() -> None:
     """Each core module is imported in a fresh interpreter that then looks at what else was loaded."""
-    outer = ["prefect", "mlflow", "dvc", "flows", "ganpipe.tracking", "ganpipe.versioning", "ganpipe.cli"]
+    outer = [
+        "prefect",
+        "mlflow",
+        "dvc",
+        "flows",
+        "ganpipe.tracking",
+        "ganpipe.versioning",
+        "ganpipe.repository",
+        "ganpipe.cli",
+    ]
     program = (
         "import importlib, sys\n"
         f"for name in {CORE_MODULES}:\n"
@@ -61,7 +70,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_the_repository_shows_the_generated_files(name: str) -> None:
     """params.yaml and dvc.yaml at the top are what ganpipe itself writes: no default stands twice."""
     from ganpipe.config import params_template
-    from ganpipe.versioning import dvc_yaml_template
+    from ganpipe.repository import dvc_yaml_template
 
     expected = {"params.yaml": params_template, "dvc.yaml": dvc_yaml_template}[name]()
     assert (ROOT.parent / name).read_text() == expected

@@ -216,6 +216,7 @@ def checkout(arguments: Namespace) -> int:
 
 def prepare(arguments: Namespace) -> int:
     """Makes the shards of a data set with the settings as they are; says what they hold."""
+    from ganpipe.data.prepare import META
     from ganpipe.files import read_json
     from ganpipe.versioning import dataset_info, prepare_dataset
 
@@ -223,7 +224,7 @@ def prepare(arguments: Namespace) -> int:
     settings = settings_of(arguments, workspace).data
     info = dataset_info(workspace, arguments.name, settings)
     out_folder = prepare_dataset(workspace, arguments.name, settings)
-    meta = read_json(out_folder / "meta.json")
+    meta = read_json(out_folder / META)
     result = {
         "name": info.name,
         "version": info.version,

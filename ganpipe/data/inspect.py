@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
-from ganpipe.images import SHRINKS, Refusal, decode_image, header_size, is_grey, over_white
+from ganpipe.images import Refusal, decode_image, header_size, is_grey, over_white, shrink_above
 
 Read = Callable[[], bytes]  # picklable; raises Refusal
 
@@ -101,13 +101,9 @@ def facts_of(data: bytes) -> Facts:
     Raises:
         Refusal: it is no image that can be decoded.
     """
-    image = decode_image(data, _look)
+    image = decode_image(data, shrink_above(LOOK_PX))
     long, short = sorted(header_size(data), reverse=True)
     return facts_of_picture(image, *((long, short) if image.width >= image.height else (short, long)))
-
-
-def _look(width: int, height: int) -> int:
-    return next((by for by in SHRINKS if min(width, height) >= by * LOOK_PX), 1)
 
 
 def facts_of_picture(image: Image.Image, width_px: int, height_px: int) -> Facts:

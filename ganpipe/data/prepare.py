@@ -52,6 +52,9 @@ LEDGER_FILE = Path(".ganpipe/images.sqlite")  # in the workspace, as PREPARE_FIL
 META = "meta.json"
 KEYS = ".keys"  # beside each shard: 32 bytes that name the settings, then 32 for each image
 SPLITS = ("train", "holdout")
+PREPARED_BY = (
+    "height_px", "width_px", "channels", "fit", "background", "padding", "linear_light", "holdout_fraction"
+)  # fmt: skip
 FAILED = "ganpipe prepare: "  # begins the one line that says why the stage failed
 BEHALF_OF = "GANPIPE_BEHALF_OF"  # the process that asked for the stage, and after which it ends
 RESULTS = 1  # to be raised where the same settings give other pixels
@@ -301,16 +304,7 @@ def _sweep(out: Path, named: set[str]) -> None:
 
 def prepare_entry(settings: DataSettings) -> dict[str, Any]:
     """What the stage depends on beside the images."""
-    return {
-        "height_px": settings.height_px,
-        "width_px": settings.width_px,
-        "channels": settings.channels,
-        "fit": settings.fit,
-        "background": settings.background,
-        "padding": settings.padding,
-        "linear_light": settings.linear_light,
-        "holdout_fraction": settings.holdout_fraction,
-    }
+    return {name: getattr(settings, name) for name in PREPARED_BY}
 
 
 def preparation_key(name: str, settings: DataSettings) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganpipe.data.prepare import SPLITS, damaged_shards
+from ganpipe.data.prepare import META, SPLITS, damaged_shards
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json
 from ganpipe.images import ImageShape
@@ -92,7 +92,7 @@ def load_prepared(out: Path, version: str) -> PreparedData:
     Raises:
         GanpipeError: it is missing, or a shard is damaged (DVC checks a damaged file out without a word).
     """
-    meta = read_json(out / "meta.json")
+    meta = read_json(out / META)
     if bad := damaged_shards(out):
         raise GanpipeError(
             f"{out / bad[0]} is damaged: its bytes are not those that were prepared. "

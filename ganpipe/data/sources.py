@@ -23,7 +23,6 @@ from ganpipe.data.flowers import IMAGES, PAINTER, SEED, flower_png, mode_of
 from ganpipe.data.inspect import Read
 from ganpipe.errors import GanpipeError
 from ganpipe.images import Pixels, Refusal, read_image_file
-from ganpipe.progress import Report, ignore
 
 MAX_IDX_BYTES = 4 * 2**30
 TEST_SPLIT_WORDS = ("t10k", "test")
@@ -72,7 +71,7 @@ class ArrayItem:
 Item = FileItem | RefusedItem | ArrayItem
 
 
-def read_source(spec: str, scratch: Path, report: Report = ignore) -> Iterator[Item]:
+def read_source(spec: str, scratch: Path) -> Iterator[Item]:
     """What is at `spec`, in an order that does not depend on the machine.
 
     `spec` is a folder, an archive, an IDX file or folder, `sample:flowers`, `sklearn:digits` or
@@ -174,15 +173,17 @@ def _file(path: Path, name: str) -> Item:
     except OSError as error:
         code = "link_loop" if path.is_symlink() else "unreadable"
         return RefusedItem(name, Refusal(code, f"it cannot be read ({error.strerror})"))
+    return FileItem(name, partial(read_image_file, path), _label_of(name), None, *_stamped(info))
+
+
+def _stamped(info: os.stat_result) -> tuple[str, int]:
+    """A file's stamp, and when it last changed, in nanoseconds."""
     stamp = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
-    changed_ns = max(info.st_mtime_ns, info.st_ctime_ns)
-    return FileItem(name, partial(read_image_file, path), _label_of(name), None, stamp, changed_ns)
+    return stamp, max(info.st_mtime_ns, info.st_ctime_ns)
 
 
 def _archive(path: Path, members: Iterator[archives.Member]) -> Iterator[Item]:
-    info = path.stat()
-    stamp = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
-    changed_ns = max(info.st_mtime_ns, info.st_ctime_ns)
+    stamp, changed_ns = _stamped(path.stat())
     for member in members:
         if member.refusal is not None:
             yield RefusedItem(member.name, member.refusal)

@@ -23,7 +23,7 @@ from ganpipe.data.inspect import Facts
 from ganpipe.data.raw import RawImages
 from ganpipe.data.records import Record, split_records
 from ganpipe.files import write_json, write_text
-from ganpipe.images import SHRINKS, ImageShape, Pixels, grid, save_png, to_pil
+from ganpipe.images import ImageShape, Pixels, grid, save_png, shrink_above, to_pil
 from ganpipe.presets import NEEDED_IMAGES, PRESETS
 
 SHEET_IMAGES, THUMB_PX = 64, 96
@@ -208,11 +208,7 @@ def write_survey(
 def contact_sheet(images: RawImages, records: Sequence[Record], count: int = SHEET_IMAGES) -> Image.Image:
     """Pictures spread over the whole data set, each shown whole."""
     edges = np.linspace(0, len(records), min(count, len(records)) + 1).astype(int)
-    return sheet_of([images.picture(records[a], _small) for a, _ in pairwise(edges.tolist())])
-
-
-def _small(width: int, height: int) -> int:
-    return next((by for by in SHRINKS if min(width, height) >= by * THUMB_PX), 1)
+    return sheet_of([images.picture(records[a], shrink_above(THUMB_PX)) for a, _ in pairwise(edges.tolist())])
 
 
 def sheet_of(pictures: Sequence[Image.Image]) -> Image.Image:
@@ -223,7 +219,7 @@ def sheet_of(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def _shown(images: RawImages, record: Record) -> Pixels:
-    return fit_image(images.picture(record, _small), ImageShape(3, THUMB_PX, THUMB_PX), "pad")
+    return fit_image(images.picture(record, shrink_above(THUMB_PX)), ImageShape(3, THUMB_PX, THUMB_PX), "pad")
 
 
 def _thumb(images: RawImages, record: Record) -> str:
