@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ganpipe import versioning
 from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.images import ImageShape
@@ -57,18 +60,76 @@ def no_torchvision_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["TORCH_HOME"] = str(tmp_path_factory.mktemp("torch"))
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    """An empty workspace; the environment is as before afterwards."""
+@contextmanager
+def activated(root: Path) -> Iterator[Workspace]:
+    """The workspace at `root`, with the environment that goes with it; that is as before afterwards."""
     before = dict(os.environ)
     for key in [k for k in os.environ if k.startswith(("MLFLOW_", "PREFECT_", "DVC_", "GANPIPE_"))]:
         del os.environ[key]
-    place = Workspace(tmp_path / "workspace")
-    place.root.mkdir()
+    place = Workspace(root)
+    place.root.mkdir(exist_ok=True)
     place.activate()
-    yield place
-    os.environ.clear()
-    os.environ.update(before)
+    try:
+        yield place
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """An empty workspace; the environment is as before afterwards."""
+    with activated(tmp_path / "workspace") as place:
+        yield place
+
+
+# Made once a session and copied into each workspace that wants it: a data set that DVC knows costs two or three
+# processes, MLflow's migrations a second. Tests of how these come about begin with an empty workspace.
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database as its first use leaves it."""
+    from ganpipe.tracking import Tracker
+
+    with activated(tmp_path_factory.mktemp("mlflow")) as place:
+        Tracker(place)
+        return place.state / "mlflow.db"
+
+
+@pytest.fixture
+def migrated(workspace: Workspace, mlflow_database: Path) -> Workspace:
+    """A workspace with an empty MLflow."""
+    shutil.copy(mlflow_database, workspace.state / "mlflow.db")
+    return workspace
+
+
+def with_data(folder: Path, name: str, count: int, settings: Settings, prepare: bool) -> Path:
+    """In `folder`: `in` with `count` pictures, and `workspace` with the data set that was made of them."""
+    source = fill_folder(folder / "in", count)
+    with activated(folder / "workspace") as place:
+        versioning.add_dataset(place, str(source), name, settings.data)
+        if prepare:
+            versioning.prepare_dataset(place, name, settings.data)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def added_noise(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Path:
+    """The data set `noise`: 90 pictures."""
+    return with_data(tmp_path_factory.mktemp("added"), "noise", 90, settings, prepare=False)
+
+
+@pytest.fixture(scope="session")
+def prepared_noise(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Path:
+    """The same, prepared."""
+    return with_data(tmp_path_factory.mktemp("prepared"), "noise", 90, settings, prepare=True)
+
+
+def copied(template: Path, workspace: Workspace) -> Workspace:
+    """Puts what `with_data` made into the test's own workspace, and the pictures beside it."""
+    shutil.copytree(template, workspace.root.parent, dirs_exist_ok=True)
+    return workspace
 
 
 def noise_image(seed: int, size: tuple[int, int] = (20, 24), mode: str = "RGB") -> Image.Image:

@@ -23,6 +23,7 @@ CPU = choose_compute("cpu", "fp32")
 TAUGHT = replace(QUICK, student="always", student_images=8)
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace, tmp_path: Path) -> None:
     pictures(tmp_path / "c", "a.png", "b.png", size=(60, 48))
     pictures(tmp_path / "s", "x.png")
@@ -48,6 +49,7 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
         Tracker(workspace).find_model("champion", None)  # a student is nobody's champion
 
 
+@pytest.mark.usefixtures("migrated")
 def test_optimiser_steps_may_follow_a_student(workspace: Workspace, tmp_path: Path) -> None:
     pictures(tmp_path / "c", "a.png", size=(60, 48))
     pictures(tmp_path / "s", "x.png")

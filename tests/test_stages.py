@@ -20,15 +20,14 @@ from ganpipe.lineage import find_record, load_record, train_fingerprint
 from ganpipe.progress import Progress
 from ganpipe.tracking import Tracker, registered_name
 from ganpipe.workspace import Workspace
-from tests.conftest import fill_folder, noise_image
+from tests.conftest import copied, fill_folder, noise_image
 from tests.test_rescue import break_at
 
 
 @pytest.fixture
-def noise(workspace: Workspace, settings: Settings, tmp_path: Path) -> Workspace:
-    """A workspace with the data set `noise`: 90 pictures."""
-    versioning.add_dataset(workspace, str(fill_folder(tmp_path / "in", 90)), "noise", settings.data)
-    return workspace
+def noise(migrated: Workspace, prepared_noise: Path) -> Workspace:
+    """A workspace with the data set `noise`: 90 pictures, prepared, and with an empty MLflow."""
+    return copied(prepared_noise, migrated)
 
 
 def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
@@ -50,7 +49,10 @@ def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
     assert (len(old), len(now)) == (90, 91)
 
 
-def test_preparing_is_a_dvc_stage_and_is_done_once(noise: Workspace, settings: Settings) -> None:
+def test_preparing_is_a_dvc_stage_and_is_done_once(
+    workspace: Workspace, added_noise: Path, settings: Settings
+) -> None:
+    noise = copied(added_noise, workspace)
     out = versioning.prepare_dataset(noise, "noise", settings.data)
     written = (out / "meta.json").stat().st_mtime_ns
     assert f"prepare@{out.name}" in (noise.root / "dvc.lock").read_text()
@@ -226,6 +228,7 @@ def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
     assert free == "got it\n"
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
     workspace: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
@@ -254,6 +257,7 @@ def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
         drawing.generate_images(model, 1, 0, tmp_path / "x", label="dog")
 
 
+@pytest.mark.usefixtures("migrated")
 def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
     workspace: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
