@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 from ganpipe.tracking import Tracker
 from ganpipe.workspace import Workspace
-from tests.conftest import TINY, fill_folder
+from tests.conftest import TINY, copied, fill_folder
 
 SETS = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
 
@@ -31,6 +32,12 @@ def noise(workspace: Workspace, tmp_path: Path) -> Workspace:
     done = ganpipe(workspace, "data", "add", str(fill_folder(tmp_path / "in", 90)), "--name", "noise")
     assert done.returncode == 0, done.stderr
     return workspace
+
+
+@pytest.fixture
+def added(workspace: Workspace, added_noise: Path) -> Workspace:
+    """The same without a process of its own."""
+    return copied(added_noise, workspace)
 
 
 def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -> None:
@@ -69,23 +76,22 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
 
 
 def test_sigterm_ends_with_143_and_the_next_run_gives_the_same_weights(
-    noise: Workspace, tmp_path: Path
+    added: Workspace, added_noise: Path, tmp_path: Path
 ) -> None:
-    longer = ("--dataset", "noise", "--json", *SETS, "--set", "training.total_images=16000",
+    longer = ("--dataset", "noise", "--json", *SETS, "--set", "training.total_images=4800",
               "--set", "training.log_every_images=800", "--set", "training.save_every_images=800")  # fmt: skip
-    command = [sys.executable, "-m", "ganpipe", "train", *longer, "--workspace", str(noise.root)]
+    command = [sys.executable, "-m", "ganpipe", "train", *longer, "--workspace", str(added.root)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(noise.runs.glob("*/checkpoints/*.json")) and time.monotonic() < deadline:
+    while not list(added.runs.glob("*/checkpoints/*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "the same command goes on from there" in err
-    resumed = json.loads(ganpipe(noise, "train", *longer).stdout.splitlines()[-1])
+    resumed = json.loads(ganpipe(added, "train", *longer).stdout.splitlines()[-1])
     elsewhere = Workspace(tmp_path / "other")
-    elsewhere.root.mkdir()
-    ganpipe(elsewhere, "data", "add", str(tmp_path / "in"), "--name", "noise")
+    shutil.copytree(added_noise / "workspace", elsewhere.root)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "DVC_"))}
     whole = subprocess.run(
         [sys.executable, "-m", "ganpipe", "train", *longer, "--workspace", str(elsewhere.root)],
@@ -102,10 +108,10 @@ def test_sigterm_ends_with_143_and_the_next_run_gives_the_same_weights(
     ],
 )
 def test_a_run_that_cannot_succeed_is_one_sentence_without_a_traceback(
-    noise: Workspace, sets: tuple[str, ...], said: str
+    added: Workspace, sets: tuple[str, ...], said: str
 ) -> None:
     words = [w for text in sets for w in ("--set", text)]
-    done = ganpipe(noise, "run", "--dataset", "noise", *SETS, *words)
+    done = ganpipe(added, "run", "--dataset", "noise", *SETS, *words)
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
