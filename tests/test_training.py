@@ -50,6 +50,20 @@ def test_a_killed_run_ends_with_the_same_bits_and_the_same_curve(
     assert parts == whole
 
 
+def test_a_killed_run_ends_with_the_same_bits_in_two_threads(
+    prepared: PreparedData, settings: Settings, tmp_path: Path
+) -> None:
+    """The other tests compute in one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        test_a_killed_run_ends_with_the_same_bits_and_the_same_curve(
+            prepared, settings, tmp_path, "dcgan", "logistic", 40
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_another_seed_gives_other_weights(prepared: PreparedData, settings: Settings, tmp_path: Path) -> None:
     first = train(prepared, settings, tmp_path / "a")
     other = train(prepared, with_(settings, training__seed=1), tmp_path / "b")
