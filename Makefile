@@ -12,8 +12,9 @@ export DO_NOT_TRACK := 1
 run: $(READY)
 	$(BIN)/ganpipe run
 
+# Two tests at a time, on two cores.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
