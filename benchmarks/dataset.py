@@ -94,11 +94,11 @@ def timed(run: Callable[[], object]) -> float:
 
 def compare(place: Path, count: int) -> None:
     """Prints images a second of each side, at 64×64 and at 256×256."""
-    from ganpipe.config import DataSettings
     from ganpipe.data.ledger import Ledger
     from ganpipe.data.prepare import prepare
     from ganpipe.data.raw import add_items
     from ganpipe.data.sources import read_source
+    from ganpipe.settings.schema import DataSettings
 
     photos = fill(place / "photos/all", count, make_photo, ".jpg")
     list(map(Path.read_bytes, photos.iterdir()))  # everybody finds them in memory
@@ -159,11 +159,11 @@ def idle(place: Path, count: int) -> None:
 
 def many(place: Path, count: int) -> None:
     """Prints rate and peak memory of an addition and a preparation of many small images."""
-    from ganpipe.config import DataSettings
     from ganpipe.data.ledger import Ledger
     from ganpipe.data.prepare import prepare
     from ganpipe.data.raw import add_items
     from ganpipe.data.sources import read_source
+    from ganpipe.settings.schema import DataSettings
 
     folder = fill(place / "many/in", count, make_small, ".png")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -36,11 +36,11 @@ def make_folder(folder: Path, images: int) -> None:
 
 def run_ganpipe(folder: Path, images: int) -> float:
     """images/s of `loop.train` between its first and its last reported step, shards prepared before."""
-    from ganpipe.config import Settings
     from ganpipe.data.prepare import prepare
     from ganpipe.data.raw import add_items
     from ganpipe.data.shards import load_prepared
     from ganpipe.data.sources import read_source
+    from ganpipe.settings.schema import Settings
     from ganpipe.training.loop import train
     from ganpipe.training.report import Outbox
 
@@ -50,7 +50,7 @@ def run_ganpipe(folder: Path, images: int) -> float:
             "training.total_images": images,
             "training.grid_every_images": 10**9,
             "training.save_every_images": 10**9,
-            "training.mirror": False,
+            "training.horizontal_flip": False,
         }
     )
     with tempfile.TemporaryDirectory() as scratch:

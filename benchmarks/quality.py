@@ -29,11 +29,11 @@ PROBE_IMAGES = 6400
 
 def prepared(name: str, scratch: Path, fashion: str) -> Any:
     """The data set, painted or read once, at 32×32."""
-    from ganpipe.config import DataSettings
     from ganpipe.data.prepare import prepare
     from ganpipe.data.raw import add_items
     from ganpipe.data.shards import load_prepared
     from ganpipe.data.sources import read_source
+    from ganpipe.settings.schema import DataSettings
 
     out = scratch / f"{name}-prepared"
     if not (out / "meta.json").exists():
@@ -45,9 +45,9 @@ def prepared(name: str, scratch: Path, fashion: str) -> Any:
 
 def judged(pixels: Any, data: Any, picture: Path) -> dict[str, float]:
     """The numbers of the table, and a grid to look at."""
-    from ganpipe.config import EvaluationSettings
     from ganpipe.evaluation.judge import evaluate
     from ganpipe.images import grid, save_png
+    from ganpipe.settings.schema import EvaluationSettings
     from ganpipe.training.device import choose_compute
 
     found = evaluate(pixels, data, EvaluationSettings(images=JUDGED), choose_compute("auto", "auto"))
@@ -57,8 +57,8 @@ def judged(pixels: Any, data: Any, picture: Path) -> dict[str, float]:
 
 def run_ganpipe(data: Any, seconds: float, overrides: list[str], picture: Path) -> dict[str, Any]:
     """The demo preset for so many seconds."""
-    from ganpipe.config import Params, resolve
     from ganpipe.evaluation.judge import generate_pixels
+    from ganpipe.settings.params import Params, resolve
     from ganpipe.training.device import training_compute
     from ganpipe.training.loop import train
     from ganpipe.training.report import Outbox

@@ -1,10 +1,10 @@
 """Mode coverage on stacked Fashion-MNIST: 1,000 modes, one of ten garments in each colour channel.
 
-    python -m benchmarks.stacked [--minutes 10] [--fashion DIR] [--models dcgan r3]
+    python -m benchmarks.stacked [--minutes 10] [--fashion DIR] [--models dcgan r3gan]
 
 The test of Metz et al. 2017 (arXiv 1611.02163) and Lin et al. 2018 (PacGAN): a small classifier of single garments
 names each channel of 25,600 generated images; covered modes and the Kullback-Leibler divergence from the modes of
-real stacks, which are given as well: the classifier's own errors are in both. `dcgan` plays with `bce`, `r3` with its
+real stacks, which are given as well: the classifier's own errors are in both. `dcgan` plays with `bce`, `r3gan` with its
 published loss, in the demo preset's sizes, each for the same time.
 """
 
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.quality import FASHION, prepared
-from ganpipe.config import Params, Settings, resolve
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.evaluation.judge import generate_pixels
 from ganpipe.images import ImageShape, grid, save_png
+from ganpipe.settings.params import Params, resolve
+from ganpipe.settings.schema import Settings
 from ganpipe.training.device import choose_compute, training_compute
 from ganpipe.training.loop import train
 
@@ -32,7 +33,7 @@ STACKS, JUDGED, PROBE_IMAGES = 60_000, 25_600, 6_400
 MODES = 1000
 RECIPES = {
     "dcgan": ["model.name=dcgan", "loss.name=bce", "model.d_norm=batch", "model.d_minibatch_std=false"],
-    "r3": ["model.name=r3", "model.conditional=no"],
+    "r3gan": ["model.name=r3gan", "model.conditional=no"],
 }
 
 

@@ -1,6 +1,6 @@
 """How near a training step comes to what the machine can multiply, eager and compiled.
 
-    python -m benchmarks.step [--model dcgan|r3] [--set KEY=VALUE ...] [--batch N] [--preset NAME] [--compiled]
+    python -m benchmarks.step [--model dcgan|r3gan] [--set KEY=VALUE ...] [--batch N] [--preset NAME] [--compiled]
 
 The limit is measured in the same run: the largest rate of matrix products of 2048² (4096² on a GPU) in the precision of
 the step. The work of a step is counted by torch's own formulas in an eager step: convolutions and matrix products
@@ -19,10 +19,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ganpipe.config import Params, Settings, resolve
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.images import ImageShape
 from ganpipe.models import build_gan
+from ganpipe.settings.params import Params, resolve
+from ganpipe.settings.schema import Settings
 from ganpipe.training.device import Compute, training_compute
 from ganpipe.training.parallel import World
 from ganpipe.training.plan import _measured

@@ -24,8 +24,8 @@ from torch import Tensor
 from benchmarks.style_peers.crowsonkb import run_crowsonkb
 from benchmarks.style_peers.gatys import run_gatys
 from benchmarks.style_peers.timing import PeerRun
-from ganpipe.config import StyleSettings
 from ganpipe.perceptual import Vgg19
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.optimise import Commission, resized, size_at, stylise
 from ganpipe.style.paint import sample_photos, sample_styles
 from ganpipe.style.pictures import read_picture, write_picture
@@ -47,7 +47,7 @@ def seconds_a_step(network: Vgg19, commissions: list[Commission], recipe: Recipe
 def speed(content: Path, style: Path, checkout: Path | None, rounds: int, steps: int) -> None:
     """Prints seconds a step of each side, and of a batch for each of its items."""
     compute = choose_compute("auto", "auto")
-    recipe = replace(recipe_of(StyleSettings(preset="standard")), steps=steps, scales=1, settle=0.0)
+    recipe = replace(recipe_of(StyleSettings(preset="standard")), steps=steps, scales=1, stop_below=0.0)
     network = Vgg19(recipe.last, pooling="average").to(compute.device)
     one = Commission(resized(pixels(content), size_at(427, 640, EDGE_PX)), (pixels(style),))
     found: dict[str, list[float]] = {}
@@ -128,7 +128,7 @@ def curves(pairs: list[tuple[Path, Path]], checkout: Path | None, steps: int, ou
         judge = Judge(content, style)
         peer: PeerRun = run_crowsonkb(content_path, style_path, steps, EDGE_PX, checkout)
         goal = judge.scores(peer.picture)
-        recipe = replace(recipe_of(StyleSettings(preset="standard")), settle=0.0)
+        recipe = replace(recipe_of(StyleSettings(preset="standard")), stop_below=0.0)
         ours = our_history(content, style, recipe)
         scored = [(seconds, judge.scores(image)) for seconds, image in ours]
         reached = [first_reach(scored, which, goal[which]) for which in (0, 1)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganpipe.config import Settings, parse_assignments, resolve
-from ganpipe.presets import ASKED_FOR, Choice, choose_preset
+from ganpipe.settings.params import parse_assignments, resolve
+from ganpipe.settings.presets import ASKED_FOR, Choice, choose_preset
+from ganpipe.settings.schema import Settings
 from ganpipe.workspace import Workspace
 
 

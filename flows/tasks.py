@@ -10,11 +10,11 @@ from prefect import task
 
 from flows.reporting import publish_report, publish_survey, reporter
 from ganpipe import painting, stages, versioning
-from ganpipe.config import Settings
 from ganpipe.console import IF_BUSY
 from ganpipe.evaluation.judge import Evaluation
 from ganpipe.lineage import RunRecord
 from ganpipe.painting import StyleJob
+from ganpipe.settings.schema import Settings
 from ganpipe.style.batch import StyleReport
 from ganpipe.style.painter import Done
 from ganpipe.style.plan import Plan, Work

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganpipe.config import nearest
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import GanpipeError, nearest
 from ganpipe.images import save_png, to_pil
 from ganpipe.lineage import all_records
 from ganpipe.models import sample

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import ganpipe
-from ganpipe.config import Settings, from_dict
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, sha256_of, sha256_of_json, write_json
+from ganpipe.settings.schema import Settings, from_dict
 from ganpipe.workspace import Workspace
 
 # What decides a result. The command line, the flows and the tracking are outside: they cannot change a weight.
 CORE = (
-    "config",
-    "presets",
+    "settings",
     "images",
     "inputs",
     "losses",

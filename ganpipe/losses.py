@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganpipe.config import LossSettings
+from ganpipe.settings.schema import LossSettings
 
 Judge = Callable[[Tensor], Tensor]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ganpipe.charts import quality_chart
-from ganpipe.config import Settings
 from ganpipe.drawing import generate_images, load_model
 from ganpipe.errors import GanpipeError
 from ganpipe.inputs import image_paths
 from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import Settings
 from ganpipe.style.batch import StyleReport, finished
 from ganpipe.style.manifest import read_entries
 from ganpipe.style.paint import sample_photos, sample_styles

@@ -9,11 +9,10 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.evaluation.judge import (
@@ -42,6 +41,7 @@ from ganpipe.models.weights import CONFIG, load_generator, save_generator
 from ganpipe.painting import MODEL, StyleJob, picture_paths
 from ganpipe.perceptual import style_weights, weights_id
 from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import Settings
 from ganpipe.style.batch import StyleReport
 from ganpipe.tracking import Tracker
 from ganpipe.training.augment import parse_kinds
@@ -274,7 +274,7 @@ def _pictures_id(workspace: Workspace, spec: str) -> str:
 def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleJob:
     """A run's contents in the run's styles; results of the same settings are kept and not painted again."""
     style = settings.style
-    key = sha256_of_json([asdict(style), style_weights(style.weights).id])[:12]
+    key = sha256_of_json([style.model_dump(), style_weights(style.weights).id])[:12]
     out = str(workspace.state / "stylized" / key)
     return StyleJob(
         str(workspace.root), (style.contents,), (style.styles,), out, settings, origin=record.origin()

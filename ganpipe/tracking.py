@@ -26,10 +26,10 @@ from mlflow.entities import (
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json
 from ganpipe.lineage import RunRecord
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch import StyleReport, means
 from ganpipe.style.student import CONFIG as STUDENT_CONFIG
 from ganpipe.training.report import Point
@@ -175,7 +175,7 @@ class Tracker:
         """A finished run for a batch of stylisations: settings, means, each item, sheets and chart; its id."""
         run = self.client.create_run(self.experiment(STYLE_EXPERIMENT))
         run_id = str(run.info.run_id)
-        params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in asdict(settings).items()]
+        params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in settings.model_dump().items()]
         self.client.log_batch(run_id, params=params, tags=[RunTag("ganpipe.network", report.network)])
         counts = {
             name: float(getattr(report, name)) for name in ("done", "skipped", "failed", "steps_per_second")

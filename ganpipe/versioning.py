@@ -17,7 +17,6 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from ganpipe.config import DataSettings
 from ganpipe.data.ledger import Ledger
 from ganpipe.data.prepare import (
     LEDGER_FILE,
@@ -64,6 +63,7 @@ from ganpipe.repository import (
     needed_remote,
     remote_of,
 )
+from ganpipe.settings.schema import DataSettings
 from ganpipe.workspace import Workspace, check_name
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def survey_dataset(workspace: Workspace, name: str, settings: DataSettings, repo
     added = read_json(note) if note.exists() else None
     if added is not None and added["version"] != info.version:
         added = None
-    stamp = sha256_of_json({"added": added, "settings": asdict(settings)})
+    stamp = sha256_of_json({"added": added, "settings": settings.model_dump()})
     if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
         return folder / "dataset.html"
     records = read_manifest(raw)

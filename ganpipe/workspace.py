@@ -13,8 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ganpipe.config import Params, read_params
 from ganpipe.errors import GanpipeError
+from ganpipe.settings.params import Params, read_params
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 

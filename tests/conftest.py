@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ import torch
 from PIL import Image
 
 from ganpipe import versioning
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.images import ImageShape
+from ganpipe.settings.schema import Settings
+from ganpipe.settings.validation import Section
 from ganpipe.workspace import Workspace
 
 TINY = {
@@ -39,8 +41,8 @@ TINY = {
     "style.long_edge_px": 48,
     "style.steps": 2,
 }
-# A small r3, in the words of `with_`.
-R3 = {"model__name": "r3", "model__width": 0.04, "model__blocks": 1, "loss__name": "rpgan"}
+# A small r3gan, in the words of `with_`.
+R3 = {"model__name": "r3gan", "model__width": 0.04, "model__blocks": 1, "loss__name": "rpgan"}
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +54,14 @@ def settings() -> Settings:
 def with_(settings: Settings, **values: object) -> Settings:
     """Changed settings: `training__seed=1` for training.seed."""
     return settings.with_values({k.replace("__", "."): v for k, v in values.items()})
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
+
+
+def changed(section: SomeSection, **values: object) -> SomeSection:
+    """A section with some values changed, validated: `model_copy` would not."""
+    return type(section)(**section.model_dump() | values)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.perceptual import Vgg19
 from ganpipe.progress import Progress, Report, ignore
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style import apprenticeship, checkpoints
 from ganpipe.style import crops as crops_module
 from ganpipe.style.apprenticeship import StudentResult, Teacher, fresh_state, train_student

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganpipe.config import Settings
 from ganpipe.errors import GanpipeError
+from ganpipe.settings.schema import Settings
 from ganpipe.training.adapt import Adaptive, r_v
 from ganpipe.training.augment import DRAWS, HIGHEST_P, KINDS, augment, parse_kinds
 from ganpipe.training.loop import train
@@ -54,14 +54,14 @@ def test_translation_moves_whole_pixels() -> None:
 def test_colour_changes_keep_grey_grey_and_leave_alpha_alone() -> None:
     grey = torch.rand(4, 1, 5, 5).expand(4, 3, 5, 5) * 2 - 1
     alpha = torch.rand(4, 1, 5, 5)
-    changed = augment(torch.cat([grey, alpha], 1), some_draws(4), torch.tensor(1.0), ("colour",))
+    changed = augment(torch.cat([grey, alpha], 1), some_draws(4), torch.tensor(1.0), ("color",))
     torch.testing.assert_close(changed[:, 0], changed[:, 1], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(changed[:, 3:], alpha)
 
 
 def test_an_unknown_kind_of_augmentation_is_named() -> None:
     with pytest.raises(GanpipeError, match=r"has 'blur'; it joins some of translation"):
-        parse_kinds("colour+blur")
+        parse_kinds("color+blur")
 
 
 def test_the_controller_goes_towards_its_target_and_says_when_it_is_at_its_end(

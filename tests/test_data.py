@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from ganpipe.config import DataSettings
 from ganpipe.data.flowers import IMAGES, MODES, mode_of, paint_flower
 from ganpipe.data.prepare import prepare
 from ganpipe.data.raw import AddReport, add_items, damaged_records
@@ -23,6 +22,7 @@ from ganpipe.data.records import Record, is_held_out, read_manifest, split_recor
 from ganpipe.data.shards import load_prepared
 from ganpipe.data.sources import read_source
 from ganpipe.errors import GanpipeError
+from ganpipe.settings.schema import DataSettings
 from tests.conftest import fill_folder, noise_image
 
 SMALL = DataSettings(height_px=16, width_px=16)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from ganpipe.config import EvaluationSettings, Settings
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.features import extract
@@ -23,6 +22,7 @@ from ganpipe.evaluation.metrics import (
 from ganpipe.evaluation.modes import count_modes
 from ganpipe.images import ImageShape, read_origin
 from ganpipe.perceptual import Vgg19, weights_id
+from ganpipe.settings.schema import EvaluationSettings, Settings
 from ganpipe.training.device import choose_compute
 from tests.conftest import fill_folder
 
@@ -156,7 +156,7 @@ def pictures() -> torch.Tensor:
     return (large * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-OPTIONS = EvaluationSettings(images=80, size_px=32, neighbours=3)
+OPTIONS = EvaluationSettings(images=80, size_px=32, neighbors=3)
 
 
 def test_fresh_real_pictures_are_good(pictures: torch.Tensor) -> None:

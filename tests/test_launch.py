@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganpipe.config import Settings
 from ganpipe.files import sha256_of, write_json
+from ganpipe.settings.schema import Settings
 from ganpipe.training.checkpoint import load_checkpoint
 from ganpipe.training.launch import Job, train_together
 from ganpipe.training.loop import train

@@ -23,7 +23,7 @@ CORE_MODULES = sorted(
 def test_core_modules_are_found() -> None:
     """The list below is not empty by accident."""
     assert {
-        "ganpipe.presets",
+        "ganpipe.settings.presets",
         "ganpipe.training.loop",
         "ganpipe.style.painter",
         "ganpipe.data.prepare",
@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys\n"
         "from ganpipe.cli import build_parser\n"
         "build_parser().format_help()\n"
-        "heavy = {'torch', 'prefect', 'mlflow', 'dvc', 'numpy', 'rich', 'yaml'} & set(sys.modules)\n"
+        "heavy = {'torch', 'prefect', 'mlflow', 'dvc', 'numpy', 'rich', 'yaml', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -69,8 +69,8 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
 def test_the_repository_shows_the_generated_files(name: str) -> None:
     """params.yaml and dvc.yaml at the top are what ganpipe itself writes: no default stands twice."""
-    from ganpipe.config import params_template
     from ganpipe.repository import dvc_yaml_template
+    from ganpipe.settings.params import params_template
 
     expected = {"params.yaml": params_template, "dvc.yaml": dvc_yaml_template}[name]()
     assert (ROOT.parent / name).read_text() == expected
@@ -78,5 +78,7 @@ def test_the_repository_shows_the_generated_files(name: str) -> None:
 
 def test_importing_the_command_line_does_nothing(tmp_path: Path) -> None:
     """No folder, no file, no environment is changed by an import."""
-    subprocess.run([sys.executable, "-c", "import ganpipe.cli, ganpipe.config"], cwd=tmp_path, check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import ganpipe.cli, ganpipe.settings.params"], cwd=tmp_path, check=True
+    )
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ganpipe.config import LossSettings, ModelSettings
 from ganpipe.errors import GanpipeError
 from ganpipe.images import ImageShape
 from ganpipe.losses import (
@@ -23,6 +22,7 @@ from ganpipe.losses import (
     zero_centred_fast,
 )
 from ganpipe.models import MODELS, build_gan, build_generator, check_shape, classes_of, r3, resample, sample
+from ganpipe.settings.schema import LossSettings, ModelSettings
 
 
 def test_r1_of_a_linear_discriminator_is_half_its_squared_norm() -> None:
@@ -120,7 +120,7 @@ def test_the_fast_penalty_agrees_with_the_exact_one_on_average() -> None:
 def test_the_slope_is_the_same_by_autograd_and_its_gradient_too() -> None:
     """`torch.func.vjp`, which a compiled step needs, against `autograd.grad(create_graph=True)`."""
     torch.manual_seed(0)
-    D = build_gan(ModelSettings(name="r3", width=0.03, z_dim=8), ImageShape(3, 16, 16), seed=0).D
+    D = build_gan(ModelSettings(name="r3gan", width=0.03, z_dim=8), ImageShape(3, 16, 16), seed=0).D
     for block in (m for m in D.modules() if hasattr(m, "narrow")):
         nn.init.normal_(block.narrow.weight, 0, 0.1)
     images = torch.randn(4, 3, 16, 16)
@@ -144,12 +144,12 @@ def test_every_model_makes_and_judges_images_of_the_shape(
     if MODELS[name].objection(shape):
         shape = ImageShape(shape.channels, 32, 32)
     settings = ModelSettings(
-        name=name, g_channels=4, d_channels=4, z_dim=8, fc_width=8, width=0.05, spectral_norm=spectral
+        name=name, g_channels=4, d_channels=4, z_dim=8, mlp_width=8, width=0.05, spectral_norm=spectral
     )
     gan = build_gan(settings, shape, seed=0)
     images = gan.G(torch.randn(3, 8))
     assert images.shape == (3, shape.channels, shape.height_px, shape.width_px)
-    if name != "r3":  # nothing squeezes what r3 makes
+    if name != "r3gan":  # nothing squeezes what r3 makes
         assert images.abs().max() <= 1
     assert gan.D(images).shape[0] == 3
 
@@ -157,7 +157,7 @@ def test_every_model_makes_and_judges_images_of_the_shape(
 @pytest.mark.parametrize("side", [16, 48, 96, 512])
 def test_r3_makes_sizes_that_are_a_small_base_doubled(side: int) -> None:
     gan = build_gan(
-        ModelSettings(name="r3", width=0.02, z_dim=8, blocks=1),
+        ModelSettings(name="r3gan", width=0.02, z_dim=8, blocks=1),
         ImageShape(3, side, 2 * side if side < 300 else side),
         0,
     )
@@ -174,13 +174,13 @@ def test_r3_makes_sizes_that_are_a_small_base_doubled(side: int) -> None:
 )
 def test_r3_has_the_published_widths(side: int, widths: list[int]) -> None:
     """CIFAR-10, FFHQ-64 and FFHQ-256 of the paper, in groups of 16 channels."""
-    assert r3.widths(ModelSettings(name="r3"), ImageShape(3, side, side)) == widths
+    assert r3.widths(ModelSettings(name="r3gan"), ImageShape(3, side, side)) == widths
 
 
 def test_r3_begins_with_residual_blocks_that_do_nothing() -> None:
     """Fix-up: the last convolution of each block is 0, the others have gain √(2/1.04)·L^(-1/4)."""
     shape = ImageShape(3, 32, 32)
-    G = build_generator(ModelSettings(name="r3", width=0.25), shape)
+    G = build_generator(ModelSettings(name="r3gan", width=0.25), shape)
     blocks = [m for m in G.modules() if isinstance(m, r3.Block)]
     assert len(blocks) == 8
     x = torch.randn(2, 192, 8, 8)
@@ -203,7 +203,7 @@ def test_halving_is_the_binomial_filter_and_doubling_is_bilinear(side: int) -> N
 
 
 def test_a_conditional_model_listens_to_its_labels() -> None:
-    settings, shape = ModelSettings(name="r3", width=0.05, z_dim=8), ImageShape(3, 16, 16)
+    settings, shape = ModelSettings(name="r3gan", width=0.05, z_dim=8), ImageShape(3, 16, 16)
     gan = build_gan(settings, shape, seed=0, classes=5)
     z = torch.randn(1, 8).expand(2, 8)
     images = gan.G(z, torch.tensor([0, 3]))
@@ -214,18 +214,18 @@ def test_a_conditional_model_listens_to_its_labels() -> None:
 
 def test_labels_are_told_where_the_data_set_has_them_and_the_model_takes_them() -> None:
     names = ("cat", "dog")
-    assert classes_of(ModelSettings(name="r3"), names, labelled=True) == 2
-    assert classes_of(ModelSettings(name="r3"), names, labelled=False) == 0
-    assert classes_of(ModelSettings(name="r3", conditional="no"), names, labelled=True) == 0
+    assert classes_of(ModelSettings(name="r3gan"), names, labelled=True) == 2
+    assert classes_of(ModelSettings(name="r3gan"), names, labelled=False) == 0
+    assert classes_of(ModelSettings(name="r3gan", conditional="no"), names, labelled=True) == 0
     assert classes_of(ModelSettings(name="dcgan"), names, labelled=True) == 0
     with pytest.raises(GanpipeError, match="one folder for each label"):
-        classes_of(ModelSettings(name="r3", conditional="yes"), names, labelled=False)
-    with pytest.raises(GanpipeError, match="dcgan takes no labels; use r3"):
+        classes_of(ModelSettings(name="r3gan", conditional="yes"), names, labelled=False)
+    with pytest.raises(GanpipeError, match="dcgan takes no labels; use r3gan"):
         check_shape(ModelSettings(conditional="yes"), ImageShape(3, 32, 32))
 
 
 def test_spectral_normalisation_bounds_every_weight_of_the_discriminator() -> None:
-    D = build_gan(ModelSettings(name="r3", width=0.05, spectral_norm=True), ImageShape(3, 16, 16), 0).D
+    D = build_gan(ModelSettings(name="r3gan", width=0.05, spectral_norm=True), ImageShape(3, 16, 16), 0).D
     layers = [m for m in D.modules() if isinstance(m, nn.Conv2d)]
     for _ in range(30):
         D(torch.randn(2, 3, 16, 16))

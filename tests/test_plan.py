@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganpipe.config import Settings
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
+from ganpipe.settings.schema import Settings
 from ganpipe.training import plan as planning
 from ganpipe.training.device import Compute
 from ganpipe.training.loop import train
@@ -26,7 +26,7 @@ def test_a_batch_that_does_not_fit_is_split_and_stays_split(
     monkeypatch.setattr(planning, "_measured", lambda step, images, device: next(measured))
     monkeypatch.setattr(planning, "free_memory", lambda device: 100 * 2**20)
     plan = planning.make_plan(tmp_path / "plan.json", 64, 0, FP32, lambda n: None)
-    assert plan.micro_images == 8
+    assert plan.microbatch_images == 8
     assert plan.seconds_a_step == pytest.approx(1.6)
     assert "computed in parts of 8" in caplog.text
     assert "3 min" in plan.sentence(6400, 64, 1, "cpu")
@@ -37,12 +37,12 @@ def test_a_resumed_run_keeps_its_first_plan(settings: Settings, tmp_path: Path) 
     """Whatever memory is free then: the split is part of what fixes the bits."""
     options = with_(settings, **R3)
     expected = train(
-        noise_data(), with_(options, training__micro_images=2), tmp_path / "asked"
+        noise_data(), with_(options, training__microbatch_images=2), tmp_path / "asked"
     ).weights_sha256
     train(noise_data(), with_(options, training__total_images=8), tmp_path / "planned")
     plan = read_json(tmp_path / "planned" / "plan.json")
-    assert plan["micro_images"] == 8
-    write_json(tmp_path / "again" / "plan.json", plan | {"micro_images": 2})
+    assert plan["microbatch_images"] == 8
+    write_json(tmp_path / "again" / "plan.json", plan | {"microbatch_images": 2})
     assert train(noise_data(), options, tmp_path / "again").weights_sha256 == expected
 
 

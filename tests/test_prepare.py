@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from ganpipe.config import DataSettings
 from ganpipe.data import prepare as preparing
 from ganpipe.data.fit import MOST_CROPS, Fit, crop_boxes, fit_picture, has_lanczos, resample, shrink_for
 from ganpipe.data.prepare import is_prepared, prepare
@@ -24,7 +22,8 @@ from ganpipe.data.shards import load_prepared
 from ganpipe.data.sources import read_source
 from ganpipe.errors import GanpipeError
 from ganpipe.images import ImageShape, decode_image
-from tests.conftest import fill_folder, noise_image
+from ganpipe.settings.schema import DataSettings
+from tests.conftest import changed, fill_folder, noise_image
 
 SMALL = DataSettings(height_px=16, width_px=16)
 
@@ -118,7 +117,7 @@ def test_a_wide_picture_gives_several_images_on_one_side_of_the_split(tmp_path: 
     for k in range(12):
         noise_image(k, (64 if k % 2 else 16, 16)).save(folder / f"{k}.png")
     add(folder, tmp_path / "raw")
-    settings = replace(SMALL, fit="cover-many", holdout_fraction=0.3)
+    settings = changed(SMALL, fit="cover-many", holdout_fraction=0.3)
     meta = prepare(tmp_path / "raw", tmp_path / "out", settings)
     train, holdout = split_records(read_manifest(tmp_path / "raw"), 0.3)
     expected = [sum(4 if int(r.name[:-4]) % 2 else 1 for r in side) for side in (train, holdout)]
@@ -197,7 +196,7 @@ def test_colours_under_transparency_do_not_bleed_when_a_picture_with_alpha_shrin
 def test_a_colour_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     add(fill_folder(tmp_path / "in", 4), tmp_path / "raw")
     with pytest.raises(GanpipeError, match=r"data\.background is 'greenish', which is no colour"):
-        prepare(tmp_path / "raw", tmp_path / "out", replace(SMALL, background="greenish"))
+        prepare(tmp_path / "raw", tmp_path / "out", changed(SMALL, background="greenish"))
 
 
 def test_a_full_disk_leaves_no_half_shard_under_its_name(

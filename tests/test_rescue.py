@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
 from ganpipe.losses import LOSSES
+from ganpipe.settings.schema import Settings
 from ganpipe.training.checkpoint import best_folder, load_checkpoint
 from ganpipe.training.loop import train
 from ganpipe.training.report import Outbox, Point
@@ -99,7 +99,7 @@ def test_training_that_breaks_too_often_fails_with_all_its_evidence(
 
 def test_the_best_checkpoint_is_kept_and_scores_are_in_the_curve(settings: Settings, tmp_path: Path) -> None:
     points: list[Point] = []
-    options = with_(settings, training__judge_every_images=16, training__judge_images=32)
+    options = with_(settings, training__validate_every_images=16, training__validation_images=32)
     result = train(noise_data(), options, tmp_path, Outbox(points=points.extend))
     scores = {p.nimg: p.values["kd_vgg19_quick"] for p in points if "kd_vgg19_quick" in p.values}
     assert list(scores) == [16, 32, 48, 64]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ganpipe.config import Settings
+from ganpipe.settings.schema import Settings
 from ganpipe.training.loop import train
 from ganpipe.training.report import Outbox, Point
 from tests.conftest import R3, Killed, noise_data, with_
@@ -16,13 +16,24 @@ from tests.conftest import R3, Killed, noise_data, with_
     "changed",
     [
         R3 | {"augment__mode": "adaptive", "augment__adapt_images": 100, "augment__target": 0.0},
-        R3 | {"training__fresh_g_batch": True, "training__ema_schedule": "cosine", "training__lr_end": 0.1},
-        R3 | {"loss__penalty_by": "fast", "training__instance_noise": 0.2, "loss__penalty_every": 2},
-        R3 | {"training__micro_images": 3, "model__conditional": "yes"},
-        R3 | {"training__judge_every_images": 32, "training__judge_images": 32, "model__spectral_norm": True},
+        R3
+        | {"training__separate_g_batch": True, "training__ema_schedule": "cosine", "training__lr_end": 0.1},
+        R3
+        | {
+            "loss__penalty_method": "finite-difference",
+            "training__instance_noise": 0.2,
+            "loss__penalty_every": 2,
+        },
+        R3 | {"training__microbatch_images": 3, "model__conditional": "yes"},
+        R3
+        | {
+            "training__validate_every_images": 32,
+            "training__validation_images": 32,
+            "model__spectral_norm": True,
+        },
         {"loss__name": "wgan-gp", "augment__mode": "fixed"},
         {"loss__name": "hinge", "model__name": "fastgan", "model__width": 0.05, "side": 32},
-        {"loss__name": "lsgan", "loss__penalty": "r2", "model__name": "fc", "model__fc_width": 8},
+        {"loss__name": "lsgan", "loss__penalty": "r2", "model__name": "mlp", "model__mlp_width": 8},
     ],
     ids=lambda changed: "-".join(str(v) for v in changed.values())[:60],
 )

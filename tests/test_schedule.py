@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ganpipe.config import Settings, preset_row
+from ganpipe.settings.presets import preset_row
+from ganpipe.settings.schema import Settings
 from ganpipe.training.schedule import cosine, knobs_at
 
 

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from ganpipe.config import Settings
 from ganpipe.errors import GanpipeError
 from ganpipe.images import read_origin
 from ganpipe.painting import StyleJob, stylise_here
+from ganpipe.settings.schema import Settings
 from ganpipe.style import schooling
 from ganpipe.style.plan import plan_batch
 from ganpipe.style.schooling import break_even, estimated, school
 from ganpipe.tracking import Tracker
 from ganpipe.training.device import choose_compute
 from ganpipe.workspace import Workspace
+from tests.conftest import changed
 from tests.test_style_batch import QUICK, pictures
 
 CPU = choose_compute("cpu", "fp32")
-TAUGHT = replace(QUICK, student="always", student_images=8)
+TAUGHT = changed(QUICK, feedforward="always", feedforward_images=8)
 
 
 @pytest.mark.usefixtures("migrated")
@@ -31,7 +32,7 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
     def painted(content: str) -> str:
         job = StyleJob(
             str(workspace.root), (str(tmp_path / "c" / content),), (str(tmp_path / "s"),), str(tmp_path / "out"),
-            replace(Settings(), style=TAUGHT),
+            Settings(style=TAUGHT),
         )  # fmt: skip
         (item,) = stylise_here(job).items
         assert (item.state, item.reason) == ("done", "")
@@ -53,7 +54,7 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
 def test_optimiser_steps_may_follow_a_student(workspace: Workspace, tmp_path: Path) -> None:
     pictures(tmp_path / "c", "a.png", size=(60, 48))
     pictures(tmp_path / "s", "x.png")
-    settings = replace(Settings(), style=replace(TAUGHT, refine_steps=2))
+    settings = Settings(style=changed(TAUGHT, refine_steps=2))
     job = StyleJob(
         str(workspace.root), (str(tmp_path / "c"),), (str(tmp_path / "s"),), str(tmp_path / "out"), settings
     )
@@ -63,7 +64,7 @@ def test_optimiser_steps_may_follow_a_student(workspace: Workspace, tmp_path: Pa
 def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = pictures(tmp_path / "c", *[f"{k}.png" for k in range(12)])
     styles = pictures(tmp_path / "s", "x.png")
-    auto = replace(TAUGHT, student="auto")
+    auto = changed(TAUGHT, feedforward="auto")
     plan = plan_batch(contents, styles, tmp_path / "out", auto)
     for training_s, expected in ((1000.0, 0), (1.0, 1)):
         monkeypatch.setattr(
@@ -72,7 +73,7 @@ def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: py
         assert len(school(plan, auto, CPU, tmp_path / "students")) == expected
     few = plan_batch(contents[:3], styles, tmp_path / "out", auto)
     assert school(few, auto, CPU, tmp_path / "others") == []
-    assert school(plan, replace(auto, student="never"), CPU, tmp_path / "students") == []
+    assert school(plan, changed(auto, feedforward="never"), CPU, tmp_path / "students") == []
 
 
 def test_a_student_is_found_again_until_its_version_changes(

@@ -12,12 +12,12 @@ import yaml
 from PIL import Image
 
 from ganpipe import drawing, stages, versioning
-from ganpipe.config import Settings
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.judge import Evaluation, Metric
 from ganpipe.images import read_origin
 from ganpipe.lineage import find_record, load_record, train_fingerprint
 from ganpipe.progress import Progress
+from ganpipe.settings.schema import Settings
 from ganpipe.tracking import Tracker, registered_name
 from ganpipe.workspace import Workspace
 from tests.conftest import copied, fill_folder, noise_image
@@ -232,7 +232,7 @@ def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
 def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
     workspace: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    """Folders are labels; r3 is told them; pictures carry theirs."""
+    """Folders are labels; r3gan is told them; pictures carry theirs."""
     for label in ("cats", "dogs"):
         fill_folder(tmp_path / "in" / label, 60)
         for k, path in enumerate(sorted((tmp_path / "in" / label).glob("*.png"))):
@@ -240,7 +240,7 @@ def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
     versioning.add_dataset(workspace, str(tmp_path / "in"), "pets", settings.data)
     versioning.prepare_dataset(workspace, "pets", settings.data)
     r3 = settings.with_values(
-        {"model.name": "r3", "model.width": 0.04, "model.blocks": 1, "loss.name": "rpgan"}
+        {"model.name": "r3gan", "model.width": 0.04, "model.blocks": 1, "loss.name": "rpgan"}
     )
     record = stages.train_model(workspace, "pets", r3)
     judged = stages.evaluate_run(workspace, record, r3)
@@ -264,7 +264,7 @@ def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
     (tmp_path / "in").mkdir()
     for k in range(90):
         noise_image(k, mode="RGBA").save(tmp_path / "in" / f"{k}.png")
-    alpha = settings.with_values({"data.channels": 4, "model.name": "r3", "model.width": 0.04, "loss.name": "rpgan",
+    alpha = settings.with_values({"data.channels": 4, "model.name": "r3gan", "model.width": 0.04, "loss.name": "rpgan",
                                   "augment.mode": "fixed"})  # fmt: skip
     versioning.add_dataset(workspace, str(tmp_path / "in"), "seeds", alpha.data)
     versioning.prepare_dataset(workspace, "seeds", alpha.data)
@@ -317,7 +317,7 @@ def test_a_rollback_is_told_in_the_record_and_in_mlflow(
 def test_two_processes_are_one_run_in_mlflow(noise: Workspace, settings: Settings) -> None:
     """Through the command's own stage: one run, one curve, a model that can be judged and registered."""
     versioning.prepare_dataset(noise, "noise", settings.data)
-    together = settings.with_values({"training.processes": 2, "model.name": "r3", "model.width": 0.04,
+    together = settings.with_values({"training.processes": 2, "model.name": "r3gan", "model.width": 0.04,
                                      "model.blocks": 1, "loss.name": "rpgan"})  # fmt: skip
     record = stages.train_model(noise, "noise", together)
     curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")

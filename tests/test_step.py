@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData
 from ganpipe.losses import LOSSES
 from ganpipe.models import build_gan
+from ganpipe.settings.schema import Settings
 from ganpipe.training.device import Compute
 from ganpipe.training.loop import train
 from ganpipe.training.parallel import World
@@ -43,7 +43,7 @@ def grads(phases: Phases, data: PreparedData, settings: Settings, micro: int = 0
     return [p.grad for player in (phases.D, phases.G) for p in player.parameters() if p.grad is not None]
 
 
-FULL = R3 | {"augment__mode": "fixed", "augment__probability": 0.7, "training__fresh_g_batch": True}
+FULL = R3 | {"augment__mode": "fixed", "augment__probability": 0.7, "training__separate_g_batch": True}
 
 
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole(settings: Settings) -> None:
@@ -53,7 +53,7 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(settings: Settings) -
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["r3", "dcgan", "fastgan"])
+@pytest.mark.parametrize("model", ["r3gan", "dcgan", "fastgan"])
 @pytest.mark.parametrize("penalty", ["none", "r1", "both", "interpolated"])
 def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: str, penalty: str) -> None:
     """Fused Adam on a CPU reads by address: other strides, as double backward gives them, would mix gradients up."""
@@ -93,10 +93,10 @@ def test_the_functional_step_gives_the_gradients_of_an_eager_one(settings: Setti
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_moves_every_model(settings: Settings, tmp_path: Path, loss: str) -> None:
     """Any loss with any model, with every penalty: finite losses and changed weights."""
-    for model, side in (("fc", 16), ("dcgan", 16), ("r3", 16), ("fastgan", 32)):
+    for model, side in (("mlp", 16), ("dcgan", 16), ("r3gan", 16), ("fastgan", 32)):
         for penalty in ("auto", "both", "interpolated"):
             few = with_(settings, loss__name=loss, loss__penalty=penalty, model__name=model, model__width=0.04,
-                        model__fc_width=8, training__total_images=16)  # fmt: skip
+                        model__mlp_width=8, training__total_images=16)  # fmt: skip
             points: list[Point] = []
             train(noise_data(side), few, tmp_path / f"{model}-{penalty}", Outbox(points=points.extend))
             assert all(math.isfinite(value) for p in points for value in p.values.values())

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError
 from ganpipe.perceptual import Vgg19
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style import optimise, reference
 from ganpipe.style.losses import (
     Moments,
@@ -31,6 +31,7 @@ from ganpipe.style.optimise import Commission, objective_at, pyramid, size_at, s
 from ganpipe.style.paint import paint_glass, paint_swirl, sample_photos, sample_styles
 from ganpipe.style.recipe import Recipe, recipe_of
 from ganpipe.training.device import choose_compute
+from tests.conftest import changed
 
 CPU = choose_compute("cpu", "fp32")
 QUICK = StyleSettings(preset="draft", long_edge_px=48, steps=3, scales=2)
@@ -41,7 +42,7 @@ def noise(seed: int, height: int = 48, width: int = 48) -> Tensor:
 
 
 def quick(**changes: object) -> Recipe:
-    return recipe_of(replace(QUICK, **changes))  # type: ignore[arg-type]
+    return recipe_of(changed(QUICK, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +169,10 @@ def test_a_cell_sees_no_farther_than_its_reach(network: Vgg19) -> None:
 
 @pytest.mark.parametrize("kind", ["covariance", "wasserstein", "gram"])
 @pytest.mark.parametrize("init", ["content", "noise"])
-@pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])
-def test_the_loss_falls(network: Vgg19, kind: str, init: str, optimiser: str) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_the_loss_falls(network: Vgg19, kind: str, init: str, optimizer: str) -> None:
     losses: list[float] = []
-    recipe = quick(steps=12, scales=1, statistics=kind, init=init, optimiser=optimiser, settle=0.0)
+    recipe = quick(steps=12, scales=1, statistics=kind, init=init, optimizer=optimizer, stop_below=0.0)
     item = Commission(noise(0), (noise(1),))
     stylise(network, [item], recipe, CPU, on_step=lambda step: losses.append(step.losses.total.item()))
     assert losses[-1] < losses[0]
@@ -201,7 +202,7 @@ def test_an_item_that_leaves_changes_nothing_for_the_others(
         for item, n in zip(items, (5, 12), strict=True)
     ]
 
-    def first_leaves(history: list[Tensor], settle: float) -> Tensor:
+    def first_leaves(history: list[Tensor], stop_below: float) -> Tensor:
         return torch.tensor([len(history) == 5, False]) if len(history[0]) == 2 else torch.tensor([False])
 
     monkeypatch.setattr(optimise, "_settled", first_leaves)
@@ -231,7 +232,7 @@ def test_strength_goes_from_the_content_to_the_style(network: Vgg19) -> None:
     parts = []
     for strength in (0.1, 0.5, 0.9):
         seen = []
-        recipe = quick(steps=25, scales=1, strength=strength, settle=0.0)
+        recipe = quick(steps=25, scales=1, strength=strength, stop_below=0.0)
         stylise(network, [item], recipe, CPU, on_step=lambda step, seen=seen: seen.append(step.losses))
         parts.append((seen[-1].content.item(), seen[-1].style.item()))
     assert parts[0][0] < parts[1][0] < parts[2][0]
@@ -269,7 +270,7 @@ def test_the_optimality_gap_falls_with_the_work_and_is_none_for_the_long_run(
     monkeypatch.setattr(reference, "LEAST_STEPS", 40)
     monkeypatch.setattr(reference, "LONGER", 1)
     item = Commission(noise(0), (noise(1),))
-    few, many = (quick(steps=steps, scales=1, settle=0.0) for steps in (2, 40))
+    few, many = (quick(steps=steps, scales=1, stop_below=0.0) for steps in (2, 40))
     gaps = [
         reference.optimality_gap(network, item, stylise(network, [item], recipe, CPU).images, few, CPU)
         for recipe in (few, many)

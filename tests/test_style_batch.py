@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.images import read_origin
 from ganpipe.inputs import image_paths
 from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style import painter
 from ganpipe.style.batch import StyleReport, finished
 from ganpipe.style.control import (
@@ -30,10 +29,10 @@ from ganpipe.style.manifest import MANIFEST, Entry, add_entry, read_entries
 from ganpipe.style.painter import paint
 from ganpipe.style.plan import plan_batch
 from ganpipe.training.device import choose_compute
-from tests.conftest import noise_image
+from tests.conftest import changed, noise_image
 
 CPU = choose_compute("cpu", "fp32")
-QUICK = StyleSettings(preset="draft", long_edge_px=48, steps=2, scales=1, student="never")
+QUICK = StyleSettings(preset="draft", long_edge_px=48, steps=2, scales=1, feedforward="never")
 
 
 def pictures(folder: Path, *names: str, size: tuple[int, int] = (40, 30)) -> list[Path]:
@@ -61,13 +60,13 @@ def test_a_second_run_paints_nothing_and_changed_settings_paint_all(tmp_path: Pa
     assert (second.done, second.skipped) == (0, 4)
     assert [i.quality for i in second.items] == [i.quality for i in first.items]
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
-    assert run(contents, styles, tmp_path / "out", replace(QUICK, steps=3)).done == 4
+    assert run(contents, styles, tmp_path / "out", changed(QUICK, steps=3)).done == 4
 
 
 def test_what_only_changes_speed_paints_nothing_anew(tmp_path: Path) -> None:
     contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
     run(contents, styles, tmp_path / "out")
-    other = replace(QUICK, batch_items=3, tile_px=64, shard_items=2, contents="elsewhere")
+    other = changed(QUICK, batch_items=3, tile_px=64, shard_items=2, contents="elsewhere")
     assert run(contents, styles, tmp_path / "out", other).skipped == 1
 
 
@@ -140,7 +139,7 @@ def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
         return real(network, commissions, recipe, compute, tile_px, on_step)
 
     monkeypatch.setattr(painter, "stylise", short_of_memory)
-    settings = replace(QUICK, long_edge_px=256, batch_items=2)
+    settings = changed(QUICK, long_edge_px=256, batch_items=2)
     report = run(
         pictures(tmp_path / "c", "a.png", "b.png"),
         pictures(tmp_path / "s", "x.png"),
@@ -170,7 +169,7 @@ def test_transparency_and_origin_are_kept(tmp_path: Path) -> None:
     ("kind", "suffix", "depth"), [("tiff", ".tiff", 16), ("jpeg", ".jpg", 8), ("webp", ".webp", 8)]
 )
 def test_each_format_is_written_and_traced(tmp_path: Path, kind: str, suffix: str, depth: int) -> None:
-    settings = replace(QUICK, format=kind, bit_depth=depth)
+    settings = changed(QUICK, format=kind, bit_depth=depth)
     report = run(
         pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png"), tmp_path / "out", settings
     )
@@ -182,12 +181,12 @@ def test_each_format_is_written_and_traced(tmp_path: Path, kind: str, suffix: st
 def test_a_format_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(GanpipeError, match="jpeg holds 8 bits"):
         run(pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png"), tmp_path / "o",
-            replace(QUICK, format="jpeg", bit_depth=16))  # fmt: skip
+            changed(QUICK, format="jpeg", bit_depth=16))  # fmt: skip
 
 
 def test_a_blend_is_one_picture_of_all_styles(tmp_path: Path) -> None:
     contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png", "y.png")
-    report = run(contents, styles, tmp_path / "out", replace(QUICK, blend="3+1"))
+    report = run(contents, styles, tmp_path / "out", changed(QUICK, blend="3+1"))
     assert [Path(i.output).name for i in report.items] == ["a__x+y.png"]
     assert read_origin(Path(report.items[0].output))["shares"] == [0.75, 0.25]
     assert parse_shares("3+1", 2) == (0.75, 0.25)
@@ -216,7 +215,7 @@ def test_masks_are_found_by_name_and_say_when_they_are_missing(tmp_path: Path) -
 
 def test_luminance_keeps_the_contents_colours(tmp_path: Path) -> None:
     contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
-    report = run(contents, styles, tmp_path / "out", replace(QUICK, colours="luminance"))
+    report = run(contents, styles, tmp_path / "out", changed(QUICK, color_mode="luminance"))
     assert report.done == 1
     painted, content = torch.rand(1, 3, 8, 8) * 0.2 + 0.4, torch.rand(1, 3, 8, 8) * 0.1 + 0.45
     mixed = with_colours_of(painted, content)

@@ -16,7 +16,7 @@ from ganpipe.style.manifest import read_entries
 from tests.conftest import noise_image
 from tests.test_style_batch import pictures
 
-SETS = [part for value in ("preset=draft", "long_edge_px=48", "steps=4", "scales=1", "student=never", "batch_items=4")
+SETS = [part for value in ("preset=draft", "long_edge_px=48", "steps=4", "scales=1", "feedforward=never", "batch_items=4")
         for part in ("--set", f"style.{value}")]  # fmt: skip
 
 

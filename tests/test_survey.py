@@ -10,9 +10,9 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_image
 
 from ganpipe import versioning
-from ganpipe.config import Settings
 from ganpipe.data.inspect import facts_of_picture
 from ganpipe.data.survey import BLURRED, _advice
+from ganpipe.settings.schema import Settings
 from ganpipe.workspace import Workspace
 from tests.conftest import fill_folder, noise_image
 
@@ -56,7 +56,7 @@ def test_the_page_is_made_once_a_version(workspace: Workspace, settings: Setting
     [
         (412, "enough for fastgan, too few for dcgan"),
         (12, "enough for no model"),
-        (5_000, "enough for fastgan, dcgan, fc, r3."),
+        (5_000, "enough for fastgan, dcgan, mlp, r3gan."),
     ],
 )
 def test_the_advice_names_the_models_that_so_many_images_are_enough_for(images: int, words: str) -> None:

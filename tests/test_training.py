@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.models import build_generator
 from ganpipe.models.weights import WEIGHTS, load_generator, save_generator
+from ganpipe.settings.schema import Settings
 from ganpipe.training import keeper
 from ganpipe.training.checkpoint import load_checkpoint, save_checkpoint
 from ganpipe.training.loop import due, train
@@ -26,14 +26,14 @@ from tests.conftest import Killed, with_
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("model", ["dcgan", "fc"])
+@pytest.mark.parametrize("model", ["dcgan", "mlp"])
 @pytest.mark.parametrize("loss", ["logistic", "bce"])
 @pytest.mark.parametrize("killed_at", [8, 40])
 def test_a_killed_run_ends_with_the_same_bits_and_the_same_curve(
     prepared: PreparedData, settings: Settings, tmp_path: Path, model: str, loss: str, killed_at: int
 ) -> None:
     """Before the first checkpoint and between two: weights, optimisers, average and points are identical."""
-    settings = with_(settings, model__name=model, loss__name=loss, model__fc_width=8, loss__penalty_every=3)
+    settings = with_(settings, model__name=model, loss__name=loss, model__mlp_width=8, loss__penalty_every=3)
     whole: list[Point] = []
     expected = train(prepared, settings, tmp_path / "whole", Outbox(points=whole.extend))
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from ganpipe import versioning
-from ganpipe.config import Settings
 from ganpipe.data.records import is_held_out, read_manifest
 from ganpipe.errors import GanpipeError
+from ganpipe.settings.schema import Settings
 from ganpipe.workspace import Workspace
 from tests.conftest import copied, fill_folder, with_data
 

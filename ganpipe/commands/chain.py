@@ -9,8 +9,8 @@ from typing import Any
 
 from ganpipe.commands.context import explain_preset, opened, request_of
 from ganpipe.commands.tables import show_metrics, shown
-from ganpipe.config import resolve
 from ganpipe.console import IF_BUSY, QUIET, duration, out, pairs, print_json, say
+from ganpipe.settings.params import resolve
 from ganpipe.workspace import Workspace
 
 

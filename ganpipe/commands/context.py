@@ -6,9 +6,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganpipe.config import Settings
 from ganpipe.console import say
-from ganpipe.presets import ASKED_FOR
+from ganpipe.settings.presets import ASKED_FOR
+from ganpipe.settings.schema import Settings
 from ganpipe.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from argparse import Namespace
 from dataclasses import asdict, replace
 
 from ganpipe.commands.context import absolute, opened, request_of, run_named, settings_of
-from ganpipe.config import params_template
 from ganpipe.console import Bars, out, pairs, print_json, table
 from ganpipe.errors import GanpipeError
+from ganpipe.settings.params import params_template
 
 
 def up(arguments: Namespace) -> int:

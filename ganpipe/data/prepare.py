@@ -25,7 +25,6 @@ import numpy as np
 import yaml
 from numpy.lib.format import open_memmap
 
-from ganpipe.config import DataSettings
 from ganpipe.data.inspect import Facts
 from ganpipe.data.ledger import Ledger
 from ganpipe.data.raw import RawImages, facts_of_records
@@ -44,6 +43,7 @@ from ganpipe.files import (
 )
 from ganpipe.images import ImageShape, Pixels
 from ganpipe.progress import Progress, Report, ignore
+from ganpipe.settings.schema import DataSettings
 
 SHARD_IMAGES = 4096
 SHARD_BYTES = 256 * 2**20  # of large images a shard holds fewer

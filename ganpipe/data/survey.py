@@ -16,7 +16,6 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
-from ganpipe.config import DataSettings
 from ganpipe.data.duplicates import groups_of
 from ganpipe.data.fit import fit_image
 from ganpipe.data.inspect import Facts
@@ -24,7 +23,8 @@ from ganpipe.data.raw import RawImages
 from ganpipe.data.records import Record, split_records
 from ganpipe.files import write_json, write_text
 from ganpipe.images import ImageShape, Pixels, grid, save_png, shrink_above, to_pil
-from ganpipe.presets import NEEDED_IMAGES, PRESETS
+from ganpipe.settings.presets import NEEDED_IMAGES, PRESETS
+from ganpipe.settings.schema import DataSettings
 
 SHEET_IMAGES, THUMB_PX = 64, 96
 SHOWN, GROUPS_SHOWN = 8, 20

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganpipe.config import EvaluationSettings
 from ganpipe.data.fit import fit_image
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
@@ -39,6 +38,7 @@ from ganpipe.inputs import image_paths
 from ganpipe.models import sample
 from ganpipe.perceptual import Vgg19, weights_id
 from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import EvaluationSettings
 from ganpipe.tensors import to_uint8
 from ganpipe.training.device import Compute
 from ganpipe.training.stream import GRID, LATENTS, drawn_labels, generator_at, latents
@@ -137,7 +137,7 @@ def evaluate(
         report,
     )
     f, t, h = _split(seen, [len(fake), len(train), len(holdout)])
-    result = Evaluation(metrics=_distances(f, t, h, settings.neighbours))
+    result = Evaluation(metrics=_distances(f, t, h, settings.neighbors))
     if data.label_names:
         modes = count_modes(
             t.wide, train.labels.numpy(), h.wide, holdout.labels.numpy(), f.wide, data.label_names

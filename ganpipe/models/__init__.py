@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganpipe.config import ModelSettings
 from ganpipe.errors import GanpipeError
 from ganpipe.images import ImageShape
 from ganpipe.models import dcgan, fastgan, fc, r3
+from ganpipe.settings.schema import ModelSettings
 
 Build = Callable[[ModelSettings, ImageShape, int], nn.Module]
 
@@ -37,9 +37,9 @@ class Architecture:
 
 
 MODELS: dict[str, Architecture] = {
-    "fc": Architecture(fc.FcGenerator, fc.FcDiscriminator, lambda shape: None),
+    "mlp": Architecture(fc.FcGenerator, fc.FcDiscriminator, lambda shape: None),
     "dcgan": Architecture(dcgan.DcganGenerator, dcgan.DcganDiscriminator, dcgan.objection),
-    "r3": Architecture(r3.R3Generator, r3.R3Discriminator, r3.objection, conditional=True),
+    "r3gan": Architecture(r3.R3Generator, r3.R3Discriminator, r3.objection, conditional=True),
     "fastgan": Architecture(fastgan.FastGenerator, fastgan.FastDiscriminator, fastgan.objection),
 }
 
@@ -101,7 +101,7 @@ def build_discriminator(settings: ModelSettings, shape: ImageShape, classes: int
     if settings.spectral_norm:
         for module in list(D.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear) and not hasattr(module, "parametrizations"):
-                if not module.weight.any():  # r3's fix-up begins at 0, which cannot be divided by its norm
+                if not module.weight.any():  # r3gan's fix-up begins at 0, which cannot be divided by its norm
                     nn.init.kaiming_normal_(module.weight)
                 spectral_norm(module)
     return D

@@ -11,9 +11,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ganpipe.config import ModelSettings
 from ganpipe.images import ImageShape
 from ganpipe.models.sizes import base_size, doublings
+from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 256
 WIDEST = 8  # channels grow to 8× the narrowest, as published for 64 px; deeper layers stay there
@@ -26,7 +26,7 @@ def objection(shape: ImageShape) -> str | None:
             nearest = min((16, 32, 64, 128, 256), key=lambda px: abs(px - side))
             return (
                 f"makes sides that are powers of two from {SMALLEST_PX} to {LARGEST_PX} pixels, and "
-                f"data.{name}_px is {side}: set it to {nearest}, or model.name=fc."
+                f"data.{name}_px is {side}: set it to {nearest}, or model.name=mlp."
             )
     return None
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganpipe.config import ModelSettings
 from ganpipe.images import ImageShape
 from ganpipe.models.sizes import base_size, doublings, size_objection
+from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 32, 512
 NARROWEST = 64  # of the publication, at the map of 128 pixels

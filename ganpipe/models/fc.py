@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganpipe.config import ModelSettings
 from ganpipe.images import ImageShape
+from ganpipe.settings.schema import ModelSettings
 
 
 class FcGenerator(nn.Module):
@@ -18,7 +18,7 @@ class FcGenerator(nn.Module):
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
-        width = settings.fc_width
+        width = settings.mlp_width
         self.shape = shape
         self.layers = nn.Sequential(
             nn.Linear(settings.z_dim, width),
@@ -42,7 +42,7 @@ class FcDiscriminator(nn.Module):
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
-        width = settings.fc_width
+        width = settings.mlp_width
         self.layers = nn.Sequential(
             nn.Flatten(),
             nn.Linear(shape.numel, 2 * width),

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganpipe.config import ModelSettings
 from ganpipe.images import ImageShape
 from ganpipe.models.resample import double, halve
 from ganpipe.models.sizes import base_size, doublings, size_objection
+from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 512
 WIDEST, GROUP_CHANNELS, EXPANSION = 768, 16, 2
@@ -28,7 +28,7 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))
 
 
 def objection(shape: ImageShape) -> str | None:
-    """What is wrong with a shape, as the end of a sentence; None where r3 can make it."""
+    """What is wrong with a shape, as the end of a sentence; None where r3gan can make it."""
     return size_objection(shape, SMALLEST_PX, LARGEST_PX)
 
 

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ganpipe.config import ModelSettings
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, sha256_of, write_bytes, write_json
 from ganpipe.images import ImageShape
 from ganpipe.models import build_generator
+from ganpipe.settings.schema import ModelSettings, from_dict
 
 WEIGHTS, CONFIG = "generator.safetensors", "generator.json"
 
@@ -55,7 +55,7 @@ class NetworkFiles:
         try:
             network = build(config)
             network.load_state_dict(load_file(path))
-        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        except (SafetensorError, RuntimeError, KeyError, TypeError, GanpipeError) as error:
             raise GanpipeError(f"{path} does not fit its model ({str(error).splitlines()[0]}).") from None
         return network.eval(), config
 
@@ -75,7 +75,7 @@ def save_generator(
 
     `labels`: of a conditional model, each with the number of its training images.
     """
-    described = {"format": 2, "model": asdict(settings), "shape": asdict(shape), "labels": labels or {}}
+    described = {"format": 2, "model": settings.model_dump(), "shape": asdict(shape), "labels": labels or {}}
     FILES.write(folder, G, described, origin)
 
 
@@ -87,7 +87,8 @@ def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """
 
     def build(config: dict[str, Any]) -> nn.Module:
-        settings, shape = ModelSettings(**config["model"]), ImageShape(**config["shape"])
+        settings = from_dict({"model": config["model"]}).model
+        shape = ImageShape(**config["shape"])
         return build_generator(settings, shape, len(config["labels"]))
 
     return FILES.read(folder, build)

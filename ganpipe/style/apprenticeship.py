@@ -107,7 +107,7 @@ def _check(contents: Sequence[Content], styles: Mapping[str, Tensor], images: in
 
 
 TAUGHT = ("long_edge_px", "statistics", "content_layers", "style_layers", "content_weight", "style_weight",
-          "variation_weight", "style_scale", "colours")  # fmt: skip
+          "variation_weight", "style_scale", "color_mode")  # fmt: skip
 
 
 def _lesson(

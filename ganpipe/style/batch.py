@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ganpipe.config import StyleSettings
 from ganpipe.perceptual import style_weights
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.painter import Done
 from ganpipe.style.plan import Plan, StyledItem
 from ganpipe.style.sheets import contact_sheets

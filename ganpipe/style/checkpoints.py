@@ -58,7 +58,7 @@ class State:
         if not math.isfinite(loss):
             raise GanpipeError(
                 f"A student's loss became {loss} at {self.nimg:,} images; set training.precision to fp32, give other "
-                "pictures, or set style.student to never."
+                "pictures, or set style.feedforward to never."
             )
 
     def tensors(self) -> dict[str, Tensor]:

@@ -74,11 +74,11 @@ def matched_colours(style: Tensor, content: Tensor) -> Tensor:
     return moved.reshape(style.shape).clamp(0, 1)
 
 
-def styles_for(content: Tensor, styles: Sequence[Tensor], colours: str) -> tuple[Tensor, ...]:
+def styles_for(content: Tensor, styles: Sequence[Tensor], color_mode: str) -> tuple[Tensor, ...]:
     """The styles as a content is painted in them, by whose colours are asked for."""
-    if colours == "luminance":
+    if color_mode == "luminance":
         return tuple(matched_luminance(style, content) for style in styles)
-    if colours == "match":
+    if color_mode == "match":
         return tuple(matched_colours(style, content) for style in styles)
     return tuple(styles)
 

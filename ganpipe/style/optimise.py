@@ -101,7 +101,7 @@ def stylise(
         def tell(share: float, active: int, losses: Losses, number: int = number) -> None:
             on_step(Step((sum(work[:number]) + share * work[number]) / sum(work), active, losses))
 
-        descend = _descend_lbfgs if recipe.optimiser == "lbfgs" else _descend_adam
+        descend = _descend_lbfgs if recipe.optimizer == "lbfgs" else _descend_adam
         descent, losses, taken = descend(objective, descent, recipe, tell)
         steps += taken
     return Painted(descent.canvas, losses.tolist(), steps.tolist())
@@ -231,7 +231,7 @@ def _descend_adam(
         history.append(losses.total)
         tell(step / recipe.steps, len(active), losses)
         leaving = (
-            _settled(history, recipe.settle)
+            _settled(history, recipe.stop_below)
             if step < recipe.steps
             else torch.ones(len(active), dtype=torch.bool)
         )
@@ -253,14 +253,14 @@ def _descend_adam(
     return Descent(average.clamp_(0, 1), first, second, True), last, taken
 
 
-def _settled(history: list[Tensor], settle: float) -> Tensor:
+def _settled(history: list[Tensor], stop_below: float) -> Tensor:
     """Which items' mean loss of the last window is hardly below that of the window before; looked at once a window."""
     count = len(history[0])
-    if settle <= 0 or len(history) < 2 * WINDOW_STEPS or len(history) % WINDOW_STEPS:
+    if stop_below <= 0 or len(history) < 2 * WINDOW_STEPS or len(history) % WINDOW_STEPS:
         return torch.zeros(count, dtype=torch.bool)
     before = torch.stack(history[-2 * WINDOW_STEPS : -WINDOW_STEPS]).mean(0)
     now = torch.stack(history[-WINDOW_STEPS:]).mean(0)
-    return (before - now < settle * before).cpu()
+    return (before - now < stop_below * before).cpu()
 
 
 def _descend_lbfgs(

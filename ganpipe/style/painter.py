@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganpipe.config import StyleSettings
 from ganpipe.errors import Interrupted
 from ganpipe.files import sha256_of
 from ganpipe.images import Refusal
 from ganpipe.perceptual import Vgg19, style_weights
 from ganpipe.progress import Progress, Report, ignore
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.control import read_masks, styles_for, with_colours_of
 from ganpipe.style.manifest import Entry, add_entry
 from ganpipe.style.optimise import Commission, OnStep, Painted, Step, resized, stylise
@@ -112,7 +112,7 @@ class _Painter:
         for work in works:
             groups.setdefault((work.size, len(work.masks), self._student_style(work)), []).append(work)
         for (size, _, _), group in groups.items():
-            count = 1 if self.recipe.optimiser == "lbfgs" else self._at_once(size)
+            count = 1 if self.recipe.optimizer == "lbfgs" else self._at_once(size)
             for k in range(0, len(group), count):
                 yield group[k : k + count]
 
@@ -162,7 +162,7 @@ class _Painter:
 
     def _commission(self, work: Work, content: Picture, styles: list[Picture]) -> Commission:
         pixels = resized(content.pixels, work.size)
-        painted_in = styles_for(pixels, [style.pixels for style in styles], self.recipe.colours)
+        painted_in = styles_for(pixels, [style.pixels for style in styles], self.recipe.color_mode)
         masks = read_masks(work.masks, work.size) if work.masks else None
         return Commission(pixels, painted_in, work.shares, masks)
 
@@ -208,7 +208,7 @@ class _Painter:
         painted = stylise_with(student, contents, torch.ones(len(contents), 1), self.compute)
         if not self.settings.refine_steps:
             return Painted(painted, [], [0] * len(contents))
-        few = replace(self.recipe, scales=1, steps=self.settings.refine_steps, settle=0.0)
+        few = replace(self.recipe, scales=1, steps=self.settings.refine_steps, stop_below=0.0)
         return stylise(self.network, commissions, few, self.compute, tile_px, on_step, painted)
 
     def _paint_smaller(self, bucket: list[_Loaded], tile_px: int) -> None:
@@ -233,7 +233,7 @@ class _Painter:
             if not torch.isfinite(pixels).all():
                 self._fail(loaded.work, "its losses are no longer finite; lower style.lr")
                 continue
-            if self.recipe.colours == "luminance":
+            if self.recipe.color_mode == "luminance":
                 pixels = with_colours_of(pixels, loaded.commission.content)
             loss = {"loss": round(painted.losses[n], 6)} if painted.losses else {}
             quality = loss | self._judged(loaded, pixels)
@@ -247,7 +247,7 @@ class _Painter:
         ]
         structure = structure_similarity(pixels, loaded.commission.content)
         quality = {"style_distance": round(sum(distances), 4), "structure": round(structure, 4)}
-        if loaded.work.place < self.settings.judge_items and self.recipe.colours != "luminance":
+        if loaded.work.place < self.settings.reference_items and self.recipe.color_mode != "luminance":
             tile_px = self._tile_px(loaded.work.size)
             gap = optimality_gap(self.network, loaded.commission, pixels, self.recipe, self.compute, tile_px)
             quality["gap"] = round(gap, 4)
@@ -269,7 +269,7 @@ class _Painter:
             "masks": [mask.name for mask in work.masks],
             "network": self.network.weights.id,
             "preset": self.settings.preset,
-            "by": "student" if self._student_style(work) else self.recipe.optimiser,
+            "by": "student" if self._student_style(work) else self.recipe.optimizer,
             "recipe": self.recipe.as_dict(),
             "quality": quality,
         }

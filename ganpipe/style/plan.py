@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganpipe.config import StyleSettings
 from ganpipe.errors import GanpipeError
 from ganpipe.files import sha256_of, sha256_of_json
 from ganpipe.images import Refusal
 from ganpipe.perceptual import style_weights
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.control import mask_path, parse_shares
 from ganpipe.style.manifest import intact, read_entries
 from ganpipe.style.optimise import size_at
@@ -118,7 +118,7 @@ def item_key(
     sha256s: Sequence[str], shares: Sequence[float], recipe: Recipe, network: str, settings: StyleSettings
 ) -> str:
     """What fixes a stylised picture: the pictures that go in, the recipe, the network and the file's format."""
-    student = [settings.student, settings.student_images, settings.refine_steps]
+    student = [settings.feedforward, settings.feedforward_images, settings.refine_steps]
     return sha256_of_json(
         [*sha256s, *shares, recipe.as_dict(), network, settings.format, settings.bit_depth, student]
     )

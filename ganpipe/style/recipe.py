@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ganpipe.config import StyleSettings, nearest
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import GanpipeError, nearest
 from ganpipe.perceptual import LAYERS
+from ganpipe.settings.schema import StyleSettings
 
 DEEPER_COUNTS = (
     0.7  # of the layer above it: brush work survives beside large shapes; chosen by looking (LOG.md)
@@ -23,14 +23,14 @@ class Effort:
     steps: int  # at each scale
     statistics: str
     ema: float  # of the iterates; the average is the result
-    settle: float
-    student_images: int
+    stop_below: float
+    feedforward_images: int
 
 
 EFFORTS = {
-    "draft": Effort(192, scales=3, steps=40, statistics="covariance", ema=0.8, settle=0.01, student_images=2_000),
-    "standard": Effort(256, scales=4, steps=60, statistics="covariance", ema=0.9, settle=0.005, student_images=6_000),
-    "best": Effort(512, scales=5, steps=150, statistics="wasserstein", ema=0.95, settle=0.002, student_images=40_000),
+    "draft": Effort(192, scales=3, steps=40, statistics="covariance", ema=0.8, stop_below=0.01, feedforward_images=2_000),
+    "standard": Effort(256, scales=4, steps=60, statistics="covariance", ema=0.9, stop_below=0.005, feedforward_images=6_000),
+    "best": Effort(512, scales=5, steps=150, statistics="wasserstein", ema=0.95, stop_below=0.002, feedforward_images=40_000),
 }  # fmt: skip
 
 
@@ -41,18 +41,18 @@ class Recipe:
     long_edge_px: int
     scales: int
     steps: int
-    settle: float
+    stop_below: float
     ema: float
     statistics: str
     init: str
-    optimiser: str
+    optimizer: str
     content_layers: tuple[str, ...]
     style_layers: tuple[tuple[str, float], ...]  # with weights that sum to 1
     content_weight: float
     style_weight: float
     variation_weight: float
     style_scale: float
-    colours: str
+    color_mode: str
     lr: float
     seed: int
 
@@ -83,7 +83,7 @@ def recipe_of(settings: StyleSettings) -> Recipe:
         "long_edge_px": settings.long_edge_px or effort.long_edge_px,
         "scales": settings.scales or effort.scales,
         "steps": settings.steps or effort.steps,
-        "settle": effort.settle if settings.settle < 0 else settings.settle,
+        "stop_below": effort.stop_below if settings.stop_below < 0 else settings.stop_below,
         "ema": effort.ema,
         "statistics": effort.statistics if settings.statistics == "preset" else settings.statistics,
         "content_layers": _layers("style.content_layers", settings.content_layers),

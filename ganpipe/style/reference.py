@@ -25,7 +25,7 @@ def optimality_gap(
     where the picture is better than the long run's.
     """
     exact = Compute(compute.device, "fp32")
-    long = replace(recipe, steps=max(LEAST_STEPS, LONGER * recipe.steps), settle=0.0)
+    long = replace(recipe, steps=max(LEAST_STEPS, LONGER * recipe.steps), stop_below=0.0)
     best = stylise(network, [commission], long, exact, tile_px).images
     found, reached = (
         loss_of(network, commission, picture, recipe, exact, tile_px) for picture in (image, best)

@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from ganpipe.config import StyleSettings
 from ganpipe.files import sha256_of, sha256_of_json
 from ganpipe.images import Refusal
 from ganpipe.perceptual import Vgg19, style_weights
 from ganpipe.progress import Report, ignore, spoken
+from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.apprenticeship import train_student
 from ganpipe.style.optimise import SMALLEST_PX, Commission, objective_at, pyramid, resized, size_at
 from ganpipe.style.pictures import read_picture
@@ -55,10 +55,10 @@ def school(
     for work in plan.works:
         if len(work.styles) == 1 and not work.masks:
             by_style.setdefault(work.styles[0], []).append(work)
-    if settings.student == "never":
+    if settings.feedforward == "never":
         return []
     recipe = recipe_of(settings)
-    if recipe.colours != "style":
+    if recipe.color_mode != "style":
         return []  # the style itself then depends on the content
     network = Vgg19(recipe.last, pooling="average", weights=style_weights(settings.weights)).to(
         compute.device
@@ -74,18 +74,18 @@ def _student(
     style: Path, works: list[Work], settings: StyleSettings, recipe: Recipe, network: Vgg19, compute: Compute, folder: Path,
     report: Report,
 ) -> Schooled | None:  # fmt: skip
-    images = settings.student_images or EFFORTS[settings.preset].student_images
+    images = settings.feedforward_images or EFFORTS[settings.preset].feedforward_images
     fixed = [sha256_of(style), recipe.as_dict(), network.weights.id, images, STUDENT_VERSION]
     own = folder / f"{style.stem[:40]}-{sha256_of_json(fixed)[:12]}"
     if (own / CONFIG).exists():
         return Schooled(style, own, False, 0.0)
-    if settings.student == "auto" and len(works) < WORTH_A_LOOK:
+    if settings.feedforward == "auto" and len(works) < WORTH_A_LOOK:
         return None
     try:
         picture = read_picture(style).pixels
     except Refusal:
         return None  # painting says so for each picture
-    if settings.student == "auto":
+    if settings.feedforward == "auto":
         estimate = estimated(works, picture, recipe, network, compute, images)
         log.info("%s", estimate.sentence(style.stem))
         if not estimate.pays:

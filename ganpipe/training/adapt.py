@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from ganpipe.config import AugmentSettings
+from ganpipe.settings.schema import AugmentSettings
 from ganpipe.training.augment import HIGHEST_P
 
 log = logging.getLogger(__name__)

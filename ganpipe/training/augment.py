@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ganpipe.errors import GanpipeError
 
-KINDS = ("translation", "geometry", "colour", "cutout")
+KINDS = ("translation", "geometry", "color", "cutout")
 DRAWS = 24  # uniform numbers that one image uses at most
 HIGHEST_P = 0.8  # above it changes leak into what G learns (ADA, section 2.2)
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
-    """`"colour+cutout"` → `("colour", "cutout")`; raises GanpipeError for a kind that does not exist."""
+    """`"color+cutout"` → `("color", "cutout")`; raises GanpipeError for a kind that does not exist."""
     kinds = tuple(part.strip() for part in text.split("+") if part.strip())
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise GanpipeError(f"augment.kinds has {unknown[0]!r}; it joins some of {', '.join(KINDS)} by '+'.")
@@ -35,7 +35,7 @@ def augment(images: Tensor, draws: Tensor, p: Tensor, kinds: tuple[str, ...]) ->
     x = images
     if "translation" in kinds or "geometry" in kinds:
         x = _resampled(x, _inverse_map(draws, p, kinds, x.shape[2], x.shape[3]))
-    if "colour" in kinds:
+    if "color" in kinds:
         x = _coloured(x, draws, p)
     if "cutout" in kinds:
         x = _cut(x, draws, p)

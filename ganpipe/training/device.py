@@ -15,8 +15,8 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from ganpipe.config import Settings, TrainingSettings
 from ganpipe.errors import GanpipeError
+from ganpipe.settings.schema import Settings, TrainingSettings
 
 log = logging.getLogger(__name__)
 

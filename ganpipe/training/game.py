@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
 from ganpipe.models import build_gan, classes_of, parameters_of, sample
+from ganpipe.settings.schema import Settings
 from ganpipe.tensors import to_float
 from ganpipe.training.adapt import r_v
 from ganpipe.training.checkpoint import load_checkpoint
@@ -106,7 +106,7 @@ class Game:
         path = self.run_dir / PLAN
         each = options.batch_images // world.size
         if world.leads and not path.exists():
-            make_plan(path, each, options.micro_images, self.compute, self.probe())
+            make_plan(path, each, options.microbatch_images, self.compute, self.probe())
         world.wait()
         plan = read_plan(path)
         if self.state.nimg == self.first_nimg:

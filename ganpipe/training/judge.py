@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData
 from ganpipe.evaluation.features import extract
 from ganpipe.evaluation.judge import generate_pixels
 from ganpipe.evaluation.metrics import chunked_error, kernel_distance
 from ganpipe.perceptual import Vgg19
+from ganpipe.settings.schema import Settings
 from ganpipe.training.device import Compute
 
 LEAST_HELD_OUT = 16
@@ -39,7 +39,7 @@ class Judge:
 
     def score(self, G_ema: nn.Module, label_counts: Sequence[int], nimg: int) -> Score:
         """The score of the average; the latents are those of the final evaluation, so that scores can be compared."""
-        count, seed = self.settings.training.judge_images, self.settings.evaluation.seed
+        count, seed = self.settings.training.validation_images, self.settings.evaluation.seed
         z_dim = self.settings.model.z_dim
         fake = self._features(generate_pixels(G_ema, z_dim, label_counts, count, seed, self.compute))
         value, error = kernel_distance(fake, self._real), chunked_error(fake, self._real, chunks=4)
@@ -56,7 +56,7 @@ class Judge:
 
     @cached_property
     def _real(self) -> np.ndarray:
-        rows = torch.arange(min(self.settings.training.judge_images, len(self.data.holdout)))
+        rows = torch.arange(min(self.settings.training.validation_images, len(self.data.holdout)))
         return self._features(self.data.holdout.rows(rows)[0])
 
     def _features(self, pixels: torch.Tensor) -> np.ndarray:

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from ganpipe.config import Settings, TrainingSettings
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import write_json
 from ganpipe.progress import Progress
+from ganpipe.settings.schema import Settings, TrainingSettings
 from ganpipe.training.interrupt import stop_requests
 from ganpipe.training.parallel import check_share
 from ganpipe.training.report import Outbox

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import Interrupted
 from ganpipe.images import Pixels, grid, save_png
 from ganpipe.models import sample
 from ganpipe.progress import Progress
+from ganpipe.settings.schema import Settings
 from ganpipe.tensors import to_uint8
 from ganpipe.training.checkpoint import weights_sha256
 from ganpipe.training.curve import Curve
@@ -70,7 +70,7 @@ class Training:
             assert plan is not None
             before, knobs = state.nimg, game.knobs()
             batch = game.stream.batch(state.position, options.batch_images, state.step)
-            self.curve.add(state, game.phases.step(batch, knobs, state.step, plan.micro_images))
+            self.curve.add(state, game.phases.step(batch, knobs, state.step, plan.microbatch_images))
             state.nimg, state.step = state.nimg + options.batch_images, state.step + 1
             update_ema(state.G_ema, state.G, options.batch_images, knobs.ema_halflife_images)
 
@@ -112,7 +112,7 @@ class Training:
     def is_judged(self) -> bool:
         """Whether the point that is due gets a score: where one was due since the last point, and at the end."""
         state, options = self.game.state, self.game.options
-        every = options.judge_every_images
+        every = options.validate_every_images
         if not every or not self.game.judge.possible:
             return False
         last = state.nimg - state.pending_steps * options.batch_images

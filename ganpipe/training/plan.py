@@ -29,7 +29,7 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "DefaultCPUAllocator"
 class Plan:
     """How many images are computed at once, and what that is expected to take."""
 
-    micro_images: int
+    microbatch_images: int
     seconds_a_step: float
     peak_bytes: int
     free_bytes: int
@@ -38,7 +38,11 @@ class Plan:
         """For people, before the first step."""
         seconds = images_left / batch_images * self.seconds_a_step
         each = batch_images // processes
-        split = f", each batch in parts of {self.micro_images} images" if self.micro_images < each else ""
+        split = (
+            f", each batch in parts of {self.microbatch_images} images"
+            if self.microbatch_images < each
+            else ""
+        )
         return (
             f"On {where}: about {spoken(max(1.0, seconds))} and {self.peak_bytes / 2**30:.1f} of "
             f"{self.free_bytes / 2**30:.1f} GiB free{split}."

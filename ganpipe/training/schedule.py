@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ganpipe.config import Settings
+from ganpipe.settings.schema import Settings
 
 
 def cosine(start: float, end: float, nimg: int, over_images: int) -> float:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from ganpipe.config import Settings, TrainingSettings
 from ganpipe.losses import (
     judged_with_slope,
     judged_with_slope_functional,
@@ -22,6 +21,7 @@ from ganpipe.losses import (
     zero_centred_fast,
 )
 from ganpipe.models import Redraws
+from ganpipe.settings.schema import Settings, TrainingSettings
 from ganpipe.training.augment import augment, parse_kinds
 from ganpipe.training.device import Compute
 from ganpipe.training.parallel import World
@@ -99,10 +99,10 @@ class Phases:
             self._gradients = self._gradients_eager
             self._with_slope = judged_with_slope
 
-    def step(self, batch: Batch, knobs: Knobs, number: int, micro_images: int = 0) -> Stats:
+    def step(self, batch: Batch, knobs: Knobs, number: int, microbatch_images: int = 0) -> Stats:
         """D learns to tell `batch.real` from G(z), then G learns to be taken for real.
 
-        The batch is computed in parts of `micro_images` (0: at once), their gradients summed. Returns scalars that
+        The batch is computed in parts of `microbatch_images` (0: at once), their gradients summed. Returns scalars that
         stay on the device: means over the batch, before any exchange between processes.
         """
         self.G.train()
@@ -110,7 +110,7 @@ class Phases:
         for optimiser, lr in ((self.g_opt, knobs.g_lr), (self.d_opt, knobs.d_lr)):
             for group in optimiser.param_groups:
                 group["lr"], group["betas"] = lr, (self.settings.training.beta1, knobs.beta2)
-        parts = batch.split(micro_images or len(batch))
+        parts = batch.split(microbatch_images or len(batch))
         # G(z) is computed once and used by both phases where the whole batch fits and no other latents are wanted.
         shared = len(parts) == 1 and batch.g_z is None and not self.compiled
         self.G.requires_grad_(shared)
@@ -263,7 +263,7 @@ class Phases:
         """Logits, and the zero-centred penalty where it is wanted."""
         if not with_penalty:
             return judge(images), None
-        if self.settings.loss.penalty_by == "fast":
+        if self.settings.loss.penalty_method == "finite-difference":
             assert part.directions is not None
             logits = judge(images)
             return logits, zero_centred_fast(judge, images, logits, part.directions[:, which])
@@ -325,7 +325,7 @@ def _norm(gradients: list[Tensor]) -> Tensor:
 
 def _perceptual(settings: Settings, compute: Compute) -> Callable[[Tensor, Tensor], Tensor]:
     """How far a redrawn image `[N, C, H, W]` in `[-1, 1]` is from what was seen: mean squares, of pixels or of VGG19."""
-    if settings.model.redraw_loss == "mse":
+    if settings.model.recon_loss == "mse":
         return F.mse_loss
     from ganpipe.perceptual import Vgg19
 

@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from ganpipe.config import Settings
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.losses import LOSSES, penalty_of
 from ganpipe.models import classes_of
+from ganpipe.settings.schema import Settings
 from ganpipe.tensors import to_float
 from ganpipe.training.augment import DRAWS
 from ganpipe.training.parallel import World
@@ -143,11 +143,11 @@ class Stream:
     def __init__(self, data: PreparedData, settings: Settings, device: torch.device, world: World) -> None:
         self.settings, self.device, self.world, self.shape = settings, device, world, data.shape
         options, loss = settings.training, settings.loss
-        self.images = EndlessImages(data.train, options.seed, options.mirror, device)
+        self.images = EndlessImages(data.train, options.seed, options.horizontal_flip, device)
         pairs = LOSSES[loss.name].pairs
         self.g_images = (
-            EndlessImages(data.train, options.seed, options.mirror, device, (G_ORDER, G_MIRROR))
-            if options.fresh_g_batch and pairs
+            EndlessImages(data.train, options.seed, options.horizontal_flip, device, (G_ORDER, G_MIRROR))
+            if options.separate_g_batch and pairs
             else None
         )
         self.classes = classes_of(settings.model, data.label_names, data.labelled)
@@ -160,10 +160,10 @@ class Stream:
         z_dim, shape = self.settings.model.z_dim, self.shape
         size = (shape.channels, shape.height_px, shape.width_px)
         real, labels = self.images.batch(position, count, part)
-        fresh = options.fresh_g_batch
+        fresh = options.separate_g_batch
         g_real, g_labels = self.g_images.batch(position, count, part) if self.g_images else (None, labels)
         penalised = self.penalty != "none" and step % loss.penalty_every == 0
-        directed = penalised and loss.penalty_by == "fast" and self.penalty != "interpolated"
+        directed = penalised and loss.penalty_method == "finite-difference" and self.penalty != "interpolated"
         return Batch(
             real=real,
             z=latents(seed, LATENTS, position, count, z_dim, device)[part],

@@ -19,12 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ganpipe.config import from_dict
 from ganpipe.data.shards import load_prepared
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import read_json
 from ganpipe.models.weights import save_generator
 from ganpipe.progress import Progress
+from ganpipe.settings.schema import from_dict
 from ganpipe.training.loop import train
 from ganpipe.training.report import Outbox, Point
 

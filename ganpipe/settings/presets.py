@@ -1,4 +1,4 @@
-"""The presets: rows of a table of what differs from the defaults, and which of them is taken where nobody names one."""
+"""The presets: a table of what differs from the defaults, and the choice of a preset if none is named."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ganpipe.errors import GanpipeError, nearest
+
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What differs from the defaults: `scale` whatever the model, and a recipe for each model that has one.
+    """What differs from the defaults: `scale` for every model, and a recipe for each model that has one.
 
-    `model` is trained unless another is asked for; `why` ends the sentence "preset NAME: …".
+    `model` is the default architecture; `why` ends the sentence "preset NAME: …".
     """
 
     why: str
@@ -23,13 +25,13 @@ class Preset:
 
 
 # Published by Huang et al. 2025 (arXiv 2501.05441, appendix): the same in all three configurations.
-R3 = {
-    "training.mirror": True,
+R3GAN = {
+    "training.horizontal_flip": True,
     "model.z_dim": 64,
     "loss.name": "rpgan",
     "loss.gamma_end": 0.1,
     "augment.mode": "scheduled",
-    "training.fresh_g_batch": True,
+    "training.separate_g_batch": True,
     "training.g_lr": 2e-4,
     "training.d_lr": 2e-4,
     "training.lr_end": 0.25,
@@ -38,10 +40,10 @@ R3 = {
     "training.beta2_end": 0.99,
     "training.ema_schedule": "cosine",
     "training.decay_images": 20_000_000,
-    "augment.kinds": "geometry+colour",
+    "augment.kinds": "geometry+color",
 }
-R3_CPU: Row = R3 | {
-    "training.mirror": False,
+R3GAN_CPU: Row = R3GAN | {
+    "training.horizontal_flip": False,
     "model.width": 1 / 6,
     "model.taper_from_px": 8,
     "model.blocks": 1,
@@ -49,7 +51,7 @@ R3_CPU: Row = R3 | {
     "loss.gamma_end": 1.0,
     "augment.mode": "none",
     "training.batch_images": 16,
-    "training.fresh_g_batch": False,
+    "training.separate_g_batch": False,
     "training.g_lr": 1e-3,
     "training.d_lr": 1e-3,
     "training.beta2": 0.99,
@@ -65,7 +67,7 @@ FASTGAN: Row = {
     "loss.name": "hinge",
     "augment.mode": "fixed",
     "augment.probability": 1.0,
-    "augment.kinds": "colour+translation",
+    "augment.kinds": "color+translation",
     "training.batch_images": 8,
     "training.g_lr": 2e-4,
     "training.d_lr": 2e-4,
@@ -100,7 +102,7 @@ GPU: Row = {
     "training.total_images": 5_000_000,
     "training.grid_every_images": 250_000,
     "training.save_every_images": 250_000,
-    "training.judge_every_images": 250_000,
+    "training.validate_every_images": 250_000,
     "evaluation.images": 10_000,
     "style.preset": "best",
 }
@@ -113,55 +115,68 @@ def _published(side_px: int, batch: int, gamma: float, augment: float, ema: int)
         "data.width_px": side_px,
         "training.total_images": 25_000_000,
         "training.batch_images": batch,
-        "training.judge_images": 2_000,
+        "training.validation_images": 2_000,
     }
-    recipe = R3 | {"loss.gamma": gamma, "augment.probability": augment, "training.ema_halflife_images": ema}
-    return Preset(f"R3GAN as published for images of {side_px} pixels", scale, "r3", {"r3": recipe})
+    recipe = R3GAN | {
+        "loss.gamma": gamma,
+        "augment.probability": augment,
+        "training.ema_halflife_images": ema,
+    }
+    return Preset(f"R3GAN as published for images of {side_px} pixels", scale, "r3gan", {"r3gan": recipe})
 
 
 PRESETS: dict[str, Preset] = {
     # Six minutes on two CPU cores (measured: LOG.md).
     "demo": Preset("minutes on a CPU, 32 pixels", DEMO, "dcgan",
-                   {"dcgan": DEMO_DCGAN, "r3": R3_CPU | {"training.total_images": 60_000},
+                   {"dcgan": DEMO_DCGAN, "r3gan": R3GAN_CPU | {"training.total_images": 60_000},
                     "fastgan": FASTGAN_CPU}),
     "small": Preset("about an hour on a CPU, 64 pixels", SMALL, "dcgan",
-                    {"dcgan": DCGAN_R1, "r3": R3_CPU, "fastgan": FASTGAN_CPU}),
+                    {"dcgan": DCGAN_R1, "r3gan": R3GAN_CPU, "fastgan": FASTGAN_CPU}),
     "few": Preset("50 to 1,000 images on a CPU, 64 pixels, about half an hour",
                   SMALL | {"training.total_images": 40_000, "training.grid_every_images": 5_000,
                            "training.save_every_images": 5_000, "training.log_every_images": 800,
-                           "training.judge_every_images": 10_000},
-                  "fastgan", {"fastgan": FASTGAN_CPU, "dcgan": DCGAN_R1, "r3": R3_CPU}),
+                           "training.validate_every_images": 10_000},
+                  "fastgan", {"fastgan": FASTGAN_CPU, "dcgan": DCGAN_R1, "r3gan": R3GAN_CPU}),
     "gpu": Preset("hours on one GPU, 128 pixels",
-                  GPU | {"data.height_px": 128, "data.width_px": 128}, "r3",
-                  {"r3": R3 | {"model.width": 0.5, "loss.gamma": 10.0, "training.decay_images": 4_000_000,
+                  GPU | {"data.height_px": 128, "data.width_px": 128}, "r3gan",
+                  {"r3gan": R3GAN | {"model.width": 0.5, "loss.gamma": 10.0, "training.decay_images": 4_000_000,
                                "training.ema_halflife_images": 100_000},
                    "dcgan": DCGAN_R1, "fastgan": FASTGAN}),
     "few-gpu": Preset("50 to 1,000 images on one GPU, 256 pixels",
                       GPU | {"data.height_px": 256, "data.width_px": 256, "training.total_images": 400_000,
                              "training.grid_every_images": 20_000, "training.save_every_images": 20_000,
-                             "training.judge_every_images": 20_000, "evaluation.images": 2_000},
-                      "fastgan", {"fastgan": FASTGAN, "r3": R3, "dcgan": DCGAN_R1}),
+                             "training.validate_every_images": 20_000, "evaluation.images": 2_000},
+                      "fastgan", {"fastgan": FASTGAN, "r3gan": R3GAN, "dcgan": DCGAN_R1}),
     "cifar10": _published(32, batch=512, gamma=0.05, augment=0.55, ema=5_000_000),
     "ffhq64": _published(64, batch=256, gamma=2.0, augment=0.3, ema=500_000),
     "ffhq256": _published(256, batch=256, gamma=150.0, augment=0.3, ema=500_000),
 }  # fmt: skip
 ASKED_FOR = "asked for"
 FEW_IMAGES = 1_000  # up to here FastGAN; its paper shows 60 to 1,000
-NEEDED_IMAGES = {"fastgan": 50, "dcgan": FEW_IMAGES, "fc": FEW_IMAGES, "r3": FEW_IMAGES}
+NEEDED_IMAGES = {"fastgan": 50, "dcgan": FEW_IMAGES, "mlp": FEW_IMAGES, "r3gan": FEW_IMAGES}
+
+
+def preset_row(name: str, model: str | None = None) -> Row:
+    """What preset `name` changes, with the recipe of `model`; raises GanpipeError for an unknown name."""
+    if name not in PRESETS:
+        raise GanpipeError(f"Unknown preset {name}: {nearest(name, PRESETS)}")
+    preset = PRESETS[name]
+    chosen = model or preset.model
+    return {"model.name": chosen} | preset.scale | preset.recipes.get(chosen, {})
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A preset and, in a sentence, why it was taken."""
+    """A preset and, in a sentence, why it was chosen."""
 
     preset: str
     why: str
 
 
 def choose_preset(images: int | None, on_gpu: bool, asked: Mapping[str, Any]) -> Choice:
-    """The preset for so many images (None: not known yet) on this device, where nobody has named one.
+    """The preset for this number of images (None: not known yet) on this device.
 
-    Where settings that were `asked` for name a model, or sides that fastgan cannot make, it is the device's usual one.
+    It is the device's usual one if the settings in `asked` name a model, or a size that fastgan cannot make.
     """
     device, usual, few = ("a GPU", "gpu", "few-gpu") if on_gpu else ("a CPU", "demo", "few")
     fits = all(asked.get(key, 64) >= 32 for key in ("data.height_px", "data.width_px"))

@@ -1,0 +1,1 @@
+"""The settings: their schema, the presets, params.yaml and the reference page."""

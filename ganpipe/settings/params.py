@@ -1,0 +1,129 @@
+"""Settings from `params.yaml` and from `--set`, and the template of that file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from ganpipe.errors import GanpipeError, nearest
+from ganpipe.settings.presets import PRESETS, preset_row
+from ganpipe.settings.schema import SECTIONS, Settings
+from ganpipe.settings.validation import choices_of
+
+TOP_LEVEL = ("dataset", "preset")
+
+
+@dataclass(frozen=True)
+class Params:
+    """A workspace's `params.yaml`: the dataset, the preset, and the settings that differ from the defaults."""
+
+    dataset: str = "flowers"
+    preset: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def validated(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"section.key": value}` with each value as the type of its setting.
+
+    Raises:
+        GanpipeError: an unknown key, or a value that is not allowed; one sentence for each.
+    """
+    flat = Settings().with_values(values).flat()
+    return {key: flat[key] for key in values}
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["training.seed=3"]` → `{"training.seed": 3}`, validated."""
+    values: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise GanpipeError(f"--set takes KEY=VALUE, and {text!r} has no '='.")
+        values[key.strip()] = _scalar(value)
+    return validated(values)
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def read_params(path: Path) -> Params:
+    """The workspace's `params.yaml`; the defaults if there is no such file.
+
+    Raises:
+        GanpipeError: not YAML, an unknown key, or a value that is not allowed.
+    """
+    if not path.exists():
+        return Params()
+    tree = _read_tree(path)
+    preset = tree.get("preset")
+    try:
+        values = validated(_flattened(tree))
+        if preset is not None:
+            preset_row(str(preset))
+    except GanpipeError as error:
+        raise GanpipeError(f"In {path}: {error}") from None
+    return Params(str(tree.get("dataset") or Params.dataset), preset, values)
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise GanpipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(tree, dict):
+        raise GanpipeError(f"{path} holds {type(tree).__name__}; it must hold sections such as 'training:'.")
+    return tree
+
+
+def _flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"training": {"seed": 1}}` → `{"training.seed": 1}`; empty sections are left out."""
+    values: dict[str, Any] = {}
+    for section, content in tree.items():
+        if section in TOP_LEVEL or content is None:
+            continue
+        if section not in SECTIONS:
+            raise GanpipeError(f"Unknown section {section}: {nearest(str(section), [*SECTIONS, *TOP_LEVEL])}")
+        if not isinstance(content, dict):
+            raise GanpipeError(f"{section} is {content!r}; it must hold settings.")
+        values |= {f"{section}.{key}": value for key, value in content.items()}
+    return values
+
+
+def resolve(params: Params, preset: str, assignments: Iterable[str] = ()) -> Settings:
+    """Defaults, then the preset's row for the requested model, then `params.yaml`, then `--set`."""
+    requested = dict(params.values) | parse_assignments(assignments)
+    return Settings().with_values(preset_row(preset, requested.get("model.name")) | requested)
+
+
+def params_template() -> str:
+    """A `params.yaml` that lists every setting, commented out, with its default and meaning."""
+    lines = [
+        "# Settings of this workspace. Remove the '# ' before a line to change its setting; the values shown are the defaults.",
+        "# Later values win: these defaults, the preset, this file, --set section.key=value.",
+        "",
+        f"dataset: {Params.dataset}",
+        f"# preset: demo   # {', '.join(PRESETS)}; without it ganpipe chooses by the number of images and the device",
+    ]
+    for section, cls in SECTIONS.items():
+        lines += ["", f"{section}:", *(_template_line(name, f) for name, f in cls.model_fields.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _template_line(name: str, setting: FieldInfo) -> str:
+    choices = choices_of(setting)
+    allowed = f" ({', '.join(map(str, choices))})" if choices else ""
+    return f"  # {name}: {as_yaml(setting.default)}   # {setting.description}{allowed}"
+
+
+def as_yaml(value: Any) -> str:
+    """A default as `params.yaml` shows it."""
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'

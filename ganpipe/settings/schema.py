@@ -1,0 +1,453 @@
+"""Every setting once: its default, its bounds or choices, and its meaning.
+
+Later values win: the default beside the field, the preset's row, `params.yaml`, `--set`. An unknown key fails and
+names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from ganpipe.errors import GanpipeError, nearest
+from ganpipe.settings.validation import Section, sentence
+
+HIGHEST_SEED = 2**31 - 1
+
+AugmentKind = Literal["translation", "geometry", "color", "cutout"]
+
+
+class DataSettings(Section):
+    """How raw images become training images."""
+
+    height_px: int = Field(default=64, ge=4, le=1024, description="height of training images, in pixels")
+    width_px: int = Field(default=64, ge=4, le=1024, description="width of training images, in pixels")
+    channels: Literal[0, 1, 3, 4] = Field(
+        default=0, description="image channels: 1 grayscale, 3 RGB, 4 RGBA, 0 detects 1 or 3 from the images"
+    )
+    fit: Literal["crop", "pad", "squash", "cover-many"] = Field(
+        default="crop",
+        description="how images fit the frame: crop fills it, pad keeps the whole image, squash ignores the aspect "
+        "ratio, cover-many takes several crops of a wide image",
+    )
+    background: str = Field(default="white", description="color behind transparent pixels, a name or #rrggbb")
+    padding: str = Field(
+        default="black", description="color of the borders that fit=pad adds, a name or #rrggbb"
+    )
+    linear_light: bool = Field(
+        default=False,
+        description="resize in linear light instead of sRGB, so that fine detail keeps its brightness",
+    )
+    min_edge_px: int = Field(
+        default=4, ge=1, le=1024, description="minimum shorter edge of images in `data add`, in pixels"
+    )
+    near_duplicates: Literal["keep", "drop"] = Field(
+        default="keep", description="near-duplicates in `data add`: keep them in one split, or drop them"
+    )
+    holdout_fraction: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=0.9,
+        description="share of images held out of training if the source has no test split",
+    )
+
+
+class ModelSettings(Section):
+    """The architecture of the generator G and the discriminator D."""
+
+    name: Literal["dcgan", "mlp", "r3gan", "fastgan"] = Field(
+        default="dcgan",
+        description="architecture: r3gan as the modern baseline, fastgan for 50 to 1,000 images, dcgan and mlp as "
+        "simple baselines",
+    )
+    z_dim: int = Field(default=100, ge=1, le=4096, description="dimensions of a latent vector")
+    conditional: Literal["auto", "yes", "no"] = Field(
+        default="auto",
+        description="class-conditional G and D; auto: r3gan is conditional if the dataset has labels",
+    )
+    spectral_norm: bool = Field(
+        default=False, description="spectral normalization of all weights of D (Miyato et al. 2018)"
+    )
+    width: float = Field(
+        default=1.0,
+        ge=0.01,
+        le=8.0,
+        description="channel multiplier: r3gan of the published 768, fastgan of 64",
+    )
+    blocks: int = Field(default=2, ge=1, le=16, description="r3gan: residual blocks per resolution")
+    taper_from_px: int = Field(
+        default=32,
+        ge=4,
+        le=512,
+        description="r3gan: above this resolution, in pixels, each doubling halves the channels",
+    )
+    recon_loss: Literal["mse", "vgg"] = Field(
+        default="mse",
+        description="fastgan: reconstruction loss of D, on pixels (mse) or VGG19 features (vgg)",
+    )
+    g_channels: int = Field(
+        default=64, ge=4, le=512, description="dcgan: channels of G at its largest feature map (ngf)"
+    )
+    d_channels: int = Field(
+        default=64, ge=4, le=512, description="dcgan: channels of D at its largest feature map (ndf)"
+    )
+    d_norm: Literal["batch", "none"] = Field(
+        default="batch",
+        description="dcgan: normalization in D; use none only with d_minibatch_std, else modes drop (LOG.md)",
+    )
+    d_minibatch_std: bool = Field(
+        default=False, description="dcgan: minibatch stddev layer in D, against mode collapse"
+    )
+    mlp_width: int = Field(default=256, ge=4, le=8192, description="mlp: units of the narrowest hidden layer")
+
+
+class LossSettings(Section):
+    """The adversarial loss and the gradient penalty."""
+
+    name: Literal["bce", "logistic", "hinge", "lsgan", "wgan-gp", "rpgan"] = Field(
+        default="logistic", description="adversarial loss; rpgan is the relativistic pairing loss of R3GAN"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, le=0.5, description="bce: real labels are 1 minus this value"
+    )
+    penalty: Literal["auto", "none", "r1", "r2", "both", "interpolated"] = Field(
+        default="auto",
+        description="gradient penalty: R1 on real images, R2 on fake images, both, or interpolated (WGAN-GP); auto: "
+        "as published with the loss",
+    )
+    gamma: float = Field(
+        default=1.0, ge=0.0, description="weight γ of R1 and R2, γ/2·E‖∇D‖²; 0 disables them"
+    )
+    gamma_end: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=100.0,
+        description="γ at the end of the cosine schedule, as a fraction of its start",
+    )
+    gp_weight: float = Field(
+        default=10.0, ge=0.0, description="weight λ of the interpolated penalty, λ·E(‖∇D‖−1)² (WGAN-GP)"
+    )
+    penalty_every: int = Field(
+        default=1,
+        ge=1,
+        description="steps between gradient penalties (lazy regularization); scales their weight",
+    )
+    penalty_method: Literal["exact", "finite-difference"] = Field(
+        default="exact",
+        description="R1 and R2 by double backward (exact) or by a finite difference, faster but noisier",
+    )
+
+
+class AugmentSettings(Section):
+    """Augmentation of what D sees (ADA, DiffAugment)."""
+
+    mode: Literal["none", "fixed", "scheduled", "adaptive"] = Field(
+        default="none",
+        description="probability schedule: fixed, scheduled (cosine rise from 0), or adaptive (ADA)",
+    )
+    kinds: str = Field(
+        default="geometry+color+cutout",
+        description=f"augmentations, joined by +: {', '.join(get_args(AugmentKind))}",
+    )
+    probability: float = Field(
+        default=0.3,
+        ge=0.0,
+        le=1.0,
+        description="probability of each augmentation (fixed), or its end (scheduled)",
+    )
+    target: float = Field(
+        default=0.6, ge=0.0, le=1.0, description="adaptive: target of the overfitting signal"
+    )
+    signal: Literal["relativistic", "held_out"] = Field(
+        default="relativistic",
+        description="adaptive: overfitting signal, mean sign(D(real) − D(fake)) or r_v of ADA on held-out images",
+    )
+    adapt_images: int = Field(
+        default=500_000, ge=1, description="adaptive: images for the probability to rise from 0 to 1"
+    )
+
+
+class TrainingSettings(Section):
+    """Length, optimizer, schedules, checkpoints and hardware of a training run."""
+
+    total_images: int = Field(
+        default=1_000_000, ge=1, description="training length, in real images shown to D"
+    )
+    batch_images: int = Field(default=64, ge=2, le=65536, description="images per step")
+    microbatch_images: int = Field(
+        default=0,
+        ge=0,
+        le=65536,
+        description="images per forward pass, with gradient accumulation up to batch_images; 0: as many as fit",
+    )
+    g_lr: float = Field(default=2e-4, ge=0.0, le=1.0, description="learning rate of G (Adam)")
+    d_lr: float = Field(default=2e-4, ge=0.0, le=1.0, description="learning rate of D (Adam)")
+    lr_end: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="learning rates at the end of the cosine schedule, as a fraction of their start",
+    )
+    beta1: float = Field(default=0.5, ge=0.0, le=0.999, description="Adam's β1")
+    beta2: float = Field(default=0.99, ge=0.0, le=0.99999, description="Adam's β2")
+    beta2_end: float = Field(
+        default=0.0, ge=0.0, le=0.99999, description="β2 at the end of the cosine schedule; 0: constant"
+    )
+    decay_images: int = Field(
+        default=0, ge=0, description="length of all cosine schedules, in images; 0: total_images"
+    )
+    skip_d_below_loss: float = Field(
+        default=0.0, ge=0.0, description="skip the update of D if its adversarial loss is lower; 0: never"
+    )
+    instance_noise: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="initial stddev of Gaussian noise on all inputs of D, for images in [-1, 1]",
+    )
+    instance_noise_images: int = Field(
+        default=100_000, ge=1, description="images until the instance noise has decayed to 0"
+    )
+    separate_g_batch: bool = Field(
+        default=False,
+        description="draw a separate batch for the step of G instead of reusing D's (as in R3GAN)",
+    )
+    ema_halflife_images: int = Field(
+        default=10_000, ge=0, description="EMA half-life of G, in images; evaluation and samples use the EMA"
+    )
+    ema_schedule: Literal["linear", "cosine"] = Field(
+        default="linear",
+        description="EMA half-life warm-up: linear (at most 5% of the images seen) or cosine from 0",
+    )
+    horizontal_flip: bool = Field(
+        default=False, description="random horizontal flips: useful for faces, wrong for text"
+    )
+    log_every_images: int = Field(default=3_200, ge=1, description="images between logged losses")
+    grid_every_images: int = Field(
+        default=50_000, ge=1, description="images between sample grids of fixed latents"
+    )
+    save_every_images: int = Field(default=25_000, ge=1, description="images between checkpoints")
+    validate_every_images: int = Field(
+        default=0,
+        ge=0,
+        description="images between validations, which keep the best checkpoint; 0: no validation",
+    )
+    validation_images: int = Field(
+        default=256, ge=32, description="generated and held-out images per validation (KD-VGG19)"
+    )
+    seed: int = Field(
+        default=0, ge=0, le=HIGHEST_SEED, description="random seed of weights, data order, flips and latents"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="device; auto uses a GPU if there is one"
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="precision of matrix products; auto: bf16 if the hardware supports it"
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="on a GPU, use only bitwise reproducible operations (slower); a CPU always does",
+    )
+    processes: int = Field(
+        default=1, ge=1, le=1024, description="processes that share every batch, one per GPU (--gpus N)"
+    )
+    compile: Literal["auto", "yes", "no"] = Field(
+        default="auto", description="compile the step with torch.compile; auto: for long training on a GPU"
+    )
+
+
+class EvaluationSettings(Section):
+    """How a trained model is evaluated."""
+
+    images: int = Field(default=2_000, ge=16, description="generated images for the metrics")
+    size_px: int = Field(
+        default=64, ge=32, le=256, description="longer image edge for feature extraction, in pixels"
+    )
+    neighbors: int = Field(
+        default=5, ge=1, le=50, description="k nearest neighbors of precision, recall and coverage"
+    )
+    grid_images: int = Field(default=64, ge=1, le=400, description="images in the sample grid")
+    seed: int = Field(default=1, ge=0, le=HIGHEST_SEED, description="random seed of the evaluated latents")
+
+
+class StyleSettings(Section):
+    """Style transfer: contents, styles, losses, optimization and output files."""
+
+    preset: Literal["draft", "standard", "best"] = Field(
+        default="standard", description="quality preset: sets size, scales, steps and statistics"
+    )
+    contents: str = Field(
+        default="sample:photos", description="content images of `ganpipe run`: sample:photos, or as --content"
+    )
+    styles: str = Field(
+        default="sample:styles", description="style images of `ganpipe run`: sample:styles, or as --style"
+    )
+    long_edge_px: int = Field(
+        default=0, ge=0, le=16384, description="longer edge of the result, in pixels; 0: as the preset"
+    )
+    scales: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="resolutions from coarse to fine, a factor √2 apart; 0: as the preset",
+    )
+    steps: int = Field(default=0, ge=0, le=100_000, description="optimizer steps per scale; 0: as the preset")
+    stop_below: float = Field(
+        default=-1.0,
+        ge=-1.0,
+        le=1.0,
+        description="early stopping per scale if the loss falls by less than this fraction in 10 steps; 0: never, "
+        "-1: as the preset",
+    )
+    init: Literal["content", "noise"] = Field(
+        default="content", description="initial image of the optimization"
+    )
+    optimizer: Literal["adam", "lbfgs"] = Field(
+        default="adam", description="optimizer of the pixels; lbfgs takes one image at a time"
+    )
+    statistics: Literal["preset", "covariance", "wasserstein", "gram"] = Field(
+        default="preset",
+        description="style statistics: mean and covariance, their Wasserstein distance, or Gram matrices",
+    )
+    content_layers: str = Field(
+        default="relu4_2", description="VGG19 layers of the content loss, joined by +"
+    )
+    style_layers: str = Field(
+        default="relu1_1+relu2_1+relu3_1+relu4_1+relu5_1",
+        description="VGG19 layers of the style loss, joined by +; deeper layers weigh less",
+    )
+    content_weight: float = Field(
+        default=0.3,
+        ge=0.0,
+        description="weight of the content loss; at 1 plain areas keep the content's colors (LOG.md)",
+    )
+    style_weight: float = Field(default=1.0, ge=0.0, description="weight of the style loss")
+    variation_weight: float = Field(default=1.0, ge=0.0, description="weight of the total variation loss")
+    strength: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="0: content only, 0.5: the weights as set, 1: style only"
+    )
+    style_scale: float = Field(
+        default=1.0,
+        ge=0.05,
+        le=8.0,
+        description="longer edge of the style image as a fraction of the result's; below 1: smaller strokes",
+    )
+    blend: str = Field(
+        default="", description="mix all styles in each result with these weights, such as 0.7+0.3"
+    )
+    color_mode: Literal["style", "luminance", "match"] = Field(
+        default="style",
+        description="color preservation: style takes the style's colors, luminance stylizes only the luminance, match "
+        "fits the style's colors to the content's",
+    )
+    lr: float = Field(default=0.03, ge=0.0, le=1.0, description="learning rate of Adam, for pixels in [0, 1]")
+    seed: int = Field(default=0, ge=0, le=HIGHEST_SEED, description="random seed of the noise")
+    weights: str = Field(
+        default="",
+        description="file with VGG19 weights; empty: torchvision's cache, else the bundled weights",
+    )
+    format: Literal["png", "jpeg", "tiff", "webp"] = Field(
+        default="png", description="file format of the results"
+    )
+    bit_depth: Literal[8, 16] = Field(default=8, description="bits per channel; 16 needs png or tiff")
+    batch_items: int = Field(
+        default=0, ge=0, le=1024, description="images optimized at once; 0: as many as fit in memory"
+    )
+    tile_px: int = Field(
+        default=0,
+        ge=0,
+        le=16384,
+        description="tile edge for images too large for memory, in pixels; 0: automatic",
+    )
+    feedforward: Literal["auto", "never", "always"] = Field(
+        default="auto",
+        description="train a feed-forward network per style on the contents (perceptual loss); auto: if it saves time",
+    )
+    feedforward_images: int = Field(
+        default=0, ge=0, description="training images of a feed-forward network; 0: as the preset"
+    )
+    refine_steps: int = Field(
+        default=0, ge=0, le=100_000, description="optimizer steps after the feed-forward result"
+    )
+    reference_items: int = Field(
+        default=0, ge=0, description="results compared with a long float32 optimization (optimality gap)"
+    )
+    shard_items: int = Field(default=24, ge=1, le=10_000, description="images per Prefect task")
+
+
+class Settings(BaseModel):
+    """All settings, one section per stage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    augment: AugmentSettings = AugmentSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    style: StyleSettings = StyleSettings()
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Sections of plain values."""
+        return self.model_dump()
+
+    def flat(self) -> dict[str, Any]:
+        """`{"data.height_px": 64, …}`."""
+        return {f"{s}.{k}": v for s, section in self.as_dict().items() for k, v in section.items()}
+
+    def with_values(self, values: Mapping[str, Any]) -> Settings:
+        """A copy with `{"section.key": value}` set, each validated.
+
+        Raises:
+            GanpipeError: an unknown key, or a value that is not allowed; one sentence for each.
+        """
+        if unknown := [unknown_setting(key) for key in values if key not in FIELDS]:
+            raise GanpipeError(" ".join(unknown))
+        tree = self.as_dict()
+        for key, value in values.items():
+            section, name = key.split(".")
+            tree[section][name] = value
+        return from_dict(tree)
+
+
+SECTIONS: dict[str, type[Section]] = {
+    name: type(field.default) for name, field in Settings.model_fields.items()
+}
+FIELDS: dict[str, FieldInfo] = {
+    f"{section}.{name}": field
+    for section, cls in SECTIONS.items()
+    for name, field in cls.model_fields.items()
+}
+
+
+def from_dict(tree: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Settings from `Settings.as_dict()`, as a run records them; what is missing has its default.
+
+    Raises:
+        GanpipeError: an unknown key, or a value that is not allowed; one sentence for each.
+    """
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as invalid:
+        raise GanpipeError(" ".join(map(_sentence_of, invalid.errors()))) from None
+
+
+def unknown_setting(key: str) -> str:
+    """A sentence about a key that does not exist, with the nearest one that does."""
+    same_name = [k for k in FIELDS if k.split(".")[1] == key.split(".")[-1]]
+    if same_name and "." not in key:
+        return f"Unknown setting {key}: did you mean {same_name[0]}?"
+    return f"Unknown setting {key}: {nearest(key, same_name or FIELDS)}"
+
+
+def _sentence_of(error: ErrorDetails) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if key in FIELDS:
+        return sentence(key, FIELDS[key], error)
+    if key in SECTIONS:
+        return f"{key} is {error['input']!r}; it must hold settings."
+    return unknown_setting(key) if "." in key else f"Unknown section {key}: {nearest(key, SECTIONS)}"
