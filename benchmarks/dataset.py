@@ -94,16 +94,16 @@ def timed(run: Callable[[], object]) -> float:
 
 def compare(place: Path, count: int) -> None:
     """Prints images a second of each side, at 64×64 and at 256×256."""
-    from ganpipe.data.ledger import Ledger
+    from ganpipe.data.ingest import add_items
+    from ganpipe.data.inspection_cache import InspectionCache
     from ganpipe.data.prepare import prepare
-    from ganpipe.data.raw import add_items
-    from ganpipe.data.sources import read_source
+    from ganpipe.data.sources.registry import read_source
     from ganpipe.settings.schema import DataSettings
 
     photos = fill(place / "photos/all", count, make_photo, ".jpg")
     list(map(Path.read_bytes, photos.iterdir()))  # everybody finds them in memory
     raw = place / "raw"
-    ledger = Ledger(place / "ledger")
+    ledger = InspectionCache(place / "ledger")
     added = timed(lambda: add_items(raw, read_source(str(photos), place), ledger=ledger))
     print(
         f"{count:,} JPEGs of {SIZE[0]}×{SIZE[1]}; ganpipe's add (checks, hashes, copies): {count / added:.0f} a second"
@@ -159,23 +159,25 @@ def idle(place: Path, count: int) -> None:
 
 def many(place: Path, count: int) -> None:
     """Prints rate and peak memory of an addition and a preparation of many small images."""
-    from ganpipe.data.ledger import Ledger
+    from ganpipe.data.ingest import add_items
+    from ganpipe.data.inspection_cache import InspectionCache
     from ganpipe.data.prepare import prepare
-    from ganpipe.data.raw import add_items
-    from ganpipe.data.sources import read_source
+    from ganpipe.data.sources.registry import read_source
     from ganpipe.settings.schema import DataSettings
 
     folder = fill(place / "many/in", count, make_small, ".png")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    with Ledger(place / "ledger") as ledger:
+    with InspectionCache(place / "ledger") as ledger:
         source = read_source(str(folder), place)
         added = timed(lambda: add_items(place / "many-raw", source, ledger=ledger))
         out, settings = place / "many-out", DataSettings(height_px=64, width_px=64, channels=3)
         prepared = timed(lambda: prepare(place / "many-raw", out, settings, ledger=ledger))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"\n{count:,} PNGs: add {count / added:.0f}, prepare {count / prepared:.0f} images a second; peak memory "
-          f"{own:.0f} MiB ({own - before:.0f} above the interpreter with torch), a worker {workers:.0f} MiB")  # fmt: skip
+    print(
+        f"\n{count:,} PNGs: add {count / added:.0f}, prepare {count / prepared:.0f} images a second; peak memory "
+        f"{own:.0f} MiB ({own - before:.0f} above the interpreter with torch), a worker {workers:.0f} MiB"
+    )
 
 
 def main() -> None:

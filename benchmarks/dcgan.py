@@ -27,7 +27,7 @@ BATCH = 64
 
 def make_folder(folder: Path, images: int) -> None:
     """PNG files of painted flowers, 64×64, in one class folder, as ImageFolder wants it."""
-    from ganpipe.data.flowers import paint_flower
+    from ganpipe.samples.flowers import paint_flower
 
     (folder / "flowers").mkdir(parents=True)
     for k in range(images):
@@ -36,13 +36,13 @@ def make_folder(folder: Path, images: int) -> None:
 
 def run_ganpipe(folder: Path, images: int) -> float:
     """images/s of `loop.train` between its first and its last reported step, shards prepared before."""
+    from ganpipe.data.ingest import add_items
     from ganpipe.data.prepare import prepare
-    from ganpipe.data.raw import add_items
     from ganpipe.data.shards import load_prepared
-    from ganpipe.data.sources import read_source
+    from ganpipe.data.sources.registry import read_source
     from ganpipe.settings.schema import Settings
-    from ganpipe.training.loop import train
-    from ganpipe.training.report import Outbox
+    from ganpipe.training.callbacks import Callbacks
+    from ganpipe.training.trainer import train
 
     settings = Settings().with_values(
         {
@@ -58,8 +58,8 @@ def run_ganpipe(folder: Path, images: int) -> float:
         add_items(raw, read_source(str(folder), Path(scratch)))
         prepare(raw, out, settings.data)
         moments: list[float] = []
-        outbox = Outbox(report=lambda _: moments.append(time.monotonic()))
-        train(load_prepared(out, "bench"), settings, Path(scratch, "run"), outbox)
+        callbacks = Callbacks(report=lambda _: moments.append(time.monotonic()))
+        train(load_prepared(out, "bench"), settings, Path(scratch, "run"), callbacks)
     return BATCH * (len(moments) - 1) / (moments[-1] - moments[0])
 
 
@@ -94,8 +94,23 @@ def run_replica(folder: Path, images: int) -> float:
 
 def run_peer(script: Path, folder: Path, images: int) -> float:
     """images/s of the named checkout, between its first and its last printed step."""
-    command = [sys.executable, "-u", str(script.resolve()), "--dataset", "folder", "--dataroot", str(folder),
-               "--batchSize", str(BATCH), "--niter", "1", "--manualSeed", "0", "--outf", str(folder.parent)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-u",
+        str(script.resolve()),
+        "--dataset",
+        "folder",
+        "--dataroot",
+        str(folder),
+        "--batchSize",
+        str(BATCH),
+        "--niter",
+        "1",
+        "--manualSeed",
+        "0",
+        "--outf",
+        str(folder.parent),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder.parent)
     assert process.stdout is not None
     moments = [time.monotonic() for line in process.stdout if re.match(r"\[\d+/\d+\]\[\d+/\d+\]", line)]
@@ -107,8 +122,19 @@ def run_peer(script: Path, folder: Path, images: int) -> float:
 
 def side(name: str, folder: Path, images: int, peer: str) -> float:
     """One side in a process of its own, so that nothing of the other is in memory."""
-    command = [sys.executable, "-m", "benchmarks.dcgan", "--side", name, "--folder", str(folder),
-               "--images", str(images), "--peer", peer]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.dcgan",
+        "--side",
+        name,
+        "--folder",
+        str(folder),
+        "--images",
+        str(images),
+        "--peer",
+        peer,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     if done.returncode:
         sys.exit(done.stderr)

@@ -29,10 +29,10 @@ PROBE_IMAGES = 6400
 
 def prepared(name: str, scratch: Path, fashion: str) -> Any:
     """The data set, painted or read once, at 32×32."""
+    from ganpipe.data.ingest import add_items
     from ganpipe.data.prepare import prepare
-    from ganpipe.data.raw import add_items
     from ganpipe.data.shards import load_prepared
-    from ganpipe.data.sources import read_source
+    from ganpipe.data.sources.registry import read_source
     from ganpipe.settings.schema import DataSettings
 
     out = scratch / f"{name}-prepared"
@@ -45,10 +45,11 @@ def prepared(name: str, scratch: Path, fashion: str) -> Any:
 
 def judged(pixels: Any, data: Any, picture: Path) -> dict[str, float]:
     """The numbers of the table, and a grid to look at."""
-    from ganpipe.evaluation.judge import evaluate
-    from ganpipe.images import grid, save_png
+    from ganpipe.compute.device import choose_compute
+    from ganpipe.evaluation.evaluate import evaluate
+    from ganpipe.imaging.grid import grid
+    from ganpipe.imaging.provenance import save_png
     from ganpipe.settings.schema import EvaluationSettings
-    from ganpipe.training.device import choose_compute
 
     found = evaluate(pixels, data, EvaluationSettings(images=JUDGED), choose_compute("auto", "auto"))
     save_png(grid(pixels[:64].numpy()), picture, {})
@@ -57,18 +58,18 @@ def judged(pixels: Any, data: Any, picture: Path) -> dict[str, float]:
 
 def run_ganpipe(data: Any, seconds: float, overrides: list[str], picture: Path) -> dict[str, Any]:
     """The demo preset for so many seconds."""
-    from ganpipe.evaluation.judge import generate_pixels
+    from ganpipe.compute.device import training_compute
+    from ganpipe.evaluation.sampling import generate_pixels
     from ganpipe.settings.params import Params, resolve
-    from ganpipe.training.device import training_compute
-    from ganpipe.training.loop import train
-    from ganpipe.training.report import Outbox
+    from ganpipe.training.callbacks import Callbacks
+    from ganpipe.training.trainer import train
 
     def trained(total: int) -> Any:
         settings = resolve(Params(), "demo", ["data.height_px=32", "data.width_px=32", *overrides])
         settings = settings.with_values({"training.total_images": total})
         with tempfile.TemporaryDirectory() as run_dir:
             started = time.monotonic()
-            result = train(data, settings, Path(run_dir), Outbox())
+            result = train(data, settings, Path(run_dir), Callbacks())
             return settings, result, time.monotonic() - started
 
     _, probe, _ = trained(PROBE_IMAGES)
@@ -84,7 +85,7 @@ def run_recipe(data: Any, seconds: float, picture: Path) -> dict[str, Any]:
     import torch
 
     from benchmarks.recipe import Z_DIM, Recipe
-    from ganpipe.tensors import to_float, to_uint8
+    from ganpipe.imaging.tensors import to_float, to_uint8
 
     torch.manual_seed(0)
     recipe, images = Recipe(SIDE_PX, data.shape.channels), to_float(data.train.pixels).contiguous()
@@ -103,8 +104,23 @@ def run_recipe(data: Any, seconds: float, picture: Path) -> dict[str, Any]:
 
 def side(name: str, dataset: str, seconds: float, given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """One side in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.quality", "--side", name, "--data", dataset, "--seconds", str(seconds),
-               "--scratch", str(scratch), "--fashion", given.fashion, "--out", given.out]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.quality",
+        "--side",
+        name,
+        "--data",
+        dataset,
+        "--seconds",
+        str(seconds),
+        "--scratch",
+        str(scratch),
+        "--fashion",
+        given.fashion,
+        "--out",
+        given.out,
+    ]
     command += [word for override in given.overrides for word in ("--set", override)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"GOMP_SPINCOUNT": "1000"}

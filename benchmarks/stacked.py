@@ -21,13 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.quality import FASHION, prepared
+from ganpipe.compute.device import choose_compute, training_compute
 from ganpipe.data.shards import PreparedData, Split
-from ganpipe.evaluation.judge import generate_pixels
-from ganpipe.images import ImageShape, grid, save_png
+from ganpipe.evaluation.sampling import generate_pixels
+from ganpipe.imaging.grid import grid
+from ganpipe.imaging.image import ImageShape
+from ganpipe.imaging.provenance import save_png
 from ganpipe.settings.params import Params, resolve
 from ganpipe.settings.schema import Settings
-from ganpipe.training.device import choose_compute, training_compute
-from ganpipe.training.loop import train
+from ganpipe.training.trainer import train
 
 STACKS, JUDGED, PROBE_IMAGES = 60_000, 25_600, 6_400
 MODES = 1000
@@ -53,9 +55,18 @@ def garment_classifier(data: PreparedData, seconds: float = 60.0) -> nn.Module:
     """A small convolutional classifier of single garments, trained for a minute."""
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.LazyLinear(128), nn.ReLU(), nn.Linear(128, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.LazyLinear(128),
+        nn.ReLU(),
+        nn.Linear(128, 10),
+    )
     network(torch.zeros(1, 1, 32, 32))
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
     pixels, labels, started = data.train.pixels, data.train.labels, time.monotonic()

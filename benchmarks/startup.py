@@ -18,9 +18,24 @@ import tempfile
 import time
 from pathlib import Path
 
-TINY = ["--dataset", "digits", "--set", "data.height_px=16", "--set", "data.width_px=16",
-        "--set", "training.total_images=640", "--set", "evaluation.images=64", "--set", "evaluation.size_px=32",
-        "--set", "style.long_edge_px=48", "--set", "style.steps=2"]  # fmt: skip
+TINY = [
+    "--dataset",
+    "digits",
+    "--set",
+    "data.height_px=16",
+    "--set",
+    "data.width_px=16",
+    "--set",
+    "training.total_images=640",
+    "--set",
+    "evaluation.images=64",
+    "--set",
+    "evaluation.size_px=32",
+    "--set",
+    "style.long_edge_px=48",
+    "--set",
+    "style.steps=2",
+]
 
 
 def timed(*words: str) -> tuple[float, str]:
@@ -50,8 +65,10 @@ def main() -> None:
     with_up = parser.parse_args().up
     helps = [timed("--help")[0] for _ in range(10)]
     bare = [_seconds([sys.executable, "-c", "import argparse"]) for _ in range(10)]
-    print(f"ganpipe --help       median {statistics.median(helps):.3f} s (limit 0.3 s; Python and argparse alone "
-          f"{statistics.median(bare):.3f} s)")  # fmt: skip
+    print(
+        f"ganpipe --help       median {statistics.median(helps):.3f} s (limit 0.3 s; Python and argparse alone "
+        f"{statistics.median(bare):.3f} s)"
+    )
     with tempfile.TemporaryDirectory() as workspace:
         up = _start_up(workspace) if with_up else None
         try:

@@ -19,17 +19,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ganpipe.compute.device import Compute, training_compute
+from ganpipe.compute.distributed import Distributed
+from ganpipe.compute.memory import measure_step
 from ganpipe.data.shards import PreparedData, Split
-from ganpipe.images import ImageShape
-from ganpipe.models import build_gan
+from ganpipe.imaging.image import ImageShape
+from ganpipe.models.registry import build_gan
 from ganpipe.settings.params import Params, resolve
 from ganpipe.settings.schema import Settings
-from ganpipe.training.device import Compute, training_compute
-from ganpipe.training.parallel import World
-from ganpipe.training.plan import _measured
-from ganpipe.training.schedule import knobs_at
-from ganpipe.training.step import Phases, adam
-from ganpipe.training.stream import Stream
+from ganpipe.training.batches import BatchStream
+from ganpipe.training.gan import GanAlgorithm, adam
+from ganpipe.training.schedules import values_at
 
 ROUNDS = 5
 
@@ -85,12 +85,12 @@ def one_step(settings: Settings, compute: Compute, batch: int, compiled: bool) -
     gan = build_gan(settings.model, data.shape, 0)
     G, D = compute.place(gan.G), compute.place(gan.D)
     t = settings.training
-    phases = Phases(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), settings, compute, compiled=compiled)
-    stream, knobs = (
-        Stream(data, settings, compute.device, World()),
-        knobs_at(0, settings).changed(1, 1, 1, 0.3),
+    phases = GanAlgorithm(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), settings, compute, compiled=compiled)
+    stream, scheduled_values = (
+        BatchStream(data, settings, compute.device, Distributed()),
+        values_at(0, settings).changed(1, 1, 1, 0.3),
     )
-    return lambda number: phases.step(stream.batch(0, batch, number), knobs, number)
+    return lambda number: phases.step(stream.batch(0, batch, number), scheduled_values, number)
 
 
 def seconds_a_step(step: Any, compute: Compute, cycle: int) -> float:
@@ -127,17 +127,22 @@ def main() -> None:
         for number in range(cycle):
             step(number)
     work = counter.total / cycle
-    _, peak = _measured(lambda _: step(0), batch, compute.device)
+    _, peak = measure_step(lambda _: step(0), batch, compute.device)
     rate = matrix_rate(compute)
-    print(f"{given.model} {settings.data.height_px}×{settings.data.width_px}, batch {batch}, {compute.device} in "
-          f"{compute.precision}: {work / 1e9:.1f} GFLOP a step; matrix products reach {rate / 1e9:,.0f} GFLOP/s")  # fmt: skip
+    print(
+        f"{given.model} {settings.data.height_px}×{settings.data.width_px}, batch {batch}, {compute.device} in "
+        f"{compute.precision}: {work / 1e9:.1f} GFLOP a step; matrix products reach {rate / 1e9:,.0f} GFLOP/s"
+    )
     print(f"{'step':<10}{'ms':>9}{'images/s':>10}{'GFLOP/s':>10}{'share':>7}{'peak MiB':>10}")
     for name, compiled in (("eager", False), ("compiled", True))[: 1 + given.compiled]:
         seconds = seconds_a_step(
             one_step(settings, compute, batch, compiled) if compiled else step, compute, cycle
         )
-        print(f"{name:<10}{seconds * 1e3:>9.1f}{batch / seconds:>10.1f}{work / seconds / 1e9:>10.1f}"
-              f"{work / seconds / rate:>7.0%}{peak / 2**20 if not compiled else float('nan'):>10.0f}", flush=True)  # fmt: skip
+        print(
+            f"{name:<10}{seconds * 1e3:>9.1f}{batch / seconds:>10.1f}{work / seconds / 1e9:>10.1f}"
+            f"{work / seconds / rate:>7.0%}{peak / 2**20 if not compiled else float('nan'):>10.0f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

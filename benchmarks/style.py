@@ -24,32 +24,36 @@ from torch import Tensor
 from benchmarks.style_peers.crowsonkb import run_crowsonkb
 from benchmarks.style_peers.gatys import run_gatys
 from benchmarks.style_peers.timing import PeerRun
-from ganpipe.perceptual import Vgg19
+from ganpipe.compute.device import Compute, choose_compute
+from ganpipe.imaging.encode import write_picture
+from ganpipe.imaging.picture import read_picture
+from ganpipe.samples.photos import sample_photos
+from ganpipe.samples.styles import sample_styles
 from ganpipe.settings.schema import StyleSettings
-from ganpipe.style.optimise import Commission, resized, size_at, stylise
-from ganpipe.style.paint import sample_photos, sample_styles
-from ganpipe.style.pictures import read_picture, write_picture
-from ganpipe.style.quality import structure_similarity, style_distance
-from ganpipe.style.recipe import Recipe, recipe_of
-from ganpipe.training.device import Compute, choose_compute
+from ganpipe.style.metrics import structure_similarity, style_distance
+from ganpipe.style.optimize import StyleTask, resize, size_at, stylize
+from ganpipe.style.params import StyleParams, resolve_params
+from ganpipe.vgg19.network import Vgg19
 
 EDGE_PX = 256
 BATCH = 8
 
 
-def seconds_a_step(network: Vgg19, commissions: list[Commission], recipe: Recipe, compute: Compute) -> float:
+def seconds_a_step(
+    network: Vgg19, commissions: list[StyleTask], recipe: StyleParams, compute: Compute
+) -> float:
     """Median seconds of a step at one size; the first, which allocates, is left out."""
     moments: list[float] = []
-    stylise(network, commissions, recipe, compute, on_step=lambda _: moments.append(time.monotonic()))
+    stylize(network, commissions, recipe, compute, on_step=lambda _: moments.append(time.monotonic()))
     return statistics.median(b - a for a, b in itertools.pairwise(moments))
 
 
 def speed(content: Path, style: Path, checkout: Path | None, rounds: int, steps: int) -> None:
     """Prints seconds a step of each side, and of a batch for each of its items."""
     compute = choose_compute("auto", "auto")
-    recipe = replace(recipe_of(StyleSettings(preset="standard")), steps=steps, scales=1, stop_below=0.0)
+    recipe = replace(resolve_params(StyleSettings(preset="standard")), steps=steps, scales=1, stop_below=0.0)
     network = Vgg19(recipe.last, pooling="average").to(compute.device)
-    one = Commission(resized(pixels(content), size_at(427, 640, EDGE_PX)), (pixels(style),))
+    one = StyleTask(resize(pixels(content), size_at(427, 640, EDGE_PX)), (pixels(style),))
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         peer = run_crowsonkb(content, style, steps, EDGE_PX, checkout, min_edge_px=EDGE_PX)
@@ -89,22 +93,20 @@ class Judge:
 
     def scores(self, image: Tensor) -> tuple[float, float]:
         """(distance from the style, likeness to the content) at the content's size."""
-        shown = resized(image, (self.content.shape[2], self.content.shape[3]))
+        shown = resize(image, (self.content.shape[2], self.content.shape[3]))
         return style_distance(self.network, shown, self.style, self.compute), structure_similarity(
             shown, self.content
         )
 
 
-def our_history(content: Tensor, style: Tensor, recipe: Recipe) -> list[tuple[float, Tensor]]:
+def our_history(content: Tensor, style: Tensor, recipe: StyleParams) -> list[tuple[float, Tensor]]:
     """Pictures of one run by seconds: those of runs of 5, 10, 20 and 40 steps at each size, each timed whole."""
     compute = choose_compute("auto", "auto")
     network = Vgg19(recipe.last, pooling="average").to(compute.device)
     history = []
     for steps in (5, 10, 20, 40):
         started = time.monotonic()
-        image = stylise(
-            network, [Commission(content, (style,))], replace(recipe, steps=steps), compute
-        ).images
+        image = stylize(network, [StyleTask(content, (style,))], replace(recipe, steps=steps), compute).images
         history.append((time.monotonic() - started, image))
     return history
 
@@ -123,12 +125,12 @@ def curves(pairs: list[tuple[Path, Path]], checkout: Path | None, steps: int, ou
         f"{'pair':<18}{'peer s':>8}{'distance':>10}{'structure':>11}{'our s to distance':>19}{'to structure':>14}{'share':>8}"
     )
     for content_path, style_path in pairs:
-        content = resized(pixels(content_path), size_at(*pixels(content_path).shape[2:], EDGE_PX))
+        content = resize(pixels(content_path), size_at(*pixels(content_path).shape[2:], EDGE_PX))
         style = pixels(style_path)
         judge = Judge(content, style)
         peer: PeerRun = run_crowsonkb(content_path, style_path, steps, EDGE_PX, checkout)
         goal = judge.scores(peer.picture)
-        recipe = replace(recipe_of(StyleSettings(preset="standard")), stop_below=0.0)
+        recipe = replace(resolve_params(StyleSettings(preset="standard")), stop_below=0.0)
         ours = our_history(content, style, recipe)
         scored = [(seconds, judge.scores(image)) for seconds, image in ours]
         reached = [first_reach(scored, which, goal[which]) for which in (0, 1)]

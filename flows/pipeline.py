@@ -10,16 +10,19 @@ from typing import Any
 from prefect import flow, runtime
 
 from flows import tasks
-from flows.reporting import report_markdown
-from flows.request import RunRequest
 from flows.runs import link_run, name_run
-from flows.stylise import paint_pictures
-from ganpipe import stages
-from ganpipe.evaluation.judge import Evaluation
+from flows.stylize import stylize_batch
+from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import write_text
-from ganpipe.lineage import RunRecord, run_folder, save_result
-from ganpipe.style.batch import StyleReport, means
-from ganpipe.versioning import DatasetInfo
+from ganpipe.reports.run_report import report_markdown
+from ganpipe.stages.evaluate import check_judgeable
+from ganpipe.stages.requests import RunRequest
+from ganpipe.stages.run import fingerprint_of, up_to_date
+from ganpipe.stages.stylize import style_job
+from ganpipe.stages.train import check_request
+from ganpipe.stores.datasets import DatasetInfo
+from ganpipe.stores.run_records import RunRecord, run_folder, save_result
+from ganpipe.style.batch.report import StyleReport, mean_quality
 
 
 class Stopwatch:
@@ -46,16 +49,16 @@ def pipeline(
     """From images to a judged, registered model and stylised pictures; says "up to date" where all is there."""
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
     place, name, settings = request.opened(), request.dataset_name(), request.settings()
-    stages.check_request(settings)
+    check_request(settings)
     timed = Stopwatch()
 
     with timed("data"):
         info = tasks.version_data(place, name, settings, request.source)
-        stages.check_judgeable(info)
+        check_judgeable(info)
         name_run(f"{name}@{info.version[:8]}")
-        if earlier := stages.up_to_date(place, info.version, settings):
+        if earlier := up_to_date(place, info.version, settings):
             return earlier | {"state": "up_to_date"}
-        tasks.survey_data(place, name, settings)
+        tasks.profile_data(place, name, settings)
         tasks.prepare_shards(place, name, settings)
     with timed("train"):
         record = tasks.train(place, name, settings)
@@ -63,11 +66,11 @@ def pipeline(
     with timed("evaluate"):
         judged = tasks.evaluate(place, record, settings)
         record = tasks.register(place, judged.record, judged.evaluation)
-    with timed("stylise"):
-        styled = paint_pictures(stages.style_job(place, settings, record), spread=False)
-        tasks.keep_stylised(place, record, styled)
+    with timed("stylize"):
+        styled = stylize_batch(style_job(place, settings, record), spread=False)
+        tasks.log_stylized(place, record, styled)
 
-    fingerprint = stages.fingerprint_of(place, info.version, settings)
+    fingerprint = fingerprint_of(place, info.version, settings)
     result = summary(fingerprint, info, record, judged.evaluation, styled, timed.seconds)
     tasks.report_run(result)
     write_text(run_folder(place, record.run_id) / "report.md", report_markdown(result))
@@ -77,9 +80,13 @@ def pipeline(
 
 
 def summary(
-    fingerprint: str, info: DatasetInfo, record: RunRecord, evaluation: Evaluation, styled: StyleReport,
+    fingerprint: str,
+    info: DatasetInfo,
+    record: RunRecord,
+    evaluation: Evaluation,
+    styled: StyleReport,
     seconds: dict[str, float],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What a run made: the object that `ganpipe run --json` prints."""
     judged = evaluation.as_dict()
     return {
@@ -102,7 +109,7 @@ def summary(
             f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"
         ],
         "contact_sheet": styled.sheet,
-        "style_quality": means(styled),
+        "style_quality": mean_quality(styled),
         "quality_chart": styled.chart,
         "seconds": seconds,
     }

@@ -1,15 +1,12 @@
-"""What Prefect shows of a run: its name, and its ties to MLflow. Left out where there is no server to tell."""
+"""What Prefect shows of a run: its name, and its links to MLflow."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from prefect import get_client, runtime
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import State, StateType
-from prefect.states import Crashed
 
-from ganpipe.lineage import RunRecord
+from ganpipe.stores.run_records import RunRecord
 
 
 def name_run(prefix: str) -> None:
@@ -26,17 +23,3 @@ def link_run(record: RunRecord) -> None:
         tags = [f"data:{record.version[:12]}", f"mlflow:{record.mlflow_run_id}"]
         with get_client(sync_client=True) as client:
             client.update_flow_run(runtime.flow_run.id, tags=tags)
-
-
-def crash_orphans() -> int:
-    """Marks flow runs as crashed that say Running though nobody runs them; returns how many.
-
-    Called where this workspace's server has just started, before anything could run on it.
-    """
-    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
-    with get_client(sync_client=True) as client:
-        orphans = client.read_flow_runs(flow_run_filter=running)
-        for run in orphans:
-            state: State[object] = Crashed(message="The process was gone when ganpipe started again.")
-            client.set_flow_run_state(run.id, state, force=True)
-    return len(orphans)

@@ -8,18 +8,22 @@ from typing import Any
 
 from prefect import task
 
-from flows.reporting import publish_report, publish_survey, reporter
-from ganpipe import painting, stages, versioning
+from flows.artifacts import publish_dataset_page, publish_report, report_progress
 from ganpipe.console import IF_BUSY
-from ganpipe.evaluation.judge import Evaluation
-from ganpipe.lineage import RunRecord
-from ganpipe.painting import StyleJob
+from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.settings.schema import Settings
-from ganpipe.style.batch import StyleReport
-from ganpipe.style.painter import Done
-from ganpipe.style.plan import Plan, Work
-from ganpipe.versioning import DatasetInfo
-from ganpipe.workspace import Workspace
+from ganpipe.stages import data, stylize
+from ganpipe.stages.evaluate import Judged, evaluate_run
+from ganpipe.stages.promote import register_model
+from ganpipe.stages.stylize import StyleRequest
+from ganpipe.stages.train import train_model
+from ganpipe.stores import datasets
+from ganpipe.stores.datasets import DatasetInfo
+from ganpipe.stores.run_records import RunRecord
+from ganpipe.stores.workspace import Workspace
+from ganpipe.style.batch.plan import BatchPlan, BatchTask
+from ganpipe.style.batch.report import StyleReport
+from ganpipe.style.batch.runner import BatchOutcome
 
 
 def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
@@ -35,74 +39,72 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 
 @task(name="version data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def version_data(workspace: Workspace, dataset: str, settings: Settings, source: str | None) -> DatasetInfo:
-    with reporter() as report:
+    with report_progress() as report:
         if source:
-            versioning.add_dataset(workspace, source, dataset, settings.data, report)
-        return versioning.ensure_dataset(workspace, dataset, settings.data, report)
+            datasets.add_dataset(workspace, source, dataset, settings.data, report)
+        return datasets.ensure_dataset(workspace, dataset, settings.data, report)
 
 
 @task(name="prepare shards", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def prepare_shards(workspace: Workspace, dataset: str, settings: Settings) -> None:
-    versioning.prepare_dataset(workspace, dataset, settings.data)
+    datasets.prepare_dataset(workspace, dataset, settings.data)
 
 
-@task(name="survey data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def survey_data(workspace: Workspace, dataset: str, settings: Settings) -> Path:
-    with reporter() as report:
-        page = versioning.survey_dataset(workspace, dataset, settings.data, report)
-    publish_survey(page)
+@task(name="profile data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def profile_data(workspace: Workspace, dataset: str, settings: Settings) -> Path:
+    with report_progress() as report:
+        page = data.write_page(workspace, dataset, settings.data, report)
+    publish_dataset_page(page)
     return page
 
 
 @task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def train(workspace: Workspace, dataset: str, settings: Settings) -> RunRecord:
-    with reporter("train") as report:
-        return stages.train_model(
-            workspace, dataset, settings, report, wait=os.environ.get(IF_BUSY) != "leave"
-        )
+    with report_progress("train") as report:
+        return train_model(workspace, dataset, settings, report, wait=os.environ.get(IF_BUSY) != "leave")
 
 
 @task(name="evaluate", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def evaluate(workspace: Workspace, record: RunRecord, settings: Settings) -> stages.Judged:
-    with reporter("evaluate") as report:
-        return stages.evaluate_run(workspace, record, settings, report)
+def evaluate(workspace: Workspace, record: RunRecord, settings: Settings) -> Judged:
+    with report_progress("evaluate") as report:
+        return evaluate_run(workspace, record, settings, report)
 
 
 @task(name="register", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def register(workspace: Workspace, record: RunRecord, evaluation: Evaluation) -> RunRecord:
-    return stages.register_model(workspace, record, evaluation)
+    return register_model(workspace, record, evaluation)
 
 
-@task(name="plan pictures")
-def plan_pictures(job: StyleJob) -> Plan:
-    return painting.plan_job(job)
+@task(name="plan batch")
+def plan_batch(job: StyleRequest) -> BatchPlan:
+    return stylize.plan_batch_of(job)
 
 
-@task(name="school styles", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def school_styles(job: StyleJob, plan: Plan) -> dict[Path, Path]:
-    with reporter("student") as report:
-        return painting.school_styles(job, plan, report)
+@task(name="train feed-forward", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def train_feedforward(job: StyleRequest, plan: BatchPlan) -> dict[Path, Path]:
+    with report_progress("feed-forward") as report:
+        return stylize.train_feedforward(job, plan, report)
 
 
-@task(name="paint shard", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def paint_shard(job: StyleJob, students: dict[Path, Path], works: list[Work]) -> Done:
-    with reporter("stylise") as report:
-        return painting.paint_works(job, works, students, report)
+@task(name="stylize shard", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def stylize_shard(job: StyleRequest, students: dict[Path, Path], works: list[BatchTask]) -> BatchOutcome:
+    with report_progress("stylize") as report:
+        return stylize.stylize_tasks(job, works, students, report)
 
 
-@task(name="finish pictures")
-def finish_pictures(job: StyleJob, plan: Plan, parts: list[Done]) -> StyleReport:
-    return painting.finish_job(job, plan, parts)
+@task(name="finish batch")
+def finish_batch(job: StyleRequest, plan: BatchPlan, parts: list[BatchOutcome]) -> StyleReport:
+    return stylize.finish_batch(job, plan, parts)
 
 
-@task(name="track pictures", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def track_pictures(job: StyleJob, report: StyleReport) -> str:
-    return painting.track_batch(job, report)
+@task(name="log batch", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def log_batch_run(job: StyleRequest, report: StyleReport) -> str:
+    return stylize.log_batch_run(job, report)
 
 
-@task(name="keep stylised", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def keep_stylised(workspace: Workspace, record: RunRecord, report: StyleReport) -> None:
-    stages.keep_stylised(workspace, record, report)
+@task(name="log stylized", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def log_stylized(workspace: Workspace, record: RunRecord, report: StyleReport) -> None:
+    stylize.log_stylized(workspace, record, report)
 
 
 @task(name="report")

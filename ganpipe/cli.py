@@ -27,10 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--debug", action="store_true", default=argparse.SUPPRESS, help="tracebacks and all logs"
     )
     parser = argparse.ArgumentParser(
-        prog="ganpipe", parents=[everywhere],
+        prog="ganpipe",
+        parents=[everywhere],
         description="From a folder of images to a versioned dataset, a checked GAN and stylised art, on a schedule.",
         epilog="Settings: params.yaml, or --set section.key=value; `ganpipe settings` lists them all.",
-    )  # fmt: skip
+    )
     parser.add_argument("--version", action="version", version=f"ganpipe {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -110,11 +111,20 @@ def build_parser() -> argparse.ArgumentParser:
     pictures = "images, folders, patterns, @LIST, sample:NAME or model:REFERENCE[:COUNT]"
     sub.add_argument("--content", nargs="+", required=True, metavar="PATH", help=pictures)
     sub.add_argument("--style", nargs="+", required=True, metavar="PATH", help="the same")
-    sub.add_argument("--mask", nargs="+", default=[], metavar="PATH",
-                     help="one for each style, white where it applies: a picture, or a folder of them by content")  # fmt: skip
+    sub.add_argument(
+        "--mask",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="one for each style, white where it applies: a picture, or a folder of them by content",
+    )
     sub.add_argument("--out", required=True, metavar="DIR")
-    sub.add_argument("--runner", default="here", choices=("here", "threads", "processes", "ray"),
-                     help="who paints: this process, or Prefect's task runners, shard by shard; default: here")  # fmt: skip
+    sub.add_argument(
+        "--runner",
+        default="here",
+        choices=("here", "threads", "processes", "ray"),
+        help="who paints: this process, or Prefect's task runners, shard by shard; default: here",
+    )
     sub.add_argument("--workers", type=int, default=2, help="of the runner; default: 2")
     chosen(sub, dataset=False)
     json_too(sub)
@@ -169,8 +179,12 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
     sub.add_argument("source", help=sources)
     sub = on_one("remove", "data.remove", "take images out of a data set; the version before stays")
     sub.add_argument("name", metavar="NAME")
-    sub.add_argument("images", nargs="+", metavar="IMAGE",
-                     help="a name, a pattern such as 'blurred/*', or the beginning of a SHA-256")  # fmt: skip
+    sub.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="a name, a pattern such as 'blurred/*', or the beginning of a SHA-256",
+    )
     on_one("list", "data.list_all", "all data sets with their versions")
     sub = on_one("show", "data.show", "one data set: numbers, advice, versions, and a page with pictures")
     sub.add_argument("name", metavar="NAME")
@@ -181,8 +195,12 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
     sub.add_argument("b", metavar="B", help="NAME or NAME@VERSION")
     sub = on_one("checkout", "data.checkout", "make an earlier version the present one")
     sub.add_argument("reference", nargs="?", metavar="NAME@VERSION")
-    sub.add_argument("--run", dest="run_reference", metavar="RUN",
-                     help="the version that a run was trained on, from what MLflow knows of it")  # fmt: skip
+    sub.add_argument(
+        "--run",
+        dest="run_reference",
+        metavar="RUN",
+        help="the version that a run was trained on, from what MLflow knows of it",
+    )
     for name, run, help in (
         ("prepare", "data.prepare", "make the shards that training reads, where they are not there"),
         ("verify", "data.verify", "hash every byte of a data set, and bring back what is damaged"),
@@ -250,7 +268,7 @@ def _terminated(signum: int, _: FrameType | None) -> None:
 def _fail(error: Exception, debug: bool, code: int) -> int:
     if debug:
         raise error
-    from ganpipe.console import visible
+    from ganpipe.console import escape_control
 
-    sys.stderr.write(f"ganpipe: {visible(str(error))}\n")
+    sys.stderr.write(f"ganpipe: {escape_control(str(error))}\n")
     return code

@@ -30,7 +30,7 @@ def say(text: str) -> None:
     err.print(text, soft_wrap=True)
 
 
-def visible(text: str) -> str:
+def escape_control(text: str) -> str:
     """A stranger's text, such as a file name, with nothing in it that a terminal obeys."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -107,7 +107,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> 
     for name in columns:
         sheet.add_column(name, overflow="fold")
     for row in rows:
-        sheet.add_row(*map(visible, row))
+        sheet.add_row(*map(escape_control, row))
     out.print(sheet)
 
 
@@ -119,7 +119,7 @@ def pairs(title: str, rows: Iterable[tuple[str, str]]) -> None:
     sheet.add_column(style="dim", no_wrap=True)
     sheet.add_column(overflow="fold")
     for name, value in rows:
-        sheet.add_row(name, visible(value))
+        sheet.add_row(name, escape_control(value))
     out.print(sheet)
 
 

@@ -40,7 +40,7 @@ def ignore(_: Progress) -> None:
     """The report for somebody who does not want one."""
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people, such as 20 s, 12 min or 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"

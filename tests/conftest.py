@@ -14,12 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ganpipe import versioning
 from ganpipe.data.shards import PreparedData, Split
-from ganpipe.images import ImageShape
+from ganpipe.imaging.image import ImageShape
 from ganpipe.settings.schema import Settings
 from ganpipe.settings.validation import Section
-from ganpipe.workspace import Workspace
+from ganpipe.stores import datasets
+from ganpipe.stores.workspace import Workspace
 
 TINY = {
     "data.height_px": 16,
@@ -100,7 +100,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's database as its first use leaves it."""
-    from ganpipe.tracking import Tracker
+    from ganpipe.stores.mlflow_runs import Tracker
 
     with activated(tmp_path_factory.mktemp("mlflow")) as place:
         Tracker(place)
@@ -118,9 +118,9 @@ def with_data(folder: Path, name: str, count: int, settings: Settings, prepare: 
     """In `folder`: `in` with `count` pictures, and `workspace` with the data set that was made of them."""
     source = fill_folder(folder / "in", count)
     with activated(folder / "workspace") as place:
-        versioning.add_dataset(place, str(source), name, settings.data)
+        datasets.add_dataset(place, str(source), name, settings.data)
         if prepare:
-            versioning.prepare_dataset(place, name, settings.data)
+            datasets.prepare_dataset(place, name, settings.data)
     return folder
 
 

@@ -15,7 +15,8 @@ from benchmarks.style_peers.gatys import run_gatys
 
 def main() -> None:
     """Runs each peer for a few steps and prints the table."""
-    from ganpipe.style.paint import sample_photos, sample_styles
+    from ganpipe.samples.photos import sample_photos
+    from ganpipe.samples.styles import sample_styles
 
     parser = argparse.ArgumentParser("python -m benchmarks.style_peers", description=__doc__)
     parser.add_argument("--checkout", type=Path, help="of crowsonkb/style-transfer-pytorch")

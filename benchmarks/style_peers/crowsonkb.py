@@ -69,9 +69,15 @@ def run_crowsonkb(
         def picture() -> Tensor:
             return peer.get_image_tensor()[None]
 
-        peer.stylize(images[0], [images[1]], min_scale=sizes[0], end_scale=long_edge_px, iterations=steps,
-                     initial_iterations=first_steps,
-                     callback=lambda at: watch.step((at.w, at.h), picture))  # fmt: skip
+        peer.stylize(
+            images[0],
+            [images[1]],
+            min_scale=sizes[0],
+            end_scale=long_edge_px,
+            iterations=steps,
+            initial_iterations=first_steps,
+            callback=lambda at: watch.step((at.w, at.h), picture),
+        )
         return watch.finish(picture())
 
 
@@ -130,8 +136,15 @@ class Replica:
         pooled = [Pooling(pooling) if isinstance(layer, nn.MaxPool2d) else layer for layer in rest]
         self.network = nn.Sequential(replicated, *pooled).requires_grad_(False)
 
-    def stylise(self, content: Image.Image, style: Image.Image, sizes: list[int], steps: int, first_steps: int,
-                watch: Watch) -> Tensor:  # fmt: skip
+    def stylise(
+        self,
+        content: Image.Image,
+        style: Image.Image,
+        sizes: list[int],
+        steps: int,
+        first_steps: int,
+        watch: Watch,
+    ) -> Tensor:
         """`[1, 3, H, W]` in [0, 1]: `steps` at each of the `sizes` (longer edges), `first_steps` at the first."""
         image, adam = at_edge(content, sizes[0]), None
         for edge in sizes:

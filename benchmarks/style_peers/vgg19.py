@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms import functional as TF
 
-from ganpipe.perceptual import Vgg19
+from ganpipe.vgg19.network import Vgg19
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's normalisation, RGB in [0, 1]
 # Places in torchvision's `vgg19().features`.

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from ganpipe.console import say
 from ganpipe.settings.presets import ASKED_FOR
 from ganpipe.settings.schema import Settings
-from ganpipe.workspace import Workspace, open_workspace
+from ganpipe.stores.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
-    from flows.request import RunRequest
-    from ganpipe.lineage import RunRecord
+    from ganpipe.stages.requests import RunRequest
+    from ganpipe.stores.run_records import RunRecord
 
 
-def opened(arguments: Namespace) -> Workspace:
+def open_named_workspace(arguments: Namespace) -> Workspace:
     """The workspace that the command line names, with the tools pointed into it."""
     workspace = open_workspace(getattr(arguments, "workspace", None))
     workspace.activate()
@@ -28,7 +28,7 @@ def absolute(path: str) -> Path:
     return Path(path).expanduser().absolute()
 
 
-def settings_of(arguments: Namespace, workspace: Workspace) -> Settings:
+def resolve_settings(arguments: Namespace, workspace: Workspace) -> Settings:
     """Defaults, preset, params.yaml and --set, in this order."""
     return _request(arguments, workspace).settings()
 
@@ -40,7 +40,7 @@ def explain_preset(arguments: Namespace, workspace: Workspace) -> None:
         say(f"Preset {choice.preset} ({choice.why}); --preset NAME takes another.")
 
 
-def request_of(arguments: Namespace, workspace: Workspace) -> RunRequest:
+def make_request(arguments: Namespace, workspace: Workspace) -> RunRequest:
     """The run that the command line asks for; wrong settings fail here, before anything starts."""
     request = _request(arguments, workspace)
     request.settings()
@@ -48,7 +48,7 @@ def request_of(arguments: Namespace, workspace: Workspace) -> RunRequest:
 
 
 def _request(arguments: Namespace, workspace: Workspace) -> RunRequest:
-    from flows.request import RunRequest
+    from ganpipe.stages.requests import RunRequest
 
     overrides = list(getattr(arguments, "overrides", []))
     if gpus := getattr(arguments, "gpus", None):
@@ -61,10 +61,10 @@ def _request(arguments: Namespace, workspace: Workspace) -> RunRequest:
     )
 
 
-def run_named(workspace: Workspace, reference: str, dataset: str | None = None) -> RunRecord:
+def find_run(workspace: Workspace, reference: str, dataset: str | None = None) -> RunRecord:
     """The run called so; `champion` is the run that made the champion."""
-    from ganpipe.lineage import find_record
-    from ganpipe.tracking import CHAMPION, Tracker
+    from ganpipe.stores.mlflow_runs import CHAMPION, Tracker
+    from ganpipe.stores.run_records import find_record
 
     if reference == CHAMPION:
         model = Tracker(workspace).find_model(CHAMPION, dataset)

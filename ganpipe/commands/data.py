@@ -6,14 +6,14 @@ from argparse import Namespace
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ganpipe.commands.context import opened, settings_of
-from ganpipe.commands.tables import names, shown
-from ganpipe.console import Bars, out, pairs, print_json, say, table, visible
+from ganpipe.commands.context import open_named_workspace, resolve_settings
+from ganpipe.commands.tables import count_and_names, relative_path
+from ganpipe.console import Bars, escape_control, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 
 if TYPE_CHECKING:
-    from ganpipe.data.records import Record
-    from ganpipe.workspace import Workspace
+    from ganpipe.data.manifest import Record
+    from ganpipe.stores.workspace import Workspace
 
 MOST_LISTED = 10
 
@@ -29,14 +29,15 @@ def replace(arguments: Namespace) -> int:
 
 
 def _add(arguments: Namespace, replace: bool) -> int:
-    from ganpipe.versioning import add_dataset, survey_dataset
+    from ganpipe.stages.data import write_page
+    from ganpipe.stores.datasets import add_dataset
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace).data
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace).data
     with Bars(quiet=arguments.json) as bars:
         report = add_dataset(workspace, arguments.source, arguments.name, settings, bars, replace)
         if report.accepted or replace:
-            report.page = str(survey_dataset(workspace, arguments.name, settings, bars))
+            report.page = str(write_page(workspace, arguments.name, settings, bars))
     if arguments.json:
         print_json(asdict(report))
         return 0
@@ -51,11 +52,11 @@ def _add(arguments: Namespace, replace: bool) -> int:
         ),
         ("the data set", f"{report.train:,} to train on, {report.holdout:,} held out"),
         ("version", report.version),
-        ("page", shown(workspace, report.page) if report.page else "as before"),
+        ("page", relative_path(workspace, report.page) if report.page else "as before"),
     ]
     pairs(f"Data set {report.name}", rows)
     for entry in report.quarantined[:MOST_LISTED]:
-        say(visible(f"  {entry['file']}: {entry['reason']}"))
+        say(escape_control(f"  {entry['file']}: {entry['reason']}"))
     if len(report.quarantined) > MOST_LISTED:
         more = len(report.quarantined) - MOST_LISTED
         say(f"  … and {more} more in .ganpipe/reports/{report.name}-add.json")
@@ -64,16 +65,16 @@ def _add(arguments: Namespace, replace: bool) -> int:
 
 def remove(arguments: Namespace) -> int:
     """Takes images out; the version before stays in DVC's cache."""
-    from ganpipe.versioning import remove_from_dataset
+    from ganpipe.stores.datasets import remove_from_dataset
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace).data
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace).data
     gone, info = remove_from_dataset(workspace, arguments.name, arguments.images, settings)
     if arguments.json:
         print_json(asdict(info) | {"removed": [r.name for r in gone]})
         return 0
     rows = [
-        ("removed", names([r.name for r in gone])),
+        ("removed", count_and_names([r.name for r in gone])),
         ("left", f"{info.images:,} images"),
         ("version", info.version),
     ]
@@ -83,10 +84,10 @@ def remove(arguments: Namespace) -> int:
 
 def list_all(arguments: Namespace) -> int:
     """All data sets with their versions."""
-    from ganpipe.versioning import dataset_info, dataset_names
+    from ganpipe.stores.datasets import dataset_info, dataset_names
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace).data
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace).data
     infos = [dataset_info(workspace, name, settings) for name in dataset_names(workspace)]
     if arguments.json:
         print_json({"datasets": [asdict(info) for info in infos]})
@@ -101,21 +102,31 @@ def list_all(arguments: Namespace) -> int:
 def show(arguments: Namespace) -> int:
     """One data set: numbers, advice, versions, and the page that shows it."""
     from ganpipe.files import read_json
-    from ganpipe.versioning import dataset_info, survey_dataset, versions_of
+    from ganpipe.stages.data import write_page
+    from ganpipe.stores.datasets import dataset_info, versions_of
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace).data
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace).data
     info = dataset_info(workspace, arguments.name, settings)
     with Bars(quiet=arguments.json) as bars:
-        page = survey_dataset(workspace, arguments.name, settings, bars)
+        page = write_page(workspace, arguments.name, settings, bars)
     survey = read_json(page.with_suffix(".json"))
     sheet = str(page.with_name("contact-sheet.png"))
     versions = [
         {k: v for k, v in entry.items() if k != "pointer"} for entry in versions_of(workspace, info.name)
     ]
     if arguments.json:
-        print_json(survey | asdict(info) | {"label_counts": survey["labels"], "labels": info.labels,
-                   "contact_sheet": sheet, "page": str(page), "versions": versions})  # fmt: skip
+        print_json(
+            survey
+            | asdict(info)
+            | {
+                "label_counts": survey["labels"],
+                "labels": info.labels,
+                "contact_sheet": sheet,
+                "page": str(page),
+                "versions": versions,
+            }
+        )
         return 0
     labels = survey["labels"]
     most = ", ".join(f"{name} {count:,}" for name, count in list(labels.items())[:12])
@@ -126,24 +137,27 @@ def show(arguments: Namespace) -> int:
         ("sizes", f"{width['low']:g}×{height['low']:g} to {width['high']:g}×{height['high']:g} pixels"),
         ("near copies", f"{survey['near_copies']:,} in {survey['near_groups']:,} groups"),
         ("labels", f"{len(labels)}: {most}" if labels else "none"),
-        ("contact sheet", shown(workspace, sheet)),
-        ("page", shown(workspace, str(page))),
+        ("contact sheet", relative_path(workspace, sheet)),
+        ("page", relative_path(workspace, str(page))),
     ]
     pairs(f"Data set {info.name}", rows)
     for sentence in survey["advice"]:
         say(f"  {sentence}")
     if len(versions) > 1:
-        table("Versions", ("version", "images", "since"),
-              [(v["version"], f"{v['images']:,}", v["when"]) for v in versions[-MOST_LISTED:]])  # fmt: skip
+        table(
+            "Versions",
+            ("version", "images", "since"),
+            [(v["version"], f"{v['images']:,}", v["when"]) for v in versions[-MOST_LISTED:]],
+        )
     return 0
 
 
 def diff(arguments: Namespace) -> int:
     """Images by hash: in A only, in B only, in both; and what those look like that came and went."""
-    from ganpipe.versioning import records_at
+    from ganpipe.stores.datasets import records_at
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace).data
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace).data
     a, b = ({r.sha256: r for r in records_at(workspace, ref, settings)} for ref in (arguments.a, arguments.b))
     gone, came = [a[h] for h in a if h not in b], [b[h] for h in b if h not in a]
     result = {
@@ -158,41 +172,45 @@ def diff(arguments: Namespace) -> int:
         files = {"removed_files": [r.name for r in gone], "added_files": [r.name for r in came]}
         print_json(result | files | {"contact_sheet": sheet})
         return 0
-    rows = [(f"only in {arguments.a}", names([r.name for r in gone])),
-            (f"only in {arguments.b}", names([r.name for r in came])),
-            ("in both", f"{result['same']:,}"), ("contact sheet", shown(workspace, sheet))]  # fmt: skip
+    rows = [
+        (f"only in {arguments.a}", count_and_names([r.name for r in gone])),
+        (f"only in {arguments.b}", count_and_names([r.name for r in came])),
+        ("in both", f"{result['same']:,}"),
+        ("contact sheet", relative_path(workspace, sheet)),
+    ]
     pairs("Difference", rows)
     return 0
 
 
 def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], came: list[Record]) -> str:
     """A picture of what came and went: on the left what only A has, on the right what only B has."""
-    from ganpipe.data.survey import sheet_of
-    from ganpipe.images import beside, save_png
-    from ganpipe.versioning import pictures_at
+    from ganpipe.imaging.grid import side_by_side
+    from ganpipe.imaging.provenance import save_png
+    from ganpipe.reports.dataset_page import make_sheet
+    from ganpipe.stores.datasets import pictures_at
 
     sides = [
-        sheet_of(pictures_at(workspace, reference, chosen[:64]))
+        make_sheet(pictures_at(workspace, reference, chosen[:64]))
         for reference, chosen in ((arguments.a, gone), (arguments.b, came))
     ]
     titles = (f"only in {arguments.a}: {len(gone):,}", f"only in {arguments.b}: {len(came):,}")
     short = ["-".join(part[:12] for part in reference.split("@")) for reference in (arguments.a, arguments.b)]
     path = workspace.reports / f"diff-{short[0]}-{short[1]}.png"
     origin: dict[str, Any] = {"kind": "difference", "a": arguments.a, "b": arguments.b}
-    return str(save_png(beside(sides[0], sides[1], titles), path, origin))
+    return str(save_png(side_by_side(sides[0], sides[1], titles), path, origin))
 
 
 def checkout(arguments: Namespace) -> int:
     """Makes an earlier version the present one: by its hash, or the one that a run was trained on."""
-    from ganpipe.versioning import checkout_dataset, checkout_pointer
+    from ganpipe.stores.datasets import checkout_dataset, checkout_pointer
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace).data
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace).data
     changed: dict[str, Any] = {}
     if bool(arguments.reference) == bool(arguments.run_reference):
         raise GanpipeError("Give one of NAME@VERSION and --run RUN: which version is wanted.")
     if arguments.run_reference:
-        from ganpipe.tracking import Tracker
+        from ganpipe.stores.mlflow_runs import Tracker
 
         data = Tracker(workspace).data_of(arguments.run_reference)
         info = checkout_pointer(workspace, data.name, data.pointer, settings)
@@ -216,12 +234,12 @@ def checkout(arguments: Namespace) -> int:
 
 def prepare(arguments: Namespace) -> int:
     """Makes the shards of a data set with the settings as they are; says what they hold."""
-    from ganpipe.data.prepare import META
+    from ganpipe.data.shards import META
     from ganpipe.files import read_json
-    from ganpipe.versioning import dataset_info, prepare_dataset
+    from ganpipe.stores.datasets import dataset_info, prepare_dataset
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace).data
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace).data
     info = dataset_info(workspace, arguments.name, settings)
     out_folder = prepare_dataset(workspace, arguments.name, settings)
     meta = read_json(out_folder / META)
@@ -242,7 +260,7 @@ def prepare(arguments: Namespace) -> int:
     )
     rows = [
         ("images", f"{train:,} to train on, {holdout:,} held out, {shape}"),
-        ("shards", f"{len(meta['sha256'])} in {shown(workspace, str(out_folder))}"),
+        ("shards", f"{len(meta['sha256'])} in {relative_path(workspace, str(out_folder))}"),
     ]
     pairs(f"Data set {info.name}", rows)
     return 0
@@ -250,11 +268,11 @@ def prepare(arguments: Namespace) -> int:
 
 def verify(arguments: Namespace) -> int:
     """Exit 0 if every byte is as it was, or is again, else 1 with what is lost."""
-    from ganpipe.versioning import verify_dataset
+    from ganpipe.stores.datasets import verify_dataset
 
-    workspace = opened(arguments)
+    workspace = open_named_workspace(arguments)
     with Bars(quiet=arguments.json) as bars:
-        found = verify_dataset(workspace, arguments.name, settings_of(arguments, workspace).data, bars)
+        found = verify_dataset(workspace, arguments.name, resolve_settings(arguments, workspace).data, bars)
     if arguments.json:
         print_json(
             {
@@ -268,11 +286,11 @@ def verify(arguments: Namespace) -> int:
     if found.lost:
         raise GanpipeError(
             f"{arguments.name}: {len(found.lost)} damaged or missing, neither in DVC's cache nor in a remote: "
-            f"{names(found.lost)}. Add their source again, or take them out: ganpipe data remove {arguments.name} IMAGE"
+            f"{count_and_names(found.lost)}. Add their source again, or take them out: ganpipe data remove {arguments.name} IMAGE"
         )
     if found.repaired:
         out.print(
-            f"{arguments.name}: {names(found.repaired)} damaged, and brought back; every byte is whole again."
+            f"{arguments.name}: {count_and_names(found.repaired)} damaged, and brought back; every byte is whole again."
         )
     else:
         out.print(f"{arguments.name}: every byte is as it was added.")
@@ -281,19 +299,19 @@ def verify(arguments: Namespace) -> int:
 
 def push(arguments: Namespace) -> int:
     """Copies a data set's version to the remote."""
-    from ganpipe.versioning import push_dataset
+    from ganpipe.stores.datasets import push_dataset
 
-    workspace = opened(arguments)
-    remote = push_dataset(workspace, arguments.name, settings_of(arguments, workspace).data)
+    workspace = open_named_workspace(arguments)
+    remote = push_dataset(workspace, arguments.name, resolve_settings(arguments, workspace).data)
     return _moved(arguments, "pushed", f"{arguments.name} is in the remote {remote}.", remote)
 
 
 def pull(arguments: Namespace) -> int:
     """Brings a data set's version from the remote."""
-    from ganpipe.versioning import pull_dataset
+    from ganpipe.stores.datasets import pull_dataset
 
-    workspace = opened(arguments)
-    remote = pull_dataset(workspace, arguments.name, settings_of(arguments, workspace).data)
+    workspace = open_named_workspace(arguments)
+    remote = pull_dataset(workspace, arguments.name, resolve_settings(arguments, workspace).data)
     return _moved(arguments, "pulled", f"{arguments.name} is here as the remote {remote} has it.", remote)
 
 

@@ -7,28 +7,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ganpipe.commands.context import absolute, explain_preset, opened, run_named, settings_of
-from ganpipe.commands.tables import show_metrics, shown
+from ganpipe.commands.context import (
+    absolute,
+    explain_preset,
+    find_run,
+    open_named_workspace,
+    resolve_settings,
+)
+from ganpipe.commands.tables import relative_path, show_metrics
 from ganpipe.console import Bars, out, pairs, print_json, say
-from ganpipe.workspace import Workspace
+from ganpipe.stores.workspace import Workspace
 
 USAGE_ERROR = 2
 
 
 def train(arguments: Namespace) -> int:
     """Trains without Prefect: the same stage, the same records."""
-    from ganpipe import stages, versioning
+    from ganpipe.stages import train
+    from ganpipe.stores import datasets
+    from ganpipe.stores.run_records import new_record
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace)
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace)
     name = arguments.dataset or workspace.params().dataset
     if not arguments.json:
         explain_preset(arguments, workspace)
     with Bars(quiet=arguments.json) as bars:
-        info = versioning.ensure_dataset(workspace, name, settings.data, bars)
-        fresh = stages.new_record(name, info.version, settings, stages.compute_names(settings))
-        before = stages.finished_training(workspace, fresh.run_id)
-        record = before or stages.train_model(
+        info = datasets.ensure_dataset(workspace, name, settings.data, bars)
+        fresh = new_record(name, info.version, settings, train.compute_names(settings))
+        before = train.finished_training(workspace, fresh.run_id)
+        record = before or train.train_model(
             workspace, name, settings, bars, wait=arguments.if_busy == "wait"
         )
     state = "up_to_date" if before else "finished"
@@ -53,43 +61,48 @@ def train(arguments: Namespace) -> int:
 
 def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
-    from ganpipe import stages
+    from ganpipe.stages import evaluate
 
     if bool(arguments.run_reference) == bool(arguments.generated):
         say("ganpipe evaluate: give either RUN or --generated DIR.")
         return USAGE_ERROR
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace)
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace)
     with Bars(quiet=arguments.json) as bars:
         if arguments.generated:
             name = arguments.dataset or workspace.params().dataset
             folder = absolute(arguments.generated)
-            result = stages.evaluate_folder(workspace, folder, name, settings, bars).as_dict()
+            result = evaluate.evaluate_folder(workspace, folder, name, settings, bars).as_dict()
         else:
-            record = run_named(workspace, arguments.run_reference, arguments.dataset)
-            result = stages.evaluate_run(workspace, record, settings, bars).evaluation.as_dict() | {
+            record = find_run(workspace, arguments.run_reference, arguments.dataset)
+            result = evaluate.evaluate_run(workspace, record, settings, bars).evaluation.as_dict() | {
                 "run": record.run_id
             }
     if arguments.json:
         print_json(result)
         return 0
     show_metrics(result["metrics"])
-    pairs("", [("verdict", f"{result['verdict']}: {' '.join(result['evidence'])}"),
-               ("sample grid", shown(workspace, result["grid"]))])  # fmt: skip
+    pairs(
+        "",
+        [
+            ("verdict", f"{result['verdict']}: {' '.join(result['evidence'])}"),
+            ("sample grid", relative_path(workspace, result["grid"])),
+        ],
+    )
     return 0
 
 
 def generate(arguments: Namespace) -> int:
     """Draws images from a registered model."""
-    from ganpipe import drawing
+    from ganpipe.stages import generate
 
     if arguments.count < 1:
         say("ganpipe generate: -n must be at least 1.")
         return USAGE_ERROR
-    workspace = opened(arguments)
-    model = drawing.load_model(workspace, arguments.model, arguments.dataset)
+    workspace = open_named_workspace(arguments)
+    model = generate.load_model(workspace, arguments.model, arguments.dataset)
     with Bars(quiet=arguments.json) as bars:
-        paths = drawing.generate_images(
+        paths = generate.generate_images(
             model, arguments.count, arguments.seed, absolute(arguments.out), bars, arguments.label
         )
     if arguments.json:
@@ -101,19 +114,20 @@ def generate(arguments: Namespace) -> int:
 
 def interpolate(arguments: Namespace) -> int:
     """Writes a closed walk through latent space."""
-    from ganpipe import drawing, film
+    from ganpipe.imaging import video
+    from ganpipe.stages import generate
 
     path = absolute(arguments.out)
-    film.check_suffix(path)
+    video.check_suffix(path)
     if arguments.stops < 2 or arguments.frames < 1:
         say("ganpipe interpolate: --stops must be at least 2 and --frames at least 1.")
         return USAGE_ERROR
-    workspace = opened(arguments)
-    model = drawing.load_model(workspace, arguments.model, arguments.dataset)
-    frames = drawing.interpolation_frames(
+    workspace = open_named_workspace(arguments)
+    model = generate.load_model(workspace, arguments.model, arguments.dataset)
+    frames = generate.interpolation_frames(
         model, arguments.stops, arguments.frames, arguments.seed, arguments.label
     )
-    film.write(frames.numpy(), path, arguments.frames, model.origin("interpolation", arguments.seed))
+    video.write_video(frames.numpy(), path, arguments.frames, model.origin("interpolation", arguments.seed))
     if arguments.json:
         print_json({"model": str(model.reference), "frames": len(frames), "out": str(path)})
     else:
@@ -124,26 +138,26 @@ def interpolate(arguments: Namespace) -> int:
 def stylize(arguments: Namespace) -> int:
     """Paints contents in styles; exit 1 if one of them failed."""
 
-    from ganpipe import painting
+    from ganpipe.stages import stylize
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace)
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace)
     here = Path.cwd()
     contents, styles, masks = (
         tuple(
-            word if word.startswith(("sample:", painting.MODEL)) else painting.in_folder(word, here)
+            word if word.startswith(("sample:", stylize.MODEL)) else stylize.in_folder(word, here)
             for word in given
         )
         for given in (arguments.content, arguments.style, arguments.mask)
     )
-    job = painting.StyleJob(
+    job = stylize.StyleRequest(
         str(workspace.root), contents, styles, str(absolute(arguments.out)), settings, masks
     )
     if arguments.runner == "here":
         with Bars(quiet=arguments.json) as bars:
-            result = painting.stylise_here(job, bars)
+            result = stylize.stylize_here(job, bars)
         if result.done:
-            painting.track_batch(job, result)
+            stylize.log_batch_run(job, result)
     else:
         result = _spread(arguments, workspace, job)
     if arguments.json:
@@ -155,28 +169,36 @@ def stylize(arguments: Namespace) -> int:
 
 def _spread(arguments: Namespace, workspace: Workspace, job: Any) -> Any:
     """The batch as a Prefect flow, whose task runner sends the shards where they are painted."""
-    from flows.server import prefect_api
+    from ganpipe.services.prefect import prefect_api
 
     with prefect_api(workspace):
-        from flows.stylise import RUNNERS, stylise
+        from flows.stylize import RUNNERS, stylize
 
-        flow = stylise.with_options(task_runner=RUNNERS[arguments.runner](arguments.workers))
+        flow = stylize.with_options(task_runner=RUNNERS[arguments.runner](arguments.workers))
         return flow(
-            job.workspace, list(job.contents), list(job.styles), job.out, list(arguments.overrides), list(job.masks),
+            job.workspace,
+            list(job.contents),
+            list(job.styles),
+            job.out,
+            list(arguments.overrides),
+            list(job.masks),
             arguments.preset,
-        )  # fmt: skip
+        )
 
 
 def _show_painted(workspace: Workspace, result: Any) -> None:
-    from ganpipe.style.batch import means
+    from ganpipe.style.batch.report import mean_quality
 
     if result.done == 0 and not result.failed:
         out.print(f"up to date: all {result.skipped} pictures are there already; nothing was painted.")
     else:
         out.print(f"{result.done} painted, {result.skipped} there already, {result.failed} failed.")
-    rows = [("network", result.network), ("contact sheet", shown(workspace, result.sheet)), *[
-        (name.replace("_", " "), f"{value:.3g} (mean)") for name, value in means(result).items()
-    ], ("quality against time", shown(workspace, result.chart))]  # fmt: skip
+    rows = [
+        ("network", result.network),
+        ("contact sheet", relative_path(workspace, result.sheet)),
+        *[(name.replace("_", " "), f"{value:.3g} (mean)") for name, value in mean_quality(result).items()],
+        ("quality against time", relative_path(workspace, result.chart)),
+    ]
     pairs("", [(name, text) for name, text in rows if text])
     for item in result.items:
         if item.state == "failed":

@@ -6,7 +6,7 @@ import shutil
 from argparse import Namespace
 from dataclasses import asdict, replace
 
-from ganpipe.commands.context import absolute, opened, request_of, run_named, settings_of
+from ganpipe.commands.context import absolute, find_run, make_request, open_named_workspace, resolve_settings
 from ganpipe.console import Bars, out, pairs, print_json, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
@@ -14,13 +14,17 @@ from ganpipe.settings.params import params_template
 
 def up(arguments: Namespace) -> int:
     """Serves until Ctrl-C."""
-    from flows.up import UpOptions
-    from flows.up import up as serve
+    from ganpipe.services.up import UpOptions
+    from ganpipe.services.up import up as serve
 
-    workspace = opened(arguments)
+    workspace = open_named_workspace(arguments)
     watch = absolute(arguments.watch) if arguments.watch else None
     options = UpOptions(
-        request_of(arguments, workspace), arguments.cron, watch, arguments.prefect_port, arguments.mlflow_port
+        make_request(arguments, workspace),
+        arguments.cron,
+        watch,
+        arguments.prefect_port,
+        arguments.mlflow_port,
     )
     serve(workspace, options)
     return 0
@@ -28,13 +32,13 @@ def up(arguments: Namespace) -> int:
 
 def status(arguments: Namespace) -> int:
     """What there is in this workspace."""
-    from flows.server import running_servers
-    from ganpipe.lineage import all_records
-    from ganpipe.tracking import Tracker
-    from ganpipe.versioning import dataset_info, dataset_names
+    from ganpipe.services.prefect import running_servers
+    from ganpipe.stores.datasets import dataset_info, dataset_names
+    from ganpipe.stores.mlflow_runs import Tracker
+    from ganpipe.stores.run_records import all_records
 
-    workspace = opened(arguments)
-    settings = settings_of(arguments, workspace).data
+    workspace = open_named_workspace(arguments)
+    settings = resolve_settings(arguments, workspace).data
     datasets = [dataset_info(workspace, name, settings) for name in dataset_names(workspace)]
     records = all_records(workspace)
     tracker = Tracker(workspace) if records else None
@@ -46,15 +50,22 @@ def status(arguments: Namespace) -> int:
         "workspace": str(workspace.root),
         "datasets": [asdict(info) for info in datasets],
         "runs": [
-            {"run": r.run_id, "state": r.state, "dataset": r.dataset, "version": r.version, "champion": r.champion,
-             "mlflow_run_id": r.mlflow_run_id, "model_version": r.model_version,
-             "verdict": (r.evaluation or {}).get("verdict")}
+            {
+                "run": r.run_id,
+                "state": r.state,
+                "dataset": r.dataset,
+                "version": r.version,
+                "champion": r.champion,
+                "mlflow_run_id": r.mlflow_run_id,
+                "model_version": r.model_version,
+                "verdict": (r.evaluation or {}).get("verdict"),
+            }
             for r in records
         ],
         "champions": champions,
         "servers": asdict(servers) if servers else None,
         "disk_free_bytes": disk.free,
-    }  # fmt: skip
+    }
     if arguments.json:
         print_json(result)
         return 0
@@ -64,20 +75,22 @@ def status(arguments: Namespace) -> int:
         (r.run_id, r.state, (r.evaluation or {}).get("verdict") or "", r.model_version or "") for r in records
     ]
     table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
-    rows = [("champions", ", ".join(champions.values()) or "none yet"),
-            ("servers", f"{servers.prefect_api}, {servers.mlflow}" if servers else "not running (ganpipe up)"),
-            ("free disk", f"{disk.free / 2**30:.1f} GiB")]  # fmt: skip
+    rows = [
+        ("champions", ", ".join(champions.values()) or "none yet"),
+        ("servers", f"{servers.prefect_api}, {servers.mlflow}" if servers else "not running (ganpipe up)"),
+        ("free disk", f"{disk.free / 2**30:.1f} GiB"),
+    ]
     pairs("", rows)
     return 0
 
 
 def trace(arguments: Namespace) -> int:
     """Where a picture comes from: what it carries, and whether the run is still here."""
-    from ganpipe.images import read_origin
-    from ganpipe.lineage import load_record
+    from ganpipe.imaging.provenance import read_origin
+    from ganpipe.stores.run_records import load_record
 
     origin = read_origin(absolute(arguments.file))
-    workspace = opened(arguments)
+    workspace = open_named_workspace(arguments)
     record = load_record(workspace, str(origin["run"])) if "run" in origin else None
     result = {"file": arguments.file, "origin": origin, "run_here": record is not None}
     if arguments.json:
@@ -95,12 +108,12 @@ def trace(arguments: Namespace) -> int:
 
 def reproduce(arguments: Namespace) -> int:
     """Exit 0 if the weights are the same, bit for bit, else 1."""
-    from ganpipe import stages
+    from ganpipe.stages import reproduce
 
-    workspace = opened(arguments)
-    record = run_named(workspace, arguments.run_reference)
+    workspace = open_named_workspace(arguments)
+    record = find_run(workspace, arguments.run_reference)
     with Bars(quiet=arguments.json) as bars:
-        result = stages.reproduce(workspace, record, bars)
+        result = reproduce.reproduce(workspace, record, bars)
     if arguments.json:
         print_json(result)
     elif result["identical"]:
@@ -114,11 +127,11 @@ def reproduce(arguments: Namespace) -> int:
 
 def promote(arguments: Namespace) -> int:
     """Makes a run's model the champion."""
-    from ganpipe.lineage import save_record
-    from ganpipe.tracking import Tracker
+    from ganpipe.stores.mlflow_runs import Tracker
+    from ganpipe.stores.run_records import save_record
 
-    workspace = opened(arguments)
-    record = run_named(workspace, arguments.run_reference)
+    workspace = open_named_workspace(arguments)
+    record = find_run(workspace, arguments.run_reference)
     tracker = Tracker(workspace)
     reference = tracker.version_of(record)
     tracker.promote(reference)
@@ -128,9 +141,9 @@ def promote(arguments: Namespace) -> int:
 
 def rollback(arguments: Namespace) -> int:
     """Brings the champion before back."""
-    from ganpipe.tracking import CHAMPION, Tracker, registered_name
+    from ganpipe.stores.mlflow_runs import CHAMPION, Tracker, registered_name
 
-    tracker = Tracker(opened(arguments))
+    tracker = Tracker(open_named_workspace(arguments))
     name = (
         registered_name(arguments.dataset) if arguments.dataset else tracker.find_model(CHAMPION, None).name
     )

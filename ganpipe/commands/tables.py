@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ganpipe.console import table, visible
-from ganpipe.workspace import Workspace
+from ganpipe.console import escape_control, table
+from ganpipe.stores.workspace import Workspace
 
 
-def shown(workspace: Workspace, path: str | None) -> str:
+def relative_path(workspace: Workspace, path: str | None) -> str:
     """A path as short as it can be said from the workspace."""
     return str(Path(path).relative_to(workspace.root)) if path else "none"
 
@@ -25,7 +25,11 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     )
 
 
-def names(names: list[str]) -> str:
-    return f"{len(names):,}" + (
-        ": " + ", ".join(map(visible, names[:8])) + (" …" if len(names) > 8 else "") if names else ""
+def count_and_names(count_and_names: list[str]) -> str:
+    return f"{len(count_and_names):,}" + (
+        ": "
+        + ", ".join(map(escape_control, count_and_names[:8]))
+        + (" …" if len(count_and_names) > 8 else "")
+        if count_and_names
+        else ""
     )

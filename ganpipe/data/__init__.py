@@ -1,0 +1,1 @@
+"""From files to shards: sources, inspection, ingest, manifest, resize, prepare."""

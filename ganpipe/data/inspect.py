@@ -13,7 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
-from ganpipe.images import Refusal, decode_image, header_size, is_grey, over_white, shrink_above
+from ganpipe.imaging.decode import decode_image, header_size, is_grey, over_white, shrink_above
+from ganpipe.imaging.image import RejectedImage
 
 Read = Callable[[], bytes]  # picklable; raises Refusal
 
@@ -51,7 +52,7 @@ class Inspected:
     facts: Facts
 
 
-def inspect_file(read: Read, keep_in: Path | None) -> Inspected | Refusal:
+def inspect_file(read: Read, keep_in: Path | None) -> Inspected | RejectedImage:
     """Reads, decodes and describes a file; a good one is stored under its hash below `keep_in`.
 
     Raises:
@@ -60,10 +61,10 @@ def inspect_file(read: Read, keep_in: Path | None) -> Inspected | Refusal:
     try:
         data = read()
         facts = facts_of(data)
-    except Refusal as refusal:
+    except RejectedImage as refusal:
         return refusal
     except MemoryError:
-        return Refusal("memory", "it takes more memory to read than a file may use")
+        return RejectedImage("memory", "it takes more memory to read than a file may use")
     digest = hashlib.sha256(data).hexdigest()
     found = Inspected(digest, len(data), SUFFIXES.get(data[:2], ".tif"), facts)
     if keep_in is not None:

@@ -1,11 +1,7 @@
-"""From raw images to shards that training maps into memory, `[N, H, W, C]` uint8, as many images as fit the rules.
+"""Prepares shards from raw images: `[N, H, W, C]` uint8 files that training maps into memory.
 
-This is the command of the DVC stage `prepare@KEY` (see dvc.yaml): `python -m ganpipe.data.prepare KEY`.
-
-A shard is named after what is in it: settings, images, order. So a shard that is there already is not written again,
-whether it comes from an earlier version or from a preparation that was killed; and where a shard must be written anew,
-the images that an old one holds are copied, not decoded.
-"""
+Shards are named after their content, so that an addition rewrites only the last ones. `python -m ganpipe.data.prepare
+KEY` is the DVC stage `prepare@KEY`."""
 
 from __future__ import annotations
 
@@ -25,11 +21,13 @@ import numpy as np
 import yaml
 from numpy.lib.format import open_memmap
 
+from ganpipe.compute.processes import exit_with_parent
+from ganpipe.data.ingest import facts_of_records
 from ganpipe.data.inspect import Facts
-from ganpipe.data.ledger import Ledger
-from ganpipe.data.raw import RawImages, facts_of_records
-from ganpipe.data.records import Record, manifest_hash, read_manifest, split_records
-from ganpipe.data.workers import end_with
+from ganpipe.data.inspection_cache import InspectionCache
+from ganpipe.data.manifest import Record, manifest_hash, read_manifest, split_records
+from ganpipe.data.raw_store import RawImages
+from ganpipe.data.shards import KEYS, META, SPLITS
 from ganpipe.errors import GanpipeError
 from ganpipe.files import (
     fsync_folder,
@@ -41,20 +39,26 @@ from ganpipe.files import (
     write_json,
     write_text,
 )
-from ganpipe.images import ImageShape, Pixels
+from ganpipe.imaging.image import ImageShape, Pixels
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import DataSettings
 
 SHARD_IMAGES = 4096
 SHARD_BYTES = 256 * 2**20  # of large images a shard holds fewer
 PREPARE_FILE = Path("data/prepare.yaml")
-LEDGER_FILE = Path(".ganpipe/images.sqlite")  # in the workspace, as PREPARE_FILE
-META = "meta.json"
-KEYS = ".keys"  # beside each shard: 32 bytes that name the settings, then 32 for each image
-SPLITS = ("train", "holdout")
+CACHE_FILE = Path(".ganpipe/images.sqlite")  # in the workspace, as PREPARE_FILE
 PREPARED_BY = (
-    "height_px", "width_px", "channels", "fit", "background", "padding", "linear_light", "holdout_fraction"
-)  # fmt: skip
+    "height_px",
+    "width_px",
+    "channels",
+    "fit",
+    "background",
+    "padding",
+    "linear_light",
+    "holdout_fraction",
+)
+
+
 FAILED = "ganpipe prepare: "  # begins the one line that says why the stage failed
 BEHALF_OF = "GANPIPE_BEHALF_OF"  # the process that asked for the stage, and after which it ends
 RESULTS = 1  # to be raised where the same settings give other pixels
@@ -83,14 +87,18 @@ class Shard:
 
 
 def prepare(
-    raw: Path, out: Path, settings: DataSettings, report: Report = ignore, ledger: Ledger | None = None
+    raw: Path,
+    out: Path,
+    settings: DataSettings,
+    report: Report = ignore,
+    ledger: InspectionCache | None = None,
 ) -> dict[str, Any]:
     """Writes shards of every image of the raw data set to the folder `out`, and returns `meta.json`.
 
     Raises:
         GanpipeError: too few images, or an image that is not what the manifest says.
     """
-    from ganpipe.data.fit import Fit, colour_named
+    from ganpipe.data.resize import ResizeRules, parse_color
 
     records = read_manifest(raw)
     sides = dict(zip(SPLITS, split_records(records, settings.holdout_fraction), strict=True))
@@ -98,14 +106,14 @@ def prepare(
         raise GanpipeError(
             f"{raw} has {len(sides['train'])} images to train on; at least 2 are needed: add images."
         )
-    facts = facts_of_records(raw, records, ledger or Ledger(), report)
+    facts = facts_of_records(raw, records, ledger or InspectionCache(), report)
     images = RawImages(raw)
     channels = settings.channels or _find_channels(images, records, facts)
-    fit = Fit(
+    fit = ResizeRules(
         ImageShape(channels, settings.height_px, settings.width_px),
         settings.fit,
-        colour_named("data.background", settings.background),
-        colour_named("data.padding", settings.padding),
+        parse_color("data.background", settings.background),
+        parse_color("data.padding", settings.padding),
         settings.linear_light,
     )
     frames = {side: list(_frames(chosen, facts, fit)) for side, chosen in sides.items()}
@@ -147,7 +155,7 @@ def _find_channels(images: RawImages, records: Sequence[Record], facts: dict[str
 
 
 def _frames(records: Sequence[Record], facts: dict[str, Facts], fit: Any) -> Iterator[Frame]:
-    from ganpipe.data.fit import crop_boxes
+    from ganpipe.data.resize import crop_boxes
 
     for record in records:
         count = 1
@@ -178,7 +186,7 @@ def _write(
 ) -> tuple[dict[str, str], int]:
     """Writes those shards that are not there; returns the checksums of all, and how many images were decoded."""
     known = read_json(out / META)["sha256"] if (out / META).exists() else {}
-    old = _Drawer(out, bytes.fromhex(identity), known)
+    old = _ShardReader(out, bytes.fromhex(identity), known)
     checksums: dict[str, str] = {}
     total, started = sum(len(s.frames) for s in shards), time.monotonic()
     done = decoded = 0
@@ -202,9 +210,16 @@ def _write(
 
 
 def _write_shard(
-    images: RawImages, path: Path, shard: Shard, missing: list[int], old: _Drawer, fit: Any, identity: str,
-    pool: ThreadPoolExecutor, tell: Callable[[int], None],
-) -> None:  # fmt: skip
+    images: RawImages,
+    path: Path,
+    shard: Shard,
+    missing: list[int],
+    old: _ShardReader,
+    fit: Any,
+    identity: str,
+    pool: ThreadPoolExecutor,
+    tell: Callable[[int], None],
+) -> None:
     shape = fit.shape
     unfinished = path.with_suffix(".partial")
     rows = open_memmap(
@@ -227,16 +242,21 @@ def _write_shard(
 
 
 def _fill(
-    rows: Pixels, images: RawImages, frames: list[Frame], places: list[int], fit: Any, pool: ThreadPoolExecutor,
+    rows: Pixels,
+    images: RawImages,
+    frames: list[Frame],
+    places: list[int],
+    fit: Any,
+    pool: ThreadPoolExecutor,
     tell: Callable[[int], None],
-) -> None:  # fmt: skip
+) -> None:
     """Decodes each record once, on all cores, and puts its images in their places."""
     by_record: dict[str, list[tuple[int, Frame]]] = {}
     for place, frame in zip(places, frames, strict=True):
         by_record.setdefault(frame.record.sha256, []).append((place, frame))
 
     def fill(part: list[tuple[int, Frame]]) -> int:
-        fitted = _fitted(images, part[0][1].record, fit)
+        fitted = _resize_record(images, part[0][1].record, fit)
         for place, frame in part:
             rows[place] = fitted[frame.crop]
         return len(part)
@@ -249,7 +269,7 @@ def _fill(
             tell(done)
 
 
-class _Drawer:
+class _ShardReader:
     """Images of shards that are there, by key: of an earlier version, or of a preparation that was killed."""
 
     def __init__(self, out: Path, identity: bytes, checksums: dict[str, str]) -> None:
@@ -288,10 +308,10 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _fitted(images: RawImages, record: Record, fit: Any) -> list[Pixels]:
-    from ganpipe.data.fit import fit_picture, shrink_for
+def _resize_record(images: RawImages, record: Record, fit: Any) -> list[Pixels]:
+    from ganpipe.data.resize import resize_picture, shrink_for
 
-    return fit_picture(images.picture(record, partial(shrink_for, fit)), fit)
+    return resize_picture(images.picture(record, partial(shrink_for, fit)), fit)
 
 
 def _sweep(out: Path, named: set[str]) -> None:
@@ -339,21 +359,15 @@ def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:
     )
 
 
-def damaged_shards(out: Path) -> list[str]:
-    """Names of shards whose bytes are not those that were written."""
-    sums = read_json(out / META)["sha256"]
-    return [name for name, sha in sums.items() if not (out / name).exists() or sha256_of(out / name) != sha]
-
-
 def main() -> None:
     """The DVC stage: prepares what the command line names, in the current folder."""
     if BEHALF_OF in os.environ:
-        end_with(int(os.environ[BEHALF_OF]))
+        exit_with_parent(int(os.environ[BEHALF_OF]))
     key = sys.argv[1]
     entry = read_prepare_file(PREPARE_FILE)[key]
     name = entry.pop("dataset")
     try:
-        with Ledger(LEDGER_FILE) as ledger:
+        with InspectionCache(CACHE_FILE) as ledger:
             prepare(Path("data/raw", name), Path("data/prepared", key), DataSettings(**entry), ledger=ledger)
     except GanpipeError as error:
         sys.exit(f"{FAILED}{error}")

@@ -1,8 +1,7 @@
 """What training reads: uint8 shards `[N, H, W, C]`, mapped from their files, with labels and checksums.
 
 data/prepared/KEY/train-00000-1a2b3c4d5e6f.npy, holdout-00000-….npy, …
-data/prepared/KEY/meta.json                     shape, counts, labels, checksums, origin
-"""
+data/prepared/KEY/meta.json                     shape, counts, labels, checksums, origin"""
 
 from __future__ import annotations
 
@@ -14,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganpipe.data.prepare import META, SPLITS, damaged_shards
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json
-from ganpipe.images import ImageShape
+from ganpipe.files import read_json, sha256_of
+from ganpipe.imaging.image import ImageShape
 
 
 @dataclass(frozen=True)
@@ -114,3 +112,14 @@ def _load_split(out: Path, side: str, shape: ImageShape, meta: dict[str, Any]) -
     count = sum(len(shard) for shard in shards)
     empty = torch.zeros((0, shape.height_px, shape.width_px, shape.channels), dtype=torch.uint8)
     return Split(shards or (empty,), torch.tensor(labels) if labels else torch.full((count,), -1))
+
+
+META = "meta.json"
+KEYS = ".keys"  # beside each shard: 32 bytes that name the settings, then 32 for each image
+SPLITS = ("train", "holdout")
+
+
+def damaged_shards(out: Path) -> list[str]:
+    """Names of shards whose bytes are not those that were written."""
+    sums = read_json(out / META)["sha256"]
+    return [name for name, sha in sums.items() if not (out / name).exists() or sha256_of(out / name) != sha]

@@ -1,1 +1,1 @@
-"""Judging a model: `features` sees, `metrics` measures, `judge` decides and says why."""
+"""Judging a model: extractors give features, metrics compare them, `verdict` decides and says why."""

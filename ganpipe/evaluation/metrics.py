@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 
-from ganpipe.evaluation.features import Features
+from ganpipe.evaluation.extractors import Features
 
 
 def frechet_distance(a: Features, b: Features) -> float:
@@ -78,12 +78,6 @@ def manifold(real: Features, fake: Features, k: int) -> Manifold:
         recall=float((between <= fake_radii[None, :]).any(1).mean()),
         coverage=float((between.min(1) <= real_radii).mean()),
     )
-
-
-def copied_share(fake: Features, train: Features, holdout: Features) -> float:
-    """Share of fakes nearer to a training image than 99% of the held-out images are: about 0.01 if none is copied."""
-    threshold = np.quantile(cdist(holdout, train).min(1), 0.01)
-    return float((cdist(fake, train).min(1) < threshold).mean())
 
 
 def diversity(fake: Features, real: Features) -> float:

@@ -11,15 +11,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ganpipe.images import ImageShape
-from ganpipe.models.sizes import base_size, doublings
+from ganpipe.imaging.image import ImageShape
+from ganpipe.models.layers import base_size, doublings
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 256
 WIDEST = 8  # channels grow to 8× the narrowest, as published for 64 px; deeper layers stay there
 
 
-def objection(shape: ImageShape) -> str | None:
+def shape_problem(shape: ImageShape) -> str | None:
     """What is wrong with a shape, as the end of a sentence; None where DCGAN can make it."""
     for name, side in (("height", shape.height_px), ("width", shape.width_px)):
         if side & (side - 1) or not SMALLEST_PX <= side <= LARGEST_PX:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganpipe.images import ImageShape
-from ganpipe.models.sizes import base_size, doublings, size_objection
+from ganpipe.imaging.image import ImageShape
+from ganpipe.models.layers import base_size, doublings, size_problem
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 32, 512
@@ -29,9 +29,9 @@ DECODED_UP_TO = 4  # doublings of a decoder: 8 → 128 pixels
 QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
-def objection(shape: ImageShape) -> str | None:
+def shape_problem(shape: ImageShape) -> str | None:
     """What is wrong with a shape, as the end of a sentence; None where fastgan can make it."""
-    return size_objection(shape, SMALLEST_PX, LARGEST_PX)
+    return size_problem(shape, SMALLEST_PX, LARGEST_PX)
 
 
 def width_at(level: int, settings: ModelSettings) -> int:
@@ -44,15 +44,15 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int =
     return spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False))
 
 
-def gated(inputs: int, outputs: int) -> list[nn.Module]:
+def glu_block(inputs: int, outputs: int) -> list[nn.Module]:
     """3×3 convolution, batch norm, gated linear unit."""
     return [conv(inputs, 2 * outputs, 3, padding=1), nn.BatchNorm2d(2 * outputs), nn.GLU(1)]
 
 
-def doubling(inputs: int, outputs: int, twice: bool = False) -> nn.Sequential:
+def upsample_block(inputs: int, outputs: int, twice: bool = False) -> nn.Sequential:
     """Nearest doubling and one or two gated convolutions."""
-    more = gated(outputs, outputs) if twice else []
-    return nn.Sequential(nn.Upsample(scale_factor=2.0, mode="nearest"), *gated(inputs, outputs), *more)
+    more = glu_block(outputs, outputs) if twice else []
+    return nn.Sequential(nn.Upsample(scale_factor=2.0, mode="nearest"), *glu_block(inputs, outputs), *more)
 
 
 class Excitation(nn.Module):
@@ -74,7 +74,7 @@ def _four_by_four(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, (height // 4, width // 4))
 
 
-class FastGenerator(nn.Module):
+class FastGanGenerator(nn.Module):
     """`z: [N, z_dim]` → images `[N, C, H, W]` in `[-1, 1]`."""
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
@@ -88,7 +88,7 @@ class FastGenerator(nn.Module):
             nn.GLU(1),
         )
         self.steps = nn.ModuleList(
-            doubling(wide[level], wide[level + 1], twice=level % 2 == 0) for level in range(levels)
+            upsample_block(wide[level], wide[level + 1], twice=level % 2 == 0) for level in range(levels)
         )
         self.excite = nn.ModuleList(
             Excitation(wide[level - self.span], wide[level]) for level in range(self.span, levels + 1)
@@ -112,9 +112,13 @@ class TwoPaths(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.main = nn.Sequential(
-            conv(inputs, outputs, 4, stride=2, padding=1), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2),
-            conv(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2),
-        )  # fmt: skip
+            conv(inputs, outputs, 4, stride=2, padding=1),
+            nn.BatchNorm2d(outputs),
+            nn.LeakyReLU(0.2),
+            conv(outputs, outputs, 3, padding=1),
+            nn.BatchNorm2d(outputs),
+            nn.LeakyReLU(0.2),
+        )
         self.direct = nn.Sequential(
             nn.AvgPool2d(2), conv(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
         )
@@ -126,13 +130,13 @@ class TwoPaths(nn.Module):
 def decoder(inputs: int, channels: int, doubled: int) -> nn.Sequential:
     """Redraws an image from features, `doubled` times larger than they are."""
     narrower = [max(8, inputs // 2 ** (k + 1)) for k in range(doubled)]
-    steps = [doubling(a, b) for a, b in zip([inputs, *narrower], narrower, strict=False)]
+    steps = [upsample_block(a, b) for a, b in zip([inputs, *narrower], narrower, strict=False)]
     return nn.Sequential(
         *steps, conv(narrower[-1] if narrower else inputs, channels, 3, padding=1), nn.Tanh()
     )
 
 
-class FastDiscriminator(nn.Module):
+class FastGanDiscriminator(nn.Module):
     """Images `[N, C, H, W]` → logits `[N, P]`, P patches; it can also redraw what it saw."""
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
@@ -149,9 +153,12 @@ class FastDiscriminator(nn.Module):
             conv(wide[-1], wide[-1], 1), nn.BatchNorm2d(wide[-1]), nn.LeakyReLU(0.2), conv(wide[-1], 1, 4)
         )
         self.small = nn.Sequential(
-            nn.AvgPool2d(2), conv(shape.channels, wide[1], 3, padding=1), nn.LeakyReLU(0.2),
-            *(TwoPaths(a, b) for a, b in pairwise(wide[1:])), conv(wide[-1], 1, 4),
-        )  # fmt: skip
+            nn.AvgPool2d(2),
+            conv(shape.channels, wide[1], 3, padding=1),
+            nn.LeakyReLU(0.2),
+            *(TwoPaths(a, b) for a, b in pairwise(wide[1:])),
+            conv(wide[-1], 1, 4),
+        )
         doubled = min(levels - 1, DECODED_UP_TO)
         self.draw_whole = decoder(wide[-1], shape.channels, doubled)
         self.draw_quarter = decoder(wide[-2], shape.channels, doubled)
@@ -160,7 +167,7 @@ class FastDiscriminator(nn.Module):
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self._logits(images, self._features(images))
 
-    def with_drawings(self, images: Tensor, quarter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    def reconstruct(self, images: Tensor, quarter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Logits, and pairs of (redrawn, original) in `[-1, 1]`: the whole image, and one of its quarters (0 to 3)."""
         maps = self._features(images)
         row, column = QUARTERS[quarter]

@@ -127,30 +127,66 @@ def _published(side_px: int, batch: int, gamma: float, augment: float, ema: int)
 
 PRESETS: dict[str, Preset] = {
     # Six minutes on two CPU cores (measured: LOG.md).
-    "demo": Preset("minutes on a CPU, 32 pixels", DEMO, "dcgan",
-                   {"dcgan": DEMO_DCGAN, "r3gan": R3GAN_CPU | {"training.total_images": 60_000},
-                    "fastgan": FASTGAN_CPU}),
-    "small": Preset("about an hour on a CPU, 64 pixels", SMALL, "dcgan",
-                    {"dcgan": DCGAN_R1, "r3gan": R3GAN_CPU, "fastgan": FASTGAN_CPU}),
-    "few": Preset("50 to 1,000 images on a CPU, 64 pixels, about half an hour",
-                  SMALL | {"training.total_images": 40_000, "training.grid_every_images": 5_000,
-                           "training.save_every_images": 5_000, "training.log_every_images": 800,
-                           "training.validate_every_images": 10_000},
-                  "fastgan", {"fastgan": FASTGAN_CPU, "dcgan": DCGAN_R1, "r3gan": R3GAN_CPU}),
-    "gpu": Preset("hours on one GPU, 128 pixels",
-                  GPU | {"data.height_px": 128, "data.width_px": 128}, "r3gan",
-                  {"r3gan": R3GAN | {"model.width": 0.5, "loss.gamma": 10.0, "training.decay_images": 4_000_000,
-                               "training.ema_halflife_images": 100_000},
-                   "dcgan": DCGAN_R1, "fastgan": FASTGAN}),
-    "few-gpu": Preset("50 to 1,000 images on one GPU, 256 pixels",
-                      GPU | {"data.height_px": 256, "data.width_px": 256, "training.total_images": 400_000,
-                             "training.grid_every_images": 20_000, "training.save_every_images": 20_000,
-                             "training.validate_every_images": 20_000, "evaluation.images": 2_000},
-                      "fastgan", {"fastgan": FASTGAN, "r3gan": R3GAN, "dcgan": DCGAN_R1}),
+    "demo": Preset(
+        "minutes on a CPU, 32 pixels",
+        DEMO,
+        "dcgan",
+        {"dcgan": DEMO_DCGAN, "r3gan": R3GAN_CPU | {"training.total_images": 60_000}, "fastgan": FASTGAN_CPU},
+    ),
+    "small": Preset(
+        "about an hour on a CPU, 64 pixels",
+        SMALL,
+        "dcgan",
+        {"dcgan": DCGAN_R1, "r3gan": R3GAN_CPU, "fastgan": FASTGAN_CPU},
+    ),
+    "few": Preset(
+        "50 to 1,000 images on a CPU, 64 pixels, about half an hour",
+        SMALL
+        | {
+            "training.total_images": 40_000,
+            "training.grid_every_images": 5_000,
+            "training.save_every_images": 5_000,
+            "training.log_every_images": 800,
+            "training.validate_every_images": 10_000,
+        },
+        "fastgan",
+        {"fastgan": FASTGAN_CPU, "dcgan": DCGAN_R1, "r3gan": R3GAN_CPU},
+    ),
+    "gpu": Preset(
+        "hours on one GPU, 128 pixels",
+        GPU | {"data.height_px": 128, "data.width_px": 128},
+        "r3gan",
+        {
+            "r3gan": R3GAN
+            | {
+                "model.width": 0.5,
+                "loss.gamma": 10.0,
+                "training.decay_images": 4_000_000,
+                "training.ema_halflife_images": 100_000,
+            },
+            "dcgan": DCGAN_R1,
+            "fastgan": FASTGAN,
+        },
+    ),
+    "few-gpu": Preset(
+        "50 to 1,000 images on one GPU, 256 pixels",
+        GPU
+        | {
+            "data.height_px": 256,
+            "data.width_px": 256,
+            "training.total_images": 400_000,
+            "training.grid_every_images": 20_000,
+            "training.save_every_images": 20_000,
+            "training.validate_every_images": 20_000,
+            "evaluation.images": 2_000,
+        },
+        "fastgan",
+        {"fastgan": FASTGAN, "r3gan": R3GAN, "dcgan": DCGAN_R1},
+    ),
     "cifar10": _published(32, batch=512, gamma=0.05, augment=0.55, ema=5_000_000),
     "ffhq64": _published(64, batch=256, gamma=2.0, augment=0.3, ema=500_000),
     "ffhq256": _published(256, batch=256, gamma=150.0, augment=0.3, ema=500_000),
-}  # fmt: skip
+}
 ASKED_FOR = "asked for"
 FEW_IMAGES = 1_000  # up to here FastGAN; its paper shows 60 to 1,000
 NEEDED_IMAGES = {"fastgan": 50, "dcgan": FEW_IMAGES, "mlp": FEW_IMAGES, "r3gan": FEW_IMAGES}

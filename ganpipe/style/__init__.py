@@ -1,1 +1,1 @@
-"""Style transfer: `recipe` and `losses` say what is wanted, `optimise` paints (by `objective`), `batch` does folders."""
+"""Neural style transfer: losses, objective, optimization, feed-forward networks, batches."""

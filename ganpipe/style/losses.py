@@ -87,7 +87,7 @@ def statistics(sums: Moments, kind: str) -> Statistics:
     return Statistics(mean, second)
 
 
-def blended(of_styles: Sequence[Statistics], shares: Sequence[float]) -> Statistics:
+def blend(of_styles: Sequence[Statistics], shares: Sequence[float]) -> Statistics:
     """The mixture of several styles' statistics by shares that sum to 1."""
     return Statistics(
         sum((share * s.mean for s, share in zip(of_styles, shares, strict=True)), torch.zeros(())),
@@ -115,7 +115,7 @@ def _trace(matrices: Tensor) -> Tensor:
     return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-def root(covariance: Tensor) -> Tensor:
+def matrix_sqrt(covariance: Tensor) -> Tensor:
     """The symmetric square root of positive semi-definite matrices `[…, C, C]`, in float64."""
     values, vectors = torch.linalg.eigh(_ridged(covariance))
     return (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.transpose(-1, -2)
@@ -150,7 +150,7 @@ class StyleTarget:
 
 def style_target(target: Statistics, weight: float, kind: str) -> StyleTarget:
     """A layer's target, with what its loss needs again and again."""
-    return StyleTarget(target, weight, root(target.second) if kind == "wasserstein" else None)
+    return StyleTarget(target, weight, matrix_sqrt(target.second) if kind == "wasserstein" else None)
 
 
 def style_loss(sums: Mapping[str, Moments], targets: Mapping[str, StyleTarget], kind: str) -> Tensor:

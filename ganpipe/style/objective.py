@@ -1,22 +1,15 @@
-"""The losses of a batch of pictures and their gradient: whole, or tile by tile with the same result.
-
-In tiles a picture of any size needs the memory of one tile and of a few pictures of its own size. Style is known from
-sums over positions, so two passes are exact: the first adds the sums up, the second sends each tile the gradient of
-the loss with respect to those sums. A tile is computed with a halo as wide as the deepest layer sees, and only what
-lies inside it is counted.
-"""
+"""The losses of a batch of images and their gradient: whole, or tile by tile with the same result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganpipe.perceptual import BLOCKS, LAYERS, Vgg19
+from ganpipe.compute.device import Compute
 from ganpipe.style.losses import (
     EPS,
     Moments,
@@ -27,72 +20,11 @@ from ganpipe.style.losses import (
     variation_loss,
     variation_of_rows,
 )
-from ganpipe.style.recipe import Recipe
-from ganpipe.training.device import Compute
+from ganpipe.style.params import StyleParams
+from ganpipe.style.tiling import SHRINK, Features, Tile, tiles_of
+from ganpipe.vgg19.network import Vgg19
 
-CELL_PX = 2 ** (len(BLOCKS) - 1)  # pixels of a cell of the deepest block: tiles begin and end on these
-SHRINK = {layer.name: 2 ** (layer.block - 1) for layer in LAYERS}  # pixels of a cell of a layer, each way
-
-Features = dict[str, Tensor]
 Sum = TypeVar("Sum", Tensor, Moments)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Pixels `start` to `stop` of an axis that a tile answers for, and `low` to `high` that it computes."""
-
-    start: int
-    stop: int
-    low: int
-    high: int
-
-    def inner(self, shrink: int) -> slice:
-        """The tile's own part of a map whose cells are `shrink` pixels wide."""
-        end = None if self.stop == self.high else (self.stop - self.low) // shrink
-        return slice((self.start - self.low) // shrink, end)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A rectangle of the picture with its halo."""
-
-    rows: Span
-    columns: Span
-
-    def window(self, images: Tensor) -> Tensor:
-        """What is computed of `images: [N, C, H, W]`."""
-        return images[:, :, self.rows.low : self.rows.high, self.columns.low : self.columns.high]
-
-    def inner(self, features: Features) -> Features:
-        """What is counted of the features of the window."""
-        return {
-            k: f[:, :, self.rows.inner(SHRINK[k]), self.columns.inner(SHRINK[k])] for k, f in features.items()
-        }
-
-
-def reach_px(last: str) -> int:
-    """How many pixels away a cell of a layer can see, rounded up to whole cells of the deepest block."""
-    layer = next(layer for layer in LAYERS if layer.name == last)
-    reach = sum((layer.conv if b + 1 == layer.block else BLOCKS[b]) << b for b in range(layer.block))
-    return -(-reach // CELL_PX) * CELL_PX
-
-
-def spans(size: int, tile_px: int, halo_px: int) -> list[Span]:
-    """An axis of `size` pixels in parts of `tile_px` (whole cells), each with its halo; none is less than a cell."""
-    tile_px = max(CELL_PX, tile_px // CELL_PX * CELL_PX)
-    starts = [s for s in range(0, size, tile_px) if size - s >= CELL_PX or s == 0]
-    ends = [*starts[1:], size]
-    return [
-        Span(s, e, max(0, s - halo_px), min(size, e + halo_px)) for s, e in zip(starts, ends, strict=True)
-    ]
-
-
-def tiles_of(height: int, width: int, tile_px: int, last: str) -> list[Tile]:
-    """The picture in tiles; one alone where `tile_px` is 0 or the picture is no larger."""
-    if not tile_px or max(height, width) <= tile_px:
-        return [Tile(Span(0, height, 0, height), Span(0, width, 0, width))]
-    halo = reach_px(last)
-    return [Tile(r, c) for r, c in product(spans(height, tile_px, halo), spans(width, tile_px, halo))]
 
 
 @dataclass(frozen=True)
@@ -114,7 +46,7 @@ class Objective:
     """
 
     network: Vgg19
-    recipe: Recipe
+    recipe: StyleParams
     compute: Compute
     tiles: list[Tile]
     content: list[Features]
@@ -125,12 +57,15 @@ class Objective:
     def of_items(self, keep: Tensor) -> Objective:
         """The objective of some items of the batch."""
         return Objective(
-            self.network, self.recipe, self.compute, self.tiles,
+            self.network,
+            self.recipe,
+            self.compute,
+            self.tiles,
             [{k: f[keep] for k, f in tile.items()} for tile in self.content],
             {k: v[keep] for k, v in self.content_size.items()},
             {k: target.of_items(keep) for k, target in self.style.items()},
             None if self.regions is None else self.regions[keep],
-        )  # fmt: skip
+        )
 
     def losses_and_slope(self, images: Tensor) -> tuple[Losses, Tensor]:
         """The losses of `images` and the gradient of their total, summed over the batch, with respect to the images."""
@@ -252,7 +187,7 @@ def _detached(losses: Losses) -> Losses:
 
 @torch.no_grad()
 def style_moments(
-    network: Vgg19, image: Tensor, recipe: Recipe, compute: Compute, tile_px: int
+    network: Vgg19, image: Tensor, recipe: StyleParams, compute: Compute, tile_px: int
 ) -> dict[str, Moments]:
     """Sums over a style `[1, 3, H, W]` for each style layer."""
     wanted = tuple(name for name, _ in recipe.style_layers)
@@ -266,7 +201,7 @@ def style_moments(
 
 @torch.no_grad()
 def content_targets(
-    network: Vgg19, images: Tensor, recipe: Recipe, compute: Compute, tiles: list[Tile]
+    network: Vgg19, images: Tensor, recipe: StyleParams, compute: Compute, tiles: list[Tile]
 ) -> tuple[list[Features], dict[str, Tensor]]:
     """Activations of the contents `[N, 3, H, W]` for each tile, and their squared norms `[N]` by layer.
 

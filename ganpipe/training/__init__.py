@@ -1,1 +1,1 @@
-"""Training: `loop.train` tells the story; `step`, `stream`, `checkpoint` and `device` are its parts."""
+"""Training: `trainer` is the loop; `setup` builds what it needs; `gan` is the algorithm."""

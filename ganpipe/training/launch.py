@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 
+from ganpipe.compute.distributed import check_batch_divides
+from ganpipe.compute.processes import die_with_parent
+from ganpipe.compute.signals import catch_stop_signals
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import write_json
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings, TrainingSettings
-from ganpipe.training.interrupt import stop_requests
-from ganpipe.training.parallel import check_share
-from ganpipe.training.report import Outbox
-from ganpipe.training.worker import POINTS, die_with_parent, read_points
+from ganpipe.training.callbacks import Callbacks
+from ganpipe.training.worker import POINTS, read_points
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +43,23 @@ class Job:
     def write(self) -> Path:
         """The job as a file."""
         path = self.run_dir / "job.json"
-        write_json(path, {"prepared": str(self.prepared), "version": self.version,
-                          "settings": self.settings.as_dict(), "run_dir": str(self.run_dir), "origin": self.origin})  # fmt: skip
+        write_json(
+            path,
+            {
+                "prepared": str(self.prepared),
+                "version": self.version,
+                "settings": self.settings.as_dict(),
+                "run_dir": str(self.run_dir),
+                "origin": self.origin,
+            },
+        )
         return path
 
 
 def check_processes(settings: TrainingSettings) -> None:
     """Raises GanpipeError where so many processes cannot train these settings here."""
     count = settings.processes
-    check_share(settings.batch_images, count)
+    check_batch_divides(settings.batch_images, count)
     visible = torch.cuda.device_count()
     if settings.device != "cpu" and 0 < visible < count:
         raise GanpipeError(
@@ -58,7 +67,7 @@ def check_processes(settings: TrainingSettings) -> None:
         )
 
 
-def train_together(job: Job, outbox: Outbox) -> dict[str, Any]:
+def train_distributed(job: Job, callbacks: Callbacks) -> dict[str, Any]:
     """Trains with so many processes; what the first one says of the result.
 
     A signal to this process is handed to the first one, which ends all in the same step.
@@ -69,10 +78,22 @@ def train_together(job: Job, outbox: Outbox) -> dict[str, Any]:
     """
     path, processes = job.write(), job.settings.training.processes
     points = job.run_dir / POINTS
-    outbox.points(read_points(points))  # told to the file before a kill, and not to us
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-               "--redirects", ",".join(f"{rank}:3" for rank in range(1, processes)), "--log-dir", str(job.run_dir / "processes"),
-               "-m", "ganpipe.training.worker", str(path)]  # fmt: skip
+    callbacks.points(read_points(points))  # told to the file before a kill, and not to us
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "--redirects",
+        ",".join(f"{rank}:3" for rank in range(1, processes)),
+        "--log-dir",
+        str(job.run_dir / "processes"),
+        "-m",
+        "ganpipe.training.worker",
+        str(path),
+    ]
     threads = max(1, (os.cpu_count() or 1) // processes)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     if not torch.cuda.is_available():
@@ -80,20 +101,25 @@ def train_together(job: Job, outbox: Outbox) -> dict[str, Any]:
             "No GPU is visible: %s processes train on the CPU, with %s threads each.", processes, threads
         )
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        start_new_session=True, preexec_fn=die_with_parent,
-    )  # fmt: skip
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
     said: dict[str, Any] = {}
     last_words: list[str] = []
     listener = threading.Thread(target=_listen_to_errors, args=(process, last_words), daemon=True)
     listener.start()
-    with stop_requests() as stop:
+    with catch_stop_signals() as stop:
         watcher = threading.Thread(target=_hand_on, args=(process, stop, said), daemon=True)
         watcher.start()
         assert process.stdout is not None
         handled: dict[str, Callable[[Any], None]] = {
-            "progress": lambda value: outbox.report(Progress(**value)),
-            "picture": lambda value: outbox.picture(Path(value[0]), value[1]),
+            "progress": lambda value: callbacks.report(Progress(**value)),
+            "picture": lambda value: callbacks.picture(Path(value[0]), value[1]),
         }
         for line in process.stdout:
             event = _event(line)
@@ -102,7 +128,7 @@ def train_together(job: Job, outbox: Outbox) -> dict[str, Any]:
                 handled.get(name, lambda _: None)(value)
         process.wait()
     listener.join(timeout=5)
-    outbox.points(read_points(points))
+    callbacks.points(read_points(points))
     if "interrupted" in said:
         raise Interrupted(*said["interrupted"])
     if "result" not in said:

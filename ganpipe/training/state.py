@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganpipe.training.adapt import Adaptive
-from ganpipe.training.judge import Score
-from ganpipe.training.rescue import Health, Remedies
+from ganpipe.training.ada import AdaState
+from ganpipe.training.divergence import Health, Remedies
+from ganpipe.training.validation import ValidationScore
 
 
 @dataclass
@@ -28,11 +28,11 @@ class State:
     pending_steps: int = 0
     health: Health = field(default_factory=Health)
     remedies: Remedies = field(default_factory=Remedies)
-    adaptive: Adaptive = field(default_factory=Adaptive)
-    best: Score | None = None
+    adaptive: AdaState = field(default_factory=AdaState)
+    best: ValidationScore | None = None
 
     NUMBERS = ("nimg", "step", "pending", "pending_steps")
-    RECORDS = {"health": Health, "remedies": Remedies, "adaptive": Adaptive}  # noqa: RUF012
+    RECORDS = {"health": Health, "remedies": Remedies, "adaptive": AdaState}  # noqa: RUF012
 
     def modules(self) -> dict[str, Any]:
         """What has a `state_dict`, by name."""
@@ -53,7 +53,7 @@ class State:
             setattr(self, name, saved[name])
         for name, cls in self.RECORDS.items():
             setattr(self, name, cls(**saved[name]))
-        self.best = Score(**saved["best"]) if saved["best"] else None
+        self.best = ValidationScore(**saved["best"]) if saved["best"] else None
 
     @property
     def position(self) -> int:

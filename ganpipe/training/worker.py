@@ -1,41 +1,31 @@
-"""One of several processes that train together: `python -m torch.distributed.run … -m ganpipe.training.worker JOB.json`.
+"""One of several training processes: `torchrun … -m ganpipe.training.worker JOB.json`.
 
-`ganpipe train --gpus N` writes the job and starts them on one machine. Over several machines that share the
-workspace's folder, start torch.distributed.run on each with its own --nnodes and --rdzv-endpoint and the same job.
+`ganpipe train --gpus N` writes the job and starts them on one machine. On several machines that share the workspace's
+folder, start torchrun on each with its own --nnodes and --rdzv-endpoint and the same job; that network must be trusted.
 
-The first process tells the one that started it what happens, a JSON object a line on standard output. Points of the
-curve go to the file `points.jsonl` beside the checkpoints first: what was told only through a pipe could be lost.
-"""
+The first process reports to its starter, one JSON object per line on standard output. Points of the loss curve go to
+`points.jsonl` beside the checkpoints first: what was only in a pipe could be lost."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ganpipe.compute.processes import die_with_parent
 from ganpipe.data.shards import load_prepared
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import read_json
-from ganpipe.models.weights import save_generator
+from ganpipe.models.io import save_generator
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import from_dict
-from ganpipe.training.loop import train
-from ganpipe.training.report import Outbox, Point
+from ganpipe.training.callbacks import Callbacks, Point
+from ganpipe.training.trainer import train
 
 POINTS = "points.jsonl"
-
-
-def die_with_parent() -> None:
-    """Asks the kernel to kill this process when its parent dies (Linux), so that no trainer is left behind."""
-    pr_set_pdeathsig = 1
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def tell(event: str, value: Any) -> None:
@@ -75,14 +65,14 @@ def main() -> int:
     def report(p: Progress) -> None:
         tell("progress", asdict(p))
 
-    outbox = Outbox(
+    callbacks = Callbacks(
         points=lambda points: append_points(run_dir / POINTS, points),
         picture=lambda path, nimg: tell("picture", [str(path), nimg]),
         report=report,
     )
     try:
         data = load_prepared(Path(job["prepared"]), job["version"])
-        result = train(data, settings, run_dir, outbox, job["origin"])
+        result = train(data, settings, run_dir, callbacks, job["origin"])
     except Interrupted as stopped:
         tell("interrupted", [stopped.signum, str(stopped)])
         return 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ganpipe.errors import GanpipeError
-from ganpipe.images import ImageShape
-from ganpipe.models import MODELS, check_shape
+from ganpipe.imaging.image import ImageShape
+from ganpipe.models.registry import MODELS, check_shape
 from ganpipe.settings.params import Params, params_template, parse_assignments, read_params, resolve
 from ganpipe.settings.presets import PRESETS, choose_preset
 from ganpipe.settings.schema import FIELDS, Settings

@@ -11,15 +11,15 @@ import pytest
 from pydantic import ValidationError
 
 from ganpipe.errors import GanpipeError
-from ganpipe.losses import LOSSES
-from ganpipe.models import MODELS
+from ganpipe.imaging.encode import FORMATS
+from ganpipe.models.registry import MODELS
 from ganpipe.settings.params import Params, resolve
 from ganpipe.settings.presets import NEEDED_IMAGES, PRESETS
 from ganpipe.settings.schema import FIELDS, AugmentKind, Settings, TrainingSettings, from_dict
 from ganpipe.settings.validation import choices_of
-from ganpipe.style.pictures import FORMATS
-from ganpipe.style.recipe import EFFORTS
+from ganpipe.style.params import STYLE_PRESETS
 from ganpipe.training.augment import KINDS, parse_kinds
+from ganpipe.training.losses import LOSSES
 
 
 def test_the_defaults_are_allowed_values() -> None:
@@ -30,7 +30,12 @@ def test_the_defaults_are_allowed_values() -> None:
 
 @pytest.mark.parametrize(
     ("key", "table"),
-    [("model.name", MODELS), ("loss.name", LOSSES), ("style.preset", EFFORTS), ("style.format", FORMATS)],
+    [
+        ("model.name", MODELS),
+        ("loss.name", LOSSES),
+        ("style.preset", STYLE_PRESETS),
+        ("style.format", FORMATS),
+    ],
 )
 def test_the_choices_are_the_names_of_the_table(key: str, table: Iterable[str]) -> None:
     assert sorted(choices_of(FIELDS[key])) == sorted(table)
@@ -63,14 +68,18 @@ def test_every_setting_has_a_description_and_every_word_its_american_spelling() 
         ("training.g_lr", "high", "training.g_lr is 'high'; it must be a number."),
         ("training.g_lr", float("nan"), "training.g_lr is nan; it must be a finite number."),
         ("loss.gamma", float("inf"), "loss.gamma is inf; it must be a finite number."),
-        ("training.horizontal_flip", "perhaps", "training.horizontal_flip is 'perhaps'; it must be true or false."),
+        (
+            "training.horizontal_flip",
+            "perhaps",
+            "training.horizontal_flip is 'perhaps'; it must be true or false.",
+        ),
         ("model.name", "stylegan", "model.name is 'stylegan'; it must be one of dcgan, mlp, r3gan, fastgan."),
         ("model.name", 3, "model.name is 3; it must be a word."),
         ("data.channels", 2, "data.channels is 2; it must be one of 0, 1, 3, 4."),
         ("data.channels", True, "data.channels is True; it must be a whole number."),
         ("style.blend", None, "style.blend is None; it must be a word."),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_one_sentence(key: str, value: Any, expected: str) -> None:
     with pytest.raises(GanpipeError) as raised:
         Settings().with_values({key: value})

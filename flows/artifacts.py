@@ -1,0 +1,82 @@
+"""A run as people see it in Prefect: progress, report and images as artifacts."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+
+from ganpipe.console import QUIET, Bars
+from ganpipe.files import read_json
+from ganpipe.progress import Progress, Report
+from ganpipe.reports.run_report import data_uri, report_markdown
+from ganpipe.services.prefect import MLFLOW_URL
+
+UPDATE_EVERY_S = 5.0
+
+
+@contextmanager
+def report_progress(progress_of: str | None = None) -> Iterator[Report]:
+    """A report that draws a bar and, where `progress_of` names a stage, moves a Prefect progress artifact."""
+    artifact: UUID | None = None
+    if progress_of:
+        key = f"{progress_of}-progress"
+        artifact = create_progress_artifact(progress=0.0, key=key, description=f"{progress_of}: share done")  # type: ignore[assignment]
+    updated = time.monotonic()
+
+    alone = threading.current_thread() is threading.main_thread()  # two bars would write over each other
+    with Bars(quiet=not alone or os.environ.get(QUIET) == "1") as bars:
+
+        def report(p: Progress) -> None:
+            nonlocal updated
+            bars(p)
+            now = time.monotonic()
+            if artifact and p.total and (now - updated > UPDATE_EVERY_S or p.done >= p.total):
+                update_progress_artifact(artifact, progress=min(100.0, 100 * p.done / p.total))
+                updated = now
+
+        yield report
+
+
+def publish_dataset_page(page: Path) -> None:
+    """What the data look like and what they are enough for, as a Prefect artifact with the contact sheet inside."""
+    survey = read_json(page.with_suffix(".json"))
+    width, height = survey["width_px"], survey["height_px"]
+    lines = [
+        f"# Data set {survey['name']}",
+        "",
+        f"`{survey['version']}`: {survey['images']:,} images, {survey['train']:,} to train on, {survey['holdout']:,} held out; "
+        f"{width['low']:g}×{height['low']:g} to {width['high']:g}×{height['high']:g} pixels, median "
+        f"{width['median']:g}×{height['median']:g}; {survey['grey']:,} grey, {survey['dark']:,} dark, "
+        f"{survey['blurred']:,} blurred; {survey['near_copies']:,} near copies in {survey['near_groups']:,} groups.",
+        "",
+        *[f"- {sentence}" for sentence in survey["advice"]],
+        "",
+        f"![64 images spread over the data set]({data_uri(page.with_name('contact-sheet.png'))})",
+        "",
+        f"The whole page: `{page}`",
+    ]
+    create_markdown_artifact("\n".join(lines), key="dataset", description="What the data look like")
+
+
+def publish_report(result: dict[str, Any]) -> None:
+    """The run's report and its pictures as Prefect artifacts."""
+    create_markdown_artifact(
+        report_markdown(result, embed=True), key="report", description="What this run made"
+    )
+    server = os.environ.get(MLFLOW_URL)
+    if server and result["grid"]:
+        url = f"{server}/get-artifact?path=evaluation/samples.png&run_uuid={result['mlflow_run_id']}"
+        create_image_artifact(image_url=url, key="sample-grid", description="Generated beside real images")

@@ -1,0 +1,74 @@
+"""A batch of pictures as a flow of its own: one task for dozens of them, here or wherever a task runner sends it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow, unmapped
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from flows import tasks
+from flows.runs import name_run
+from ganpipe.errors import GanpipeError
+from ganpipe.stages.stylize import StyleRequest
+from ganpipe.style.batch.report import StyleReport
+
+
+def _ray(workers: int) -> TaskRunner[Any]:
+    """A Ray cluster: the one of RAY_ADDRESS, or a local one with so many workers."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # telemetry is off, as everybody else's
+    try:
+        from prefect_ray import RayTaskRunner
+    except ImportError:
+        raise GanpipeError(
+            "The runner ray needs Ray, which is not installed: pip install 'ganpipe[ray]'"
+        ) from None
+    if address := os.environ.get("RAY_ADDRESS"):
+        return RayTaskRunner(address=address)
+    return RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})
+
+
+RUNNERS: dict[str, Callable[[int], TaskRunner[Any]]] = {
+    "threads": lambda workers: ThreadPoolTaskRunner(max_workers=workers),
+    "processes": lambda workers: ProcessPoolTaskRunner(max_workers=workers),
+    "ray": _ray,
+}
+
+
+def stylize_batch(job: StyleRequest, spread: bool) -> StyleReport:
+    """Plans a batch, paints it in shards and reports; `spread`: by the flow's task runner, else one after another here.
+
+    Called in a flow. Here a signal stops a shard between two steps; elsewhere the runner stops its workers.
+    """
+    plan = tasks.plan_batch(job)
+    students = tasks.train_feedforward(job, plan) if plan.works else {}
+    shards = plan.shards(job.settings.style.shard_items)
+    if spread:
+        parts = tasks.stylize_shard.map(unmapped(job), unmapped(students), shards).result()
+    else:
+        parts = [tasks.stylize_shard(job, students, shard) for shard in shards]
+    return tasks.finish_batch(job, plan, parts)
+
+
+@flow(name="ganpipe-stylise", log_prints=False, validate_parameters=False, persist_result=False)
+def stylize(
+    workspace: str,
+    contents: list[str],
+    styles: list[str],
+    out: str,
+    overrides: list[str] | None = None,
+    masks: list[str] | None = None,
+    preset: str | None = None,
+) -> StyleReport:
+    """Paints contents in styles; what is there already is not painted again."""
+    from ganpipe.stages.requests import RunRequest
+
+    settings = RunRequest(workspace, None, preset, overrides or []).settings()
+    job = StyleRequest(workspace, tuple(contents), tuple(styles), out, settings, tuple(masks or ()))
+    name_run("stylise")
+    report = stylize_batch(job, spread=True)
+    if report.done:
+        tasks.log_batch_run(job, report)
+    return report

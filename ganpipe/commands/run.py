@@ -1,0 +1,103 @@
+"""`ganpipe run`: the whole chain."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import Namespace
+from typing import Any
+
+from ganpipe.commands.context import explain_preset, make_request, open_named_workspace
+from ganpipe.commands.tables import relative_path, show_metrics
+from ganpipe.console import IF_BUSY, QUIET, duration, out, pairs, print_json, say
+from ganpipe.settings.params import resolve
+from ganpipe.stores.workspace import Workspace
+
+
+def run(arguments: Namespace) -> int:
+    """The chain through Prefect; nothing is started where all is there already."""
+    from ganpipe.services.prefect import prefect_api
+
+    started = time.monotonic()
+    workspace = open_named_workspace(arguments)
+    if arguments.json:
+        os.environ[QUIET] = "1"
+    os.environ[IF_BUSY] = arguments.if_busy
+    check_settings(arguments, workspace)
+    result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
+    if result is None:
+        with prefect_api(workspace, meanwhile=lambda: _check_and_import(arguments, workspace)):
+            from flows.pipeline import pipeline
+
+            request = make_request(arguments, workspace)
+            if not arguments.json:
+                explain_preset(arguments, workspace)
+            result = pipeline(request.workspace, request.dataset, request.preset, request.overrides)
+    result["seconds_total"] = round(time.monotonic() - started, 2)
+    if arguments.json:
+        print_json(result)
+    else:
+        _show_run(workspace, result)
+    return 0
+
+
+def check_settings(arguments: Namespace, workspace: Workspace) -> None:
+    """Fails on wrong settings in milliseconds, before torch is imported to see whether there is a GPU."""
+    params = workspace.params()
+    resolve(params, arguments.preset or params.preset or "demo", arguments.overrides)
+
+
+def _already_done(arguments: Namespace, workspace: Workspace) -> dict[str, Any] | None:
+    from ganpipe.stages import run
+    from ganpipe.stores import datasets
+
+    request = make_request(arguments, workspace)
+    name, settings = request.dataset_name(), request.settings()
+    if name not in datasets.dataset_names(workspace):
+        return None
+    version = datasets.dataset_info(workspace, name, settings.data).version
+    earlier = run.up_to_date(workspace, version, settings)
+    return earlier | {"state": "up_to_date"} if earlier else None
+
+
+def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
+    """Half of a cold start is imports: they run while the server starts. An unknown data set ends it here."""
+    from ganpipe.stages import train
+    from ganpipe.stores import datasets
+
+    request = make_request(arguments, workspace)
+    name = request.dataset_name()
+    train.check_request(request.settings())
+    if name not in datasets.SAMPLE_SOURCES:
+        datasets.dataset_info(workspace, name, request.settings().data)
+    import flows.pipeline  # noqa: F401
+
+
+def _show_run(workspace: Workspace, result: dict[str, Any]) -> None:
+    data = result["dataset"]
+    if result["state"] == "up_to_date":
+        out.print(
+            f"up to date: same data, settings and code as run {result['run']} "
+            f"(MLflow run {result['mlflow_run_id']}); nothing was trained."
+        )
+    rows = [
+        ("data set", f"{data['name']}, version {data['version']}, {data['images']:,} images"),
+        ("run", f"{result['run']}, fingerprint {result['fingerprint'][:12]}"),
+        ("model", f"{result['model_version']}{', champion' if result['champion'] else ''}"),
+        ("verdict", f"{result['verdict']}: {' '.join(result['evidence'])}"),
+        *[("note", note) for note in result["notes"]],
+        ("sample grid", relative_path(workspace, result["grid"])),
+        ("stylised", relative_path(workspace, result["contact_sheet"])),
+        (
+            "time",
+            ", ".join(f"{k} {duration(s)}" for k, s in result["seconds"].items())
+            + f"; this command {duration(result['seconds_total'])}",
+        ),
+    ]
+    show_metrics(result["metrics"])
+    pairs("", rows)
+    for failure in result["style_failures"]:
+        say(f"Not stylised: {failure}")
+    out.print(
+        f"MLflow run {result['mlflow_run_id']}, Prefect flow run {result['flow_run_id']}: `ganpipe up` shows both."
+    )

@@ -1,0 +1,1 @@
+"""The machine: devices, processes, locks, randomness, checkpoints. Knows no GAN."""

@@ -1,0 +1,73 @@
+"""Checkpoints that survive a kill at any instant: the last two and the best are kept, each with its checksum.
+
+checkpoints/0-000012800.pt    tensors and plain numbers only (`weights_only=True` reads it); rollbacks, and images seen
+checkpoints/0-000012800.json  {"sha256": …}, written last: a checkpoint without it does not count
+checkpoints/best/…            the same, for the best validation score so far"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, sha256_of, write_bytes, write_json
+
+log = logging.getLogger(__name__)
+
+
+KEEP = 2
+
+
+def save_checkpoint(folder: Path, name: str, state: dict[str, Any], keep: int = KEEP) -> Path:
+    """Writes a checkpoint, whole or not at all, and drops all but it and the last others, `keep` in all.
+
+    Raises:
+        GanpipeError: the disk is full; the earlier checkpoints are as they were.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    path = folder / f"{name}.pt"
+    write_bytes(path, data)
+    write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest()})
+    others = [note for note in _listed(folder) if note.stem != name]
+    for old in others[: max(0, len(others) - keep + 1)]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".pt").unlink(missing_ok=True)
+    return path
+
+
+def best_folder(folder: Path) -> Path:
+    """Where the best checkpoint of those in `folder` lies."""
+    return folder / "best"
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """The newest undamaged checkpoint; None where there was never one. A damaged newer one is told.
+
+    Raises:
+        GanpipeError: there are checkpoints, and all are damaged.
+    """
+    notes = _listed(folder)
+    for note in reversed(notes):
+        path = note.with_suffix(".pt")
+        try:
+            if sha256_of(path) == read_json(note)["sha256"]:
+                return dict(torch.load(path, map_location=device, weights_only=True))
+        except (OSError, GanpipeError, KeyError, TypeError):
+            pass
+        log.warning("The checkpoint %s is damaged; falling back to the one before.", path)
+    if notes:
+        raise GanpipeError(
+            f"All {len(notes)} checkpoints in {folder} are damaged; delete that folder to train from the start."
+        )
+    return None

@@ -1,0 +1,91 @@
+"""Network weights: safetensors with a JSON description, and their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, sha256_of, write_bytes, write_json
+
+
+def tensors_of(value: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor in a nested state, by its path, in a fixed order."""
+    if isinstance(value, Tensor):
+        return {prefix: value}
+    pairs = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list | tuple)
+        else ()
+    )
+    found: dict[str, Tensor] = {}
+    for key, item in sorted(pairs, key=lambda pair: str(pair[0])):
+        found |= tensors_of(item, f"{prefix}/{key}")
+    return found
+
+
+def weights_sha256(G: nn.Module, D: nn.Module, G_ema: nn.Module, *optimisers: torch.optim.Optimizer) -> str:
+    """SHA-256 over the bytes of all weights and optimiser moments, in a fixed order."""
+    digest = hashlib.sha256()
+    parts: list[Any] = [
+        G.state_dict(),
+        D.state_dict(),
+        G_ema.state_dict(),
+        *(o.state_dict() for o in optimisers),
+    ]
+    for part in parts:
+        for name, tensor in tensors_of(part).items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class NetworkFiles:
+    """What the two files of one kind of network are called."""
+
+    weights: str
+    config: str
+
+    def write(
+        self, folder: Path, network: nn.Module, described: dict[str, Any], origin: dict[str, Any]
+    ) -> None:
+        """Writes the weights, and the JSON that says how to build the network and where it comes from."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        write_bytes(folder / self.weights, save(tensors))
+        checksum = {"weights_sha256": sha256_of(folder / self.weights)}
+        write_json(folder / self.config, described | checksum | {"origin": origin})
+
+    def read(
+        self, folder: Path, build: Callable[[dict[str, Any]], Network]
+    ) -> tuple[Network, dict[str, Any]]:
+        """The network that `build` makes of the JSON, with its weights, on the CPU in evaluation mode, and the JSON.
+
+        Raises:
+            GanpipeError: a file is missing or damaged, or the two do not fit each other.
+        """
+        config = read_json(folder / self.config)
+        path = folder / self.weights
+        if not path.exists() or sha256_of(path) != config.get("weights_sha256"):
+            raise GanpipeError(
+                f"{path} is missing or damaged: its bytes are not those that {self.config} names."
+            )
+        try:
+            network = build(config)
+            network.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError, KeyError, TypeError, GanpipeError) as error:
+            raise GanpipeError(f"{path} does not fit its model ({str(error).splitlines()[0]}).") from None
+        return network.eval(), config

@@ -1,0 +1,296 @@
+"""Adds the images of a source to a dataset, and accounts for every file found."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ganpipe.data.inspect import Facts, Inspected, facts_of_picture, inspect_file, stored_as
+from ganpipe.data.inspection_cache import InspectionCache
+from ganpipe.data.manifest import MANIFEST, Record, read_manifest, write_manifest
+from ganpipe.data.near_duplicates import group_near, groups_of
+from ganpipe.data.raw_store import RawImages, remove_empty_folders, sweep
+from ganpipe.data.sources.items import ArrayItem, FileItem, Item, RefusedItem
+from ganpipe.data.worker_pool import KnownResult, WorkerPool
+from ganpipe.errors import GanpipeError
+from ganpipe.files import replacing
+from ganpipe.imaging.decode import read_image_file
+from ganpipe.imaging.image import RejectedImage
+from ganpipe.progress import Progress, Report, ignore
+
+REPORT_EVERY_S = 0.2
+
+
+@dataclass
+class AddReport:
+    """What became of every file that was found: `found == accepted + len(quarantined) + duplicates`."""
+
+    name: str
+    version: str = ""
+    found: int = 0
+    accepted: int = 0
+    quarantined: list[dict[str, str]] = field(default_factory=list)
+    duplicates: int = 0
+    train: int = 0
+    holdout: int = 0
+    read: int = 0  # files that were read and decoded; the others were known from before
+    near_duplicates: int = 0  # accepted, unless `data.near_duplicates` is drop: then among `duplicates`
+    duplicate_groups: list[list[str]] = field(default_factory=list)  # of equal bytes, the kept one first
+    near_groups: list[list[str]] = field(default_factory=list)  # of the whole data set
+    page: str | None = None
+
+    def reject(self, name: str, refusal: RejectedImage) -> None:
+        """Counts a file that is not taken."""
+        self.quarantined.append({"file": printable(name), "code": refusal.code, "reason": str(refusal)})
+
+
+@dataclass(frozen=True)
+class IngestPolicy:
+    """Which images are taken: `data.min_edge_px` and `data.near_duplicates`."""
+
+    min_edge_px: int = 4
+    drop_near: bool = False
+
+
+def add_items(
+    folder: Path,
+    items: Iterable[Item],
+    report: Report = ignore,
+    ledger: InspectionCache | None = None,
+    taking: IngestPolicy = IngestPolicy(),
+    replace: bool = False,
+) -> AddReport:
+    """Adds what is new among `items` to the raw data set in `folder`, and accounts for every one found.
+
+    With `replace` the data set afterwards holds these items alone.
+
+    Raises:
+        GanpipeError: not one image was accepted or known; nothing is changed.
+    """
+    result = AddReport(name=folder.name)
+    before = read_manifest(folder) if (folder / MANIFEST).exists() else []
+    addition = _Addition(
+        folder, [] if replace else before, result, ledger or InspectionCache(), taking, report
+    )
+    try:
+        addition.take(items)
+        records = addition.grouped({r.sha256: r.group for r in before})
+    except BaseException:
+        remove_empty_folders(folder)
+        raise
+    if not records:
+        remove_empty_folders(folder)
+        why = f"; the first of them: {result.quarantined[0]['reason']}" if result.quarantined else ""
+        raise GanpipeError(f"No image was found for {folder.name} ({result.found} files looked at{why}).")
+    if records != before:
+        write_manifest(folder, records)
+    sweep(folder, records)
+    return result
+
+
+class _Addition:
+    """One pass over the items of a source."""
+
+    def __init__(
+        self,
+        folder: Path,
+        records: list[Record],
+        result: AddReport,
+        ledger: InspectionCache,
+        taking: IngestPolicy,
+        report: Report,
+    ) -> None:
+        self.folder, self.result, self.ledger, self.taking, self.report = (
+            folder,
+            result,
+            ledger,
+            taking,
+            report,
+        )
+        self.records = list(records)
+        self.first_new = len(records)
+        self.known = {record.sha256: record.name for record in records}
+        self.copies: dict[str, list[str]] = {}
+        self.started = self.told = time.monotonic()
+
+    def take(self, items: Iterable[Item]) -> None:
+        """Looks at every item and keeps what is new, in the order of the source."""
+        with WorkerPool(partial(inspect_file, keep_in=self.folder)) as workers:
+            passed: deque[tuple[FileItem | RefusedItem, bool]] = deque()  # and whether it was looked at now
+
+            def tasks() -> Iterator[Any]:
+                for item in items:
+                    if isinstance(item, ArrayItem):
+                        self._take_array(item)
+                    else:
+                        task = self._task(item)
+                        passed.append((item, not isinstance(task, KnownResult)))
+                        yield task
+
+            for result in workers.ordered(tasks(), _bytes_on_the_way):
+                self._take_file(*passed.popleft(), result)
+        self._tell(always=True)
+
+    def _task(self, item: FileItem | RefusedItem) -> Any:
+        """What a worker has to read, or what is known without."""
+        if isinstance(item, RefusedItem):
+            return KnownResult(item.refusal)
+        known = self._known_already(item)
+        if known is not None:
+            return KnownResult(known)
+        if not item.streamed:
+            return item.read
+        try:
+            return HeldBytes(item.read())
+        except RejectedImage as refusal:
+            return KnownResult(refusal)
+
+    def _known_already(self, item: FileItem) -> Inspected | RejectedImage | None:
+        found = self.ledger.verdict(item.stamp)
+        if isinstance(found, Inspected):
+            file = self.folder / stored_as(found)  # it may be lost, or not yet here: then it is read again
+            if not (file.exists() and file.stat().st_size == found.bytes):
+                found = None
+        if found is None:
+            self.result.read += 1
+        return found
+
+    def _take_file(
+        self, item: FileItem | RefusedItem, is_news: bool, found: Inspected | RejectedImage
+    ) -> None:
+        self.result.found += 1
+        self._tell()
+        if isinstance(item, FileItem) and is_news:
+            self.ledger.remember(item.settled_stamp(), found)
+        if isinstance(item, RefusedItem) or isinstance(found, RejectedImage):
+            assert isinstance(found, RejectedImage)
+            self.result.reject(item.name, found)
+            return
+        smallest = min(found.facts.width_px, found.facts.height_px)
+        if smallest < self.taking.min_edge_px:
+            size = f"it is {found.facts.width_px}×{found.facts.height_px} pixels"
+            self.result.reject(
+                item.name,
+                RejectedImage("too_small", f"{size}; data.min_edge_px asks for {self.taking.min_edge_px}"),
+            )
+            return
+        name, label = printable(item.name), None if item.label is None else printable(item.label)
+        if found.sha256 in self.known:
+            self._count_copy(found.sha256, name)
+            return
+        self.known[found.sha256] = name
+        self.records.append(Record(found.sha256, name, stored_as(found), None, label, item.holdout))
+        self.result.accepted += 1
+
+    def _count_copy(self, sha256: str, name: str) -> None:
+        self.result.duplicates += 1
+        if self.known[sha256] != name:  # the same file again is no news
+            self.copies.setdefault(sha256, [self.known[sha256]]).append(name)
+
+    def _take_array(self, item: ArrayItem) -> None:
+        digests = [hashlib.sha256(row.tobytes()).hexdigest() for row in np.ascontiguousarray(item.pixels)]
+        self.result.found += len(digests)
+        keep: list[int] = []
+        for k, digest in enumerate(digests):
+            name = f"{item.name}[{k}]"
+            if digest in self.known:
+                self._count_copy(digest, name)
+            else:
+                self.known[digest] = name
+                keep.append(k)
+        if not keep:
+            return
+        rows = np.ascontiguousarray(item.pixels[keep])
+        file = f"arrays/{hashlib.sha256(rows.tobytes()).hexdigest()}.npy"
+        with replacing(self.folder / file) as out:
+            np.save(out, rows)
+        labels = item.labels
+        self.records += [
+            Record(digests[k], f"{item.name}[{k}]", file, row, labels[k] if labels else None, item.holdout)
+            for row, k in enumerate(keep)
+        ]
+        self.result.accepted += len(keep)
+
+    def grouped(self, earlier: dict[str, str | None]) -> list[Record]:
+        """All records with their groups of near copies; without the near copies where these are dropped.
+
+        `earlier`: groups by hash, which pictures keep when a data set is replaced.
+        """
+        self.result.duplicate_groups = list(self.copies.values())
+        self.result.near_groups = [[r.name for r in members] for members in groups_of(self.records)]
+        if len(self.records) == self.first_new:
+            return self.records
+        records = [
+            Record(**{**vars(r), "group": earlier[r.sha256]}) if earlier.get(r.sha256) else r
+            for r in self.records
+        ]
+        facts = facts_of_records(self.folder, records, self.ledger, self.report)
+        settled = [k for k, r in enumerate(records) if r.sha256 in earlier]
+        groups = group_near(records, facts, settled)
+        self.result.near_duplicates = len(groups.repeats)
+        self.result.near_groups = [[r.name for r in members] for members in groups_of(groups.records)]
+        if not self.taking.drop_near:
+            return groups.records
+        dropped = set(groups.repeats)
+        self.result.accepted -= len(dropped)
+        self.result.duplicates += len(dropped)
+        return [r for k, r in enumerate(groups.records) if k not in dropped]
+
+    def _tell(self, always: bool = False) -> None:
+        now = time.monotonic()
+        if always or now - self.told > REPORT_EVERY_S:
+            self.told = now
+            self.report(Progress("add", self.result.found, 0, "files", now - self.started))
+
+
+@dataclass(frozen=True)
+class HeldBytes:
+    """Bytes that were read already, on their way to a worker."""
+
+    data: bytes
+
+    def __call__(self) -> bytes:
+        return self.data
+
+
+def _bytes_on_the_way(read: Any) -> int:
+    return len(read.data) if isinstance(read, HeldBytes) else 0
+
+
+def facts_of_records(
+    folder: Path, records: Iterable[Record], ledger: InspectionCache, report: Report = ignore
+) -> dict[str, Facts]:
+    """Facts of the files among the records by hash; those that the ledger has lost are found out again."""
+    files = [r for r in records if r.row is None]
+    known = ledger.facts(r.sha256 for r in files)
+    missing = [r for r in files if r.sha256 not in known]
+    started = time.monotonic()
+    with WorkerPool(partial(inspect_file, keep_in=None)) as workers:
+        reads = (partial(read_image_file, folder / r.file) for r in missing)
+        for done, (record, found) in enumerate(zip(missing, workers.ordered(reads), strict=True), start=1):
+            if isinstance(found, Inspected):
+                ledger.remember(None, found)
+                known[record.sha256] = found.facts
+            report(Progress("facts", done, len(missing), "images", time.monotonic() - started))
+    return known
+
+
+def facts_of_rows(folder: Path, records: Iterable[Record]) -> dict[str, Facts]:
+    """Facts of array rows, by hash."""
+    images = RawImages(folder)
+    pictures = ((r.sha256, images.picture(r)) for r in records if r.row is not None)
+    return {sha256: facts_of_picture(picture, *picture.size) for sha256, picture in pictures}
+
+
+def printable(name: str) -> str:
+    """A file name as text that any JSON reader takes: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

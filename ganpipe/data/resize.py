@@ -1,0 +1,196 @@
+"""From a picture of any shape to training images: which part is shown, on what ground, resampled how."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageColor
+from torch import Tensor
+from torch.nn import functional as F
+
+from ganpipe.errors import GanpipeError
+from ganpipe.imaging.decode import MODES, SHRINKS
+from ganpipe.imaging.image import ImageShape, Pixels
+
+SHRINK_ABOVE = 10
+MOST_CROPS = 8  # of one picture with cover-many: a panorama of 40:1 would fill a data set by itself
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ResizeRules:
+    """How pictures become images of one shape. See `data.fit` and its neighbours in `params.yaml`."""
+
+    shape: ImageShape
+    how: str = "crop"
+    background: Colour = (255, 255, 255)  # shows through transparency
+    padding: Colour = (0, 0, 0)  # around what `pad` shows whole
+    linear_light: bool = False
+
+
+def parse_color(setting: str, text: str) -> Colour:
+    """The colour that a setting names: white, #ff8000, rgb(255, 128, 0).
+
+    Raises:
+        GanpipeError: no such colour.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise GanpipeError(
+            f"{setting} is {text!r}, which is no colour; give a name such as white, or #rrggbb."
+        ) from None
+    return red, green, blue
+
+
+def crop_boxes(width: int, height: int, fit: ResizeRules) -> list[Box]:
+    """The parts of a picture that are shown, one box an image: the middle, the whole, or several that cover it.
+
+    `cover-many` lays as few frames of the asked shape as cover the longer side, evenly spaced, at most MOST_CROPS.
+    """
+    if fit.how in ("pad", "squash"):
+        return [(0, 0, width, height)]
+    scale = min(width / fit.shape.width_px, height / fit.shape.height_px)
+    w = min(width, max(1, round(fit.shape.width_px * scale)))
+    h = min(height, max(1, round(fit.shape.height_px * scale)))
+    count = 1
+    if fit.how == "cover-many":
+        count = min(MOST_CROPS, max(math.ceil(width / w - 1e-9), math.ceil(height / h - 1e-9)))
+    if count == 1:
+        left, top = (width - w) // 2, (height - h) // 2
+        return [(left, top, left + w, top + h)]
+    steps = [k / (count - 1) for k in range(count)]
+    corners = [(round((width - w) * t), round((height - h) * t)) for t in steps]
+    return [(left, top, left + w, top + h) for left, top in corners]
+
+
+def shrink_for(fit: ResizeRules, width: int, height: int) -> int:
+    """By how much a JPEG of this size may be decoded smaller with the same images within 2 of 255 (tests, LOG.md).
+
+    Its decoder must be left SHRINK_ABOVE times the frame, and its edges and the crops must fall between its pixels.
+    """
+    wanted = SHRINK_ABOVE * max(fit.shape.height_px, fit.shape.width_px)
+    boxes = crop_boxes(width, height, fit)
+    edges = [width, height, *(edge for box in boxes for edge in box)]
+    for by in SHRINKS:
+        even = all(edge % by == 0 for edge in edges)
+        if even and min(width, height) >= by * wanted:
+            small = [tuple(edge // by for edge in box) for box in boxes]
+            if crop_boxes(width // by, height // by, fit) == small:
+                return by
+    return 1
+
+
+def resize_picture(image: Image.Image, fit: ResizeRules) -> list[Pixels]:
+    """Images `[H, W, C]` uint8 of one picture, as many as `crop_boxes` gives. Resampling is Lanczos, antialiased."""
+    flat = _flatten(image, fit)
+    parts = (flat.crop(box) for box in crop_boxes(*flat.size, fit))
+    return [_frame(np.asarray(p).reshape(p.height, p.width, fit.shape.channels), fit) for p in parts]
+
+
+def resize_image(image: Image.Image, shape: ImageShape, how: str) -> Pixels:
+    """One image of a picture, on white, or black around it: for sheets and comparisons."""
+    return resize_picture(image, ResizeRules(shape, how))[0]
+
+
+def _flatten(image: Image.Image, fit: ResizeRules) -> Image.Image:
+    mode = MODES[fit.shape.channels]
+    if mode == "RGBA" or image.mode not in ("LA", "RGBA"):
+        return image if image.mode == mode else image.convert(mode)
+    ground = Image.new("RGBA", image.size, fit.background)
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert(mode)
+
+
+def _frame(part: Pixels, fit: ResizeRules) -> Pixels:
+    """A part of a picture `[h, w, C]` as an image of the asked shape."""
+    height, width, channels = fit.shape.height_px, fit.shape.width_px, fit.shape.channels
+    size = (width, height)
+    if fit.how == "pad":
+        scale = min(width / part.shape[1], height / part.shape[0])
+        size = (
+            max(1, min(width, round(part.shape[1] * scale))),
+            max(1, min(height, round(part.shape[0] * scale))),
+        )
+    pixels = part
+    if (part.shape[1], part.shape[0]) != size:
+        pixels = resample(torch.from_numpy(part.copy()), size, fit.linear_light).numpy()
+    if size == (width, height):
+        return pixels
+    around = Image.new("RGB", (1, 1), fit.padding).convert(MODES[channels])
+    if channels == 4:
+        around.putalpha(0)
+    out = np.empty((height, width, channels), np.uint8)
+    out[:] = np.asarray(around).reshape(channels)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    out[top : top + size[1], left : left + size[0]] = pixels
+    return out
+
+
+@lru_cache(maxsize=1)
+def has_lanczos() -> bool:
+    """Whether this torch can resample as Pillow does, several times faster (2.15 can, 2.11 could not)."""
+    try:
+        tiny = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+        F.interpolate(tiny, size=(4, 4), mode="lanczos", antialias=True)
+    except (NotImplementedError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def resample(pixels: Tensor, size: tuple[int, int], linear_light: bool = False) -> Tensor:
+    """uint8 `[H, W, C]` at another size (width, height): Lanczos over three lobes, antialiased, edges not beyond.
+
+    With alpha, colours count as much as they show. `linear_light` averages light instead of sRGB's numbers, so that
+    fine bright detail keeps its brightness.
+    """
+    if pixels.shape[2] == 4 or linear_light:
+        return _resampled_light(pixels, size, linear_light)
+    if has_lanczos():
+        planes = pixels.permute(2, 0, 1)[None]
+        return F.interpolate(planes, size=(size[1], size[0]), mode="lanczos", antialias=True)[0].permute(
+            1, 2, 0
+        )
+    image = Image.fromarray(pixels.numpy().squeeze(2) if pixels.shape[2] == 1 else pixels.numpy())
+    scaled = np.array(image.resize(size, Image.Resampling.LANCZOS))
+    return torch.from_numpy(scaled.reshape(size[1], size[0], pixels.shape[2]))
+
+
+def _resampled_light(pixels: Tensor, size: tuple[int, int], linear_light: bool) -> Tensor:
+    colour = _to_light()[pixels[..., :3].long()] if linear_light else pixels[..., :3].float() / 255
+    if pixels.shape[2] != 4:
+        planes = _resample_floats(colour, size)
+    else:
+        alpha = pixels[..., 3:].float() / 255
+        planes = _resample_floats(torch.cat([colour * alpha, alpha], 2), size)
+        alpha = planes[..., 3:].clamp(0, 1)
+        planes = torch.cat([planes[..., :3] / alpha.clamp_min(1 / 512), alpha], 2)
+    colour = planes[..., :3].clamp(0, 1)
+    if linear_light:
+        colour = torch.where(colour <= 0.0031308, colour * 12.92, 1.055 * colour.pow(1 / 2.4) - 0.055)
+    if pixels.shape[2] == 4:
+        colour = torch.cat([colour, planes[..., 3:]], 2)
+    return colour.mul(255).round().to(torch.uint8)
+
+
+@lru_cache(maxsize=1)
+def _to_light() -> Tensor:
+    """sRGB's curve (IEC 61966-2-1) for the 256 levels, 0…1."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    return torch.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4).float()
+
+
+def _resample_floats(values: Tensor, size: tuple[int, int]) -> Tensor:
+    if has_lanczos():
+        planes = values.permute(2, 0, 1)[None].contiguous()
+        wide = F.interpolate(planes, size=(size[1], size[0]), mode="lanczos", antialias=True)
+        return wide[0].permute(1, 2, 0)
+    scaled = [
+        np.array(Image.fromarray(plane.numpy(), "F").resize(size, Image.Resampling.LANCZOS))
+        for plane in values.unbind(2)
+    ]
+    return torch.from_numpy(np.stack(scaled, 2))

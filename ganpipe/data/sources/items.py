@@ -1,0 +1,53 @@
+"""What a source yields: files, arrays, and what was rejected."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ganpipe.data.inspect import Read
+from ganpipe.imaging.image import Pixels, RejectedImage
+
+SETTLED_NS = 2_000_000_000  # a file that changed a moment ago may change again without its times telling
+
+
+@dataclass(frozen=True)
+class FileItem:
+    """One file that was found. `read` returns its bytes or raises Refusal.
+
+    Equal stamps mean equal bytes; None: nothing is known without reading. `streamed`: it must be read in this process,
+    before the next item is asked for; otherwise `read` is picklable.
+    """
+
+    name: str
+    read: Read
+    label: str | None = None
+    holdout: bool | None = None  # None: the source has no test split
+    stamp: str | None = None
+    changed_ns: int = 0
+    streamed: bool = False
+
+    def settled_stamp(self) -> str | None:
+        """The stamp, if the file has been still for long enough that its times can be trusted."""
+        return self.stamp if time.time_ns() - self.changed_ns > SETTLED_NS else None
+
+
+@dataclass(frozen=True)
+class RefusedItem:
+    """Something that was found and cannot be read as a file at all."""
+
+    name: str
+    refusal: RejectedImage
+
+
+@dataclass(frozen=True)
+class ArrayItem:
+    """Images that came as one uint8 array `[N, H, W, C]`, with their labels and split."""
+
+    name: str
+    pixels: Pixels
+    labels: list[str] | None
+    holdout: bool | None
+
+
+Item = FileItem | RefusedItem | ArrayItem

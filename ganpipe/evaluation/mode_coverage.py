@@ -1,0 +1,58 @@
+"""Counting modes: which labelled kinds of picture a generator makes at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ganpipe.evaluation.extractors import Features
+
+LEAST_ACCURACY = 0.8  # a classifier that is wrong more often than this counts nothing
+LEAST_SHARE = 0.1  # of its expected share must a mode have, to count as covered
+
+
+@dataclass(frozen=True)
+class ModeCount:
+    """How many of the labels' modes are there; `accuracy` is the classifier's on held-out real pictures."""
+
+    covered: int
+    total: int
+    accuracy: float
+    missing: tuple[str, ...]
+    kl: float  # KL(generated shares ‖ real shares), nats
+
+
+def count_modes(
+    train: Features,
+    labels: np.ndarray,
+    holdout: Features,
+    holdout_labels: np.ndarray,
+    fake: Features,
+    names: tuple[str, ...],
+) -> ModeCount | None:
+    """Modes among `fake`, by a linear classifier on real features; None where it cannot tell the labels apart.
+
+    A mode counts where it has a tenth of the share that it has among the real pictures, and one picture at least.
+    """
+    from sklearn.linear_model import LogisticRegression  # takes a second: only where labels are counted
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    known = np.unique(labels)
+    if len(known) < 2 or len(holdout) < 2:
+        return None
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    classifier.fit(train, labels)
+    accuracy = float((classifier.predict(holdout) == holdout_labels).mean())
+    if accuracy < LEAST_ACCURACY:
+        return None
+    counts = np.bincount(classifier.predict(fake), minlength=len(names)).astype(float)
+    real = np.bincount(np.concatenate([labels, holdout_labels]), minlength=len(names)).astype(float)
+    shares, expected = counts / counts.sum(), real / real.sum()
+    present = expected > 0
+    covered = present & (counts >= np.maximum(1, LEAST_SHARE * expected * len(fake)))
+    seen = shares > 0
+    kl = float((shares[seen] * np.log(shares[seen] / np.maximum(expected[seen], 1e-12))).sum())
+    missing = tuple(names[i] for i in np.flatnonzero(present & ~covered))
+    return ModeCount(int(covered.sum()), int(present.sum()), accuracy, missing, kl)

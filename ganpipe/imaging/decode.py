@@ -1,0 +1,348 @@
+"""Decoding image files as people have them: upright, in sRGB, 8 bits per channel. Imports no torch."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    ExifTags,
+    Image,
+    UnidentifiedImageError,
+    features,
+)
+
+from ganpipe.imaging.icc import _grey_curve, _in_gamma, srgb_transform, to_srgb
+from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.integrity import _check_rows, check_integrity
+
+HAS_AVIF = "avif" in features.modules and bool(features.check("avif"))  # Pillow's wheels from 11.3 on
+
+
+try:  # pip install 'ganpipe[heif]'
+    import pillow_heif
+except ImportError:
+    HAS_HEIF = False
+else:
+    pillow_heif.register_heif_opener(thumbnails=False)
+    HAS_HEIF = True
+
+
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "TIFF",
+    "GIF",
+    *(("AVIF",) if HAS_AVIF else ()),
+    *(("HEIF",) if HAS_HEIF else ()),
+)
+
+
+MAX_PIXELS = 64_000_000  # decoded, 24-bit: 192 MB; photographs reach about 50 megapixels
+MAX_BYTES = 256 * 2**20
+
+
+BITS_PER_SAMPLE, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH, SAMPLE_FORMAT = 258, 262, 322, 323, 339  # TIFF tags
+
+
+UNSIGNED = 1  # a TIFF's sample format
+LOW_BITS = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}  # what Pillow multiplies samples of few bits by
+SRGB_GAMMA = 0.45455
+Shrink = Callable[[int, int], int]  # (width, height) → 1, 2, 4 or 8
+SHRINKS = (8, 4, 2)
+
+
+# Memory that is used again is not zeroed by the system again: 1 ms a photograph.
+Image.core.set_blocks_max(16)
+
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
+TURNS = {  # what makes a picture upright, by its EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+SIDEWAYS = (5, 6, 7, 8)
+
+
+def check_image_file(path: Path) -> None:
+    """Looks, without reading it, whether a path is a regular file that may be an image.
+
+    Raises:
+        Refusal: it is not a regular file (a FIFO would hang), is empty, too large, or cannot be read.
+    """
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise _unreadable(error) from error
+    if not stat.S_ISREG(info.st_mode):
+        raise RejectedImage("not_a_file", "it is no regular file")
+    if info.st_size == 0:
+        raise RejectedImage("empty", "it has 0 bytes")
+    if info.st_size > MAX_BYTES:
+        raise RejectedImage("too_large", f"it has {info.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+
+
+def read_image_file(path: Path) -> bytes:
+    """The bytes of a regular file that may be an image.
+
+    Raises:
+        Refusal: it is not a regular file (a FIFO would hang), is empty, too large, or cannot be read.
+    """
+    check_image_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> RejectedImage:
+    return RejectedImage("unreadable", f"it cannot be read ({error.strerror or error})")
+
+
+def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = False) -> Image.Image:
+    """The picture in `data`, upright and in sRGB, as mode L (grey), LA, RGB or RGBA with 8 bits a channel.
+
+    16-bit grey keeps its tones (Pillow's own conversion clips it to white); a palette with transparency
+    becomes RGBA; of an animation the first frame is taken. An embedded colour profile is converted to sRGB;
+    one that is broken, or that speaks of other channels than the file has, is ignored.
+
+    `shrink` says for a JPEG's upright size by which of 1, 2, 4 and 8 its own decoder may divide it. `checked`: these
+    bytes were decoded before, and need not be searched for missing parts again.
+
+    Raises:
+        Refusal: not an image of an allowed format, damaged, or larger than MAX_PIXELS.
+    """
+    with reject_damage():
+        image = open_image(BytesIO(data))
+        if not checked:
+            check_integrity(image, data)
+        if shrink is not None and image.format == "JPEG":
+            width, height = image.size
+            by = shrink(height, width) if orientation(image) in SIDEWAYS else shrink(width, height)
+            image.draft(image.mode, (width // by, height // by))
+        _scale_transparency(image)
+        profile, gamma = image.info.get("icc_profile"), _gamma(image)
+        upright = load_upright(image)
+        if not checked:
+            _check_rows(upright, image, data)
+        curve = _deep_grey_curve(upright, profile)
+        shown = _to_eight_bits(upright, curve)
+    if gamma is not None:
+        return _in_gamma(shown, gamma)
+    return shown if curve is not None else to_srgb(shown, profile)
+
+
+def shrink_above(shorter_px: int) -> Shrink:
+    """As small as the decoder can make it, with no side under `shorter_px`."""
+    return lambda width, height: next((by for by in SHRINKS if min(width, height) >= by * shorter_px), 1)
+
+
+@contextmanager
+def reject_damage() -> Iterator[None]:
+    """Whatever a decoder raises over the bytes of a stranger becomes a Refusal."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise RejectedImage("not_an_image", f"it is none of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise RejectedImage("too_many_pixels", f"it is over {MAX_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise RejectedImage("memory", "it takes more memory to decode than a file may use") from None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        struct.error,
+        zlib.error,
+    ) as error:
+        raise RejectedImage("damaged", f"it cannot be decoded ({error})") from None
+
+
+def open_image(file: IO[bytes]) -> Image.Image:
+    """A picture whose header is read and whose pixels are not; to be called inside `refusing_damage`.
+
+    Raises:
+        Refusal: larger than MAX_PIXELS.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # our own limit, below, is stricter than the warning
+        image: Image.Image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise RejectedImage("too_many_pixels", f"{image.width}×{image.height} is over {MAX_PIXELS:,} pixels")
+    tags = read_tags(image)
+    if tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0) > MAX_PIXELS:  # each is unpacked whole
+        raise RejectedImage("too_many_pixels", f"it has tiles of over {MAX_PIXELS:,} pixels")
+    _name_sixteen_bit_planes(image)
+    return image
+
+
+def header_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a file's header names; before the picture is turned upright.
+
+    Raises:
+        Refusal: as `decode_image`.
+    """
+    with reject_damage():
+        return open_image(BytesIO(data)).size
+
+
+def _gamma(image: Image.Image) -> float | None:
+    """The exponent of a PNG that names one other than sRGB's and no profile (PNG specification, 11.3.2.2)."""
+    gamma = image.info.get("gamma")
+    if image.format != "PNG" or not gamma or "srgb" in image.info or "icc_profile" in image.info:
+        return None
+    return None if abs(gamma - SRGB_GAMMA) < 0.02 else float(gamma)
+
+
+def raw_mode(image: Image.Image) -> str:
+    """How the samples lie in an opened file, as Pillow's decoders name it: RGB;16B is 16 bits, big end first."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def read_tags(image: Image.Image) -> Any:
+    return getattr(image, "tag_v2", {})  # a TIFF's
+
+
+def _name_sixteen_bit_planes(image: Image.Image) -> None:
+    """Pillow (13.0) takes uncompressed 16-bit TIFF planes for 8-bit ones and shows noise."""
+    tags = read_tags(image)
+    if 16 in tags.get(BITS_PER_SAMPLE, ()) and len(raw_mode(image)) == 1:
+        end = "L" if tags.prefix == b"II" else "B"
+        tiles: Any = image
+        tiles.tile = [tile._replace(args=(f"{tile[3][0]};16{end}", *tile[3][1:])) for tile in tiles.tile]
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Pillow names the transparent colour as the file does, while it scales the pixels to 8 bits."""
+    key, mode = image.info.get("transparency"), raw_mode(image)
+    if mode.startswith("RGB;16") and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    elif isinstance(key, int) and mode in LOW_BITS:
+        image.info["transparency"] = key * LOW_BITS[mode]
+
+
+def load_upright(image: Image.Image) -> Image.Image:
+    """Decodes an opened picture and turns it as its EXIF says; to be called inside `refusing_damage`."""
+    image.load()  # verify() lets half a JPEG pass
+    turn = TURNS.get(orientation(image))  # a TIFF was turned by load(), which forgets the tag
+    return image if turn is None else image.transpose(turn)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an opened picture; 1, upright, where there is none or the EXIF is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF
+            # Not image.getexif(), which for a PNG decodes the pixels in search of a late chunk.
+            value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):
+        return 1
+    return value if value in TURNS else 1
+
+
+def _to_eight_bits(image: Image.Image, curve: list[int] | None = None) -> Image.Image:
+    if is_deep_grey(image):
+        levels = grey_levels(image) * 255
+        if curve is not None:
+            levels = np.interp(levels, np.arange(256), curve)
+        return _with_hole(Image.fromarray(levels.round().astype(np.uint8)), not_transparent(image))
+    if image.mode in ("1", "L"):
+        grey = image.convert("L")
+        return _with_hole(grey, not_transparent(grey, image.info.get("transparency")))
+    if image.mode in ("LA", "CMYK"):
+        return image
+    if image.mode == "La":
+        return image.convert("LA")
+    if image.mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _with_hole(grey: Image.Image, shown: npt.NDArray[np.bool_] | None) -> Image.Image:
+    if shown is None:
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(shown.astype(np.uint8) * 255)))
+
+
+def _deep_grey_curve(image: Image.Image, profile: bytes | None) -> list[int] | None:
+    """Where the 256 greys go, for a picture with more of them: between two of them its own are interpolated."""
+    transform = srgb_transform(profile) if profile and is_deep_grey(image) else None
+    return _grey_curve(transform) if transform and transform.input_mode in ("L", "RGB") else None
+
+
+def is_deep_grey(image: Image.Image) -> bool:
+    """Whether Pillow keeps more than 8 bits of a picture: only of grey."""
+    return image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+
+
+def grey_levels(image: Image.Image) -> npt.NDArray[np.float64]:
+    """The tones `[H, W]` of a deep grey picture in [0, 1].
+
+    Whole numbers fill what their bits can hold, up to 16; float files fill 0…1; anything else is scaled to its own range.
+
+    Raises:
+        Refusal: pixels that are not numbers.
+    """
+    tags = read_tags(image)
+    values = np.asarray(image)
+    if image.mode == "I" and tags.get(SAMPLE_FORMAT, (2,))[0] == UNSIGNED:
+        values = values.view(np.uint32)  # Pillow lets the upper half of them wrap
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise RejectedImage("damaged", "it has pixels that are not numbers")
+    bits = min(16, tags.get(BITS_PER_SAMPLE, (16,))[0])
+    top = 1.0 if image.mode == "F" else float(2**bits - 1)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= top:
+        low, high = 0.0, top
+    levels = (values - low) / max(high - low, 1e-12)
+    return 1 - levels if tags.get(PHOTOMETRIC) == 0 else levels  # Pillow (13.0) minds it up to 8 bits only
+
+
+def not_transparent(image: Image.Image, key: Any = None) -> npt.NDArray[np.bool_] | None:
+    """Where `[H, W]` a grey picture shows; None if it names no grey value that is transparent."""
+    key = image.info.get("transparency") if key is None else key
+    return np.asarray(image) != key if isinstance(key, int) else None
+
+
+def over_white(image: Image.Image) -> Image.Image:
+    """The picture without alpha: composited on white, because under alpha lie colours that nobody saw."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    flat = Image.alpha_composite(white, image.convert("RGBA"))
+    return flat.convert("L" if image.mode == "LA" else "RGB")
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether a picture has no colour, whatever its mode."""
+    if image.mode in ("L", "LA"):
+        return True
+    small = np.asarray(image.convert("RGB").reduce(max(1, min(image.size) // 64)), dtype=np.int16)
+    return int((small.max(2) - small.min(2)).max()) <= 4

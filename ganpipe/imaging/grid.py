@@ -1,0 +1,45 @@
+"""Grids and sheets of images."""
+
+from __future__ import annotations
+
+import math
+
+from PIL import (
+    Image,
+    ImageDraw,
+)
+
+from ganpipe.imaging.decode import over_white
+from ganpipe.imaging.image import Pixels
+
+
+def to_pil(pixels: Pixels) -> Image.Image:
+    """uint8 `[H, W, C]` as a Pillow image, grey where C is 1."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to_px: int = 64) -> Image.Image:
+    """uint8 images `[N, H, W, C]` side by side, row by row; small ones are enlarged by a whole factor."""
+    n, height, width = pixels.shape[:3]
+    columns = columns or math.ceil(math.sqrt(n))
+    times = max(1, enlarge_to_px // max(height, width))
+    rows = math.ceil(n / columns)
+    cell_h, cell_w = height * times + gap_px, width * times + gap_px
+    sheet = Image.new("RGB", (columns * cell_w + gap_px, rows * cell_h + gap_px), (24, 24, 28))
+    for k in range(n):
+        tile = over_white(to_pil(pixels[k])).resize((width * times, height * times), Image.Resampling.NEAREST)
+        sheet.paste(tile, (gap_px + k % columns * cell_w, gap_px + k // columns * cell_h))
+    return sheet
+
+
+def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
+    """Two sheets next to each other, each below its title."""
+    top, gap = 22, 12
+    sheet = Image.new(
+        "RGB", (left.width + gap + right.width, top + max(left.height, right.height)), (24, 24, 28)
+    )
+    draw = ImageDraw.Draw(sheet)
+    for image, x, title in ((left, 0, titles[0]), (right, left.width + gap, titles[1])):
+        draw.text((x + 4, 4), title, fill=(235, 235, 235))
+        sheet.paste(image, (x, top))
+    return sheet

@@ -1,0 +1,187 @@
+"""Images at the full precision of their files: upright, in sRGB, as float planes."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import sys
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ganpipe.imaging.decode import (
+    check_image_file,
+    decode_image,
+    grey_levels,
+    is_deep_grey,
+    load_upright,
+    not_transparent,
+    open_image,
+    orientation,
+    raw_mode,
+    read_image_file,
+    reject_damage,
+)
+from ganpipe.imaging.icc import Floats, in_srgb
+from ganpipe.imaging.image import RejectedImage
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    `pixels` are float32 `[1, 3, H, W]` in [0, 1], sRGB, upright, composited on white where there is alpha.
+    `alpha` is `[H, W]` in [0, 1], or None if the file has none. `sha256` is that of the file's bytes.
+    """
+
+    path: Path
+    sha256: str
+    pixels: Tensor
+    alpha: Tensor | None
+    bit_depth: int
+
+
+def read_picture(path: Path) -> Picture:
+    """The picture in a file.
+
+    16-bit PNG and TIFF, grey or RGB, with or without alpha, keep their precision, and so do float and
+    integer grey TIFF; all else has 8 bits, and so have 16-bit CMYK, 16-bit TIFF in compressed planes, and
+    16-bit files whose colour profile is made of tables (of a printer or scanner) instead of curves and a
+    matrix (sRGB, Adobe RGB, Display P3, ProPhoto): Little CMS as Pillow has it converts 8 bits only.
+
+    Raises:
+        Refusal: as `ganpipe.imaging.decode.read_image_file` and `decode_image`.
+    """
+    data = read_image_file(path)
+    deep = _deep_samples(data)
+    samples = np.atleast_3d(np.asarray(decode_image(data)) / np.float32(255)) if deep is None else deep
+    planes = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1)))
+    alpha = planes[-1] if len(planes) in (2, 4) else None
+    colour = planes if alpha is None else planes[:-1]
+    pixels = over_white(colour.expand(3, -1, -1), alpha).contiguous()[None]
+    return Picture(path, hashlib.sha256(data).hexdigest(), pixels, alpha, 8 if deep is None else 16)
+
+
+def over_white(colour: Tensor, alpha: Tensor | None) -> Tensor:
+    """Colours `[C, H, W]` in [0, 1] composited on white by alpha `[H, W]`; as they are where it is None."""
+    return colour if alpha is None else colour * alpha + (1 - alpha)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Height and width that `read_picture` will give, from the header alone.
+
+    Raises:
+        Refusal: no regular file, empty, too large, unreadable, not an image, or too many pixels.
+    """
+    check_image_file(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise RejectedImage("unreadable", f"it cannot be read ({error.strerror or error})") from error
+    with file, reject_damage():
+        late = _has_late_orientation(file)
+        file.seek(0)
+        image = open_image(file)
+        tags: Any = getattr(image, "tag_v2", None)  # Pillow turns a TIFF's size itself, by one of its tags
+        width, height = (tags[256], tags[257]) if tags else image.size
+        if late:
+            image.load()
+        return (width, height) if orientation(image) >= 5 else (height, width)
+
+
+def _has_late_orientation(file: IO[bytes]) -> bool:
+    """Whether a PNG has EXIF or XMP behind its pixels, where only decoding finds it."""
+    if file.read(8) != b"\x89PNG\r\n\x1a\n":
+        return False
+    behind = False
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        start = file.read(min(length, 32))
+        behind |= kind == b"IDAT"
+        keyword = start.split(b"\0")[0]
+        if behind and (kind == b"eXIf" or keyword in (b"XML:com.adobe.xmp", b"Raw profile type exif")):
+            return True
+        file.seek(length - len(start) + 4, 1)
+    return False
+
+
+def _deep_samples(data: bytes) -> Floats | None:
+    """Samples `[H, W, C]` in [0, 1], sRGB, of a file with more than 8 bits; None if `decode_image` serves as well.
+
+    C is 1 (grey), 2, 3 (RGB) or 4; alpha comes last and is not multiplied in.
+    """
+    with reject_damage():
+        image = open_image(BytesIO(data))
+        raw, profile = raw_mode(image), image.info.get("icc_profile")
+        if is_deep_grey(image):
+            samples = _deep_grey(load_upright(image))
+        elif raw == "LA;16B":  # Pillow repeats the grey in R, G and B
+            samples = _deep_grey_and_alpha(image)
+        elif raw.startswith(("RGB;16", "RGBX;16", "RGBA;16", "RGBa;16")) and not _in_planes(image):
+            samples = _deep_colour(data, image)
+        else:
+            return None
+    has_alpha = samples.shape[2] in (2, 4)
+    colour = in_srgb(samples[..., :-1] if has_alpha else samples, profile)
+    if colour is None or not has_alpha:
+        return colour
+    return np.concatenate([colour, samples[..., -1:]], axis=2)
+
+
+def _in_planes(image: Image.Image) -> bool:
+    tags: Any = getattr(image, "tag_v2", {})
+    return bool(tags.get(284) == 2)
+
+
+def _deep_grey(image: Image.Image) -> Floats:
+    grey, shown = grey_levels(image), not_transparent(image)
+    return np.stack([grey] if shown is None else [grey, shown], axis=2).astype(np.float32)
+
+
+def _deep_grey_and_alpha(image: Image.Image) -> Floats:
+    """The four bytes of grey and alpha, which fit where Pillow expects R, G, B and A."""
+    _read_as(image, "RGBA")
+    pairs = np.asarray(load_upright(image)).astype(np.uint16)
+    return _fractions(pairs[..., 0::2] * 256 + pairs[..., 1::2])
+
+
+def _deep_colour(data: bytes, image: Image.Image) -> Floats:
+    """Pillow keeps one byte of each sample: asked twice, with the order of bytes reversed, it gives both."""
+    raw, key = raw_mode(image), image.info.get("transparency")
+    multiplied = raw.startswith("RGBa")
+    layout = raw.replace("RGBa", "RGBA")[:-1]  # as it lies in the file, not divided by alpha in 8 bits
+    big = raw[-1] == "B" or (raw[-1] == "N" and sys.byteorder == "big")
+    high = _bytes_of(image, layout + ("B" if big else "L"))
+    low = _bytes_of(open_image(BytesIO(data)), layout + ("L" if big else "B"))
+    values = high.astype(np.uint16) * 256 + low
+    samples = _fractions(values)
+    if isinstance(key, tuple) and samples.shape[2] == 3:
+        shown = (values != np.array(key, dtype=np.uint16)).any(axis=2, keepdims=True)
+        return np.concatenate([samples, shown.astype(np.float32)], axis=2)
+    if multiplied:
+        samples[..., :3] = (samples[..., :3] / np.maximum(samples[..., 3:], 1 / 65535)).clip(0, 1)
+    return samples
+
+
+def _fractions(values: npt.NDArray[np.uint16]) -> Floats:
+    return values.astype(np.float32) / np.float32(65535)
+
+
+def _bytes_of(image: Image.Image, raw: str) -> npt.NDArray[np.uint8]:
+    _read_as(image, raw)
+    return np.asarray(load_upright(image))
+
+
+def _read_as(image: Image.Image, raw: str) -> None:
+    """Has Pillow take the samples of an opened, not yet decoded file for those of another raw mode."""
+    opened: Any = image
+    opened.tile = [
+        tile._replace(args=(raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw) for tile in opened.tile
+    ]

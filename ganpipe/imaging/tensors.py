@@ -1,0 +1,24 @@
+"""Between pixels and what a network takes: exact conversion to floats and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 `[N, H, W, C]` → float32 `[N, C, H, W]` in `[-1, 1]`, channels last in memory."""
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float `[N, C, H, W]` in `[-1, 1]` → uint8 `[N, H, W, C]`: the exact inverse of `to_float`."""
+    return images.float().add(1.0).mul(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def composite_on_white(pixels: Tensor) -> Tensor:
+    """uint8 pictures `[N, H, W, 4]` composited on white as `[N, H, W, 3]`; others as they are."""
+    if pixels.shape[3] != 4:
+        return pixels
+    colour, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255
+    return (colour * alpha + 255 * (1 - alpha)).round().to(torch.uint8)

@@ -1,0 +1,74 @@
+"""A sequence of frames as a film (.mp4), an animation (.gif) or a strip (.png)."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import replacing
+from ganpipe.imaging.grid import grid, to_pil
+from ganpipe.imaging.image import Pixels
+from ganpipe.imaging.provenance import save_png
+
+FRAMES_PER_SECOND = 24
+SMALLEST_SIDE_PX = 256  # small pictures are enlarged by a whole factor, or no player shows them well
+SUFFIXES = (".mp4", ".gif", ".png")
+
+
+def check_suffix(path: Path) -> None:
+    """Raises GanpipeError, before any work, for a file that we cannot write."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise GanpipeError(
+            f"{path.name} ends in none of {', '.join(SUFFIXES)}, which are the films we can write."
+        )
+
+
+def write_video(frames: Pixels, path: Path, stop_every: int, origin: dict[str, Any]) -> None:
+    """Writes uint8 frames `[N, H, W, C]`; a .png shows a row a stop, of at most 8 frames each."""
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        stride = max(1, stop_every // 8)
+        shown = frames[::stride]
+        save_png(grid(shown, columns=max(1, stop_every // stride)), path, origin)
+        return
+    times = max(1, -(-SMALLEST_SIDE_PX // min(frames.shape[1:3])))
+    large = [_enlarged(frame, times) for frame in frames]
+    with replacing(path) as file:
+        if suffix == ".gif":
+            large[0].save(
+                file,
+                format="GIF",
+                save_all=True,
+                append_images=large[1:],
+                loop=0,
+                duration=1000 // FRAMES_PER_SECOND,
+                comment=json.dumps(origin).encode(),
+            )
+        else:
+            _write_mp4(file, large, origin)
+
+
+def _enlarged(frame: Pixels, times: int) -> Image.Image:
+    image = to_pil(frame).convert("RGB")
+    image = image.resize((image.width * times, image.height * times), Image.Resampling.BICUBIC)
+    return image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))  # H.264 wants even sides
+
+
+def _write_mp4(file: Any, frames: list[Image.Image], origin: dict[str, Any]) -> None:
+    import av
+
+    with av.open(file, mode="w", format="mp4") as container:
+        container.metadata["comment"] = json.dumps(origin)
+        stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND))
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
+        for image in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)

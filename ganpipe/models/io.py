@@ -1,0 +1,50 @@
+"""Generators on disk: safetensors and JSON. Reading them runs no code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ganpipe.compute.weights import NetworkFiles
+from ganpipe.imaging.image import ImageShape
+from ganpipe.models.registry import build_generator
+from ganpipe.settings.schema import ModelSettings, from_dict
+
+WEIGHTS, CONFIG = "generator.safetensors", "generator.json"
+
+
+FILES = NetworkFiles(WEIGHTS, CONFIG)
+
+
+def save_generator(
+    folder: Path,
+    G: nn.Module,
+    settings: ModelSettings,
+    shape: ImageShape,
+    origin: dict[str, Any],
+    labels: dict[str, int] | None = None,
+) -> None:
+    """Writes the generator's weights, and the JSON that says how to build it and where it comes from.
+
+    `labels`: of a conditional model, each with the number of its training images.
+    """
+    described = {"format": 2, "model": settings.model_dump(), "shape": asdict(shape), "labels": labels or {}}
+    FILES.write(folder, G, described, origin)
+
+
+def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The generator in `folder`, on the CPU in evaluation mode, and its JSON.
+
+    Raises:
+        GanpipeError: a file is missing or damaged, or the two do not fit each other.
+    """
+
+    def build(config: dict[str, Any]) -> nn.Module:
+        settings = from_dict({"model": config["model"]}).model
+        shape = ImageShape(**config["shape"])
+        return build_generator(settings, shape, len(config["labels"]))
+
+    return FILES.read(folder, build)

@@ -1,0 +1,144 @@
+"""Generators and discriminators. `MODELS` is the table from which `model.name` chooses.
+
+Every generator maps latents `z: [N, z_dim]` (and labels `[N]`, where it was built for classes) to images
+`[N, C, H, W]` in about `[-1, 1]`; every discriminator maps images (and labels) to logits `[N]` or `[N, P]`, larger
+for what it takes to be real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ganpipe.errors import GanpipeError
+from ganpipe.imaging.image import ImageShape
+from ganpipe.models import dcgan, fastgan, mlp, r3gan
+from ganpipe.settings.schema import ModelSettings
+
+Build = Callable[[ModelSettings, ImageShape, int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build the pair (the number is that of classes, 0 for none), and what it can do.
+
+    `objection`: None, or what is wrong with a shape. `conditional`: labels can be given to both players.
+    """
+
+    generator: Build
+    discriminator: Build
+    shape_problem: Callable[[ImageShape], str | None]
+    conditional: bool = False
+
+
+MODELS: dict[str, Architecture] = {
+    "mlp": Architecture(mlp.MlpGenerator, mlp.MlpDiscriminator, lambda shape: None),
+    "dcgan": Architecture(dcgan.DcganGenerator, dcgan.DcganDiscriminator, dcgan.shape_problem),
+    "r3gan": Architecture(
+        r3gan.R3GanGenerator, r3gan.R3GanDiscriminator, r3gan.shape_problem, conditional=True
+    ),
+    "fastgan": Architecture(fastgan.FastGanGenerator, fastgan.FastGanDiscriminator, fastgan.shape_problem),
+}
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A discriminator with decoders: FastGAN's self-supervision."""
+
+    def reconstruct(self, images: Tensor, quarter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Logits, and pairs of (redrawn, original)."""
+
+
+@dataclass(frozen=True)
+class Gan:
+    """The two players."""
+
+    G: nn.Module
+    D: nn.Module
+
+
+def check_shape(settings: ModelSettings, shape: ImageShape) -> None:
+    """Raises GanpipeError, before any work, where this model cannot make images of this shape."""
+    architecture = MODELS[settings.name]
+    if reason := architecture.shape_problem(shape):
+        raise GanpipeError(f"model.name={settings.name} {reason}")
+    if settings.conditional == "yes" and not architecture.conditional:
+        able = ", ".join(name for name, a in MODELS.items() if a.conditional)
+        raise GanpipeError(
+            f"model.conditional=yes, and model.name={settings.name} takes no labels; use {able}, or conditional=no."
+        )
+
+
+def count_classes(settings: ModelSettings, label_names: tuple[str, ...], labelled: bool) -> int:
+    """How many classes the players are told: 0 where they are told none. `labelled`: every image has a label.
+
+    Raises:
+        GanpipeError: labels are asked for, and the data set has not got them for all images.
+    """
+    possible = labelled and len(label_names) > 1
+    if settings.conditional == "yes" and not possible:
+        raise GanpipeError(
+            "model.conditional=yes needs a label for every image and at least two labels; put the images into one "
+            "folder for each label and add them again, or set model.conditional=no."
+        )
+    told = settings.conditional != "no" and MODELS[settings.name].conditional and possible
+    return len(label_names) if told else 0
+
+
+def build_generator(settings: ModelSettings, shape: ImageShape, classes: int = 0) -> nn.Module:
+    """A generator with fresh weights, drawn from torch's global generator."""
+    check_shape(settings, shape)
+    return MODELS[settings.name].generator(settings, shape, classes)
+
+
+def build_discriminator(settings: ModelSettings, shape: ImageShape, classes: int = 0) -> nn.Module:
+    """A discriminator with fresh weights, under spectral normalisation where the settings ask for it."""
+    check_shape(settings, shape)
+    D = MODELS[settings.name].discriminator(settings, shape, classes)
+    if settings.spectral_norm:
+        for module in list(D.modules()):
+            if isinstance(module, nn.Conv2d | nn.Linear) and not hasattr(module, "parametrizations"):
+                if not module.weight.any():  # r3gan's fix-up begins at 0, which cannot be divided by its norm
+                    nn.init.kaiming_normal_(module.weight)
+                spectral_norm(module)
+    return D
+
+
+def build_gan(settings: ModelSettings, shape: ImageShape, seed: int, classes: int = 0) -> Gan:
+    """Both players with fresh weights that depend on `seed` alone; torch's global state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Gan(build_generator(settings, shape, classes), build_discriminator(settings, shape, classes))
+
+
+@torch.no_grad()
+def sample(G: nn.Module, z: Tensor, labels: Tensor | None = None, batch_images: int = 256) -> Tensor:
+    """Images `[N, C, H, W]` (float32) for latents `z: [N, z_dim]` and labels `[N]`, in evaluation mode.
+
+    The same latents give the same images whatever else is in the batch.
+    """
+    was_training = G.training
+    G.eval()
+    parts = zip(
+        z.split(batch_images),
+        labels.split(batch_images) if labels is not None else _endless_none(),
+        strict=False,
+    )
+    images = torch.cat([G(part, some).float() for part, some in parts])
+    G.train(was_training)
+    return images
+
+
+def _endless_none() -> Iterator[None]:
+    while True:
+        yield None
+
+
+def count_parameters(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,1 @@
+"""What people look at: dataset pages, contact sheets, charts."""

@@ -1,0 +1,76 @@
+"""Contact sheets: contents down, styles across, each result where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ganpipe.imaging.decode import decode_image, over_white, read_image_file
+from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.provenance import save_png
+
+CELL_PX, GAP_PX = 224, 6
+ROWS, COLUMNS = 12, 8  # of results, on one sheet
+
+Result = tuple[str, str, str]  # content, style, output
+
+
+def contact_sheets(results: Sequence[Result], out: Path, origin: dict[str, Any], anew: bool) -> list[Path]:
+    """Sheets of all results: `contact-sheet.png`, `contact-sheet-2.png`, …; drawn only where missing unless `anew`."""
+    contents = list(dict.fromkeys(content for content, _, _ in results))
+    styles = list(dict.fromkeys(style for _, style, _ in results))
+    pages = [
+        (contents[row : row + ROWS], styles[column : column + COLUMNS])
+        for row in range(0, len(contents), ROWS)
+        for column in range(0, len(styles), COLUMNS)
+    ]
+    paths = []
+    for number, (rows, columns) in enumerate(pages, start=1):
+        path = out / (f"contact-sheet-{number}.png" if number > 1 else "contact-sheet.png")
+        if anew or not path.exists():
+            save_png(_sheet(results, rows, columns), path, origin | {"kind": "contact sheet"})
+        paths.append(path)
+    return paths
+
+
+def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Image.Image:
+    step = CELL_PX + GAP_PX
+    sheet = Image.new("RGB", ((len(columns) + 1) * step + GAP_PX, (len(rows) + 1) * step + GAP_PX), "white")
+
+    def place(source: str, column: int, row: int) -> None:
+        picture = _thumbnail(source)
+        x = GAP_PX + column * step + (CELL_PX - picture.width) // 2
+        sheet.paste(picture, (x, GAP_PX + row * step + (CELL_PX - picture.height) // 2))
+
+    for column, style in enumerate(columns, start=1):
+        parts = style.split(" + ")
+        place(parts[0], column, 0) if len(parts) == 1 else sheet.paste(
+            _halves(parts), (GAP_PX + column * step, GAP_PX)
+        )
+    for row, content in enumerate(rows, start=1):
+        place(content, 0, row)
+    for content, style, output in results:
+        if content in rows and style in columns:
+            place(output, columns.index(style) + 1, rows.index(content) + 1)
+    return sheet
+
+
+def _thumbnail(source: str) -> Image.Image:
+    """A picture that fits a cell; an empty one where the file is gone by now."""
+    try:
+        picture = over_white(decode_image(read_image_file(Path(source)))).convert("RGB")
+    except RejectedImage:
+        return Image.new("RGB", (CELL_PX, CELL_PX), (224, 224, 224))
+    picture.thumbnail((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _halves(sources: list[str]) -> Image.Image:
+    """Strips of several styles that are mixed."""
+    cell, width = Image.new("RGB", (CELL_PX, CELL_PX), "white"), CELL_PX // len(sources)
+    for k, source in enumerate(sources):
+        cell.paste(_thumbnail(source).resize((CELL_PX, CELL_PX)).crop((0, 0, width, CELL_PX)), (k * width, 0))
+    return cell

@@ -1,0 +1,65 @@
+"""The report of a run, in Markdown."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
+    """A short report; with `embed` the pictures are inside it, so that it can be looked at anywhere."""
+    data = result["dataset"]
+    lines = [
+        f"# {data['name']}: {result['verdict']}",
+        "",
+        f"Data set **{data['name']}** `{data['version']}`, {data['images']:,} images. "
+        f"Model **{result['model_version']}**{' (champion)' if result['champion'] else ''}, "
+        f"MLflow run `{result['mlflow_run_id']}`, fingerprint `{result['fingerprint'][:12]}`.",
+        "",
+        *[f"- {sentence}" for sentence in [*result["evidence"], *result["notes"]]],
+        "",
+        "| metric | value | real images score | generated images |",
+        "|---|---|---|---|",
+        *[
+            f"| {name} | {m['value']:.4g} {m['note']} | {_or_empty(m['floor'])} | {m['samples']:,} |"
+            for name, m in result["metrics"].items()
+            if m["value"] is not None
+        ],
+        "",
+        *[
+            f"- stylised pictures, mean {name.replace('_', ' ')}: {v:.3g}"
+            for name, v in result["style_quality"].items()
+        ],
+        "",
+        "| stage | seconds |",
+        "|---|---|",
+        *[f"| {stage} | {seconds:.1f} |" for stage, seconds in result["seconds"].items()],
+        "",
+    ]
+    pictures = [
+        ("Generated beside real images", result["grid"]),
+        ("Stylised", result["contact_sheet"]),
+        ("Style: quality against time", result["quality_chart"]),
+    ]
+    for title, path in pictures:
+        if path and Path(path).exists():
+            lines += [f"## {title}", "", f"![{title}]({data_uri(Path(path)) if embed else path})", ""]
+    return "\n".join(lines)
+
+
+def _or_empty(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def data_uri(path: Path, long_edge_px: int = 900) -> str:
+    """A JPEG of the picture as a data URI, small enough for an artifact."""
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((long_edge_px, long_edge_px), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    small.save(buffer, format="JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

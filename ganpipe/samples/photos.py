@@ -1,0 +1,26 @@
+"""The two photographs that scikit-learn ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from ganpipe.imaging.provenance import save_png
+
+
+def sample_photos(folder: Path) -> list[Path]:
+    """The two photographs that scikit-learn ships (`china`, `flower`) as PNG files in `folder`."""
+    paths = []
+    for name in ("china", "flower"):
+        path = folder / f"{name}.png"
+        if not path.exists():
+            from sklearn.datasets import load_sample_image
+
+            save_png(
+                Image.fromarray(load_sample_image(f"{name}.jpg")),
+                path,
+                {"kind": "sample photo", "name": name},
+            )
+        paths.append(path)
+    return paths

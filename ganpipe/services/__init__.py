@@ -1,0 +1,1 @@
+"""Processes that `ganpipe up` starts and watches."""

@@ -1,0 +1,44 @@
+"""The data stage: dataset versions, shards and pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ganpipe.data.ingest import facts_of_records, facts_of_rows
+from ganpipe.data.manifest import (
+    read_manifest,
+)
+from ganpipe.data.raw_store import RawImages
+from ganpipe.files import read_json, sha256_of_json, write_text
+from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import DataSettings
+from ganpipe.stores.workspace import Workspace
+
+if TYPE_CHECKING:
+    pass
+from ganpipe.stores.datasets import dataset_info, open_inspection_cache
+
+
+def write_page(workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore) -> Path:
+    """The page that shows a data set's present version and what it is enough for; `dataset.json` lies beside it."""
+    from ganpipe.data.profile import profile_records
+    from ganpipe.reports.dataset_page import write_dataset_page
+
+    info = dataset_info(workspace, name, settings)
+    raw, size = workspace.raw(name), f"{settings.width_px}x{settings.height_px}"
+    folder = workspace.reports / name / f"{info.version[:12]}-{size}"
+    note = workspace.reports / f"{name}-add.json"
+    added = read_json(note) if note.exists() else None
+    if added is not None and added["version"] != info.version:
+        added = None
+    stamp = sha256_of_json({"added": added, "settings": settings.model_dump()})
+    if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
+        return folder / "dataset.html"
+    records = read_manifest(raw)
+    with open_inspection_cache(workspace) as ledger:
+        facts = facts_of_records(raw, records, ledger, report) | facts_of_rows(raw, records)
+    survey = profile_records(name, info.version, records, facts, settings)
+    page = write_dataset_page(survey, folder, RawImages(raw), records, added)
+    write_text(folder / "stamp", stamp)
+    return page

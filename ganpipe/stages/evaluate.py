@@ -1,0 +1,84 @@
+"""The evaluate stage: judges a run's model, or a folder of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ganpipe.compute.device import Compute, choose_compute
+from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.evaluate import LEAST_HELD_OUT, evaluate
+from ganpipe.evaluation.sampling import fixed_pixels, generate_pixels, read_folder, sample_grid
+from ganpipe.evaluation.verdict import Evaluation
+from ganpipe.models.io import load_generator
+from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import Settings
+from ganpipe.stores.datasets import DatasetInfo, dataset_info, load_dataset
+from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.run_records import RunRecord, run_folder, save_record
+from ganpipe.stores.workspace import Workspace
+
+
+def check_judgeable(info: DatasetInfo) -> None:
+    """Raises GanpipeError, before anything is trained, where too few images are held out to judge the model."""
+    if info.holdout < LEAST_HELD_OUT:
+        raise GanpipeError(
+            f"{info.name} has {info.images} images, of which {info.holdout} are held out; evaluation needs "
+            f"{LEAST_HELD_OUT}. Add images, or raise data.holdout_fraction; `ganpipe train` trains without a verdict."
+        )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run's evaluation and the sample grid."""
+
+    record: RunRecord
+    evaluation: Evaluation
+
+
+def evaluate_run(
+    workspace: Workspace, record: RunRecord, settings: Settings, report: Report = ignore
+) -> Judged:
+    """Judges the model of a finished run against the held-out images that it never saw."""
+    folder = run_folder(workspace, record.run_id)
+    G, config = load_generator(folder / "model")
+    compute = _evaluation_compute(settings)
+    compute.place(G)
+    info = dataset_info(workspace, record.dataset, record.resolved().data)
+    if info.version != record.version:
+        raise GanpipeError(
+            f"Run {record.run_id} was trained on version {record.version} of {record.dataset}, which now is at "
+            f"{info.version}; train on the new version, or bring the old one back with dvc checkout."
+        )
+    data = load_dataset(workspace, record.dataset, record.resolved().data)
+    options = settings.evaluation
+    z_dim, labels = config["model"]["z_dim"], list(config["labels"].values())
+    fake = generate_pixels(G, z_dim, labels, options.images, options.seed, compute)
+    evaluation = evaluate(fake, data, options, compute, report)
+    shown = fixed_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
+    path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
+    evaluation.grid = str(path)
+    tracker = Tracker(workspace)
+    run_id = str(record.mlflow_run_id)
+    tracker.picture(run_id, path, "evaluation")
+    tracker.client.log_dict(run_id, evaluation.as_dict(), "evaluation/evaluation.json")
+    numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
+    tracker.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict})
+    record = save_record(workspace, replace(record, evaluation=evaluation.as_dict()))
+    return Judged(record, evaluation)
+
+
+def evaluate_folder(
+    workspace: Workspace, folder: Path, dataset: str, settings: Settings, report: Report = ignore
+) -> Evaluation:
+    """Judges a folder of generated pictures, whoever made them."""
+    if not folder.is_dir():
+        raise GanpipeError(f"There is no folder {folder} of generated images.")
+    data = load_dataset(workspace, dataset, settings.data)
+    return evaluate(
+        read_folder(folder, data.shape), data, settings.evaluation, _evaluation_compute(settings), report
+    )
+
+
+def _evaluation_compute(settings: Settings) -> Compute:
+    return choose_compute(settings.training.device, settings.training.precision)

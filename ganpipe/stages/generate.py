@@ -1,0 +1,120 @@
+"""Pictures from a registered model: single ones, and walks through its latents."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganpipe.compute.device import Compute, choose_compute
+from ganpipe.compute.random import LATENTS, draw_labels, latents
+from ganpipe.errors import GanpipeError, nearest
+from ganpipe.imaging.grid import to_pil
+from ganpipe.imaging.provenance import save_png
+from ganpipe.imaging.tensors import composite_on_white, to_uint8
+from ganpipe.models.io import load_generator
+from ganpipe.models.registry import sample
+from ganpipe.progress import Progress, Report, ignore
+from ganpipe.stores.mlflow_runs import ModelRef, Tracker
+from ganpipe.stores.run_records import all_records
+from ganpipe.stores.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A registered model, ready to draw."""
+
+    reference: ModelRef
+    G: nn.Module
+    config: dict[str, Any]
+    compute: Compute
+
+    @property
+    def z_dim(self) -> int:
+        return int(self.config["model"]["z_dim"])
+
+    @property
+    def label_names(self) -> list[str]:
+        """Labels that a conditional model knows; none for another."""
+        return list(self.config["labels"])
+
+    def labels(self, seed: int, numbers: range, wanted: str | None) -> Tensor | None:
+        """The wanted label for each picture, or one that depends on (seed, number); None where the model has none.
+
+        Raises:
+            GanpipeError: the model knows no such label.
+        """
+        if wanted is not None and wanted not in self.label_names:
+            known = nearest(wanted, self.label_names) if self.label_names else "it was told none."
+            raise GanpipeError(f"{self.reference} has no label {wanted}: {known}")
+        if wanted is not None:
+            return torch.full((len(numbers),), self.label_names.index(wanted), device=self.compute.device)
+        counts = list(self.config["labels"].values())
+        drawn = [draw_labels(counts, seed, k, 1, self.compute.device) for k in numbers]
+        return torch.cat([d for d in drawn if d is not None]) if counts else None
+
+    def origin(self, kind: str, seed: int) -> dict[str, Any]:
+        """What a picture of this model carries."""
+        return dict(self.config["origin"]) | {"kind": kind, "model": str(self.reference), "seed": seed}
+
+
+def load_model(workspace: Workspace, reference: str, dataset: str | None) -> LoadedModel:
+    """The model that `reference` names (see Tracker.find_model; a run id works, too)."""
+    tracker = Tracker(workspace)
+    record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
+    found = tracker.version_of(record) if record else tracker.find_model(reference, dataset)
+    with TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
+        folder = tracker.model_files(found, Path(scratch))
+        G, config = load_generator(folder)
+    compute = choose_compute("auto", "fp32")
+    compute.place(G)
+    return LoadedModel(found, G, config, compute)
+
+
+def generate_images(
+    model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore, label: str | None = None
+) -> list[Path]:
+    """Writes `count` pictures as PNG files, each with its origin; picture k depends on (seed, k) and the label alone.
+
+    Without `label` a conditional model draws labels as often as its training images had them.
+    """
+    started, paths = time.monotonic(), []
+    for start in range(0, count, 64):
+        numbers = range(start, min(start + 64, count))
+        z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in numbers])
+        labels = model.labels(seed, numbers, label)
+        pixels = _pixels(model, z, labels)
+        for n, (k, image) in enumerate(zip(numbers, pixels, strict=True)):
+            path = out / f"seed{seed:04d}-{k:05d}.png"
+            told = {} if labels is None else {"label": model.label_names[int(labels[n])]}
+            origin = model.origin("generated", seed) | {"index": k} | told
+            paths.append(save_png(to_pil(image.numpy()), path, origin))
+        report(Progress("generate", numbers[-1] + 1, count, "images", time.monotonic() - started))
+    return paths
+
+
+def interpolation_frames(
+    model: LoadedModel, stops: int, frames_between: int, seed: int, label: str | None = None
+) -> Tensor:
+    """uint8 `[N, H, W, C]`: a closed walk through `stops` latents, along great circles (White 2016), with one label."""
+    z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in range(stops)])
+    path = []
+    for a, b in zip(z, z.roll(-1, 0), strict=True):
+        angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
+        for t in torch.arange(frames_between) / frames_between:
+            path.append(
+                (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle).clamp_min(1e-6)
+            )
+    labels = model.labels(seed, range(1), label)
+    return composite_on_white(
+        _pixels(model, torch.stack(path), None if labels is None else labels.expand(len(path)))
+    )
+
+
+def _pixels(model: LoadedModel, z: Tensor, labels: Tensor | None) -> Tensor:
+    return to_uint8(sample(model.G, z, labels)).cpu()

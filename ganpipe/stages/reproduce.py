@@ -1,0 +1,56 @@
+"""The reproduce stage: trains a finished run again and compares the weights."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, write_json
+from ganpipe.progress import Report, ignore
+from ganpipe.stages.train import _train_or_launch, compute_names
+from ganpipe.stores.datasets import dataset_info, load_dataset
+from ganpipe.stores.run_records import RunRecord, new_record, run_folder
+from ganpipe.stores.workspace import Workspace
+from ganpipe.training.callbacks import Callbacks
+from ganpipe.training.probe import PROBE_FILE
+
+
+def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) -> dict[str, Any]:
+    """Trains a finished run anew in a folder of its own and compares the weights, bit for bit.
+
+    Raises:
+        GanpipeError: the run is not finished, or data, source or packages are no longer those of the run.
+    """
+    if record.state != "finished" or not record.train:
+        raise GanpipeError(f"Run {record.run_id} is {record.state}; only a finished run can be reproduced.")
+    settings = record.resolved()
+    now = new_record(
+        record.dataset,
+        dataset_info(workspace, record.dataset, settings.data).version,
+        settings,
+        compute_names(settings),
+    )
+    for what, then, today in (
+        ("the data", record.version, now.version),
+        ("ganpipe's source", record.source_sha256, now.source_sha256),
+        ("the installed packages", record.environment, now.environment),
+        ("the device", record.compute, now.compute),
+    ):
+        if then != today:
+            raise GanpipeError(
+                f"Run {record.run_id} cannot be reproduced here: {what} changed ({then} then, {today} now)."
+            )
+    data = load_dataset(workspace, record.dataset, settings.data)
+    folder = run_folder(workspace, record.run_id) / "reproduction"
+    # The same split of each batch: what memory is free today must not decide over the last digits.
+    write_json(folder / PROBE_FILE, read_json(run_folder(workspace, record.run_id) / PROBE_FILE))
+    result = _train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)
+    same = result["weights_sha256"] == record.train["weights_sha256"]
+    shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "run": record.run_id,
+        "identical": same,
+        "weights_sha256": result["weights_sha256"],
+        "expected": record.train["weights_sha256"],
+    }

@@ -1,0 +1,49 @@
+"""What a run is asked for, in words that Prefect can store and a schedule can repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ganpipe.settings.params import parse_assignments, resolve
+from ganpipe.settings.presets import ASKED_FOR, Choice, choose_preset
+from ganpipe.settings.schema import Settings
+from ganpipe.stores.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run of the whole chain. `source`, if given, is added to the data set first."""
+
+    workspace: str
+    dataset: str | None = None
+    preset: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    source: str | None = None
+
+    def opened(self) -> Workspace:
+        """The workspace, with the tools pointed into it."""
+        workspace = Workspace(Path(self.workspace))
+        workspace.activate()
+        return workspace
+
+    def dataset_name(self) -> str:
+        """The named data set, or the one of `params.yaml`."""
+        return self.dataset or self.opened().params().dataset
+
+    def settings(self) -> Settings:
+        """All settings, resolved as on the command line."""
+        return resolve(self.opened().params(), self.choice().preset, self.overrides)
+
+    def choice(self) -> Choice:
+        """The named preset, or the one that suits the data set and the device."""
+        from ganpipe.compute.device import sees_gpu
+        from ganpipe.data.manifest import count_images
+
+        workspace = self.opened()
+        params = workspace.params()
+        if named := self.preset or params.preset:
+            return Choice(named, ASKED_FOR)
+        asked = dict(params.values) | parse_assignments(self.overrides)
+        images = count_images(workspace.raw(self.dataset or params.dataset))
+        return choose_preset(images, sees_gpu(), asked)

@@ -1,0 +1,173 @@
+"""Stylisation tied to the workspace: which pictures are meant, who paints them, and what MLflow hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ganpipe.compute.device import Compute, choose_compute
+from ganpipe.errors import GanpipeError
+from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.imaging.paths import image_paths
+from ganpipe.progress import Report, ignore
+from ganpipe.reports.charts import quality_chart
+from ganpipe.reports.contact_sheets import contact_sheets
+from ganpipe.samples.photos import sample_photos
+from ganpipe.samples.styles import sample_styles
+from ganpipe.settings.schema import Settings
+from ganpipe.stages.generate import generate_images, load_model
+from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.run_records import RunRecord
+from ganpipe.stores.workspace import Workspace
+from ganpipe.style.batch.manifest import read_entries
+from ganpipe.style.batch.plan import BatchPlan, BatchTask, plan_batch
+from ganpipe.style.batch.report import StyleReport, summarize_batch
+from ganpipe.style.batch.runner import BatchOutcome, run_batch
+from ganpipe.style.feedforward.break_even import train_where_it_pays
+from ganpipe.vgg19.weights import style_weights
+
+SAMPLES = {"sample:photos": sample_photos, "sample:styles": sample_styles}
+MODEL = "model:"
+MODEL_PICTURES = 16
+CHART = "quality.png"
+
+
+@dataclass(frozen=True)
+class StyleRequest:
+    """A batch as it can be sent to another process or machine: words and settings, no pictures."""
+
+    workspace: str
+    contents: tuple[str, ...]
+    styles: tuple[str, ...]
+    out: str
+    settings: Settings
+    masks: tuple[str, ...] = ()
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def opened(self) -> Workspace:
+        """The workspace, with the tools pointed into it."""
+        workspace = Workspace(Path(self.workspace))
+        workspace.activate()
+        return workspace
+
+
+def picture_paths(workspace: Workspace, words: Sequence[str], folder: Path) -> list[Path]:
+    """The pictures that words mean: samples, pictures of a model, or what `image_paths` knows, relative to `folder`.
+
+    `model:REFERENCE` or `model:REFERENCE:COUNT` draws pictures of a registered model (16 of them).
+
+    Raises:
+        GanpipeError: there is nothing of that name.
+    """
+    paths: list[Path] = []
+    for word in words:
+        if word in SAMPLES:
+            paths += SAMPLES[word](workspace.styles)
+        elif word.startswith("sample:"):
+            raise GanpipeError(f"There are no pictures {word}; there are {', '.join(SAMPLES)}.")
+        elif word.startswith(MODEL):
+            paths += _pictures_of_model(workspace, word.removeprefix(MODEL))
+        else:
+            paths += image_paths([in_folder(word, folder)])
+    return list(dict.fromkeys(paths))
+
+
+def in_folder(word: str, folder: Path) -> str:
+    """A path, a pattern or `@LIST`, made absolute."""
+    mark, name = ("@", word[1:]) if word.startswith("@") else ("", word)
+    return mark + str(folder / Path(name).expanduser())
+
+
+def _pictures_of_model(workspace: Workspace, words: str) -> list[Path]:
+    """Pictures of a registered model, drawn where they are not there yet."""
+    reference, _, count = words.rpartition(":") if words.rpartition(":")[2].isdigit() else (words, "", "")
+    model = load_model(workspace, reference, None)
+    wanted = int(count or MODEL_PICTURES)
+    folder = workspace.state / "generated" / f"{model.reference.name}-v{model.reference.version}"
+    there = sorted(folder.glob("seed0000-*.png"))[:wanted]
+    return there if len(there) == wanted else generate_images(model, wanted, 0, folder)
+
+
+def plan_batch_of(job: StyleRequest) -> BatchPlan:
+    """What there is to paint, and what is there already."""
+    workspace = job.opened()
+    contents = picture_paths(workspace, job.contents, workspace.root)
+    styles = picture_paths(workspace, job.styles, workspace.root)
+    masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
+    return plan_batch(contents, styles, Path(job.out), job.settings.style, masks)
+
+
+def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignore) -> dict[Path, Path]:
+    """The student of each style that has or is worth one; a new one is registered in MLflow."""
+    workspace = job.opened()
+    schooled = train_where_it_pays(
+        plan, job.settings.style, _compute(job), workspace.state / "students", report
+    )
+    for student in schooled:
+        if student.new:
+            Tracker(workspace).register_student(student.style.stem, student.folder, student.seconds)
+    return {student.style: student.folder for student in schooled}
+
+
+def stylize_tasks(
+    job: StyleRequest, works: Sequence[BatchTask], students: Mapping[Path, Path], report: Report = ignore
+) -> BatchOutcome:
+    """Paints part of a plan, here: on whichever machine this is called."""
+    return run_batch(works, job.settings.style, _compute(job), job.origin, report, students)
+
+
+def _compute(job: StyleRequest) -> Compute:
+    return choose_compute(job.settings.training.device, job.settings.training.precision)
+
+
+def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcome]) -> StyleReport:
+    """The report of a batch, its contact sheets and its chart of quality against time."""
+    out = Path(job.out)
+    result = summarize_batch(plan, parts, job.settings.style)
+    shown = [(i.content, i.style, i.output) for i in result.items if i.state != "failed"]
+    if shown:
+        result.sheets = [str(path) for path in contact_sheets(shown, out, job.origin, bool(plan.works))]
+    if result.done:
+        result.chart = str(quality_chart(read_entries(out), out / CHART))
+    elif (out / CHART).exists():
+        result.chart = str(out / CHART)
+    return result
+
+
+def stylize_here(job: StyleRequest, report: Report = ignore) -> StyleReport:
+    """A whole batch in this process."""
+    plan = plan_batch_of(job)
+    students = train_feedforward(job, plan, report)
+    return finish_batch(job, plan, [stylize_tasks(job, plan.works, students, report)])
+
+
+def log_batch_run(job: StyleRequest, result: StyleReport) -> str:
+    """An MLflow run for a batch: recipe, means, a table of all items, sheets and chart; returns its id."""
+    return Tracker(job.opened()).style_batch(job.settings.style, result)
+
+
+def _pictures_id(workspace: Workspace, spec: str) -> str:
+    """What identifies the pictures that a setting names, without painting or generating any."""
+    if spec.startswith(("sample:", MODEL)):
+        return spec
+    return sha256_of_json([[p.name, sha256_of(p)] for p in picture_paths(workspace, [spec], workspace.root)])
+
+
+def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleRequest:
+    """A run's contents in the run's styles; results of the same settings are kept and not painted again."""
+    style = settings.style
+    key = sha256_of_json([style.model_dump(), style_weights(style.weights).id])[:12]
+    out = str(workspace.state / "stylized" / key)
+    return StyleRequest(
+        str(workspace.root), (style.contents,), (style.styles,), out, settings, origin=record.origin()
+    )
+
+
+def log_stylized(workspace: Workspace, record: RunRecord, result: StyleReport) -> None:
+    """A run's stylised pictures, sheets and chart as artifacts of its MLflow run."""
+    tracker = Tracker(workspace)
+    painted = [item.output for item in result.items if item.state != "failed"]
+    for path in dict.fromkeys([*painted, *result.sheets, *([result.chart] if result.chart else [])]):
+        tracker.picture(str(record.mlflow_run_id), Path(path), "stylized")

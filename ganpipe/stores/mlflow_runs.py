@@ -1,0 +1,404 @@
+"""MLflow owns outcomes: settings, losses, grids, weights, metrics, model versions and aliases."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json
+from ganpipe.settings.schema import StyleSettings
+from ganpipe.stores.run_records import RunRecord
+from ganpipe.stores.workspace import Workspace
+from ganpipe.style.batch.report import StyleReport, mean_quality
+from ganpipe.style.feedforward.network import CONFIG as STUDENT_CONFIG
+from ganpipe.training.callbacks import Point
+
+log = logging.getLogger(__name__)
+
+
+CHAMPION = "champion"
+PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
+STYLE_EXPERIMENT = "stylised"  # of batches that belong to no training
+CURVE = "loss_g"  # the metric whose last step says how far the logged curve goes
+SCORE = "kd_vgg19"  # lower is better; decides who becomes champion
+MOST_METRICS = 1000  # in one batch; MLflow's own limit
+PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A registered version and where its files are."""
+
+    name: str
+    version: str
+    run_id: str | None
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """A run's data set: its name, version, DVC pointer, and the settings of section `data`, as text."""
+
+    name: str
+    version: str
+    pointer: str
+    settings: dict[str, str]
+
+
+def registered_name(dataset: str) -> str:
+    """The registered model of a data set."""
+    return f"ganpipe-{dataset}"
+
+
+class Tracker:
+    """The workspace's MLflow."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        try:
+            self.client = MlflowClient()
+            self.client.search_experiments(max_results=1)
+        except (MlflowException, OSError) as error:
+            uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+            raise GanpipeError(
+                f"MLflow at {_without_secret(uri)} cannot be used: {_first_line(error)}"
+            ) from None
+
+    def experiment(self, dataset: str) -> str:
+        """The id of the data set's experiment; its artifacts lie in the workspace unless a server keeps them."""
+        found = self.client.get_experiment_by_name(dataset)
+        if found:
+            return str(found.experiment_id)
+        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+        place = (self.workspace.state / "mlartifacts" / dataset).as_uri() if local else None
+        return str(self.client.create_experiment(dataset, artifact_location=place))
+
+    def begin(self, record: RunRecord, pointer: str) -> str:
+        """The MLflow run of a training: the earlier one under the same id where it was interrupted."""
+        if record.mlflow_run_id and self._exists(record.mlflow_run_id):
+            self.client.update_run(record.mlflow_run_id, status="RUNNING")
+            self.client.set_tag(record.mlflow_run_id, "ganpipe.state", "running")
+            return record.mlflow_run_id
+        run = self.client.create_run(self.experiment(record.dataset), run_name=record.run_id)
+        run_id = str(run.info.run_id)
+        params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in record.resolved().flat().items()]
+        tags = {
+            "ganpipe.fingerprint": record.fingerprint,
+            "ganpipe.run": record.run_id,
+            "ganpipe.state": "running",
+            "ganpipe.dataset_version": record.version,
+            "ganpipe.source_sha256": record.source_sha256,
+            "ganpipe.compute": " ".join(record.compute),
+            "ganpipe.dvc_pointer": pointer,
+        }
+        self.client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
+        dataset = Dataset(
+            record.dataset, record.version, "dvc", f'{{"path": "data/raw/{record.dataset}.dvc"}}'
+        )
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        self.client.log_dict(run_id, record.settings, "settings.json")
+        self.client.log_dict(run_id, record.environment, "environment.json")
+        return run_id
+
+    def log_data(self, run_id: str, page: Path) -> None:
+        """The data set as it looked, beside the run: page, numbers, contact sheet."""
+        for name in (page.name, "dataset.json", "contact-sheet.png"):
+            self.client.log_artifact(run_id, str(page.with_name(name)), "data")
+
+    def data_of(self, reference: str) -> TrainedOn:
+        """Which data a run was trained on and how they were prepared, from MLflow alone.
+
+        `reference`: an MLflow run id, or ganpipe's.
+
+        Raises:
+            GanpipeError: no such run, or it knows of no data.
+        """
+        run = self._run_called(reference)
+        tags = run.data.tags
+        pointer, version = tags.get("ganpipe.dvc_pointer"), tags.get("ganpipe.dataset_version")
+        inputs = run.inputs.dataset_inputs if run.inputs else []
+        name = next((str(i.dataset.name) for i in inputs), None)
+        if not pointer or not version or not name:
+            raise GanpipeError(
+                f"MLflow's run {reference} knows of no data set: it is no training of ganpipe."
+            )
+        prefix = "data."
+        settings = {k.removeprefix(prefix): v for k, v in run.data.params.items() if k.startswith(prefix)}
+        return TrainedOn(name, version, pointer, settings)
+
+    def _run_called(self, reference: str) -> Run:
+        with suppress(MlflowException):
+            return self.client.get_run(reference)
+        experiments = [e.experiment_id for e in self.client.search_experiments()]
+        quoted = reference.replace("'", "")
+        found = self.client.search_runs(experiments, f"tags.`ganpipe.run` = '{quoted}'", max_results=1)
+        if not found:
+            raise GanpipeError(f"MLflow has no run {reference}; `ganpipe status` lists the runs.")
+        return found[0]
+
+    def _exists(self, run_id: str) -> bool:
+        with suppress(MlflowException):
+            return self.client.get_run(run_id).info.lifecycle_stage == "active"
+        return False
+
+    def curve(self, run_id: str) -> CurveWriter:
+        """Writes the loss curve; after a resume it leaves out what was logged before the kill."""
+        return CurveWriter(self.client, run_id)
+
+    def style_batch(self, settings: StyleSettings, report: StyleReport) -> str:
+        """A finished run for a batch of stylisations: settings, means, each item, sheets and chart; its id."""
+        run = self.client.create_run(self.experiment(STYLE_EXPERIMENT))
+        run_id = str(run.info.run_id)
+        params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in settings.model_dump().items()]
+        self.client.log_batch(run_id, params=params, tags=[RunTag("ganpipe.network", report.network)])
+        counts = {
+            name: float(getattr(report, name)) for name in ("done", "skipped", "failed", "steps_per_second")
+        }
+        self.outcome(run_id, counts | mean_quality(report), {})
+        self.client.log_dict(run_id, {"items": [asdict(item) for item in report.items]}, "items.json")
+        for path in [*report.sheets, *([report.chart] if report.chart else [])]:
+            self.picture(run_id, Path(path), "stylized")
+        self.end(run_id, "finished")
+        return run_id
+
+    def picture(self, run_id: str, path: Path, folder: str) -> None:
+        """A picture as an artifact."""
+        self.client.log_artifact(run_id, str(path), folder)
+
+    def outcome(self, run_id: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
+        """Final numbers (what is not finite is left out) and tags."""
+        now = int(time.time() * 1000)
+        points = [Metric(k, v, now, 0) for k, v in metrics.items() if math.isfinite(v)]
+        self.client.log_batch(run_id, metrics=points, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def end(self, run_id: str, state: str) -> None:
+        """Closes the run: `finished`, `interrupted` (MLflow's KILLED) or `failed`."""
+        self.client.set_tag(run_id, "ganpipe.state", state)
+        status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
+        self.client.set_terminated(run_id, status)
+
+    def register(self, record: RunRecord, folder: Path) -> ModelRef:
+        """Registers the files of `folder` (safetensors and JSON) as the next version of the data set's model."""
+        run_id = str(record.mlflow_run_id)
+        name = registered_name(record.dataset)
+        if earlier := self._version_of_run(name, run_id):
+            return earlier
+        tags = {"ganpipe.run": record.run_id, "ganpipe.dataset_version": record.version}
+        return self._new_version(
+            name, run_id, record.run_id, self.experiment(record.dataset), folder, "gan-generator", tags
+        )
+
+    def _new_version(
+        self,
+        name: str,
+        run_id: str,
+        run_name: str,
+        experiment: str,
+        folder: Path,
+        kind: str,
+        tags: dict[str, str],
+    ) -> ModelRef:
+        """The files of `folder` as a logged model of the run and as the next version of the registered model `name`."""
+        model = self.client.create_logged_model(
+            experiment, name=run_name, source_run_id=run_id, model_type=kind, tags=tags
+        )
+        self.client.log_model_artifacts(model.model_id, str(folder))
+        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+        with suppress(MlflowException):  # it exists already
+            self.client.create_registered_model(name)
+        version = self.client.create_model_version(
+            name, source=model.artifact_location, run_id=run_id, model_id=model.model_id, tags=tags
+        )
+        return _reference(version)
+
+    def register_student(self, style: str, folder: Path, seconds: float) -> ModelRef:
+        """A student of a style with its own run, loss curve and registered version."""
+        experiment = self.experiment(STYLE_EXPERIMENT)
+        run_id = str(self.client.create_run(experiment, run_name=folder.name).info.run_id)
+        lesson = read_json(folder / STUDENT_CONFIG)["origin"]
+        self.client.log_dict(run_id, lesson["lesson"], "lesson.json")
+        now = int(time.time() * 1000)
+        points = [
+            Metric(f"student_{name}", value, now, nimg)
+            for nimg, *values in lesson["curve"]
+            for name, value in zip(("loss", "content", "style"), values, strict=True)
+        ]
+        for start in range(0, len(points), MOST_METRICS):
+            self.client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
+        self.outcome(run_id, {"training_seconds": seconds}, {"ganpipe.style": style})
+        self.end(run_id, "finished")
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in f"style-{style}")
+        return self._new_version(
+            name, run_id, folder.name, experiment, folder, "style-student", {"ganpipe.style": style}
+        )
+
+    def _version_of_run(self, name: str, run_id: str) -> ModelRef | None:
+        found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        return _reference(found[0]) if found else None
+
+    def consider(self, reference: ModelRef, score: float | None) -> bool:
+        """Makes a version champion if it is the first or scores better than the champion; says whether it is.
+
+        `score` is KD-VGG19 (lower is better); None or NaN never beats a champion.
+        """
+        value = score if score is not None else math.nan
+        self.client.set_model_version_tag(reference.name, reference.version, SCORE, f"{value:.9g}")
+        champion = self.champion(reference.name)
+        if champion is None or champion.version == reference.version:
+            better = True
+        else:
+            best = self.client.get_model_version(champion.name, champion.version).tags.get(SCORE, "nan")
+            better = value < float(best) or (math.isnan(float(best)) and not math.isnan(value))
+        if better:
+            self.promote(reference)
+        return better
+
+    def champion(self, name: str) -> ModelRef | None:
+        """The version with the alias `champion`."""
+        try:
+            return _reference(self.client.get_model_version_by_alias(name, CHAMPION))
+        except MlflowException:
+            return None
+
+    def promote(self, reference: ModelRef) -> None:
+        """Gives a version the alias, and remembers who had it."""
+        before = self.champion(reference.name)
+        if before and before.version != reference.version:
+            history = [*self._history(reference.name), before.version]
+            self.client.set_registered_model_tag(reference.name, PREVIOUS, ",".join(history[-50:]))
+        self.client.set_registered_model_alias(reference.name, CHAMPION, reference.version)
+
+    def rollback(self, name: str) -> ModelRef:
+        """Gives the alias back to the champion before.
+
+        Raises:
+            GanpipeError: there was none before.
+        """
+        history = self._history(name)
+        if not history:
+            raise GanpipeError(
+                f"{name} has no champion before the present one; there is nothing to roll back to."
+            )
+        self.client.set_registered_model_alias(name, CHAMPION, history[-1])
+        self.client.set_registered_model_tag(name, PREVIOUS, ",".join(history[:-1]))
+        return _reference(self.client.get_model_version(name, history[-1]))
+
+    def _history(self, name: str) -> list[str]:
+        try:
+            tags = self.client.get_registered_model(name).tags
+        except MlflowException:
+            raise GanpipeError(f"There is no registered model {name}; train one with: ganpipe run") from None
+        return [v for v in tags.get(PREVIOUS, "").split(",") if v]
+
+    def models(self) -> list[str]:
+        """Names of the registered models, the one that changed last first."""
+        found = self.client.search_registered_models(filter_string="name LIKE 'ganpipe-%'")
+        return [m.name for m in sorted(found, key=lambda m: m.last_updated_timestamp or 0, reverse=True)]
+
+    def find_model(self, reference: str, dataset: str | None) -> ModelRef:
+        """`champion` (of `dataset`, or of the model that changed last), `NAME/VERSION`, `NAME@ALIAS` or a run.
+
+        Raises:
+            GanpipeError: there is no such model.
+        """
+        names = [registered_name(dataset)] if dataset else self.models()
+        if reference == CHAMPION:
+            found = next((c for name in names if (c := self.champion(name))), None)
+            if found is None:
+                of = f" for the data set {dataset}" if dataset else ""
+                raise GanpipeError(f"There is no champion{of} yet; train one with: ganpipe run")
+            return found
+        with suppress(MlflowException):
+            if "/" in reference:
+                name, _, version = reference.rpartition("/")
+                return _reference(self.client.get_model_version(name, version))
+            if "@" in reference:
+                name, _, alias = reference.partition("@")
+                return _reference(self.client.get_model_version_by_alias(name, alias))
+        there = ", ".join(self.models()) or "none yet"
+        raise GanpipeError(
+            f"There is no model {reference} (registered models: {there}); use champion or NAME/VERSION."
+        )
+
+    def version_of(self, record: RunRecord) -> ModelRef:
+        """The registered version that a run made; raises GanpipeError where it made none."""
+        found = self._version_of_run(registered_name(record.dataset), str(record.mlflow_run_id))
+        if found is None:
+            raise GanpipeError(f"Run {record.run_id} registered no model: it is {record.state}.")
+        return found
+
+    def model_files(self, reference: ModelRef, into: Path) -> Path:
+        """The folder with a version's files, fetched where it is not on this machine."""
+        from mlflow.artifacts import download_artifacts
+
+        try:
+            return Path(download_artifacts(artifact_uri=reference.source, dst_path=str(into)))
+        except (MlflowException, OSError) as error:
+            raise GanpipeError(f"The files of {reference} cannot be read: {_first_line(error)}") from None
+
+
+class CurveWriter:
+    """Appends points to an MLflow run in batches, each nimg once."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+        history = client.get_metric_history(run_id, CURVE)
+        self.last_nimg = max((m.step for m in history), default=-1)
+
+    def write(self, points: Iterable[Point]) -> None:
+        """Logs the points that are not there yet: a resumed run computes the same ones again."""
+        now = int(time.time() * 1000)
+        new = [p for p in points if p.nimg > self.last_nimg]
+        batch: list[Metric] = []
+        for p in new:  # whole points: a kill between two batches must not leave half of one
+            metrics = [Metric(name, value, now, p.nimg) for name, value in p.values.items()]
+            if len(batch) + len(metrics) > MOST_METRICS:
+                self.client.log_batch(self.run_id, metrics=batch)
+                batch = []
+            batch += metrics
+        if batch:
+            self.client.log_batch(self.run_id, metrics=batch)
+        if new:
+            self.last_nimg = new[-1].nimg
+
+
+def _reference(version: ModelVersion) -> ModelRef:
+    return ModelRef(version.name, str(version.version), version.run_id, str(version.source))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]
+
+
+def _without_secret(uri: str) -> str:
+    """A URI without what stands before an @ in its host part."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

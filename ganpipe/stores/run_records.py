@@ -1,0 +1,134 @@
+"""Run records: what a run folder says about itself, and how runs are found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ganpipe
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, sha256_of, write_json
+from ganpipe.settings.schema import Settings, from_dict
+from ganpipe.stores.fingerprint import environment, source_sha256, train_fingerprint
+from ganpipe.stores.workspace import Workspace
+
+RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says of itself (run.json)."""
+
+    run_id: str
+    fingerprint: str
+    dataset: str
+    version: str
+    settings: dict[str, Any]
+    source_sha256: str
+    environment: dict[str, str]
+    compute: list[str]
+    state: str = "running"  # running, interrupted, finished
+    mlflow_run_id: str | None = None
+    train: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
+    model_version: str | None = None
+    champion: bool = False
+
+    def resolved(self) -> Settings:
+        """The settings, checked anew."""
+        return from_dict(self.settings)
+
+    def origin(self) -> dict[str, Any]:
+        """What every picture of this run carries."""
+        return {
+            "run": self.run_id,
+            "fingerprint": self.fingerprint,
+            "mlflow_run_id": self.mlflow_run_id,
+            "dataset": {"name": self.dataset, "version": self.version},
+            "source_sha256": self.source_sha256,
+            "ganpipe": ganpipe.__version__,
+        }
+
+
+def new_record(dataset: str, version: str, settings: Settings, compute: tuple[str, str]) -> RunRecord:
+    """The record of a training that has this fingerprint; its id is made from it."""
+    fingerprint = train_fingerprint(version, settings, compute)
+    return RunRecord(
+        run_id=f"{dataset}-{fingerprint[:12]}",
+        fingerprint=fingerprint,
+        dataset=dataset,
+        version=version,
+        settings=settings.as_dict(),
+        source_sha256=source_sha256(),
+        environment=environment(),
+        compute=list(compute),
+    )
+
+
+def run_folder(workspace: Workspace, run_id: str) -> Path:
+    return workspace.runs / run_id
+
+
+def save_record(workspace: Workspace, record: RunRecord) -> RunRecord:
+    """Writes run.json, whole or not at all."""
+    write_json(run_folder(workspace, record.run_id) / RECORD, asdict(record))
+    return record
+
+
+def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
+    """The record of a run; None where there is none."""
+    path = run_folder(workspace, run_id) / RECORD
+    if not path.exists():
+        return None
+    try:
+        return RunRecord(**read_json(path))
+    except TypeError as error:
+        raise GanpipeError(
+            f"{path} is of another ganpipe version ({error}); move {path.parent} away."
+        ) from None
+
+
+def all_records(workspace: Workspace) -> list[RunRecord]:
+    """Every run of the workspace, the latest last."""
+    paths = sorted(workspace.runs.glob(f"*/{RECORD}"), key=lambda p: p.stat().st_mtime)
+    return [record for p in paths if (record := load_record(workspace, p.parent.name))]
+
+
+def find_record(workspace: Workspace, reference: str) -> RunRecord:
+    """The run that `reference` names: a run id, an MLflow run id, or the beginning of one of them or of a fingerprint.
+
+    Raises:
+        GanpipeError: none or several; the sentence names the runs that there are.
+    """
+    records = all_records(workspace)
+    found = [r for r in records if reference in (r.run_id, r.mlflow_run_id, r.fingerprint)]
+    if not found and len(reference) >= 4:
+        found = [
+            r
+            for r in records
+            if any((name or "").startswith(reference) for name in (r.run_id, r.mlflow_run_id, r.fingerprint))
+        ]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(r.run_id for r in records[-5:]) or "none yet"
+    raise GanpipeError(
+        f"{'No' if not found else 'More than one'} run is called {reference}; the latest are: {there}."
+    )
+
+
+def save_result(workspace: Workspace, fingerprint: str, result: dict[str, Any]) -> None:
+    """Remembers what a whole run made, under its fingerprint, with the hash of every picture it names."""
+    pictures = [p for p in [result.get("grid"), *result.get("stylized", [])] if p]
+    hashes = {p: sha256_of(Path(p)) for p in pictures}
+    write_json(workspace.state / "results" / f"{fingerprint}.json", {"result": result, "sha256": hashes})
+
+
+def finished_result(workspace: Workspace, fingerprint: str) -> dict[str, Any] | None:
+    """What a finished run with this fingerprint made, if every picture of it is still there, unchanged."""
+    path = workspace.state / "results" / f"{fingerprint}.json"
+    if not path.exists():
+        return None
+    saved = read_json(path)
+    intact = all(Path(p).exists() and sha256_of(Path(p)) == sha for p, sha in saved["sha256"].items())
+    return dict(saved["result"]) if intact else None

@@ -1,0 +1,1 @@
+"""Batches of contents × styles: the plan, the runner, the manifest, the report."""

@@ -1,0 +1,180 @@
+"""What there is to paint: contents × styles, every file looked at once, and nothing planned that is there already."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.imaging.encode import FORMATS, check_format
+from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.picture import upright_size
+from ganpipe.settings.schema import StyleSettings
+from ganpipe.style.batch.manifest import is_intact, read_entries
+from ganpipe.style.color import mask_path, parse_shares
+from ganpipe.style.optimize import size_at
+from ganpipe.style.params import StyleParams, resolve_params
+from ganpipe.vgg19.weights import style_weights
+
+log = logging.getLogger(__name__)
+
+STEM_BYTES = 100  # of each of the two names in an output's name; file systems take 255 in all
+
+
+@dataclass
+class StyledItem:
+    """What became of one picture. `style` names all styles where several are mixed."""
+
+    content: str
+    style: str
+    output: str
+    state: str  # done, skipped or failed
+    seconds: float = 0.0
+    reason: str = ""
+    quality: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BatchTask:
+    """One picture to paint. `place`: of its item in the plan."""
+
+    place: int
+    key: str
+    content: Path
+    styles: tuple[Path, ...]
+    shares: tuple[float, ...]
+    masks: tuple[Path, ...]
+    output: Path
+    size: tuple[int, int]  # of the result
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """All items, and the work that is left."""
+
+    items: list[StyledItem]
+    works: list[BatchTask]
+
+    def shards(self, count: int) -> list[list[BatchTask]]:
+        """The work in parts of `count` pictures; those of one size stay together."""
+        ordered = sorted(self.works, key=lambda work: (work.size, work.place))
+        return [ordered[k : k + count] for k in range(0, len(ordered), count)]
+
+
+def plan_batch(
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    out: Path,
+    settings: StyleSettings,
+    masks: Sequence[Path] = (),
+) -> BatchPlan:
+    """Looks at every file, and finds the pictures that are not there yet.
+
+    Raises:
+        GanpipeError: a format, a blend, masks or layers that cannot be.
+    """
+    recipe = resolve_params(settings)
+    check_format(settings.format, settings.bit_depth)
+    if masks and len(masks) != len(styles):
+        raise GanpipeError(f"{len(masks)} masks are given for {len(styles)} styles; give one for each style.")
+    network = style_weights(settings.weights).id
+    together = bool(masks) or bool(settings.blend)
+    shares = parse_shares(settings.blend, len(styles)) if settings.blend else (1 / len(styles),) * len(styles)
+    known = {entry.key: entry for entry in read_entries(out)}
+    identities = _Identities()
+    names = _Names(FORMATS[settings.format].suffix)
+    plan = BatchPlan([], [])
+    for content in contents:
+        for group in [tuple(styles)] if together else [(style,) for style in styles]:
+            output = out / names.of(content, group)
+            item = StyledItem(str(content), " + ".join(map(str, group)), str(output), "failed")
+            plan.items.append(item)
+            try:
+                own_masks = tuple(mask_path(mask, content) for mask in masks)
+                size = size_at(*identities.size(content), recipe.long_edge_px)
+                for style in group:
+                    identities.size(style)
+                own_shares = shares if together else (1.0,)
+                key = item_key(
+                    [identities.sha256(p) for p in (content, *group, *own_masks)],
+                    own_shares,
+                    recipe,
+                    network,
+                    settings,
+                )
+            except RejectedImage as refusal:
+                item.reason = refusal.sentence
+                log.warning("Not stylised: %s", item.reason)
+                continue
+            entry = known.get(key)
+            if entry and entry.output == output.name and is_intact(out, entry):
+                item.state, item.quality = "skipped", entry.quality
+                continue
+            work = BatchTask(len(plan.items) - 1, key, content, group, own_shares, own_masks, output, size)
+            plan.works.append(work)
+    return plan
+
+
+def item_key(
+    sha256s: Sequence[str],
+    shares: Sequence[float],
+    recipe: StyleParams,
+    network: str,
+    settings: StyleSettings,
+) -> str:
+    """What fixes a stylised picture: the pictures that go in, the recipe, the network and the file's format."""
+    student = [settings.feedforward, settings.feedforward_images, settings.refine_steps]
+    return sha256_of_json(
+        [*sha256s, *shares, recipe.as_dict(), network, settings.format, settings.bit_depth, student]
+    )
+
+
+class _Identities:
+    """Size and hash of each file, looked at once; Refusal, with the file's name, where it cannot be used."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[Path, tuple[int, int] | RejectedImage] = {}
+        self._hashes: dict[Path, str] = {}
+
+    def size(self, path: Path) -> tuple[int, int]:
+        if path not in self._sizes:
+            try:
+                self._sizes[path] = upright_size(path)
+            except RejectedImage as refusal:
+                self._sizes[path] = RejectedImage(refusal.code, f"{path}: {refusal.sentence}")
+        size = self._sizes[path]
+        if isinstance(size, RejectedImage):
+            raise size
+        return size
+
+    def sha256(self, path: Path) -> str:
+        if path not in self._hashes:
+            try:
+                self._hashes[path] = sha256_of(path)
+            except OSError as error:
+                raise RejectedImage("unreadable", f"{path}: it cannot be read ({error.strerror})") from None
+        return self._hashes[path]
+
+
+class _Names:
+    """Names of outputs, `content__style.png`, with part of the paths' hash where two would be the same."""
+
+    def __init__(self, suffix: str) -> None:
+        self.suffix, self.taken = suffix, set[str]()
+
+    def of(self, content: Path, styles: Sequence[Path]) -> str:
+        stem = f"{_cut(content.stem)}__{_cut('+'.join(style.stem for style in styles))}"
+        if stem.lower() in self.taken:
+            paths = "\0".join(str(path.resolve()) for path in (content, *styles))
+            stem += "_" + hashlib.sha256(paths.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        self.taken.add(stem.lower())
+        return stem + self.suffix
+
+
+def _cut(name: str) -> str:
+    """As much of a name as an output's name has room for, in characters that every file system takes."""
+    return name.encode("utf-8", "replace")[:STEM_BYTES].decode("utf-8", "ignore")

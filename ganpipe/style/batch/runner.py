@@ -1,0 +1,306 @@
+"""Paints planned works in buckets of one shape, as many at once as memory takes, and writes each as it is finished."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ganpipe.compute.device import Compute
+from ganpipe.compute.memory import USABLE_SHARE, free_memory, is_out_of_memory
+from ganpipe.compute.signals import catch_stop_signals
+from ganpipe.errors import Interrupted
+from ganpipe.files import sha256_of
+from ganpipe.imaging.encode import write_picture
+from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.picture import Picture, read_picture
+from ganpipe.progress import Progress, Report, ignore
+from ganpipe.settings.schema import StyleSettings
+from ganpipe.style.batch.manifest import ManifestEntry, add_entry
+from ganpipe.style.batch.plan import BatchTask, StyledItem
+from ganpipe.style.color import read_masks, styles_for, transfer_luminance
+from ganpipe.style.feedforward.network import apply_network, load_network
+from ganpipe.style.metrics import structure_similarity, style_distance
+from ganpipe.style.optimality_gap import optimality_gap
+from ganpipe.style.optimize import OnStep, Step, StyledImages, StyleTask, resize, stylize
+from ganpipe.style.params import resolve_params
+from ganpipe.vgg19.network import Vgg19
+from ganpipe.vgg19.weights import style_weights
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = {"cpu": 4, "cuda": 32}  # more at once is no faster (benchmarks.style), and a kill loses more
+SMALLEST_TILE_PX = 128
+# Activations that autograd keeps for relu1_1 to relu5_1, with what its backward needs at once: measured as the growth
+# of the peak over pictures of 256² and 512² (LOG.md).
+BYTES_PER_PIXEL = {"bf16": 2_000, "fp32": 3_600}
+
+
+@dataclass(frozen=True)
+class BatchOutcome:
+    """What became of works: their items by place, and item-steps with the seconds that they took."""
+
+    items: dict[int, StyledItem]
+    steps: int
+    seconds: float
+
+
+def run_batch(
+    works: Sequence[BatchTask],
+    settings: StyleSettings,
+    compute: Compute,
+    origin: dict[str, Any] | None = None,
+    report: Report = ignore,
+    students: Mapping[Path, Path] | None = None,
+) -> BatchOutcome:
+    """Paints and writes works, as many of one size at once as memory takes; the whole plan, or a shard of it.
+
+    `students`: the folder of a feed-forward network for each style that has one. A file that cannot be read fails
+    its own items and stops nobody else.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; what was finished is in the manifest, and the next run goes on.
+        GanpipeError: the output cannot be written.
+    """
+    if not works:
+        return BatchOutcome({}, 0, 0.0)
+    return _BatchRunner(settings, compute, origin or {}, report, students or {}, len(works)).paint(works)
+
+
+@dataclass
+class _LoadedTask:
+    """A work with its pictures in memory."""
+
+    work: BatchTask
+    content: Picture
+    styles: list[Picture]
+    commission: StyleTask
+
+
+class _BatchRunner:
+    """One call of `paint`: the network, and how far it is."""
+
+    def __init__(
+        self,
+        settings: StyleSettings,
+        compute: Compute,
+        origin: dict[str, Any],
+        report: Report,
+        students: Mapping[Path, Path],
+        total: int,
+    ) -> None:
+        self.settings, self.compute, self.origin = settings, compute, origin
+        self.report, self.total = report, total
+        self.recipe = resolve_params(settings)
+        weights = style_weights(settings.weights)
+        self.network = Vgg19(self.recipe.last, pooling="average", weights=weights).to(compute.device)
+        self.judge = Vgg19("relu4_1").to(compute.device)  # the embedded weights: scores stay comparable
+        self.items: dict[int, StyledItem] = {}
+        self.steps, self.started = 0, time.monotonic()
+        self.styles: dict[Path, Picture] = {}
+        self.students = {style: load_network(folder) for style, folder in students.items()}
+
+    def paint(self, works: Sequence[BatchTask]) -> BatchOutcome:
+        painting_s = 0.0
+        with catch_stop_signals() as self.stop:
+            for bucket in self._buckets(works):
+                if loaded := self._loaded(bucket):
+                    before = time.monotonic()
+                    self._paint_bucket(loaded, self._tile_px(loaded[0].work.size))
+                    painting_s += time.monotonic() - before
+        return BatchOutcome(self.items, self.steps, painting_s)
+
+    def _buckets(self, works: Sequence[BatchTask]) -> Iterator[list[BatchTask]]:
+        """Works whose results have one shape and that have as many masks, as many as fit into memory."""
+        groups: dict[Any, list[BatchTask]] = {}
+        for work in works:
+            groups.setdefault((work.size, len(work.masks), self._student_style(work)), []).append(work)
+        for (size, _, _), group in groups.items():
+            count = 1 if self.recipe.optimizer == "lbfgs" else self._at_once(size)
+            for k in range(0, len(group), count):
+                yield group[k : k + count]
+
+    def _student_style(self, work: BatchTask) -> Path | None:
+        """The style of a work that a student paints; None where it is optimised."""
+        style = work.styles[0]
+        return style if len(work.styles) == 1 and not work.masks and style in self.students else None
+
+    def _at_once(self, size: tuple[int, int]) -> int:
+        if self.settings.batch_items:
+            return self.settings.batch_items
+        fitting = int(USABLE_SHARE * free_memory(self.compute.device) / self._bytes_of(*size))
+        return max(1, min(MOST_AT_ONCE[self.compute.device.type], fitting))
+
+    def _tile_px(self, size: tuple[int, int]) -> int:
+        """Edge of the tiles: as asked; 0 where the whole picture fits; else what a fifth of the free memory takes."""
+        if self.settings.tile_px:
+            return self.settings.tile_px
+        free = USABLE_SHARE * free_memory(self.compute.device)
+        if self._bytes_of(*size) <= free:
+            return 0
+        fitting = int((free / 5 / self._bytes_of(1, 1)) ** 0.5) // 128 * 128
+        return max(SMALLEST_TILE_PX, min(1024, fitting))
+
+    def _bytes_of(self, height: int, width: int) -> int:
+        """What a picture takes while it is painted whole: see BYTES_PER_PIXEL."""
+        return height * width * BYTES_PER_PIXEL[self.compute.precision]
+
+    def _loaded(self, bucket: list[BatchTask]) -> list[_LoadedTask]:
+        """The works whose pictures can be read; the others fail."""
+        loaded = []
+        for work in bucket:
+            try:
+                content = read_picture(work.content)
+                styles = [self._style(path) for path in work.styles]
+                loaded.append(_LoadedTask(work, content, styles, self._commission(work, content, styles)))
+            except RejectedImage as refusal:
+                self._fail(work, f"{refusal.sentence}")
+        return loaded
+
+    def _style(self, path: Path) -> Picture:
+        if path not in self.styles:
+            if len(self.styles) >= 16:
+                self.styles.clear()
+            self.styles[path] = read_picture(path)
+        return self.styles[path]
+
+    def _commission(self, work: BatchTask, content: Picture, styles: list[Picture]) -> StyleTask:
+        pixels = resize(content.pixels, work.size)
+        painted_in = styles_for(pixels, [style.pixels for style in styles], self.recipe.color_mode)
+        masks = read_masks(work.masks, work.size) if work.masks else None
+        return StyleTask(pixels, painted_in, work.shares, masks)
+
+    def _fail(self, work: BatchTask, reason: str) -> None:
+        item = _item(work, "failed")
+        item.reason = f"{work.content}: {reason}"
+        log.warning("Not stylised: %s", item.reason)
+        self.items[work.place] = item
+
+    def _paint_bucket(self, bucket: list[_LoadedTask], tile_px: int) -> None:
+        """Paints a bucket, in halves or tiles as often as memory asks, and writes its pictures."""
+        started, already = time.monotonic(), len(self.items)
+
+        def on_step(step: Step) -> None:
+            done = already + step.share * len(bucket)
+            elapsed_s = time.monotonic() - self.started
+            self.report(Progress("stylise", round(done, 3), self.total, "pictures", elapsed_s))
+            if self.stop.signum is not None:
+                raise Interrupted(
+                    self.stop.signum,
+                    "Stopped in the middle of a batch; the same command goes on after the last finished picture.",
+                )
+
+        try:
+            commissions = [loaded.commission for loaded in bucket]
+            if style := self._student_style(bucket[0].work):
+                painted = self._by_student(style, commissions, tile_px, on_step)
+            else:
+                painted = stylize(self.network, commissions, self.recipe, self.compute, tile_px, on_step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._paint_smaller(bucket, tile_px)
+            return
+        self._write(bucket, painted, (time.monotonic() - started) / len(bucket))
+
+    def _by_student(
+        self, style: Path, commissions: list[StyleTask], tile_px: int, on_step: OnStep
+    ) -> StyledImages:
+        """A student's pictures, with a few optimiser steps after it where they are asked for."""
+        contents = torch.cat([commission.content for commission in commissions])
+        student, _ = self.students[style]
+        painted = apply_network(student, contents, torch.ones(len(contents), 1), self.compute)
+        if not self.settings.refine_steps:
+            return StyledImages(painted, [], [0] * len(contents))
+        few = replace(self.recipe, scales=1, steps=self.settings.refine_steps, stop_below=0.0)
+        return stylize(self.network, commissions, few, self.compute, tile_px, on_step, painted)
+
+    def _paint_smaller(self, bucket: list[_LoadedTask], tile_px: int) -> None:
+        height, width = bucket[0].work.size
+        if len(bucket) > 1:
+            log.warning("Memory ran out with %d pictures at once; going on with half of them.", len(bucket))
+            middle = len(bucket) // 2
+            self._paint_bucket(bucket[:middle], tile_px)
+            self._paint_bucket(bucket[middle:], tile_px)
+        elif (smaller := (tile_px or max(height, width)) // 2) >= SMALLEST_TILE_PX:
+            log.warning("Memory ran out; going on with tiles of %d pixels.", smaller)
+            self._paint_bucket(bucket, smaller)
+        else:
+            self._fail(
+                bucket[0].work, f"memory ran out at {width}×{height} even in tiles; lower style.long_edge_px"
+            )
+
+    def _write(self, bucket: list[_LoadedTask], painted: StyledImages, seconds: float) -> None:
+        for n, loaded in enumerate(bucket):
+            pixels = painted.images[n : n + 1].float().cpu()
+            self.steps += painted.steps[n]
+            if not torch.isfinite(pixels).all():
+                self._fail(loaded.work, "its losses are no longer finite; lower style.lr")
+                continue
+            if self.recipe.color_mode == "luminance":
+                pixels = transfer_luminance(pixels, loaded.commission.content)
+            loss = {"loss": round(painted.losses[n], 6)} if painted.losses else {}
+            quality = loss | self._judged(loaded, pixels)
+            self._write_one(loaded, pixels, seconds, quality)
+
+    def _judged(self, loaded: _LoadedTask, pixels: Tensor) -> dict[str, float]:
+        """Distance from the style and likeness to the content, neither of which was optimised."""
+        distances = [
+            share * style_distance(self.judge, pixels, style, self.compute)
+            for share, style in zip(loaded.work.shares, loaded.commission.styles, strict=True)
+        ]
+        structure = structure_similarity(pixels, loaded.commission.content)
+        quality = {"style_distance": round(sum(distances), 4), "structure": round(structure, 4)}
+        if loaded.work.place < self.settings.reference_items and self.recipe.color_mode != "luminance":
+            tile_px = self._tile_px(loaded.work.size)
+            gap = optimality_gap(self.network, loaded.commission, pixels, self.recipe, self.compute, tile_px)
+            quality["gap"] = round(gap, 4)
+        return quality
+
+    def _write_one(
+        self, loaded: _LoadedTask, pixels: Tensor, seconds: float, quality: dict[str, float]
+    ) -> None:
+        """The picture by rename, then the manifest: a kill between the two paints one picture again."""
+        work = loaded.work
+        alpha = loaded.content.alpha
+        if alpha is not None:
+            alpha = F.interpolate(alpha[None, None], work.size, mode="bilinear", antialias=True)[0, 0].clamp(
+                0, 1
+            )
+        text = self.origin | {
+            "kind": "stylised",
+            "content": {"name": work.content.name, "sha256": loaded.content.sha256},
+            "style": [{"name": s.path.name, "sha256": s.sha256} for s in loaded.styles],
+            "shares": list(work.shares),
+            "masks": [mask.name for mask in work.masks],
+            "network": self.network.weights.id,
+            "preset": self.settings.preset,
+            "by": "student" if self._student_style(work) else self.recipe.optimizer,
+            "recipe": self.recipe.as_dict(),
+            "quality": quality,
+        }
+        if len(loaded.styles) == 1:
+            text["style"] = text["style"][0]
+        write_picture(work.output, pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
+        entry = ManifestEntry(
+            work.key,
+            work.output.name,
+            sha256_of(work.output),
+            self.settings.preset,
+            round(seconds, 3),
+            quality,
+        )
+        add_entry(work.output.parent, entry)
+        self.items[work.place] = replace(_item(work, "done"), seconds=round(seconds, 3), quality=quality)
+
+
+def _item(work: BatchTask, state: str) -> StyledItem:
+    style = " + ".join(map(str, work.styles))
+    return StyledItem(str(work.content), style, str(work.output), state)

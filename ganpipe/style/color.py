@@ -1,0 +1,113 @@
+"""What a user may ask of a stylisation beyond its weights: whose colours, which style where, how styles are mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ganpipe.errors import GanpipeError
+from ganpipe.imaging.decode import decode_image, over_white, read_image_file
+from ganpipe.imaging.image import RejectedImage
+from ganpipe.style.losses import matrix_sqrt
+
+# Luminance and two chroma axes, NTSC (Gatys et al. 2017, arXiv 1611.07865, section 5, paints in this space).
+RGB_TO_YIQ = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64
+)
+YIQ_TO_RGB = torch.linalg.inv(RGB_TO_YIQ.float())
+
+
+def parse_shares(text: str, styles: int) -> tuple[float, ...]:
+    """`0.7+0.3` as shares that sum to 1, one for each style.
+
+    Raises:
+        GanpipeError: not that many numbers, a negative one, or none above 0.
+    """
+    try:
+        numbers = [float(part) for part in text.split("+")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != styles or min(numbers) < 0 or sum(numbers) <= 0:
+        raise GanpipeError(
+            f"style.blend is {text!r}; it needs a share for each of the {styles} styles, such as "
+            f"{'+'.join(['0.5'] * 2) if styles == 2 else '+'.join(['1'] * styles)}."
+        )
+    return tuple(number / sum(numbers) for number in numbers)
+
+
+def _mix_channels(matrix: Tensor, image: Tensor) -> Tensor:
+    """A 3×3 matrix on the channels of `[N, 3, H, W]`."""
+    return torch.einsum("dc,nchw->ndhw", matrix.to(image), image)
+
+
+def luminance(image: Tensor) -> Tensor:
+    """The luminance `[N, 1, H, W]` of `[N, 3, H, W]` (the weights are ITU-R BT.601's)."""
+    return _mix_channels(RGB_TO_YIQ, image)[:, :1]
+
+
+def match_luminance(style: Tensor, content: Tensor) -> Tensor:
+    """The style in grey, with the mean and deviation of the content's luminance."""
+    ours, theirs = luminance(style), luminance(content)
+    scale = theirs.std() / ours.std().clamp_min(1e-6)
+    return ((ours - ours.mean()) * scale + theirs.mean()).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
+
+
+def transfer_luminance(painted: Tensor, content: Tensor) -> Tensor:
+    """The luminance of what was painted and the chroma of the content, both `[N, 3, H, W]`."""
+    ours, theirs = _mix_channels(RGB_TO_YIQ, painted), _mix_channels(RGB_TO_YIQ, content)
+    return _mix_channels(YIQ_TO_RGB, torch.cat([ours[:, :1], theirs[:, 1:]], 1)).clamp(0, 1)
+
+
+def match_colors(style: Tensor, content: Tensor) -> Tensor:
+    """The style `[1, 3, h, w]` by the linear map that gives its colours the content's mean and covariance.
+
+    x ↦ Σc^½ Σs^−½ (x − μs) + μc (Gatys et al. 2016, arXiv 1606.05897, section 3).
+    """
+    s, c = style[0].flatten(1), content[0].flatten(1)
+    ours, theirs = matrix_sqrt(torch.cov(s)), matrix_sqrt(torch.cov(c))
+    map_ = (theirs @ torch.linalg.inv(ours)).float()
+    moved = map_ @ (s - s.mean(1, keepdim=True)) + c.mean(1, keepdim=True)
+    return moved.reshape(style.shape).clamp(0, 1)
+
+
+def styles_for(content: Tensor, styles: Sequence[Tensor], color_mode: str) -> tuple[Tensor, ...]:
+    """The styles as a content is painted in them, by whose colours are asked for."""
+    if color_mode == "luminance":
+        return tuple(match_luminance(style, content) for style in styles)
+    if color_mode == "match":
+        return tuple(match_colors(style, content) for style in styles)
+    return tuple(styles)
+
+
+def mask_path(given: Path, content: Path) -> Path:
+    """The mask for a content: the file itself, or in a folder the picture of the content's name.
+
+    Raises:
+        Refusal: the folder has none.
+    """
+    if not given.is_dir():
+        return given
+    found = [path for path in sorted(given.iterdir()) if path.stem == content.stem and path.is_file()]
+    if not found:
+        raise RejectedImage("no_mask", f"{given} has no mask named {content.stem}")
+    return found[0]
+
+
+def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
+    """Masks as shares `[S, H, W]` that sum to 1 at each pixel: white where its style applies.
+
+    Where every mask is black each style has an equal share. Raises Refusal for a file that is no image.
+    """
+    masks = []
+    for path in paths:
+        grey = over_white(decode_image(read_image_file(path))).convert("L")
+        grey = grey.resize((size[1], size[0]), Image.Resampling.BOX)
+        masks.append(torch.from_numpy(np.asarray(grey).copy()).float() / 255)
+    stacked = torch.stack(masks)
+    total = stacked.sum(0, keepdim=True)
+    return torch.where(total > 0, stacked / total.clamp_min(1e-6), torch.full_like(stacked, 1 / len(masks)))

@@ -1,0 +1,213 @@
+"""Which styles of a batch get a feed-forward student: where that saves time, it is trained, kept and used again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from ganpipe.compute.device import Compute
+from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.picture import read_picture
+from ganpipe.progress import Report, format_duration, ignore
+from ganpipe.settings.schema import StyleSettings
+from ganpipe.style.batch.plan import BatchPlan, BatchTask
+from ganpipe.style.feedforward.network import (
+    CONFIG,
+    NETWORK_VERSION,
+    FeedforwardConfig,
+    FeedforwardNetwork,
+    apply_network,
+    save_network,
+)
+from ganpipe.style.feedforward.train import train_network
+from ganpipe.style.optimize import SMALLEST_PX, StyleTask, objective_at, pyramid, resize, size_at
+from ganpipe.style.params import STYLE_PRESETS, StyleParams, resolve_params
+from ganpipe.vgg19.network import Vgg19
+from ganpipe.vgg19.weights import style_weights
+
+log = logging.getLogger(__name__)
+
+WORTH_A_LOOK = 12  # pictures in a style: below, no student has ever paid, and measuring would only cost time
+PROBE_IMAGES = 8
+CROP_PX = 128  # of the training crops, at most
+
+
+@dataclass(frozen=True)
+class StyleNetwork:
+    """A style's student: where it is, whether it was trained now, and how long that took."""
+
+    style: Path
+    folder: Path
+    new: bool
+    seconds: float
+
+
+def train_where_it_pays(
+    plan: BatchPlan, settings: StyleSettings, compute: Compute, folder: Path, report: Report = ignore
+) -> list[StyleNetwork]:
+    """A student for each style of the plan that has one in `folder`, or whose pictures are enough to pay for one.
+
+    What was computed to decide is logged as a sentence. Raises as `train_student`.
+    """
+    by_style: dict[Path, list[BatchTask]] = {}
+    for work in plan.works:
+        if len(work.styles) == 1 and not work.masks:
+            by_style.setdefault(work.styles[0], []).append(work)
+    if settings.feedforward == "never":
+        return []
+    recipe = resolve_params(settings)
+    if recipe.color_mode != "style":
+        return []  # the style itself then depends on the content
+    network = Vgg19(recipe.last, pooling="average", weights=style_weights(settings.weights)).to(
+        compute.device
+    )
+    found = [
+        _student(style, works, settings, recipe, network, compute, folder, report)
+        for style, works in by_style.items()
+    ]
+    return [schooled for schooled in found if schooled]
+
+
+def _student(
+    style: Path,
+    works: list[BatchTask],
+    settings: StyleSettings,
+    recipe: StyleParams,
+    network: Vgg19,
+    compute: Compute,
+    folder: Path,
+    report: Report,
+) -> StyleNetwork | None:
+    images = settings.feedforward_images or STYLE_PRESETS[settings.preset].feedforward_images
+    fixed = [sha256_of(style), recipe.as_dict(), network.weights.id, images, NETWORK_VERSION]
+    own = folder / f"{style.stem[:40]}-{sha256_of_json(fixed)[:12]}"
+    if (own / CONFIG).exists():
+        return StyleNetwork(style, own, False, 0.0)
+    if settings.feedforward == "auto" and len(works) < WORTH_A_LOOK:
+        return None
+    try:
+        picture = read_picture(style).pixels
+    except RejectedImage:
+        return None  # painting says so for each picture
+    if settings.feedforward == "auto":
+        estimate = estimate_break_even(works, picture, recipe, network, compute, images)
+        log.info("%s", estimate.sentence(style.stem))
+        if not estimate.pays:
+            return None
+    started = time.monotonic()
+    contents = [_loader(work.content, recipe.long_edge_px) for work in works]
+    begun = folder / "unfinished" / own.name
+    result = train_network(
+        network, contents, {style.stem: picture}, recipe, images, compute, begun, _crop_px(works), report
+    )
+    origin = {"lesson": result.lesson, "curve": result.curve, "network": network.weights.id}
+    save_network(own, result.student, result.config, origin)
+    shutil.rmtree(begun, ignore_errors=True)
+    return StyleNetwork(style, own, True, time.monotonic() - started)
+
+
+def _crop_px(works: Sequence[BatchTask]) -> int:
+    """Edge of the crops: what fits into all contents, as they will be painted."""
+    return max(SMALLEST_PX, min(CROP_PX, *(edge for work in works for edge in work.size)))
+
+
+def _loader(path: Path, long_edge_px: int) -> Callable[[], Tensor]:
+    def load() -> Tensor:
+        pixels = read_picture(path).pixels
+        return resize(pixels, size_at(pixels.shape[2], pixels.shape[3], long_edge_px))
+
+    return load
+
+
+def estimate_break_even(
+    works: Sequence[BatchTask],
+    style: Tensor,
+    recipe: StyleParams,
+    network: Vgg19,
+    compute: Compute,
+    images: int,
+) -> BreakEven:
+    """What optimising the works would take and what a student would, from a few measured steps of each."""
+    size = works[0].size
+    content = torch.rand(1, 3, *size)
+    commission = StyleTask(content, (style,))
+    objective = objective_at(network, [commission], size, recipe.long_edge_px, recipe, compute, 0)
+    step_s = _fastest(lambda: objective.losses_and_slope(content.to(compute.device)))
+    edges = pyramid(recipe.long_edge_px, recipe.scales)
+    optimised_s = step_s * recipe.steps * sum((edge / recipe.long_edge_px) ** 2 for edge in edges)
+    with TemporaryDirectory() as scratch:
+        probe = train_network(
+            network,
+            [content],
+            {"probe": style},
+            recipe,
+            PROBE_IMAGES,
+            compute,
+            Path(scratch),
+            _crop_px(works),
+        )
+    student = FeedforwardNetwork(FeedforwardConfig(("probe",)))
+    painting_s = _fastest(lambda: apply_network(student, content, torch.ones(1, 1), compute))
+    return break_even(len(works), optimised_s, painting_s, images / probe.images_per_second)
+
+
+def _fastest(step: Callable[[], object]) -> float:
+    """Seconds of the fastest of three calls: the first allocates."""
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        step()
+        times.append(time.monotonic() - started)
+    return min(times)
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Whether training a student costs less time than optimising each picture, and from how many pictures on."""
+
+    pictures: int
+    optimising_seconds: float
+    training_seconds: float
+    painting_seconds: float
+    from_pictures: int | None  # None: never
+
+    @property
+    def pays(self) -> bool:
+        """Whether it does for these pictures."""
+        return self.from_pictures is not None and self.pictures >= self.from_pictures
+
+    def sentence(self, *styles: str) -> str:
+        """For people."""
+        named = " and ".join(f"'{style}'" for style in styles)
+        start = f"{self.pictures:,} picture{'s' * (self.pictures != 1)}" + (f" in {named}" if named else "")
+        times = (
+            f"optimising takes about {format_duration(self.optimising_seconds)}, training a student "
+            f"{format_duration(self.training_seconds)} and painting {format_duration(self.painting_seconds)}"
+        )
+        verdict = (
+            "the student never pays"
+            if self.from_pictures is None
+            else f"the student pays from {self.from_pictures:,} picture{'s' * (self.from_pictures != 1)} on"
+        )
+        return f"{start}: {times}: {verdict}."
+
+
+def break_even(
+    pictures: int, seconds_each_optimised: float, seconds_each_student: float, training_seconds: float
+) -> BreakEven:
+    """The least n with n · optimised > training + n · student."""
+    saved = seconds_each_optimised - seconds_each_student
+    least = math.floor(training_seconds / saved) + 1 if saved > 0 else None
+    return BreakEven(
+        pictures, pictures * seconds_each_optimised, training_seconds, pictures * seconds_each_student, least
+    )

@@ -1,0 +1,223 @@
+"""The network that paints a style in one pass: its layers, how it is applied, and its files.
+
+A student is an image transformer (Johnson, Alahi & Fei-Fei 2016, arXiv 1603.08155) with instance normalisation
+(Ulyanov et al. 2016, arXiv 1607.08022) whose scale and shift belong to the style (Dumoulin et al. 2017,
+arXiv 1610.07629), so that one network paints several styles and their blends.
+
+Departures, so that hundreds of images show the style and not tens of thousands: the last convolution is added to the
+picture itself, and colours start as the style's, as the optimiser starts from the content; noise goes in with the
+picture, or a plain sky gets no strokes (so Ulyanov et al. 2016, arXiv 1603.03417). How it learns: `apprenticeship`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganpipe.compute.device import Compute
+from ganpipe.compute.random import generator_at
+from ganpipe.compute.weights import NetworkFiles
+
+EPS = 1e-5  # under the root of a variance
+SHRINK = 4  # pixels of a cell of the residual blocks, each way
+LEAST_PX = 16  # smaller pictures are padded to it
+NOISE_CELLS_PX = (4, 16)
+NOISE = 104  # key of a stream drawn from the same seed as those of `crops`
+# To be raised with every change of the network or of how it learns, or batches go on with students of before.
+NETWORK_VERSION = 1
+CONFIG = "model.json"
+FILES = NetworkFiles("model.safetensors", CONFIG)
+
+
+class _Norm(torch.autograd.Function):
+    """Instance normalisation of `x: [N, C, H, W]`, then `scale` and `shift: [N, C]`.
+
+    By hand because torch's own leave channels-last memory (instance_norm) or are 20 times slower backward in it
+    (group_norm). Sums are in float32, and backward has the two passes that it needs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        mean, square = _mean(x), _mean(x * x)
+        rstd = (square - mean * mean).clamp_min(0).add(EPS).rsqrt()
+        ctx.save_for_backward(x, mean, rstd, scale)
+        return torch.addcmul(_map(shift - mean * rstd * scale, x), x, _map(rstd * scale, x))
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, mean, rstd, scale = ctx.saved_tensors
+        slope = slopes[0]
+        by_shift = _mean(slope)
+        by_scale = (_mean(slope * x) - mean * by_shift) * rstd
+        gain = rstd * scale
+        of_x = -gain * rstd * by_scale
+        rest = torch.addcmul(_map(-gain * by_shift - of_x * mean, x), x, _map(of_x, x))
+        pixels = x.shape[2] * x.shape[3]
+        return torch.addcmul(rest, slope, _map(gain, x)), by_scale * pixels, by_shift * pixels
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Over positions, `[N, C]`, in float32 at least."""
+    return x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _map(values: Tensor, like: Tensor) -> Tensor:
+    """`[N, C]` as `[N, C, 1, 1]` with the type of a map."""
+    return values.to(like.dtype)[:, :, None, None]
+
+
+class ConditionalNorm(nn.Module):
+    """Instance normalisation with a row of scales and one of shifts for each style (Dumoulin et al. 2017, eq. 5)."""
+
+    def __init__(self, channels: int, styles: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(styles, channels))
+        self.shift = nn.Parameter(torch.zeros(styles, channels))
+
+    def forward(self, x: Tensor, shares: Tensor) -> Tensor:
+        """`x: [N, C, H, W]`; `shares: [N, S]` mix the rows."""
+        # Products and sums, not a matrix product, which autocast would round to bf16.
+        scale, shift = ((shares[:, :, None] * rows).sum(1) for rows in (self.scale, self.shift))
+        normalised: Tensor = _Norm.apply(x, scale, shift)
+        return normalised
+
+
+class _Conv(nn.Module):
+    """A convolution with reflected borders, then the conditional norm; upsampled before where asked."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, styles: int, stride: int = 1, up: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride, kernel // 2, bias=False, padding_mode="reflect"
+        )
+        self.norm = ConditionalNorm(outputs, styles)
+        self.up = up
+
+    def forward(self, x: Tensor, shares: Tensor) -> Tensor:
+        if self.up > 1:
+            x = F.interpolate(x, scale_factor=float(self.up), mode="nearest")
+        normalised: Tensor = self.norm(self.conv(x), shares)
+        return normalised
+
+
+class _Residual(nn.Module):
+    """x + norm(conv(relu(norm(conv(x)))))."""
+
+    def __init__(self, channels: int, styles: int) -> None:
+        super().__init__()
+        self.first, self.second = (_Conv(channels, channels, 3, styles) for _ in range(2))
+
+    def forward(self, x: Tensor, shares: Tensor) -> Tensor:
+        inner = F.relu(self.first(x, shares), inplace=True)
+        outer: Tensor = x + self.second(inner, shares)
+        return outer
+
+
+@dataclass(frozen=True)
+class FeedforwardConfig:
+    """What a student is made of. `styles`: their names, in the order of the columns of `shares`."""
+
+    styles: tuple[str, ...]
+    width: int = 32  # channels at full size; twice and four times as many below
+    blocks: int = 5  # residual, at a quarter of the size
+
+
+class FeedforwardNetwork(nn.Module):
+    """The image transformer: two steps down, residual blocks, two steps up by upsampling and convolving."""
+
+    def __init__(self, config: FeedforwardConfig) -> None:
+        super().__init__()
+        w, s = config.width, len(config.styles)
+        self.config = config
+        self.down = nn.ModuleList(
+            [
+                _Conv(3 + len(NOISE_CELLS_PX), w, 9, s),
+                _Conv(w, 2 * w, 3, s, stride=2),
+                _Conv(2 * w, 4 * w, 3, s, stride=2),
+            ]
+        )
+        self.blocks = nn.ModuleList(_Residual(4 * w, s) for _ in range(config.blocks))
+        self.up = nn.ModuleList([_Conv(4 * w, 2 * w, 3, s, up=2), _Conv(2 * w, w, 3, s, up=2)])
+        self.out = nn.Conv2d(w, 3, 9, padding=4, bias=False, padding_mode="reflect")
+        self.colours = ConditionalNorm(3, s)
+
+    def forward(self, images: Tensor, shares: Tensor, noise_seed: int = 0) -> Tensor:
+        """`images: [N, 3, H, W]` in [0, 1], of any size, painted in styles mixed by `shares: [N, S]`; in [0, 1].
+
+        The noise is one for the whole batch, so that a picture does not depend on its companions.
+        """
+        height, width = images.shape[2:]
+        whole = F.pad(images, (0, _missing(width), 0, _missing(height)), mode="replicate")
+        noise = noise_maps(whole.shape[2], whole.shape[3], noise_seed).to(whole.device)
+        x = torch.cat([whole, noise.expand(len(whole), -1, -1, -1)], 1)
+        for conv in self.down:
+            x = F.relu(conv(x, shares), inplace=True)
+        for block in self.blocks:
+            x = block(x, shares)
+        for conv in self.up:
+            x = F.relu(conv(x, shares), inplace=True)
+        painted = self.colours(self.out(x).float() + whole, shares)
+        return torch.sigmoid(painted)[:, :, :height, :width]
+
+    @torch.no_grad()
+    def take_colours(self, style: int, image: Tensor) -> None:
+        """Gives pictures in a style the mean and deviation of `image: [1, 3, h, w]`, as they are before the sigmoid."""
+        inner = torch.logit(image.to(self.colours.scale).clamp(0.02, 0.98))
+        self.colours.shift[style] = inner.mean((0, 2, 3))
+        self.colours.scale[style] = inner.std((0, 2, 3), correction=0)
+
+
+def noise_maps(height: int, width: int, seed: int) -> Tensor:
+    """`[1, M, H, W]`: smooth noise in cells of several sizes. Sharp cells showed as a grid in the pictures."""
+    maps = []
+    for cell in NOISE_CELLS_PX:
+        shape = (1, 1, -(-height // cell), -(-width // cell))
+        small = torch.randn(shape, generator=generator_at(seed, NOISE, cell))
+        maps.append(F.interpolate(small, scale_factor=float(cell), mode="bilinear")[:, :, :height, :width])
+    return torch.cat(maps, 1)
+
+
+def _missing(size: int) -> int:
+    """Pixels that an axis lacks to a whole number of cells."""
+    return max(LEAST_PX, -(-size // SHRINK) * SHRINK) - size
+
+
+@torch.no_grad()
+def apply_network(student: FeedforwardNetwork, contents: Tensor, shares: Tensor, compute: Compute) -> Tensor:
+    """`contents: [N, 3, H, W]` in [0, 1] painted in styles mixed by `shares: [N, S]`: float32 in [0, 1]."""
+    compute.place(student)
+    images = contents.to(compute.device, memory_format=torch.channels_last)
+    with compute.autocast():
+        painted: Tensor = student(images, shares.to(compute.device))
+    return painted
+
+
+def save_network(
+    folder: Path, student: FeedforwardNetwork, config: FeedforwardConfig, origin: dict[str, Any]
+) -> None:
+    """Writes the student's weights, and the JSON that says how to build it and where it comes from.
+
+    `origin`: at least the result's `lesson`.
+    """
+    FILES.write(folder, student, {"format": 1, "model": asdict(config)}, origin)
+
+
+def load_network(folder: Path) -> tuple[FeedforwardNetwork, dict[str, Any]]:
+    """The student in `folder`, on the CPU in evaluation mode, and its JSON.
+
+    Raises:
+        GanpipeError: a file is missing or damaged, or the two do not fit each other.
+    """
+
+    def build(note: dict[str, Any]) -> FeedforwardNetwork:
+        model = note["model"]
+        return FeedforwardNetwork(FeedforwardConfig(tuple(model["styles"]), model["width"], model["blocks"]))
+
+    return FILES.read(folder, build)

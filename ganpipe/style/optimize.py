@@ -1,0 +1,326 @@
+"""Painting a batch of pictures: descent on pixels, from coarse to fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.adam import adam
+
+from ganpipe.compute.device import Compute
+from ganpipe.style.losses import Statistics, StyleTarget, blend, statistics, style_target
+from ganpipe.style.objective import Losses, Objective, content_targets, style_moments
+from ganpipe.style.params import StyleParams
+from ganpipe.style.tiling import tiles_of
+from ganpipe.vgg19.network import Vgg19
+
+SMALLEST_PX = 48  # relu5_1 sees 1/16: three cells a side
+WINDOW_STEPS = 10  # a picture's loss is compared over two windows to see whether it still falls
+BETAS = (0.9, 0.99)
+# Adam's eps, times the numbers in a picture: the loss is a mean over them, so each one's gradient falls as they grow,
+# and a fixed eps would stall large pictures. 1e-8, torch's own, at 256×171.
+EPS_OF_A_MEAN = 1e-3
+SETTLED_STEPS = 10_000  # moments that were carried over need no correction of their bias any more
+
+
+@dataclass(frozen=True)
+class StyleTask:
+    """One picture to paint: its content `[1, 3, H, W]` in [0, 1], and the styles `[1, 3, h, w]` that it is drawn in.
+
+    Without masks the styles are mixed by `shares` (sum 1); with `masks: [S, H, W]` (sum 1 at each pixel) each style has
+    its own part of the picture.
+    """
+
+    content: Tensor
+    styles: tuple[Tensor, ...]
+    shares: tuple[float, ...] = (1.0,)
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class StyledImages:
+    """Pictures `[N, 3, H, W]` in [0, 1], the last losses of each, and the steps that each took over all scales."""
+
+    images: Tensor
+    losses: list[float]
+    steps: list[int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the caller hears after each step: the share of the work that is done, and the losses on request."""
+
+    share: float
+    active: int
+    losses: Losses
+
+
+OnStep = Callable[[Step], None]
+
+
+def pyramid(long_edge_px: int, scales: int) -> list[int]:
+    """Longer edges from coarse to fine, √2 apart, none under SMALLEST_PX (the last always counts)."""
+    edges = [round(long_edge_px / 2 ** (0.5 * k)) for k in reversed(range(scales))]
+    return [edge for edge in edges[:-1] if edge >= SMALLEST_PX] + edges[-1:]
+
+
+def size_at(height: int, width: int, long_edge_px: int) -> tuple[int, int]:
+    """Height and width with the given longer edge and the picture's shape."""
+    scale = long_edge_px / max(height, width)
+    return max(16, round(height * scale)), max(16, round(width * scale))
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """`[N, 3, H, W]` at another size, antialiased, still in [0, 1]."""
+    if tuple(image.shape[2:]) == size:
+        return image
+    scaled = F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
+    return scaled.clamp(0, 1)
+
+
+def stylize(
+    network: Vgg19,
+    commissions: list[StyleTask],
+    recipe: StyleParams,
+    compute: Compute,
+    tile_px: int = 0,
+    on_step: OnStep = lambda step: None,
+    start: Tensor | None = None,
+) -> StyledImages:
+    """Paints commissions whose contents have one shape and whose masks are all there or all absent.
+
+    Each item's picture is what it would be alone. `start: [N, 3, H, W]`: where to begin instead of `recipe.init`.
+    """
+    height, width = commissions[0].content.shape[2:]
+    edges = pyramid(recipe.long_edge_px, recipe.scales)
+    work = [float(edge * edge) for edge in edges]
+    descent = _start(commissions, start, size_at(height, width, edges[0]), recipe, compute)
+    steps = torch.zeros(len(commissions), dtype=torch.long)
+    for number, edge in enumerate(edges):
+        size = size_at(height, width, edge)
+        objective = objective_at(network, commissions, size, edge, recipe, compute, tile_px)
+        descent = descent.resized(size)
+
+        def tell(share: float, active: int, losses: Losses, number: int = number) -> None:
+            on_step(Step((sum(work[:number]) + share * work[number]) / sum(work), active, losses))
+
+        descend = _descend_lbfgs if recipe.optimizer == "lbfgs" else _descend_adam
+        descent, losses, taken = descend(objective, descent, recipe, tell)
+        steps += taken
+    return StyledImages(descent.canvas, losses.tolist(), steps.tolist())
+
+
+def _start(
+    commissions: list[StyleTask],
+    given: Tensor | None,
+    size: tuple[int, int],
+    recipe: StyleParams,
+    compute: Compute,
+) -> Descent:
+    """From the content, or from noise: the same for every item, so that it does not depend on the batch."""
+    if given is not None:
+        return Descent.at(resize(given.to(compute.device), size))
+    if recipe.init == "content":
+        return Descent.at(torch.cat([resize(c.content.to(compute.device), size) for c in commissions]))
+    noise = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(recipe.seed))
+    return Descent.at(noise.expand(len(commissions), -1, -1, -1).to(compute.device))
+
+
+def objective_at(
+    network: Vgg19,
+    commissions: list[StyleTask],
+    size: tuple[int, int],
+    edge: int,
+    recipe: StyleParams,
+    compute: Compute,
+    tile_px: int,
+) -> Objective:
+    """What the commissions are drawn towards at one size."""
+    tiles = tiles_of(*size, tile_px, recipe.last)
+    contents = torch.cat([resize(c.content.to(compute.device), size) for c in commissions])
+    content, content_size = content_targets(network, contents, recipe, compute, tiles)
+    regions = None
+    if commissions[0].masks is not None:
+        masks = [c.masks[None].to(compute.device) for c in commissions if c.masks is not None]
+        regions = torch.cat([F.interpolate(m, size, mode="area") for m in masks])
+    style = style_targets(network, commissions, edge, recipe, compute, tile_px)
+    return Objective(network, recipe, compute, tiles, content, content_size, style, regions)
+
+
+def style_targets(
+    network: Vgg19,
+    commissions: list[StyleTask],
+    edge: int,
+    recipe: StyleParams,
+    compute: Compute,
+    tile_px: int = 0,
+) -> dict[str, StyleTarget]:
+    """The targets of each style layer for all items; a style that several share is looked at once."""
+    style_edge = max(SMALLEST_PX, round(edge * recipe.style_scale))
+    known: dict[int, dict[str, Statistics]] = {}
+    for style in (s for c in commissions for s in c.styles):
+        if id(style) not in known:
+            image = resize(style.to(compute.device), size_at(style.shape[2], style.shape[3], style_edge))
+            sums = style_moments(network, image, recipe, compute, tile_px)
+            known[id(style)] = {k: statistics(m, recipe.statistics) for k, m in sums.items()}
+
+    def target(layer: str, weight: float) -> StyleTarget:
+        items = []
+        for c in commissions:
+            parts = [known[id(s)][layer] for s in c.styles]
+            items.append(blend(parts, c.shares) if c.masks is None else _pad_and_stack(parts))
+        joined = Statistics(torch.cat([i.mean for i in items]), torch.cat([i.second for i in items]))
+        return style_target(joined, weight, recipe.statistics)
+
+    return {layer: target(layer, weight) for layer, weight in recipe.style_layers}
+
+
+def _pad_and_stack(parts: list[Statistics]) -> Statistics:
+    return Statistics(torch.cat([p.mean for p in parts], 1), torch.cat([p.second for p in parts], 1))
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Pictures on their way, with Adam's two moments: without bias where they come from an earlier scale."""
+
+    canvas: Tensor
+    first: Tensor
+    second: Tensor
+    begun: bool
+
+    @classmethod
+    def at(cls, canvas: Tensor) -> Descent:
+        """A beginning, with no moments."""
+        canvas = canvas.contiguous(memory_format=torch.channels_last)
+        return cls(canvas, torch.zeros_like(canvas), torch.zeros_like(canvas), False)
+
+    def resized(self, size: tuple[int, int]) -> Descent:
+        """Everything at the next scale. The loss is a mean over pixels: each one's gradient falls as their number grows."""
+        if tuple(self.canvas.shape[2:]) == size:
+            return self
+        shrink = self.canvas.shape[2] * self.canvas.shape[3] / (size[0] * size[1])
+
+        def at(moment: Tensor, factor: float) -> Tensor:
+            scaled = F.interpolate(moment, size, mode="bilinear", align_corners=False)
+            return (scaled * factor).contiguous(memory_format=torch.channels_last)
+
+        canvas = resize(self.canvas, size).contiguous(memory_format=torch.channels_last)
+        return Descent(canvas, at(self.first, shrink), at(self.second, shrink**2), self.begun)
+
+
+Tell = Callable[[float, int, Losses], None]
+
+
+@torch.no_grad()
+def _descend_adam(
+    objective: Objective, start: Descent, recipe: StyleParams, tell: Tell
+) -> tuple[Descent, Tensor, Tensor]:
+    """Adam on the pixels; what comes out is the average of the iterates (Polyak & Juditsky 1992, exponential).
+
+    An item whose loss no longer falls leaves the batch. Returns the pictures, and each one's last loss and steps.
+    """
+    count = len(start.canvas)
+    average, first, second = (torch.empty_like(start.canvas) for _ in range(3))
+    last, taken = torch.zeros(count), torch.zeros(count, dtype=torch.long)
+    active = torch.arange(count)
+    canvas, m, v = start.canvas.clone(), start.first.clone(), start.second.clone()
+    mean = torch.zeros_like(canvas)
+    clock = torch.tensor(float(SETTLED_STEPS if start.begun else 0), device=canvas.device)
+    history: list[Tensor] = []
+    for step in range(1, recipe.steps + 1):
+        losses, slope = objective.losses_and_slope(canvas)
+        slope = slope.contiguous(
+            memory_format=torch.channels_last
+        )  # Adam reads by address: one layout for all
+        adam(
+            [canvas],
+            [slope],
+            [m],
+            [v],
+            [],
+            [clock],
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=recipe.lr,
+            weight_decay=0.0,
+            eps=EPS_OF_A_MEAN / canvas[0].numel(),
+            maximize=False,
+        )
+        canvas.clamp_(0, 1)
+        mean.lerp_(canvas, 1 - recipe.ema)
+        history.append(losses.total)
+        tell(step / recipe.steps, len(active), losses)
+        leaving = (
+            _has_converged(history, recipe.stop_below)
+            if step < recipe.steps
+            else torch.ones(len(active), dtype=torch.bool)
+        )
+        if leaving.any():
+            out = active[leaving]
+            age = 0 if start.begun else step
+            average[out] = mean[leaving] / (1 - recipe.ema**step)
+            first[out] = m[leaving] / (1 - BETAS[0] ** age if age else 1)
+            second[out] = v[leaving] / (1 - BETAS[1] ** age if age else 1)
+            last[out], taken[out] = losses.total[leaving.to(losses.total.device)].cpu(), step
+            if leaving.all():
+                break
+            stay = (~leaving).nonzero().flatten().to(canvas.device)
+            active, objective = active[~leaving], objective.of_items(stay)
+            canvas, m, v, mean = (
+                t[stay].contiguous(memory_format=torch.channels_last) for t in (canvas, m, v, mean)
+            )
+            history = [h[stay] for h in history]
+    return Descent(average.clamp_(0, 1), first, second, True), last, taken
+
+
+def _has_converged(history: list[Tensor], stop_below: float) -> Tensor:
+    """Which items' mean loss of the last window is hardly below that of the window before; looked at once a window."""
+    count = len(history[0])
+    if stop_below <= 0 or len(history) < 2 * WINDOW_STEPS or len(history) % WINDOW_STEPS:
+        return torch.zeros(count, dtype=torch.bool)
+    before = torch.stack(history[-2 * WINDOW_STEPS : -WINDOW_STEPS]).mean(0)
+    now = torch.stack(history[-WINDOW_STEPS:]).mean(0)
+    return (before - now < stop_below * before).cpu()
+
+
+def _descend_lbfgs(
+    objective: Objective, start: Descent, recipe: StyleParams, tell: Tell
+) -> tuple[Descent, Tensor, Tensor]:
+    """L-BFGS with a strong Wolfe line search (Nocedal & Wright 2006, chapter 7), one picture after another.
+
+    One search over a whole batch would make each picture depend on the others.
+    """
+    canvases, last, taken = [], [], []
+    for n in range(len(start.canvas)):
+        alone = objective.of_items(torch.tensor([n], device=start.canvas.device))
+        canvas = start.canvas[n : n + 1].clone(memory_format=torch.contiguous_format).requires_grad_(True)
+        optimiser = torch.optim.LBFGS(
+            [canvas],
+            max_iter=recipe.steps,
+            max_eval=recipe.steps,
+            history_size=20,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+        )
+        totals: list[float] = []
+
+        def closure(
+            canvas: Tensor = canvas, alone: Objective = alone, totals: list[float] = totals, n: int = n
+        ) -> float:
+            losses, slope = alone.losses_and_slope(canvas)
+            canvas.grad = slope.contiguous()
+            totals.append(float(losses.total))
+            tell((n + min(1.0, len(totals) / recipe.steps)) / len(start.canvas), 1, losses)
+            return totals[-1]
+
+        optimiser.step(closure)
+        canvases.append(canvas.detach().clamp(0, 1))
+        last.append(min(totals))
+        taken.append(len(totals))
+    return Descent.at(torch.cat(canvases)), torch.tensor(last), torch.tensor(taken)

@@ -1,0 +1,97 @@
+"""Two trial steps before training: the expected duration and memory, and the microbatch that fits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ganpipe.compute.device import Compute
+from ganpipe.compute.memory import USABLE_SHARE, free_memory, is_out_of_memory, measure_step
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, write_json
+from ganpipe.progress import format_duration
+
+log = logging.getLogger(__name__)
+
+
+PROBE_FILE = "plan.json"  # in the run folder
+PROBE_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """How many images are computed at once, and what that is expected to take."""
+
+    microbatch_images: int
+    seconds_a_step: float
+    peak_bytes: int
+    free_bytes: int
+
+    def sentence(self, images_left: int, batch_images: int, processes: int, where: str) -> str:
+        """For people, before the first step."""
+        seconds = images_left / batch_images * self.seconds_a_step
+        each = batch_images // processes
+        split = (
+            f", each batch in parts of {self.microbatch_images} images"
+            if self.microbatch_images < each
+            else ""
+        )
+        return (
+            f"On {where}: about {format_duration(max(1.0, seconds))} and {self.peak_bytes / 2**30:.1f} of "
+            f"{self.free_bytes / 2**30:.1f} GiB free{split}."
+        )
+
+
+def probe_steps(
+    path: Path, batch_images: int, asked_micro: int, compute: Compute, step: Callable[[int], None]
+) -> ProbeResult:
+    """A plan from two measured steps, written to `path` before the first real step.
+
+    Where a batch is split changes the last digits of a gradient: a resumed training reads its first plan again.
+    `step(n)` computes a step of n images on scratch copies.
+
+    Raises:
+        GanpipeError: not even the smallest part fits.
+    """
+    free = free_memory(compute.device)
+    small = max(2, min(PROBE_IMAGES, batch_images // 2))
+    try:
+        for images in (small, 2 * small):  # allocates and tunes
+            step(images)
+        times, peaks = zip(*(measure_step(step, n, compute.device) for n in (small, 2 * small)), strict=True)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise GanpipeError(
+            f"{2 * small} images at once do not fit into the {free / 2**30:.1f} GiB that are free on {compute.device}; "
+            "make the model (model.width, model.g_channels, model.d_channels) or the images smaller."
+        ) from None
+    per_image = max(0.0, (peaks[1] - peaks[0]) / small)
+    fixed = max(0.0, peaks[1] - 2 * small * per_image)
+    room = USABLE_SHARE * free
+    fitting = int((room - fixed) / per_image) if per_image > 0 else batch_images
+    micro = asked_micro or batch_images
+    while micro > max(1, fitting) and not asked_micro:
+        micro = -(-micro // 2)
+    micro = min(micro, batch_images)
+    # What grows with the images, and what every step pays once; small steps are noisy, so neither is negative.
+    slope = max(0.0, min((times[1] - times[0]) / small, times[1] / (2 * small))) or times[1] / (2 * small)
+    seconds = max(times[1] - 2 * small * slope, 0.0) + slope * batch_images
+    plan = ProbeResult(micro, seconds, int(fixed + per_image * micro), free)
+    if micro < batch_images and not asked_micro:
+        log.warning(
+            "A batch of %s images would take %.1f GiB, and %.1f GiB are free: it is computed in parts of %s.",
+            f"{batch_images:,}",
+            (fixed + per_image * batch_images) / 2**30,
+            free / 2**30,
+            micro,
+        )
+    write_json(path, asdict(plan))
+    return plan
+
+
+def read_probe(path: Path) -> ProbeResult:
+    """The plan that was made before."""
+    return ProbeResult(**read_json(path))

@@ -1,0 +1,63 @@
+"""A quick score of the average during training, so that the best checkpoint can be kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from ganpipe.compute.device import Compute
+from ganpipe.data.shards import PreparedData
+from ganpipe.evaluation.extractors import extract
+from ganpipe.evaluation.metrics import chunked_error, kernel_distance
+from ganpipe.evaluation.sampling import generate_pixels
+from ganpipe.settings.schema import Settings
+from ganpipe.vgg19.network import Vgg19
+
+LEAST_HELD_OUT = 16
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """KD-VGG19 (lower is better) with its standard error, and when."""
+
+    value: float
+    error: float
+    nimg: int
+
+
+class Validator:
+    """KD-VGG19 of a few generated images against a few held-out ones; the network is loaded when first used."""
+
+    def __init__(self, data: PreparedData, settings: Settings, compute: Compute) -> None:
+        self.data, self.settings, self.compute = data, settings, compute
+
+    def score(self, G_ema: nn.Module, label_counts: Sequence[int], nimg: int) -> ValidationScore:
+        """The score of the average; the latents are those of the final evaluation, so that scores can be compared."""
+        count, seed = self.settings.training.validation_images, self.settings.evaluation.seed
+        z_dim = self.settings.model.z_dim
+        fake = self._features(generate_pixels(G_ema, z_dim, label_counts, count, seed, self.compute))
+        value, error = kernel_distance(fake, self._real), chunked_error(fake, self._real, chunks=4)
+        return ValidationScore(value, error if math.isfinite(error) else abs(value), nimg)
+
+    @property
+    def possible(self) -> bool:
+        """Whether enough images are held out to say anything."""
+        return len(self.data.holdout) >= LEAST_HELD_OUT
+
+    @cached_property
+    def _network(self) -> Vgg19:
+        return Vgg19("relu5_4").to(self.compute.device)
+
+    @cached_property
+    def _real(self) -> np.ndarray:
+        rows = torch.arange(min(self.settings.training.validation_images, len(self.data.holdout)))
+        return self._features(self.data.holdout.rows(rows)[0])
+
+    def _features(self, pixels: torch.Tensor) -> np.ndarray:
+        return extract(self._network, pixels, self.settings.evaluation.size_px, self.compute).deep

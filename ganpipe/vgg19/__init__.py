@@ -1,0 +1,1 @@
+"""The frozen VGG19: the network and where its weights come from."""

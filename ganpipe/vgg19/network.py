@@ -1,0 +1,63 @@
+"""VGG19's convolutions (Simonyan & Zisserman 2014, arXiv 1409.1556), frozen, up to a named layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganpipe.vgg19.weights import LAYERS, Weights, _folded, _pictures, embedded_weights, read_weights
+
+
+class Vgg19(nn.Module):
+    """VGG19's convolution stack up to `last`, frozen; images go in as RGB in [0, 1].
+
+    `pooling` is "max" as trained, or "average", which gives smoother gradients in style transfer
+    (Gatys et al. 2016, section 2). `weights` are the embedded ones unless given.
+
+    Raises:
+        GanpipeError: the weights cannot be read, or are not VGG19's.
+    """
+
+    mean_rgb: Tensor
+
+    def __init__(self, last: str = "relu5_4", pooling: str = "max", weights: Weights | None = None) -> None:
+        super().__init__()
+        names = [layer.name for layer in LAYERS]
+        self.layers = LAYERS[: names.index(last) + 1]
+        self.weights = weights or embedded_weights()
+        stored = read_weights(self.weights.path)
+        pictures = _pictures(stored, self.weights)
+        self.convolutions = nn.ModuleDict()
+        for layer in self.layers:
+            weight, bias = stored.convolution(layer)
+            if layer == LAYERS[0]:
+                weight = _folded(weight, pictures)
+            self.convolutions[layer.name] = _convolution(weight, bias)
+        self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
+        self.register_buffer("mean_rgb", torch.tensor(pictures.mean).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+        """Activations of the wanted layers for `images: [N, 3, H, W]` in [0, 1]."""
+        x = images - self.mean_rgb
+        found: dict[str, Tensor] = {}
+        block = 1
+        for layer in self.layers:
+            if layer.block != block:
+                x, block = self.pool(x), layer.block
+            # In place: nobody else has the convolution's output, and its gradient does not need it.
+            x = F.relu(self.convolutions[layer.name](x), inplace=True)
+            if layer.name in wanted:
+                found[layer.name] = x
+                if len(found) == len(wanted):
+                    break
+        return found
+
+
+def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A 3×3 convolution with these numbers; "meta" spares it the random ones."""
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device="meta")
+    conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return conv

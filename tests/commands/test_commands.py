@@ -1,0 +1,208 @@
+"""The commands as scripts use them: exit codes, one sentence on failure, one JSON object on success."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ganpipe.cli import main
+from ganpipe.stores.workspace import Workspace
+from tests.conftest import TINY, fill_folder, noise_image
+
+SETS = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+
+
+class Shell:
+    """Runs commands in one workspace."""
+
+    def __init__(self, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+        self.workspace, self.capsys = workspace, capsys
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error."""
+        try:
+            code = main([*words, "--workspace", str(self.workspace.root)])
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        captured = self.capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def json(self, *words: str) -> dict[str, object]:
+        """The JSON object of a command that must succeed."""
+        code, out, err = self(*words, "--json")
+        assert code == 0, err
+        return dict(json.loads(out.splitlines()[-1]))
+
+
+@pytest.fixture
+def shell(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(workspace, capsys)
+
+
+def test_data_commands_tell_the_same_story(shell: Shell, tmp_path: Path) -> None:
+    fill_folder(tmp_path / "in", 12)
+    (tmp_path / "in/note.txt").write_text("x")
+    added = shell.json("data", "add", str(tmp_path / "in"), "--name", "noise")
+    assert added["found"] == added["accepted"] + len(added["quarantined"]) + added["duplicates"] == 13
+    assert added["train"] + added["holdout"] == 12
+    assert set(added["quarantined"][0]) == {"file", "code", "reason"}
+    listed = shell.json("data", "list")["datasets"]
+    assert [(d["name"], d["version"], d["images"]) for d in listed] == [("noise", added["version"], 12)]
+    shown = shell.json("data", "show", "noise")
+    with Image.open(shown["contact_sheet"]) as sheet:
+        assert sheet.width > 300
+    noise_image(99).save(tmp_path / "in/new.png")
+    shell.json("data", "add", str(tmp_path / "in"), "--name", "noise")
+    diff = shell.json("data", "diff", f"noise@{added['version']}", "noise")
+    assert (diff["added_files"], diff["removed"], diff["same"]) == (["new.png"], 0, 12)
+    assert shell.json("data", "verify", "noise")["intact"] is True
+    assert shell("data", "list")[0] == 0
+    victim = next((shell.workspace.raw("noise") / "files").rglob("*.png"))
+    victim.write_bytes(b"x")
+    repaired = shell.json("data", "verify", "noise")
+    assert (repaired["intact"], len(repaired["repaired"])) == (True, 1)
+    whole = victim.read_bytes()
+    for path in (shell.workspace.root / ".dvc/cache").rglob("*"):
+        if path.is_file() and path.read_bytes() == whole:
+            path.unlink()
+    victim.write_bytes(b"x")
+    code, _, err = shell("data", "verify", "noise")
+    assert (code, "1 damaged or missing" in err) == (1, True)
+
+
+def test_data_sets_are_changed_prepared_and_brought_back(shell: Shell, tmp_path: Path) -> None:
+    first = shell.json("data", "add", str(fill_folder(tmp_path / "in", 12)), "--name", "noise")
+    removed = shell.json("data", "remove", "noise", "00[0-3].png")
+    assert (len(removed["removed"]), removed["images"]) == (4, 8)
+    fill_folder(tmp_path / "other", 3)
+    replaced = shell.json("data", "replace", "noise", str(tmp_path / "other"))
+    assert replaced["train"] + replaced["holdout"] == 3
+    diff = shell.json("data", "diff", f"noise@{first['version']}", "noise")
+    assert (diff["removed"], diff["added"], diff["same"]) == (9, 0, 3)
+    with Image.open(diff["contact_sheet"]) as sheet:
+        assert sheet.width > 300
+    back = shell.json("data", "checkout", f"noise@{first['version'][:8]}")
+    assert (back["version"], back["images"]) == (first["version"], 12)
+    prepared = shell.json(
+        "data", "prepare", "noise", "--set", "data.height_px=16", "--set", "data.width_px=16"
+    )
+    assert sum(prepared["images"].values()) == 12
+    shown = shell.json("data", "show", "noise")
+    assert len(shown["versions"]) == 3
+    page = Path(shown["page"]).read_text()
+    assert "too few for" in page
+    assert page.count("<img") >= 1
+    for words in (("push", "noise"), ("pull", "noise")):
+        code, _, err = shell("data", *words)
+        assert (code, "dvc remote add" in err) == (1, True)
+    assert shell("data", "checkout", "noise")[0] == 1
+    assert shell("data", "checkout")[0] == 1
+
+
+def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> None:
+    shell.json("data", "add", str(fill_folder(tmp_path / "in", 90)), "--name", "noise")
+    trained = shell.json("train", "--dataset", "noise", *SETS)
+    assert trained["state"] == "finished"
+    assert {"mlflow_run_id", "nimg", "images_per_second", "device", "precision", "run_dir"} <= set(trained)
+    assert len(trained["weights_sha256"]) == 64
+    assert shell.json("train", "--dataset", "noise", *SETS)["state"] == "up_to_date"
+
+    version = shell.json("data", "list")["datasets"][0]["version"]
+    noise_image(999).save(tmp_path / "in/late.png")
+    later = shell.json("data", "add", str(tmp_path / "in"), "--name", "noise")
+    assert later["version"] != version
+    brought = shell.json("data", "checkout", "--run", trained["mlflow_run_id"])
+    assert (brought["version"], brought["prepared_with"]["height_px"]) == (version, "16")
+
+    judged = shell.json("evaluate", trained["mlflow_run_id"], "--dataset", "noise", *SETS)
+    assert {"value", "extractor", "samples"} <= set(judged["metrics"]["kd_vgg19"])
+    assert judged["verdict"]
+    assert judged["evidence"]
+    traced = shell.json("trace", judged["grid"])
+    assert traced["origin"]["dataset"]["name"] == "noise"
+    assert traced["run_here"] is True
+    folder = shell.json("evaluate", "--generated", str(tmp_path / "in"), "--dataset", "noise", *SETS)
+    assert folder["metrics"]["kd_vgg19"]["samples"] == 91
+
+    code, _, err = shell("generate", "--out", str(tmp_path / "gen"))
+    assert (code, "no champion" in err) == (1, True)
+    code, _, err = shell("promote", str(trained["run"]))
+    assert (code, "registered no model" in err) == (1, True)
+
+    content, style = tmp_path / "in/000.png", tmp_path / "in/001.png"
+    words = ("stylize", "--content", str(content), "--style", str(style), "--out", str(tmp_path / "art"))
+    styled = shell.json(*words, *SETS)
+    assert (styled["done"], styled["skipped"], styled["failed"]) == (1, 0, 0)
+    assert {"content", "style", "output", "state", "seconds"} <= set(styled["items"][0])
+    assert styled["steps_per_second"] > 0
+    assert shell.json(*words, *SETS)["skipped"] == 1
+    status = shell.json("status")
+    assert [r["state"] for r in status["runs"]] == ["finished"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "--dataset", "cats"), "There is no data set cats"),
+        (("run", "--set", "training.batch_imgs=3"), "did you mean training.batch_images"),
+        (("run", "--preset", "demoo"), "did you mean demo"),
+        (("data", "add", "/no/such/folder", "--name", "x"), "There is no file or folder"),
+        (("data", "verify", "cats"), "There is no data set cats"),
+        (("evaluate", "nothing"), "No run is called nothing"),
+        (("evaluate", "--generated", "/no/such"), "There is no folder"),
+        (("generate", "--out", "x", "--model", "nothing"), "There is no model nothing"),
+        (("interpolate", "--out", "film.avi"), "ends in none of .mp4, .gif, .png"),
+        (("stylize", "--content", "/no", "--style", "/no", "--out", "x"), "There is no file or folder"),
+        (("trace", "/no/such.png"), "does not exist"),
+        (("reproduce", "nothing"), "No run is called nothing"),
+        (("promote", "nothing"), "No run is called nothing"),
+        (("rollback",), "There is no champion"),
+        (("up", "--watch", "/no/such"), "There is no folder /no/such to watch"),
+        (("up", "--cron", "every day"), "is no cron line"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_1(
+    shell: Shell, words: tuple[str, ...], said: str
+) -> None:
+    code, _, err = shell(*words)
+    assert code == 1
+    assert said in err
+    last = [line for line in err.splitlines() if line.startswith("ganpipe: ")]
+    assert len(last) == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "words", [("nonsense",), ("run", "--nonsense"), ("evaluate",), ("generate", "--out", "x", "-n", "0")]
+)
+def test_wrong_use_is_exit_2(shell: Shell, words: tuple[str, ...]) -> None:
+    assert shell(*words)[0] == 2
+
+
+def test_a_port_in_use_is_named(shell: Shell) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, err = shell("up", "--prefect-port", str(port))
+    assert code == 1
+    assert f"Port {port} for the prefect is in use" in err
+
+
+def test_a_workspace_that_is_a_file_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["status", "--workspace", str(tmp_path / "file")]) == 1
+    assert "it must be a folder" in capsys.readouterr().err
+
+
+def test_settings_prints_what_params_yaml_may_hold(shell: Shell) -> None:
+    code, out, _ = shell("settings")
+    assert code == 0
+    assert "# batch_images: 64" in out

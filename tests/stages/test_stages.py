@@ -1,0 +1,344 @@
+"""The stages with the real DVC and MLflow: versions, resumption under one id, registration, the way back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.verdict import Evaluation, Metric
+from ganpipe.imaging.provenance import read_origin
+from ganpipe.progress import Progress
+from ganpipe.settings.schema import Settings
+from ganpipe.stages import evaluate, generate, promote, reproduce, train
+from ganpipe.stores import datasets
+from ganpipe.stores.fingerprint import train_fingerprint
+from ganpipe.stores.mlflow_runs import Tracker, registered_name
+from ganpipe.stores.run_records import find_record, load_record
+from ganpipe.stores.workspace import Workspace
+from tests.conftest import copied, fill_folder, noise_image
+from tests.training.test_divergence import break_at
+
+
+@pytest.fixture
+def noise(migrated: Workspace, prepared_noise: Path) -> Workspace:
+    """A workspace with the data set `noise`: 90 pictures, prepared, and with an empty MLflow."""
+    return copied(prepared_noise, migrated)
+
+
+def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
+    noise: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    first = datasets.dataset_info(noise, "noise", settings.data)
+    pointer = yaml.safe_load((noise.root / "data/raw/noise.dvc").read_text())
+    assert first.version == pointer["outs"][0]["md5"]
+    assert first.version.endswith(".dir")
+    assert "up to date" in datasets.dvc(noise, "status", "data/raw/noise.dvc")
+
+    again = datasets.add_dataset(noise, str(tmp_path / "in"), "noise", settings.data)
+    assert (again.version, again.accepted, again.duplicates) == (first.version, 0, 90)
+    more = datasets.add_dataset(noise, str(fill_folder(tmp_path / "in", 91)), "noise", settings.data)
+    assert (more.accepted, more.version != first.version) == (1, True)
+
+    old = datasets.records_at(noise, f"noise@{first.version}", settings.data)
+    now = datasets.records_at(noise, "noise", settings.data)
+    assert (len(old), len(now)) == (90, 91)
+
+
+def test_preparing_is_a_dvc_stage_and_is_done_once(
+    workspace: Workspace, added_noise: Path, settings: Settings
+) -> None:
+    noise = copied(added_noise, workspace)
+    out = datasets.prepare_dataset(noise, "noise", settings.data)
+    written = (out / "meta.json").stat().st_mtime_ns
+    assert f"prepare@{out.name}" in (noise.root / "dvc.lock").read_text()
+    assert "up to date" in datasets.dvc(noise, "status", f"prepare@{out.name}")
+    datasets.prepare_dataset(noise, "noise", settings.data)
+    assert (out / "meta.json").stat().st_mtime_ns == written
+    larger = settings.with_values({"data.height_px": 32, "data.width_px": 32})
+    beside = datasets.prepare_dataset(noise, "noise", larger.data)
+    assert json.loads((beside / "meta.json").read_text())["settings"]["height_px"] == 32
+    assert (out / "meta.json").stat().st_mtime_ns == written, (
+        "two resolutions of one raw set lie side by side"
+    )
+
+
+def test_a_data_set_comes_back_from_its_pointer(noise: Workspace, settings: Settings) -> None:
+    """As in a fresh clone: the pointer is there, the images are in DVC's cache."""
+    import shutil
+
+    version = datasets.dataset_info(noise, "noise", settings.data).version
+    shutil.rmtree(noise.raw("noise"))
+    shutil.rmtree(noise.state / "versions")
+    info = datasets.dataset_info(noise, "noise", settings.data)
+    assert (info.version, info.images) == (version, 90)
+    assert datasets.verify_dataset(noise, "noise", settings.data) == datasets.VerifyResult([], [])
+
+
+def test_unknown_data_sets_and_bad_names_are_one_sentence(noise: Workspace, settings: Settings) -> None:
+    with pytest.raises(GanpipeError, match=r"no data set cats \(there are: noise\)"):
+        datasets.dataset_info(noise, "cats", settings.data)
+    with pytest.raises(GanpipeError, match="cannot name a data set"):
+        datasets.add_dataset(noise, "/tmp", "../evil", settings.data)
+
+
+def test_an_interrupted_training_goes_on_under_the_same_mlflow_run_with_one_curve(
+    noise: Workspace, settings: Settings
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(p: Progress) -> None:
+        if p.stage == "train" and p.done >= 48:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train.train_model(noise, "noise", settings, kill)
+    tracker = Tracker(noise)
+    record = train.train_model(noise, "noise", settings)
+    experiment = tracker.experiment("noise")
+    runs = tracker.client.search_runs([experiment])
+    assert [r.info.run_id for r in runs] == [record.mlflow_run_id]
+    assert runs[0].info.status == "FINISHED"
+    curve = tracker.client.get_metric_history(str(record.mlflow_run_id), "loss_g")
+    assert [m.step for m in curve] == [16, 32, 48, 64]
+    assert runs[0].data.params["training.batch_images"] == "8"
+    assert runs[0].inputs.dataset_inputs[0].dataset.digest == record.version
+    grids = [a.path for a in tracker.client.list_artifacts(str(record.mlflow_run_id), "grids")]
+    assert grids == ["grids/000000000032.png", "grids/000000000064.png"]
+
+
+def test_a_finished_training_is_not_repeated_and_changed_settings_are(
+    noise: Workspace, settings: Settings
+) -> None:
+    first = train.train_model(noise, "noise", settings)
+
+    def never(p: Progress) -> None:
+        raise AssertionError(p)
+
+    assert train.train_model(noise, "noise", settings, never) == first
+    other = settings.with_values({"training.seed": 1})
+    second = train.train_model(noise, "noise", other)
+    assert second.fingerprint != first.fingerprint
+    assert second.train is not None
+    assert first.train is not None
+    assert second.train["weights_sha256"] != first.train["weights_sha256"]
+
+
+def test_a_run_is_reproduced_bit_for_bit(noise: Workspace, settings: Settings) -> None:
+    record = train.train_model(noise, "noise", settings)
+    assert reproduce.reproduce(noise, record)["identical"] is True
+
+
+def test_evaluation_and_style_do_not_change_what_is_trained(settings: Settings) -> None:
+    compute = ("cpu", "fp32")
+    base = train_fingerprint("v", settings, compute)
+    assert (
+        train_fingerprint("v", settings.with_values({"style.steps": 9, "evaluation.seed": 4}), compute)
+        == base
+    )
+    for changed in (
+        {"training.seed": 9},
+        {"augment.mode": "fixed"},
+        {"loss.gamma": 2.0},
+        {"data.fit": "pad"},
+        {"model.z_dim": 9},
+    ):
+        assert train_fingerprint("v", settings.with_values(changed), compute) != base
+    assert train_fingerprint("w", settings, compute) != base
+
+
+def scored(value: float) -> Evaluation:
+    return Evaluation(metrics={"kd_vgg19": Metric(value, "test", 10)})
+
+
+def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
+    noise: Workspace, settings: Settings
+) -> None:
+    records = [
+        train.train_model(noise, "noise", settings.with_values({"training.seed": k})) for k in range(3)
+    ]
+    champions = [
+        promote.register_model(noise, r, scored(v)).champion
+        for r, v in zip(records, (5.0, 9.0, 1.0), strict=True)
+    ]
+    assert champions == [True, False, True]
+    tracker, name = Tracker(noise), registered_name("noise")
+    assert str(tracker.champion(name)) == f"{name} v3"
+    assert str(tracker.rollback(name)) == f"{name} v1"
+    tracker.promote(tracker.version_of(records[1]))
+    assert str(tracker.champion(name)) == f"{name} v2"
+    tracker.rollback(name)
+    with pytest.raises(GanpipeError, match="nothing to roll back to"):
+        tracker.rollback(name)
+    again = promote.register_model(noise, records[0], scored(5.0))
+    assert again.model_version == f"{name} v1"
+
+
+def test_a_registered_model_draws_the_same_pictures_for_the_same_seed(
+    noise: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    record = promote.register_model(noise, train.train_model(noise, "noise", settings), scored(1.0))
+    model = generate.load_model(noise, "champion", None)
+    some = generate.generate_images(model, 3, 7, tmp_path / "some")
+    more = generate.generate_images(model, 70, 7, tmp_path / "more")
+    assert [p.read_bytes() for p in some] == [p.read_bytes() for p in more[:3]]
+    assert len({p.read_bytes() for p in more}) == 70
+    origin = read_origin(some[0])
+    assert (origin["run"], origin["seed"], origin["dataset"]["version"]) == (record.run_id, 7, record.version)
+    assert generate.interpolation_frames(model, 3, 4, 0).shape == (12, 16, 16, 3)
+    by_run = generate.load_model(noise, record.run_id, None)
+    assert by_run.reference == model.reference
+    with pytest.raises(GanpipeError, match="no model nothing"):
+        generate.load_model(noise, "nothing", None)
+
+
+def test_runs_are_found_by_their_beginnings_and_unknown_ones_named(
+    noise: Workspace, settings: Settings
+) -> None:
+    record = train.train_model(noise, "noise", settings)
+    for reference in (record.run_id, record.fingerprint[:8], str(record.mlflow_run_id)[:10]):
+        assert find_record(noise, reference) == load_record(noise, record.run_id)
+    with pytest.raises(GanpipeError, match=f"No run is called nothing; the latest are: {record.run_id}"):
+        find_record(noise, "nothing")
+
+
+def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "from pathlib import Path; from ganpipe.stores.workspace import Workspace\n"
+        f"w = Workspace(Path({str(workspace.root)!r}))\n"
+        "try:\n"
+        "    with w.lock('training', wait_s=0.1): print('got it')\n"
+        "except Exception as error: print(error)\n"
+    )
+    with workspace.lock("training"):
+        held = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+    free = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "Another ganpipe (process" in held
+    assert "is busy with training" in held
+    assert free == "got it\n"
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    """Folders are labels; r3gan is told them; pictures carry theirs."""
+    for label in ("cats", "dogs"):
+        fill_folder(tmp_path / "in" / label, 60)
+        for k, path in enumerate(sorted((tmp_path / "in" / label).glob("*.png"))):
+            noise_image(1000 * (label == "dogs") + k).save(path)
+    datasets.add_dataset(workspace, str(tmp_path / "in"), "pets", settings.data)
+    datasets.prepare_dataset(workspace, "pets", settings.data)
+    r3 = settings.with_values(
+        {"model.name": "r3gan", "model.width": 0.04, "model.blocks": 1, "loss.name": "rpgan"}
+    )
+    record = train.train_model(workspace, "pets", r3)
+    judged = evaluate.evaluate_run(workspace, record, r3)
+    record = promote.register_model(workspace, judged.record, judged.evaluation)
+    model = generate.load_model(workspace, "champion", "pets")
+    assert model.label_names == ["cats", "dogs"]
+    dogs = generate.generate_images(model, 3, 0, tmp_path / "dogs", label="dogs")
+    cats = generate.generate_images(model, 3, 0, tmp_path / "cats", label="cats")
+    assert read_origin(dogs[0])["label"] == "dogs"
+    assert dogs[0].read_bytes() != cats[0].read_bytes()
+    drawn = {read_origin(p)["label"] for p in generate.generate_images(model, 20, 0, tmp_path / "any")}
+    assert drawn == {"cats", "dogs"}
+    with pytest.raises(GanpipeError, match="has no label dog: did you mean dogs"):
+        generate.generate_images(model, 1, 0, tmp_path / "x", label="dog")
+
+
+@pytest.mark.usefixtures("migrated")
+def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for k in range(90):
+        noise_image(k, mode="RGBA").save(tmp_path / "in" / f"{k}.png")
+    alpha = settings.with_values(
+        {
+            "data.channels": 4,
+            "model.name": "r3gan",
+            "model.width": 0.04,
+            "loss.name": "rpgan",
+            "augment.mode": "fixed",
+        }
+    )
+    datasets.add_dataset(workspace, str(tmp_path / "in"), "seeds", alpha.data)
+    datasets.prepare_dataset(workspace, "seeds", alpha.data)
+    record = train.train_model(workspace, "seeds", alpha)
+    judged = evaluate.evaluate_run(workspace, record, alpha)
+    promote.register_model(workspace, judged.record, judged.evaluation)
+    model = generate.load_model(workspace, "champion", "seeds")
+    (path,) = generate.generate_images(model, 1, 0, tmp_path / "out")
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
+
+
+def test_a_second_trainer_says_who_is_at_work_and_leaves_if_asked(
+    noise: Workspace, settings: Settings
+) -> None:
+    """And is told of in the log when it waits."""
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom ganpipe.stores.workspace import Workspace\n"
+        "with Workspace(Path(sys.argv[1])).lock('training'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(noise.root)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    datasets.prepare_dataset(noise, "noise", settings.data)
+    try:
+        with pytest.raises(GanpipeError, match=f"process {process.pid}.* is busy with training"):
+            train.train_model(noise, "noise", settings, wait=False)
+    finally:
+        process.kill()
+        process.wait()
+    assert train.train_model(noise, "noise", settings, wait=False).state == "finished"
+
+
+def test_a_rollback_is_told_in_the_record_and_in_mlflow(
+    noise: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets.prepare_dataset(noise, "noise", settings.data)
+    break_at(monkeypatch, 1)
+    record = train.train_model(noise, "noise", settings.with_values({"training.total_images": 160}))
+    assert record.train is not None
+    assert "Went back to" in record.train["notes"][0]
+    run = Tracker(noise).client.get_run(str(record.mlflow_run_id))
+    assert "Went back to" in run.data.tags["ganpipe.notes"]
+    curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")
+    assert [m.step for m in curve] == list(range(16, 161, 16))
+
+
+def test_two_processes_are_one_run_in_mlflow(noise: Workspace, settings: Settings) -> None:
+    """Through the command's own stage: one run, one curve, a model that can be judged and registered."""
+    datasets.prepare_dataset(noise, "noise", settings.data)
+    together = settings.with_values(
+        {
+            "training.processes": 2,
+            "model.name": "r3gan",
+            "model.width": 0.04,
+            "model.blocks": 1,
+            "loss.name": "rpgan",
+        }
+    )
+    record = train.train_model(noise, "noise", together)
+    curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")
+    assert [m.step for m in curve] == [16, 32, 48, 64]
+    judged = evaluate.evaluate_run(noise, record, together)
+    assert promote.register_model(noise, judged.record, judged.evaluation).champion
+    with pytest.raises(GanpipeError, match="cannot be shared by 3 processes"):
+        train.train_model(noise, "noise", together.with_values({"training.processes": 3}))

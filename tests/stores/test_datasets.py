@@ -1,0 +1,260 @@
+"""Versions of a data set: what came, what went, and how an earlier one comes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganpipe.data.manifest import is_held_out, read_manifest
+from ganpipe.errors import GanpipeError
+from ganpipe.settings.schema import Settings
+from ganpipe.stores import datasets
+from ganpipe.stores.workspace import Workspace
+from tests.conftest import copied, fill_folder, with_data
+
+
+@pytest.fixture(scope="module")
+def added_pets(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Path:
+    return with_data(tmp_path_factory.mktemp("pets"), "pets", 12, settings, prepare=False)
+
+
+@pytest.fixture
+def pets(workspace: Workspace, added_pets: Path) -> Workspace:
+    """A workspace with the data set `pets`: 12 pictures."""
+    return copied(added_pets, workspace)
+
+
+def names(workspace: Workspace) -> set[str]:
+    return {r.name for r in read_manifest(workspace.raw("pets"))}
+
+
+def test_images_are_removed_by_name_pattern_or_hash_and_come_back(
+    pets: Workspace, settings: Settings
+) -> None:
+    first = datasets.dataset_info(pets, "pets", settings.data)
+    by_hash = next(r for r in read_manifest(pets.raw("pets")) if r.name == "011.png").sha256[:12]
+    gone, info = datasets.remove_from_dataset(pets, "pets", ["000.png", "00[12].png", by_hash], settings.data)
+    assert {r.name for r in gone} == {"000.png", "001.png", "002.png", "011.png"}
+    assert (info.images, info.version != first.version) == (8, True)
+    assert len(list(pets.raw("pets").rglob("*.png"))) == 8
+
+    back = datasets.checkout_dataset(pets, "pets", first.version[:10], settings.data)
+    assert (back.version, back.images) == (first.version, 12)
+    assert [entry["images"] for entry in datasets.versions_of(pets, "pets")] == [8, 12]
+    again = datasets.checkout_dataset(pets, "pets", info.version, settings.data)
+    assert again.images == 8
+
+
+def test_a_pattern_that_fits_nothing_or_everything_changes_nothing(
+    pets: Workspace, settings: Settings
+) -> None:
+    for patterns in (["000.png", "cat.png"], ["*"]):
+        with pytest.raises(GanpipeError, match=r"has no image cat\.png|would leave no image"):
+            datasets.remove_from_dataset(pets, "pets", patterns, settings.data)
+    assert len(names(pets)) == 12
+
+
+def test_replacing_keeps_what_is_in_both_on_its_side_of_the_split(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    before = datasets.dataset_info(pets, "pets", settings.data)
+    other = tmp_path / "other"
+    other.mkdir()
+    for k in (3, 4):
+        shutil.copy(tmp_path / f"in/{k:03d}.png", other / f"kept{k}.png")
+    Image.fromarray(np.full((20, 24, 3), 77, np.uint8)).save(other / "new.png")
+    sides = {r.sha256: is_held_out(r, 0.5) for r in read_manifest(pets.raw("pets"))}
+    report = datasets.add_dataset(pets, str(other), "pets", settings.data, replace=True)
+    kept = {
+        r.sha256: is_held_out(r, 0.5) for r in read_manifest(pets.raw("pets")) if r.name.startswith("kept")
+    }
+    assert kept == {k: sides[k] for k in kept}
+    assert (report.found, report.accepted) == (3, 3)
+    assert names(pets) == {"kept3.png", "kept4.png", "new.png"}
+    assert datasets.checkout_dataset(pets, "pets", before.version, settings.data).images == 12
+
+
+def test_a_version_that_is_not_there_names_those_that_are(pets: Workspace, settings: Settings) -> None:
+    version = datasets.dataset_info(pets, "pets", settings.data).version
+    with pytest.raises(GanpipeError, match=version[:12]):
+        datasets.checkout_dataset(pets, "pets", "deadbeef", settings.data)
+
+
+def test_a_damaged_image_comes_back_from_the_cache(pets: Workspace, settings: Settings) -> None:
+    victims = [pets.raw("pets") / r.file for r in read_manifest(pets.raw("pets"))[:2]]
+    victims[0].write_bytes(b"other")
+    victims[1].unlink()
+    found = datasets.verify_dataset(pets, "pets", settings.data)
+    assert (sorted(found.repaired), found.lost) == (["000.png", "001.png"], [])
+    assert datasets.verify_dataset(pets, "pets", settings.data) == datasets.VerifyResult([], [])
+
+
+def test_what_is_damaged_in_the_cache_too_is_named_as_lost_or_comes_from_the_remote(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(GanpipeError, match=r"no DVC remote.*dvc remote add"):
+        datasets.push_dataset(pets, "pets", settings.data)
+    datasets.dvc(pets, "remote", "add", "-d", "store", str(tmp_path / "store"))
+    assert datasets.push_dataset(pets, "pets", settings.data) == "store"
+
+    victim = read_manifest(pets.raw("pets"))[5]
+    good = (pets.raw("pets") / victim.file).read_bytes()
+    for path in (pets.root / ".dvc/cache").rglob("*"):
+        if path.is_file() and path.read_bytes() == good:
+            path.chmod(0o644)
+            path.write_bytes(b"rotten")
+    (pets.raw("pets") / victim.file).write_bytes(b"rotten")
+    found = datasets.verify_dataset(pets, "pets", settings.data)
+    assert (found.repaired, found.lost) == ([victim.name], [])
+    assert (pets.raw("pets") / victim.file).read_bytes() == good
+
+    shutil.rmtree(pets.root / ".dvc/cache")
+    shutil.rmtree(tmp_path / "store")
+    (pets.raw("pets") / victim.file).unlink()
+    assert datasets.verify_dataset(pets, "pets", settings.data).lost == [victim.name]
+
+
+def test_a_fresh_clone_pulls_its_data_from_the_remote(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    datasets.dvc(pets, "remote", "add", "-d", "store", str(tmp_path / "store"))
+    datasets.push_dataset(pets, "pets", settings.data)
+    clone = Workspace(tmp_path / "clone")
+    (clone.root / ".dvc").mkdir(parents=True)
+    (clone.root / "data/raw").mkdir(parents=True)
+    shutil.copy(pets.root / ".dvc/config", clone.root / ".dvc/config")
+    shutil.copy(pets.root / "data/raw/pets.dvc", clone.root / "data/raw/pets.dvc")
+    assert datasets.pull_dataset(clone, "pets", settings.data) == "store"
+    assert datasets.dataset_info(clone, "pets", settings.data).images == 12
+    fill_folder(tmp_path / "more", 14)
+    report = datasets.add_dataset(clone, str(tmp_path / "more"), "pets", settings.data)
+    assert (report.accepted, report.duplicates) == (2, 12)
+
+
+def test_a_damaged_shard_is_made_again(pets: Workspace, settings: Settings) -> None:
+    out = datasets.prepare_dataset(pets, "pets", settings.data)
+    shard = next(out.glob("train-*.npy"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    found = datasets.verify_dataset(pets, "pets", settings.data)
+    assert found.repaired == [str(shard.relative_to(pets.root))]
+    assert shard.read_bytes() == whole
+
+
+def test_a_checkout_that_was_killed_is_finished_and_becomes_no_version_of_its_own(
+    pets: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = datasets.dataset_info(pets, "pets", settings.data)
+    datasets.remove_from_dataset(pets, "pets", ["00*.png"], settings.data)
+    text = datasets.versions_of(pets, "pets")[0]["pointer"]
+    datasets.write_text(datasets._intent(pets, "pets"), text)  # and here it was killed
+    datasets.write_text(pets.root / "data/raw/pets.dvc", text)
+    next(pets.raw("pets").rglob("*.png")).unlink()
+    assert datasets.dataset_info(pets, "pets", settings.data) == first
+    assert len(datasets.versions_of(pets, "pets")) == 2
+    assert not datasets._intent(pets, "pets").exists()
+
+
+def test_what_a_kill_left_beside_the_manifest_is_in_no_version(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    before = datasets.dataset_info(pets, "pets", settings.data).version
+    datasets.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
+    (pets.raw("pets") / ".manifest.jsonl.abc.tmp").write_text("half")
+    (pets.raw("pets") / "files/zz").mkdir()
+    (pets.raw("pets") / "files/zz/orphan.png").write_bytes(b"x")
+    datasets.add_dataset(pets, str(tmp_path / "in/000.png"), "pets", settings.data)
+    fresh = Workspace(tmp_path / "fresh")
+    fresh.root.mkdir()
+    folder = tmp_path / "again"
+    folder.mkdir()
+    for k in (*range(1, 12), 0):
+        shutil.copy(tmp_path / f"in/{k:03d}.png", folder / f"{k:03d}.png")
+        if k in (11, 0):  # eleven at once, then the one that came back last
+            datasets.add_dataset(fresh, str(folder), "pets", settings.data)
+    assert names(fresh) == names(pets)
+    found, clean = (datasets.dataset_info(w, "pets", settings.data).version for w in (pets, fresh))
+    assert found == clean != before
+
+
+def test_a_listing_or_manifest_that_leads_outside_touches_nothing(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    version = datasets.dataset_info(pets, "pets", settings.data).version
+    listing = pets.root / ".dvc/cache/files/md5" / version[:2] / version[2:]
+    listing.chmod(0o644)
+    record = read_manifest(pets.raw("pets"))[0]
+    (pets.raw("pets") / record.file).unlink()
+    for entry in (
+        {"md5": "../../../../victim.txt", "relpath": record.file},
+        {"md5": "a" * 32, "relpath": "../../../x"},
+    ):
+        listing.write_text(json.dumps([entry]))
+        with pytest.raises(GanpipeError, match="no file of a data set"):
+            datasets.verify_dataset(pets, "pets", settings.data)
+    assert victim.read_text() == "mine"
+    manifest = pets.raw("pets") / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace("files/", "/etc/files/", 1))
+    with pytest.raises(GanpipeError, match="damaged"):
+        read_manifest(pets.raw("pets"))
+
+
+def test_a_pointer_from_elsewhere_names_a_version_and_nothing_else(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/mine.txt").write_text("mine")
+    version = datasets.dataset_info(pets, "pets", settings.data).version
+    text = f"outs:\n- md5: {version}\n  hash: md5\n  path: ../../../notes\n"
+    assert datasets.checkout_pointer(pets, "pets", text, settings.data).images == 12
+    assert (tmp_path / "notes/mine.txt").read_text() == "mine"
+    with pytest.raises(GanpipeError, match="names no version"):
+        datasets.checkout_pointer(pets, "pets", "outs: []", settings.data)
+    for version in ("..//../x", "*", "deadbeef" * 4):
+        with pytest.raises(GanpipeError):
+            datasets.checkout_dataset(pets, "pets", version, settings.data)
+
+
+def test_a_pointer_that_git_changed_is_not_overwritten(pets: Workspace, settings: Settings) -> None:
+    first = (pets.root / "data/raw/pets.dvc").read_text()
+    datasets.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
+    (pets.root / "data/raw/pets.dvc").write_text(first)
+    with pytest.raises(GanpipeError, match="ganpipe data checkout pets@"):
+        datasets.dataset_info(pets, "pets", settings.data)
+    version = datasets._version_in(first)
+    assert datasets.checkout_dataset(pets, "pets", version, settings.data).images == 12
+
+
+def test_damage_that_was_committed_comes_back_from_an_earlier_version(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    victim = read_manifest(pets.raw("pets"))[3]
+    good = (pets.raw("pets") / victim.file).read_bytes()
+    (pets.raw("pets") / victim.file).write_bytes(b"rot")
+    datasets.add_dataset(pets, str(fill_folder(tmp_path / "in", 13)), "pets", settings.data)
+    datasets.verify_dataset(pets, "pets", settings.data)
+    assert (pets.raw("pets") / victim.file).read_bytes() == good
+
+
+def test_adding_the_source_again_brings_a_lost_image_back(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    victim = pets.raw("pets") / read_manifest(pets.raw("pets"))[3].file
+    good = victim.read_bytes()
+    victim.unlink()
+    datasets.add_dataset(pets, str(tmp_path / "in"), "pets", settings.data)
+    assert victim.read_bytes() == good
+
+
+def test_preparing_says_which_image_is_not_what_was_added(pets: Workspace, settings: Settings) -> None:
+    records = read_manifest(pets.raw("pets"))
+    shutil.copy(pets.raw("pets") / records[0].file, pets.raw("pets") / records[1].file)
+    with pytest.raises(GanpipeError, match=r"001\.png.*other bytes than were added.*data verify pets"):
+        datasets.prepare_dataset(pets, "pets", settings.data)

@@ -1,0 +1,145 @@
+"""Students in a batch: trained where they are asked for or pay, kept, registered, used again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ganpipe.compute.device import choose_compute
+from ganpipe.errors import GanpipeError
+from ganpipe.imaging.provenance import read_origin
+from ganpipe.settings.schema import Settings
+from ganpipe.stages.stylize import StyleRequest, stylize_here
+from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.workspace import Workspace
+from ganpipe.style.batch.plan import plan_batch
+from ganpipe.style.feedforward import break_even as break_even_module
+from ganpipe.style.feedforward.break_even import break_even, estimate_break_even, train_where_it_pays
+from tests.conftest import changed
+from tests.style.test_batch import QUICK, pictures
+
+CPU = choose_compute("cpu", "fp32")
+TAUGHT = changed(QUICK, feedforward="always", feedforward_images=8)
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace, tmp_path: Path) -> None:
+    pictures(tmp_path / "c", "a.png", "b.png", size=(60, 48))
+    pictures(tmp_path / "s", "x.png")
+
+    def painted(content: str) -> str:
+        job = StyleRequest(
+            str(workspace.root),
+            (str(tmp_path / "c" / content),),
+            (str(tmp_path / "s"),),
+            str(tmp_path / "out"),
+            Settings(style=TAUGHT),
+        )
+        (item,) = stylize_here(job).items
+        assert (item.state, item.reason) == ("done", "")
+        assert {"style_distance", "structure"} <= set(item.quality)
+        return str(read_origin(Path(item.output))["by"])
+
+    assert [painted("a.png"), painted("b.png")] == ["student", "student"]
+    (folder,) = [p for p in (workspace.state / "students").iterdir() if p.name != "unfinished"]
+    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json"}
+    client = Tracker(workspace).client
+    assert [int(v.version) for v in client.search_model_versions("name = 'style-x'")] == [1]
+    run_id = client.search_model_versions("name = 'style-x'")[0].run_id
+    assert client.get_metric_history(str(run_id), "student_loss")
+    with pytest.raises(GanpipeError, match="no champion yet"):
+        Tracker(workspace).find_model("champion", None)  # a student is nobody's champion
+
+
+@pytest.mark.usefixtures("migrated")
+def test_optimiser_steps_may_follow_a_student(workspace: Workspace, tmp_path: Path) -> None:
+    pictures(tmp_path / "c", "a.png", size=(60, 48))
+    pictures(tmp_path / "s", "x.png")
+    settings = Settings(style=changed(TAUGHT, refine_steps=2))
+    job = StyleRequest(
+        str(workspace.root), (str(tmp_path / "c"),), (str(tmp_path / "s"),), str(tmp_path / "out"), settings
+    )
+    assert stylize_here(job).items[0].quality["loss"] > 0
+
+
+def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = pictures(tmp_path / "c", *[f"{k}.png" for k in range(12)])
+    styles = pictures(tmp_path / "s", "x.png")
+    auto = changed(TAUGHT, feedforward="auto")
+    plan = plan_batch(contents, styles, tmp_path / "out", auto)
+    for training_s, expected in ((1000.0, 0), (1.0, 1)):
+        monkeypatch.setattr(
+            break_even,
+            "estimate_break_even",
+            lambda works, *_, s=training_s: break_even(len(works), 2.0, 0.1, s),
+        )
+        assert len(train_where_it_pays(plan, auto, CPU, tmp_path / "students")) == expected
+    few = plan_batch(contents[:3], styles, tmp_path / "out", auto)
+    assert train_where_it_pays(few, auto, CPU, tmp_path / "others") == []
+    assert train_where_it_pays(plan, changed(auto, feedforward="never"), CPU, tmp_path / "students") == []
+
+
+def test_a_student_is_found_again_until_its_version_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png", size=(60, 48)), pictures(tmp_path / "s", "x.png")
+    plan = plan_batch(contents, styles, tmp_path / "out", TAUGHT)
+
+    def is_new() -> bool:
+        (schooled,) = train_where_it_pays(plan, TAUGHT, CPU, tmp_path / "students")
+        return schooled.new
+
+    assert [is_new(), is_new()] == [True, False]
+    monkeypatch.setattr(break_even_module, "NETWORK_VERSION", 2)
+    assert [is_new(), is_new()] == [True, False]
+
+
+def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
+    from ganpipe.imaging.picture import read_picture
+    from ganpipe.style.params import resolve_params
+    from ganpipe.vgg19.network import Vgg19
+
+    plan = plan_batch(pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png"), tmp_path, QUICK)
+    style = read_picture(tmp_path / "s/x.png").pixels
+    network = Vgg19("relu5_1", pooling="average")
+    found = estimate_break_even(plan.works * 100, style, resolve_params(QUICK), network, CPU, images=100)
+    twice = estimate_break_even(
+        plan.works * 100, style, replace(resolve_params(QUICK), steps=2000), network, CPU, images=100
+    )
+    assert found.pictures == 100
+    assert 0 < found.optimising_seconds < twice.optimising_seconds
+    assert "100 pictures in 'x'" in found.sentence("x")
+
+
+@pytest.mark.parametrize(
+    ("each", "student", "training", "least"),
+    [
+        (10.0, 1.0, 90.0, 11),
+        (10.0, 1.0, 89.0, 10),
+        (10.0, 1.0, 0.0, 1),
+        (1.0, 1.0, 5.0, None),
+        (1.0, 2.0, 0.0, None),
+    ],
+)
+def test_the_break_even_is_the_first_number_of_pictures_that_saves_time(
+    each: float, student: float, training: float, least: int | None
+) -> None:
+    found = break_even(10, each, student, training)
+    assert found.from_pictures == least
+    saves = [n for n in range(1, 1000) if n * each > training + n * student]
+    assert found.from_pictures == (saves[0] if saves else None)
+    assert found.pays == (10 in saves)
+
+
+def test_the_break_even_is_said_in_one_sentence() -> None:
+    assert break_even(40, 18.0, 0.5, 290.0).sentence("swirl") == (
+        "40 pictures in 'swirl': optimising takes about 12 min, training a student 5 min and painting 20 s: "
+        "the student pays from 17 pictures on."
+    )
+    assert break_even(1, 18.0, 0.5, 9000.0).sentence("swirl", "glass") == (
+        "1 picture in 'swirl' and 'glass': optimising takes about 18 s, training a student 2.5 h and painting "
+        "under 1 s: the student pays from 515 pictures on."
+    )
+    assert break_even(3, 1.0, 2.0, 10.0).sentence().endswith("the student never pays.")

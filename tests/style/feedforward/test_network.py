@@ -1,0 +1,140 @@
+"""The student's network: closed forms of its norm, what it paints, and files that are not believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ganpipe.compute.device import Compute
+from ganpipe.errors import GanpipeError
+from ganpipe.style.feedforward.network import (
+    ConditionalNorm,
+    FeedforwardConfig,
+    FeedforwardNetwork,
+    _Norm,
+    apply_network,
+    load_network,
+    save_network,
+)
+
+CPU = Compute(torch.device("cpu"), "fp32")
+TWO = FeedforwardConfig(("red", "blue"), width=4, blocks=2)
+
+
+def picture(
+    seed: int, height: int = 52, width: int = 64, rgb: tuple[float, float, float] = (1, 1, 1)
+) -> Tensor:
+    """Soft blobs `[1, 3, H, W]` in [0, 1]."""
+    noise = torch.rand(1, 3, height // 4, width // 4, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(noise, (height, width), mode="bilinear") * torch.tensor(rgb).view(1, 3, 1, 1)
+
+
+def student_of(config: FeedforwardConfig = TWO, seed: int = 0) -> FeedforwardNetwork:
+    """With rows that differ from style to style."""
+    torch.manual_seed(seed)
+    student = FeedforwardNetwork(config)
+    for norm in (m for m in student.modules() if isinstance(m, ConditionalNorm)):
+        torch.nn.init.normal_(norm.scale, 1.0, 0.3)
+        torch.nn.init.normal_(norm.shift, 0.0, 0.3)
+    return student
+
+
+# The network.
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (17, 33), (48, 64), (50, 47)])
+def test_a_picture_of_any_size_keeps_it_and_stays_in_range(size: tuple[int, int]) -> None:
+    painted = apply_network(student_of(), torch.rand(2, 3, *size), torch.eye(2), CPU)
+    assert painted.shape == (2, 3, *size)
+    assert painted.dtype == torch.float32
+    assert not painted.requires_grad
+    assert painted.min() >= 0
+    assert painted.max() <= 1
+
+
+def test_the_norm_by_hand_is_torchs_with_its_gradient() -> None:
+    """`gradcheck` compares with differences of the function itself, so the first line ties it to torch's."""
+    x, scale, shift = (
+        torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((2, 3, 4, 5), (2, 3), (2, 3))
+    )
+    expected = F.instance_norm(x) * scale[:, :, None, None] + shift[:, :, None, None]
+    torch.testing.assert_close(_Norm.apply(x, scale, shift), expected)
+    assert torch.autograd.gradcheck(_Norm.apply, (x, scale, shift))
+
+
+def test_a_normalised_map_has_the_mean_and_deviation_of_its_style_or_of_the_blend() -> None:
+    norm = ConditionalNorm(3, styles=2)
+    with torch.no_grad():
+        norm.scale.copy_(torch.tensor([[1.0, 2.0, 3.0], [5.0, 4.0, 1.0]]))
+        norm.shift.copy_(torch.tensor([[0.0, -1.0, 7.0], [2.0, 2.0, 2.0]]))
+    shares = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.25, 0.75]])
+    found = norm(torch.randn(3, 3, 16, 16), shares)
+    torch.testing.assert_close(found.mean((2, 3)), shares @ norm.shift)
+    torch.testing.assert_close(found.std((2, 3), correction=0), shares @ norm.scale, atol=1e-3, rtol=1e-3)
+
+
+def test_blends_lie_on_a_path_from_one_style_to_the_other() -> None:
+    """The further from a style, the less like it; the two ends are the styles themselves."""
+    student, content = student_of(), picture(1)
+    shares = torch.tensor([[1 - t, t] for t in (0.0, 0.25, 0.5, 0.75, 1.0)])
+    painted = apply_network(student, content.expand(5, -1, -1, -1), shares, CPU)
+    from_first, to_last = ((painted - end).square().mean((1, 2, 3)) for end in (painted[0], painted[4]))
+    assert (from_first.diff() > 0).all()
+    assert (to_last.diff() < 0).all()
+
+
+def test_a_plain_picture_gets_structure_from_the_noise_and_the_same_each_time() -> None:
+    student, plain = student_of(), torch.full((2, 3, 32, 32), 0.5)
+    painted = apply_network(student, plain, torch.tensor([[1.0, 0.0]]), CPU)
+    assert painted[0, :, 8:24, 8:24].std((1, 2)).min() > 0.01
+    assert torch.equal(painted[0], painted[1])
+    assert torch.equal(painted, apply_network(student, plain, torch.tensor([[1.0, 0.0]]), CPU))
+
+
+def test_a_picture_does_not_depend_on_its_companions() -> None:
+    student, images, shares = student_of(), torch.rand(3, 3, 24, 24), torch.rand(3, 2)
+    together = apply_network(student, images, shares, CPU)
+    alone = [apply_network(student, images[k : k + 1], shares[k : k + 1], CPU) for k in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+# Files.
+
+
+def test_a_saved_student_paints_the_same_when_it_is_loaded(tmp_path: Path) -> None:
+    student = student_of()
+    save_network(tmp_path, student, TWO, {"lesson": {"size_px": 48}})
+    loaded, note = load_network(tmp_path)
+    content, shares = picture(1), torch.tensor([[0.3, 0.7]])
+    assert torch.equal(
+        apply_network(loaded, content, shares, CPU), apply_network(student, content, shares, CPU)
+    )
+    assert loaded.config == TWO
+    assert not loaded.training
+    assert note["origin"] == {"lesson": {"size_px": 48}}
+    assert note["model"]["styles"] == ["red", "blue"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_a_damaged_or_foreign_student_is_refused(tmp_path: Path) -> None:
+    save_network(tmp_path, student_of(), TWO, {})
+    weights, note = tmp_path / "model.safetensors", tmp_path / "model.json"
+    before = json.loads(note.read_text())
+    note.write_text(json.dumps(before | {"model": before["model"] | {"width": 8}}))
+    with pytest.raises(GanpipeError, match="does not fit its model"):
+        load_network(tmp_path)
+    note.write_text(json.dumps(before | {"model": {}}))
+    with pytest.raises(GanpipeError, match="does not fit its model"):
+        load_network(tmp_path)
+    note.write_text(json.dumps(before))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(GanpipeError, match="missing or damaged"):
+        load_network(tmp_path)
+    weights.unlink()
+    with pytest.raises(GanpipeError, match="missing or damaged"):
+        load_network(tmp_path)

@@ -1,0 +1,268 @@
+"""Batches of stylisations: nothing painted twice, nothing lost, and what a user may ask of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ganpipe.compute.device import choose_compute
+from ganpipe.errors import GanpipeError, Interrupted
+from ganpipe.imaging.paths import image_paths
+from ganpipe.imaging.provenance import read_origin
+from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import StyleSettings
+from ganpipe.style.batch import runner
+from ganpipe.style.batch.manifest import MANIFEST, ManifestEntry, add_entry, read_entries
+from ganpipe.style.batch.plan import plan_batch
+from ganpipe.style.batch.report import StyleReport, summarize_batch
+from ganpipe.style.batch.runner import run_batch
+from ganpipe.style.color import luminance, match_colors, parse_shares, read_masks, transfer_luminance
+from tests.conftest import changed, noise_image
+
+CPU = choose_compute("cpu", "fp32")
+QUICK = StyleSettings(preset="draft", long_edge_px=48, steps=2, scales=1, feedforward="never")
+
+
+def pictures(folder: Path, *names: str, size: tuple[int, int] = (40, 30)) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for k, name in enumerate(names):
+        noise_image(k, size).save(folder / name)
+    return [folder / name for name in names]
+
+
+def run(
+    contents: list[Path],
+    styles: list[Path],
+    out: Path,
+    settings: StyleSettings = QUICK,
+    masks: tuple[Path, ...] = (),
+    report: Report = ignore,
+) -> StyleReport:
+    plan = plan_batch(contents, styles, out, settings, masks)
+    return summarize_batch(plan, [run_batch(plan.works, settings, CPU, report=report)], out, settings)
+
+
+def test_a_second_run_paints_nothing_and_changed_settings_paint_all(tmp_path: Path) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png", "b.jpg"), pictures(tmp_path / "s", "x.png", "y.png")
+    first = run(contents, styles, tmp_path / "out")
+    assert (first.done, first.skipped, first.failed) == (4, 0, 0)
+    assert {Path(i.output).name for i in first.items} == {"a__x.png", "a__y.png", "b__x.png", "b__y.png"}
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
+    second = run(contents, styles, tmp_path / "out")
+    assert (second.done, second.skipped) == (0, 4)
+    assert [i.quality for i in second.items] == [i.quality for i in first.items]
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
+    assert run(contents, styles, tmp_path / "out", changed(QUICK, steps=3)).done == 4
+
+
+def test_what_only_changes_speed_paints_nothing_anew(tmp_path: Path) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
+    run(contents, styles, tmp_path / "out")
+    other = changed(QUICK, batch_items=3, tile_px=64, shard_items=2, contents="elsewhere")
+    assert run(contents, styles, tmp_path / "out", other).skipped == 1
+
+
+def test_a_damaged_output_is_painted_again(tmp_path: Path) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
+    output = Path(run(contents, styles, tmp_path / "out").items[0].output)
+    with Image.open(output) as image:
+        good = np.asarray(image).copy()
+    output.write_bytes(output.read_bytes()[:-20])
+    assert run(contents, styles, tmp_path / "out").done == 1
+    with Image.open(output) as image:
+        assert (np.asarray(image) == good).all()
+
+
+def test_a_torn_line_of_the_manifest_costs_one_picture(tmp_path: Path) -> None:
+    add_entry(tmp_path, ManifestEntry("k1", "a.png", "0"))
+    with (tmp_path / MANIFEST).open("a") as file:
+        file.write('{"key": "k2", "outp')
+    add_entry(tmp_path, ManifestEntry("k3", "c.png", "0"))
+    assert [entry.key for entry in read_entries(tmp_path)] == ["k1", "k3"]
+
+
+def test_one_bad_file_is_reported_and_stops_nobody(tmp_path: Path) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png", "cut.png"), pictures(tmp_path / "s", "x.png")
+    bad, cut = tmp_path / "c/bad.png", contents[1]
+    bad.write_bytes(b"no picture")
+    cut.write_bytes(cut.read_bytes()[:-200])  # its header is whole
+    report = run([bad, *contents], styles, tmp_path / "out")
+    assert [i.state for i in report.items] == ["failed", "done", "failed"]
+    assert "bad.png: it is none of" in report.items[0].reason
+    assert "cut.png: it cannot be decoded" in report.items[2].reason
+
+
+def test_two_contents_of_one_name_get_two_outputs(tmp_path: Path) -> None:
+    contents = pictures(tmp_path / "c", "a.png") + pictures(tmp_path / "d", "a.jpg")
+    report = run(contents, pictures(tmp_path / "s", "x.png"), tmp_path / "out")
+    assert len({i.output for i in report.items}) == 2
+    assert all(Path(i.output).exists() for i in report.items)
+
+
+def test_names_as_long_as_file_systems_take_work(tmp_path: Path) -> None:
+    contents = pictures(tmp_path / "c", "ü" * 120 + ".png", "ü" * 121 + ".png")
+    report = run(contents, pictures(tmp_path / "s", "x" * 240 + ".png"), tmp_path / "out")
+    assert (report.done, len({i.output for i in report.items})) == (2, 2)
+
+
+def test_a_signal_keeps_what_is_finished_and_the_next_run_does_the_rest(tmp_path: Path) -> None:
+    contents = pictures(tmp_path / "c", "a.png") + pictures(tmp_path / "d", "b.png", size=(30, 40))
+    styles = pictures(tmp_path / "s", "x.png")
+
+    def interrupt(progress: object) -> None:
+        if getattr(progress, "done", 0) > 1.2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        run(contents, styles, tmp_path / "out", report=interrupt)
+    report = run(contents, styles, tmp_path / "out")
+    assert (report.done, report.skipped) == (1, 1)
+
+
+def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = runner.stylise, []
+
+    def short_of_memory(network, commissions, recipe, compute, tile_px, on_step):  # type: ignore[no-untyped-def]
+        calls.append((len(commissions), tile_px))
+        if len(commissions) > 1 or not tile_px:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return real(network, commissions, recipe, compute, tile_px, on_step)
+
+    monkeypatch.setattr(runner, "stylize", short_of_memory)
+    settings = changed(QUICK, long_edge_px=256, batch_items=2)
+    report = run(
+        pictures(tmp_path / "c", "a.png", "b.png"),
+        pictures(tmp_path / "s", "x.png"),
+        tmp_path / "o",
+        settings,
+    )
+    assert report.done == 2
+    assert calls == [(2, 0), (1, 0), (1, 128), (1, 0), (1, 128)]
+
+
+def test_transparency_and_origin_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    image = noise_image(0, (40, 40), "RGBA")
+    image.putalpha(Image.linear_gradient("L").resize((40, 40)))
+    image.save(tmp_path / "c/a.png")
+    report = run([tmp_path / "c/a.png"], pictures(tmp_path / "s", "x.png"), tmp_path / "out")
+    with Image.open(report.items[0].output) as result:
+        assert result.mode == "RGBA"
+        alpha = np.asarray(result.getchannel("A"))
+    assert alpha[0].mean() < 20
+    assert alpha[-1].mean() > 235
+    origin = read_origin(Path(report.items[0].output))
+    assert (origin["content"]["name"], origin["style"]["name"]) == ("a.png", "x.png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix", "depth"), [("tiff", ".tiff", 16), ("jpeg", ".jpg", 8), ("webp", ".webp", 8)]
+)
+def test_each_format_is_written_and_traced(tmp_path: Path, kind: str, suffix: str, depth: int) -> None:
+    settings = changed(QUICK, format=kind, bit_depth=depth)
+    report = run(
+        pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png"), tmp_path / "out", settings
+    )
+    output = Path(report.items[0].output)
+    assert output.suffix == suffix
+    assert read_origin(output)["kind"] == "stylised"
+
+
+def test_a_format_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(GanpipeError, match="jpeg holds 8 bits"):
+        run(
+            pictures(tmp_path / "c", "a.png"),
+            pictures(tmp_path / "s", "x.png"),
+            tmp_path / "o",
+            changed(QUICK, format="jpeg", bit_depth=16),
+        )
+
+
+def test_a_blend_is_one_picture_of_all_styles(tmp_path: Path) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png", "y.png")
+    report = run(contents, styles, tmp_path / "out", changed(QUICK, blend="3+1"))
+    assert [Path(i.output).name for i in report.items] == ["a__x+y.png"]
+    assert read_origin(Path(report.items[0].output))["shares"] == [0.75, 0.25]
+    assert parse_shares("3+1", 2) == (0.75, 0.25)
+    for wrong in ("1", "1+x", "0+0", "-1+2"):
+        with pytest.raises(GanpipeError, match="a share for each of the 2 styles"):
+            parse_shares(wrong, 2)
+
+
+def test_masks_are_found_by_name_and_say_when_they_are_missing(tmp_path: Path) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png", "b.png"), pictures(tmp_path / "s", "x.png", "y.png")
+    (tmp_path / "m").mkdir()
+    half = Image.new("L", (40, 30))
+    half.paste(255, (0, 0, 20, 30))
+    half.save(tmp_path / "m/a.png")
+    whole = tmp_path / "rest.png"
+    half.point(lambda v: 255 - v).save(whole)
+    shares = read_masks([tmp_path / "m/a.png", whole], (30, 40))
+    assert (shares[0, :, :20] == 1).all()
+    assert (shares.sum(0) == 1).all()
+    report = run(contents, styles, tmp_path / "out", masks=(tmp_path / "m", whole))
+    assert [i.state for i in report.items] == ["done", "failed"]
+    assert "no mask named b" in report.items[1].reason
+    with pytest.raises(GanpipeError, match="1 masks are given for 2 styles"):
+        run(contents, styles, tmp_path / "out", masks=(whole,))
+
+
+def test_luminance_keeps_the_contents_colours(tmp_path: Path) -> None:
+    contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
+    report = run(contents, styles, tmp_path / "out", changed(QUICK, color_mode="luminance"))
+    assert report.done == 1
+    painted, content = torch.rand(1, 3, 8, 8) * 0.2 + 0.4, torch.rand(1, 3, 8, 8) * 0.1 + 0.45
+    mixed = transfer_luminance(painted, content)
+    torch.testing.assert_close(luminance(mixed), luminance(painted), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(mixed - luminance(mixed), content - luminance(content), atol=1e-5, rtol=1e-4)
+
+
+def test_matched_colours_have_the_contents_mean_and_covariance() -> None:
+    style, content = (
+        torch.rand(1, 3, 20, 20),
+        torch.rand(1, 3, 30, 30) * torch.tensor([0.2, 0.1, 0.3]).view(1, 3, 1, 1) + 0.3,
+    )
+    matched = match_colors(style, content)[0].flatten(1)
+    torch.testing.assert_close(matched.mean(1), content[0].flatten(1).mean(1), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(torch.cov(matched), torch.cov(content[0].flatten(1)), atol=2e-4, rtol=2e-2)
+
+
+def test_files_folders_patterns_and_lists_are_inputs(tmp_path: Path) -> None:
+    a, b = pictures(tmp_path / "c", "a.png", "b.jpg")
+    (tmp_path / "c/notes.txt").write_text("no picture")
+    (tmp_path / "list.txt").write_text("# two of them\nc/b.jpg\n\nc/a.png\n")
+    assert image_paths([tmp_path / "c"]) == [a, b]
+    assert image_paths([tmp_path / "c/*.png", a]) == [a]
+    assert image_paths([f"@{tmp_path}/list.txt"]) == [b, a]
+    assert image_paths([f"{tmp_path}/**/*.jpg"]) == [b]
+
+
+def test_paths_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(GanpipeError, match="There is no file or folder"):
+        image_paths([tmp_path / "nowhere"])
+    with pytest.raises(GanpipeError, match="No image was found"):
+        image_paths([tmp_path])
+    with pytest.raises(GanpipeError, match="Nothing matches"):
+        image_paths([tmp_path / "*.png"])
+    with pytest.raises(GanpipeError, match="cannot be read"):
+        image_paths([f"@{tmp_path}/none.txt"])
+
+
+def test_shards_keep_pictures_of_one_size_together(tmp_path: Path) -> None:
+    wide = pictures(tmp_path / "c", "a.png", "b.png", "c.png")
+    tall = pictures(tmp_path / "d", "e.png", "f.png", size=(30, 40))
+    plan = plan_batch(
+        [wide[0], tall[0], wide[1], tall[1], wide[2]], pictures(tmp_path / "s", "x.png"), tmp_path, QUICK
+    )
+    assert [[w.content.name for w in shard] for shard in plan.shards(3)] == [
+        ["a.png", "b.png", "c.png"],
+        ["e.png", "f.png"],
+    ]

@@ -1,0 +1,119 @@
+"""One step: the same gradients however it is computed, and every loss moves every model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganpipe.compute.device import Compute
+from ganpipe.compute.distributed import Distributed
+from ganpipe.data.shards import PreparedData
+from ganpipe.models.registry import build_gan
+from ganpipe.settings.schema import Settings
+from ganpipe.training.batches import BatchStream
+from ganpipe.training.callbacks import Callbacks, Point
+from ganpipe.training.gan import GanAlgorithm, adam
+from ganpipe.training.losses import LOSSES
+from ganpipe.training.schedules import values_at
+from ganpipe.training.trainer import train
+from tests.conftest import R3, noise_data, with_
+
+CPU = torch.device("cpu")
+FP32 = Compute(CPU, "fp32")
+
+
+def phases_of(data: PreparedData, settings: Settings, compiled: bool = False) -> GanAlgorithm:
+    gan = build_gan(settings.model, data.shape, 0, 3 if data.label_names else 0)
+    torch.manual_seed(0)
+    for module in gan.D.modules():  # fix-up begins at 0: give every weight something to do
+        if hasattr(module, "narrow"):
+            torch.nn.init.normal_(module.narrow.weight, 0, 0.1)
+    t = settings.training
+    return GanAlgorithm(
+        gan.G, gan.D, adam(gan.G, t.g_lr, t), adam(gan.D, t.d_lr, t), settings, FP32, compiled=compiled
+    )
+
+
+def grads(phases: GanAlgorithm, data: PreparedData, settings: Settings, micro: int = 0) -> list[torch.Tensor]:
+    batch = BatchStream(data, settings, CPU, Distributed()).batch(0, 8, 0)
+    phases.step(batch, values_at(0, settings).changed(1, 1, 1, 0.5), 0, micro)
+    return [p.grad for player in (phases.D, phases.G) for p in player.parameters() if p.grad is not None]
+
+
+FULL = R3 | {"augment__mode": "fixed", "augment__probability": 0.7, "training__separate_g_batch": True}
+
+
+def test_a_batch_in_parts_gives_the_gradients_of_the_whole(settings: Settings) -> None:
+    data, settings = noise_data(labels=True), with_(settings, **FULL)
+    whole = grads(phases_of(data, settings), data, settings)
+    parts = grads(phases_of(data, settings), data, settings, micro=3)
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["r3gan", "dcgan", "fastgan"])
+@pytest.mark.parametrize("penalty", ["none", "r1", "both", "interpolated"])
+def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: str, penalty: str) -> None:
+    """Fused Adam on a CPU reads by address: other strides, as double backward gives them, would mix gradients up."""
+    data = noise_data(32)
+    options = with_(
+        settings,
+        model__name=model,
+        model__width=0.09,
+        loss__name="rpgan",
+        loss__penalty=penalty,
+        model__g_channels=8,
+        model__d_channels=8,
+        model__d_norm="none",
+    )
+    gan = build_gan(options.model, data.shape, 0)
+    G, D = FP32.place(gan.G), FP32.place(gan.D)
+    t = options.training
+    phases = GanAlgorithm(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), options, FP32)
+    phases.step(BatchStream(data, options, CPU, Distributed()).batch(0, 8, 0), values_at(0, options), 0)
+    for weight in [*D.parameters(), *G.parameters()]:
+        assert weight.grad is not None
+        assert weight.grad.stride() == weight.stride()
+
+
+@pytest.mark.slow
+def test_a_compiled_step_gives_the_gradients_of_an_eager_one(settings: Settings) -> None:
+    """With both exact penalties through the augmentation: second derivatives included."""
+    data, settings = noise_data(labels=True), with_(settings, **FULL)
+    eager = grads(phases_of(data, settings), data, settings)
+    compiled = grads(phases_of(data, settings, compiled=True), data, settings)
+    torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-5)
+
+
+def test_the_functional_step_gives_the_gradients_of_an_eager_one(settings: Settings) -> None:
+    """What is compiled, before it is compiled: fast enough for every day."""
+    data, settings = noise_data(labels=True), with_(settings, **FULL)
+    phases = phases_of(data, settings)
+    expected = grads(phases_of(data, settings), data, settings)
+    from ganpipe.training.gradient_penalties import logits_and_input_grad_functional
+
+    phases._gradients, phases._with_slope = phases._gradients_pure, logits_and_input_grad_functional
+    torch.testing.assert_close(grads(phases, data, settings), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_moves_every_model(settings: Settings, tmp_path: Path, loss: str) -> None:
+    """Any loss with any model, with every penalty: finite losses and changed weights."""
+    for model, side in (("mlp", 16), ("dcgan", 16), ("r3gan", 16), ("fastgan", 32)):
+        for penalty in ("auto", "both", "interpolated"):
+            few = with_(
+                settings,
+                loss__name=loss,
+                loss__penalty=penalty,
+                model__name=model,
+                model__width=0.04,
+                model__mlp_width=8,
+                training__total_images=16,
+            )
+            points: list[Point] = []
+            train(noise_data(side), few, tmp_path / f"{model}-{penalty}", Callbacks(points=points.extend))
+            assert all(math.isfinite(value) for p in points for value in p.values.values())
+            assert points[-1].values["g_grad"] > 0
+            assert points[-1].values["d_grad"] > 0

@@ -1,0 +1,70 @@
+"""Several processes that train together, and what they leave when they are killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ganpipe.compute.checkpoints import load_checkpoint
+from ganpipe.files import sha256_of, write_json
+from ganpipe.settings.schema import Settings
+from ganpipe.training.callbacks import Callbacks, Point
+from ganpipe.training.launch import Job, train_distributed
+from ganpipe.training.trainer import train
+from ganpipe.training.worker import append_points, read_points
+from tests.conftest import R3, noise_data, with_
+
+CPU = torch.device("cpu")
+
+
+def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> None:
+    """torch.distributed.run, gloo: weights within float noise, one curve, one set of checkpoints, and a resume."""
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    data = noise_data()
+    sums = {}
+    for side in ("train", "holdout"):
+        np.save(prepared / f"{side}-00000.npy", getattr(data, side).pixels.numpy())
+        sums[f"{side}-00000.npy"] = sha256_of(prepared / f"{side}-00000.npy")
+    write_json(
+        prepared / "meta.json",
+        {
+            "dataset": "noise",
+            "channels": 3,
+            "settings": {"height_px": 16, "width_px": 16},
+            "label_names": [],
+            "labels": {},
+            "sha256": sums,
+        },
+    )
+    alone = with_(settings, **R3, training__g_lr=1e-4, training__d_lr=1e-4)
+    points: list[Point] = []
+    result = train(data, alone, tmp_path / "one", Callbacks(points=points.extend))
+    together = with_(alone, training__processes=2)
+    seen: list[Point] = []
+    job = Job(prepared, "v", together, tmp_path / "two", {})
+    job.run_dir.mkdir()
+    told = train_distributed(job, Callbacks(points=seen.extend))
+    assert told["nimg"] == result.nimg
+    one, two = (load_checkpoint(tmp_path / name / "checkpoints", CPU) for name in ("one", "two"))
+    assert one
+    assert two
+    for name, weight in one["G_ema"].items():
+        torch.testing.assert_close(two["G_ema"][name], weight, rtol=1e-3, atol=1e-4)
+    unique = {p.nimg: p for p in seen}
+    assert list(unique) == [p.nimg for p in points]
+    for p in points:
+        assert unique[p.nimg].values["loss_d"] == pytest.approx(p.values["loss_d"], abs=1e-3)
+    assert train_distributed(job, Callbacks())["weights_sha256"] == told["weights_sha256"]
+
+
+def test_points_of_a_killed_group_are_read_up_to_the_cut_line(tmp_path: Path) -> None:
+    path = tmp_path / "points.jsonl"
+    append_points(path, [Point(8, {"loss_g": 1.0}), Point(16, {"loss_g": 2.0})])
+    with path.open("a") as file:
+        file.write(json.dumps({"nimg": 24})[:-3])
+    assert [p.nimg for p in read_points(path)] == [8, 16]

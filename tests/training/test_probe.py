@@ -1,0 +1,64 @@
+"""Before training: what is measured, and how a batch is split where it would not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganpipe.compute.device import Compute
+from ganpipe.errors import GanpipeError
+from ganpipe.files import read_json, write_json
+from ganpipe.settings.schema import Settings
+from ganpipe.training import probe
+from ganpipe.training.trainer import train
+from tests.conftest import R3, noise_data, with_
+
+FP32 = Compute(torch.device("cpu"), "fp32")
+
+
+def test_a_batch_that_does_not_fit_is_split_and_stays_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """10 MiB an image and 100 MiB free: at most 8 at once."""
+    measured = iter([(0.1, 4 * 2**20 * 10), (0.2, 8 * 2**20 * 10)])
+    monkeypatch.setattr(probe, "measure_step", lambda step, images, device: next(measured))
+    monkeypatch.setattr(probe, "free_memory", lambda device: 100 * 2**20)
+    plan = probe.probe_steps(tmp_path / "plan.json", 64, 0, FP32, lambda n: None)
+    assert plan.microbatch_images == 8
+    assert plan.seconds_a_step == pytest.approx(1.6)
+    assert "computed in parts of 8" in caplog.text
+    assert "3 min" in plan.sentence(6400, 64, 1, "cpu")
+    assert probe.read_probe(tmp_path / "plan.json") == plan
+
+
+def test_a_resumed_run_keeps_its_first_plan(settings: Settings, tmp_path: Path) -> None:
+    """Whatever memory is free then: the split is part of what fixes the bits."""
+    options = with_(settings, **R3)
+    expected = train(
+        noise_data(), with_(options, training__microbatch_images=2), tmp_path / "asked"
+    ).weights_sha256
+    train(noise_data(), with_(options, training__total_images=8), tmp_path / "planned")
+    plan = read_json(tmp_path / "planned" / "plan.json")
+    assert plan["microbatch_images"] == 8
+    write_json(tmp_path / "again" / "plan.json", plan | {"microbatch_images": 2})
+    assert train(noise_data(), options, tmp_path / "again").weights_sha256 == expected
+
+
+def test_what_does_not_fit_at_all_is_one_sentence(tmp_path: Path) -> None:
+    def step(images: int) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    with pytest.raises(GanpipeError, match=r"do not fit into the .* GiB that are free"):
+        probe.probe_steps(tmp_path / "plan.json", 64, 0, FP32, step)
+
+
+def test_measured_memory_sees_what_a_step_allocates(tmp_path: Path) -> None:
+    kept = []
+
+    def step(images: int) -> None:
+        kept.append(torch.ones(images * 2**20))  # 4 MiB an image
+
+    plan = probe.probe_steps(tmp_path / "plan.json", 64, 0, FP32, step)
+    assert 0.7 * 64 * 4 * 2**20 < plan.peak_bytes < 1.5 * 64 * 4 * 2**20
