@@ -76,7 +76,7 @@ def run_ganpipe(data: Any, seconds: float, overrides: list[str], picture: Path) 
     settings, result, took = trained(int(probe.images_per_second * seconds * 0.97))
     compute = training_compute(settings.training)
     labels = list(result.labels.values())
-    pixels = generate_pixels(result.G_ema, settings.model.z_dim, labels, JUDGED, 1, compute)
+    pixels = generate_pixels(result.model, settings.model.z_dim, labels, JUDGED, 1, compute)
     return judged(pixels, data, picture) | {"seconds": took, "images": result.nimg}
 
 

@@ -114,7 +114,7 @@ def generated(name: str, data: PreparedData, seconds: float, picture: Path) -> t
         result = train(data, chosen, Path(run_dir))
     took = time.monotonic() - started
     pixels = generate_pixels(
-        result.G_ema, chosen.model.z_dim, (), JUDGED, 1, training_compute(chosen.training)
+        result.model, chosen.model.z_dim, (), JUDGED, 1, training_compute(chosen.training)
     )
     save_png(grid(pixels[:64].numpy()), picture, {})
     return pixels, result.nimg, took

@@ -27,8 +27,8 @@ from ganpipe.imaging.image import ImageShape
 from ganpipe.models.registry import build_gan
 from ganpipe.settings.params import Params, resolve
 from ganpipe.settings.schema import Settings
-from ganpipe.training.batches import BatchStream
-from ganpipe.training.gan import GanAlgorithm, adam
+from ganpipe.training.gan_batch import GanBatches
+from ganpipe.training.gan_step import GanStep, adam
 from ganpipe.training.schedules import values_at
 
 ROUNDS = 5
@@ -85,9 +85,9 @@ def one_step(settings: Settings, compute: Compute, batch: int, compiled: bool) -
     gan = build_gan(settings.model, data.shape, 0)
     G, D = compute.place(gan.G), compute.place(gan.D)
     t = settings.training
-    phases = GanAlgorithm(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), settings, compute, compiled=compiled)
+    phases = GanStep(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), settings, compute, compiled=compiled)
     stream, scheduled_values = (
-        BatchStream(data, settings, compute.device, Distributed()),
+        GanBatches(data, settings, 0, compute.device, Distributed()),
         values_at(0, settings).changed(1, 1, 1, 0.3),
     )
     return lambda number: phases.step(stream.batch(0, batch, number), scheduled_values, number)

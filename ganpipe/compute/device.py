@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ganpipe.errors import GanpipeError
-from ganpipe.settings.schema import Settings, TrainingSettings
+from ganpipe.settings.schema import TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -97,22 +97,22 @@ def keep_freed_memory() -> None:
 LONG_TRAINING_IMAGES = 500_000  # compiling takes minutes: below this it does not pay
 
 
-def should_compile(settings: Settings, G: nn.Module, D: nn.Module, compute: Compute) -> bool:
+def should_compile(
+    settings: TrainingSettings, model: str, networks: Sequence[nn.Module], compute: Compute
+) -> bool:
     """Whether the step is compiled: as `training.compile` asks, and never where it cannot be.
 
     A compiled step is a function of the weights alone, and batch or spectral normalisation keep state beside them.
     """
-    asked = settings.training.compile
+    asked = settings.compile
     wanted = asked == "yes" or (
-        asked == "auto"
-        and compute.device.type == "cuda"
-        and settings.training.total_images >= LONG_TRAINING_IMAGES
+        asked == "auto" and compute.device.type == "cuda" and settings.total_images >= LONG_TRAINING_IMAGES
     )
-    stateful = _persistent(G) or _persistent(D)
+    stateful = any(_persistent(network) for network in networks)
     if wanted and stateful:
         log.warning(
             "model.name=%s keeps running statistics, which a compiled step cannot; it runs uncompiled.",
-            settings.model.name,
+            model,
         )
     if wanted and not stateful and not can_compile(compute.device):
         log.warning(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -34,17 +33,14 @@ def tensors_of(value: Any, prefix: str = "") -> dict[str, Tensor]:
     return found
 
 
-def weights_sha256(G: nn.Module, D: nn.Module, G_ema: nn.Module, *optimisers: torch.optim.Optimizer) -> str:
-    """SHA-256 over the bytes of all weights and optimiser moments, in a fixed order."""
+def weights_sha256(parts: Iterable[Any]) -> str:
+    """SHA-256 over the bytes of all weights and optimizer moments, in the given order.
+
+    `parts`: networks and optimizers, each with a `state_dict`.
+    """
     digest = hashlib.sha256()
-    parts: list[Any] = [
-        G.state_dict(),
-        D.state_dict(),
-        G_ema.state_dict(),
-        *(o.state_dict() for o in optimisers),
-    ]
     for part in parts:
-        for name, tensor in tensors_of(part).items():
+        for name, tensor in tensors_of(part.state_dict()).items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

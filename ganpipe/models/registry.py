@@ -34,6 +34,7 @@ class Architecture:
     discriminator: Build
     shape_problem: Callable[[ImageShape], str | None]
     conditional: bool = False
+    algorithm: str = "gan"  # a row of training.algorithms.ALGORITHMS
 
 
 MODELS: dict[str, Architecture] = {

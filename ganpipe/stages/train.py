@@ -145,5 +145,5 @@ def _train_or_launch(
         )
         return train_distributed(job, callbacks)
     result = train(data, settings, folder, callbacks, record.origin())
-    save_generator(folder / "model", result.G_ema, settings.model, data.shape, record.origin(), result.labels)
+    save_generator(folder / "model", result.model, settings.model, data.shape, record.origin(), result.labels)
     return vars(result)

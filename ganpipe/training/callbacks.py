@@ -32,7 +32,7 @@ class Callbacks:
 class TrainResult:
     """What a finished training leaves. `notes` are sentences that belong into the report."""
 
-    G_ema: nn.Module
+    model: nn.Module  # the moving average of the exported network
     nimg: int
     images_per_second: float
     device: str

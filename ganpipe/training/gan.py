@@ -1,369 +1,219 @@
-"""One step of the game: the two phases, each setting every condition that it needs itself."""
+"""Generative adversarial networks as an `Algorithm` (Goodfellow et al. 2014, arXiv 1406.2661).
+
+One step is two phases: D learns to tell real images from G(z), then G learns to be taken for real (`gan_step`). This
+file adds what only a GAN has: its schedules, adaptive augmentation (`ada`), and the signs that G or D has failed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F
+from torch import Tensor
 
-from ganpipe.compute.device import Compute
-from ganpipe.compute.distributed import Distributed
-from ganpipe.models.registry import Reconstructs
-from ganpipe.settings.schema import Settings, TrainingSettings
-from ganpipe.training.augment import augment, parse_kinds
-from ganpipe.training.gradient_penalties import (
-    logits_and_input_grad,
-    logits_and_input_grad_functional,
-    one_centered,
-    select_penalty,
-    zero_centered,
-    zero_centered_finite_difference,
-)
-from ganpipe.training.losses import select_loss
-from ganpipe.training.schedules import ScheduledValues
+from ganpipe.compute.device import should_compile
+from ganpipe.compute.random import SIGNAL, latents
+from ganpipe.errors import GanpipeError
+from ganpipe.imaging.tensors import to_float
+from ganpipe.models.registry import build_gan, sample
+from ganpipe.training.ada import AdaState, r_v
+from ganpipe.training.algorithm import Algorithm, Scalars, TrainingContext
+from ganpipe.training.divergence import Divergence, Remedies, Remedy
+from ganpipe.training.gan_batch import Batch, GanBatches
+from ganpipe.training.gan_step import GanStep, adam
+from ganpipe.training.schedules import ScheduledValues, values_at
 
-Stats = dict[str, Tensor]
-Network = Callable[..., Tensor]
+SIGNAL_IMAGES = 256  # of each kind, for the held-out signal of overfitting
 
-# Which part of `Batch.draws` and `Batch.noise` belongs to whom.
-D_REAL, D_FAKE, G_FAKE, G_REAL = range(4)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """All that one step sees. `None` stands for what the settings do not use.
-
-    `draws: [N, 4, DRAWS]`, `noise: [N, 4, C, H, W]`: for D's real and fake, and G's fake and real images.
-    `directions: [N, 2, C, H, W]`: of the finite difference at real and fake. `mix: [N]`: places of the interpolated
-    penalty between real and fake. `labels`, `g_labels`: of the real images, and of the fake ones made beside them.
-    """
-
-    real: Tensor
-    z: Tensor
-    labels: Tensor | None = None
-    g_real: Tensor | None = None
-    g_z: Tensor | None = None
-    g_labels: Tensor | None = None
-    draws: Tensor | None = None
-    noise: Tensor | None = None
-    directions: Tensor | None = None
-    mix: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def split(self, count: int) -> list[Batch]:
-        """Parts of at most `count` images."""
-        starts = [start for start in range(0, len(self), count) if len(self) - start > 1 or start == 0]
-        ends = [*starts[1:], len(self)]  # a last part of one image joins the one before: batch norm needs two
-        return [self.part(slice(start, end)) for start, end in zip(starts, ends, strict=True)]
-
-    def part(self, where: slice) -> Batch:
-        """Some of the images with all that belongs to them."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v[where] for k, v in values.items() if v is not None})
-
-
-def adam(module: nn.Module, lr: float, settings: TrainingSettings) -> torch.optim.Adam:
-    """Adam with the settings' betas, in one fused pass over all weights."""
-    return torch.optim.Adam(module.parameters(), lr, betas=(settings.beta1, settings.beta2), fused=True)
+COLLAPSED_SPREAD, HEALTHY_SPREAD = 0.02, 0.2
+LOST_GRADIENT, ALWAYS_RIGHT = 1e-3, 0.999
+COLLAPSED_POINTS = 4
 
 
 @dataclass
-class GanAlgorithm:
-    """The two phases of a step, over fixed players and optimisers."""
+class GanHealth:
+    """What must be remembered to notice a collapse; part of every checkpoint.
 
-    G: nn.Module
-    D: nn.Module
-    g_opt: torch.optim.Optimizer
-    d_opt: torch.optim.Optimizer
-    settings: Settings
-    compute: Compute
-    world: Distributed = field(default_factory=Distributed)
-    compiled: bool = False
+    - G has collapsed: over COLLAPSED_POINTS points in a row the images of its batches differ by less than
+      COLLAPSED_SPREAD of what real ones do, after they had differed by more than HEALTHY_SPREAD.
+    - D has won: over as many points it tells every pair of images apart, and G's gradient is below LOST_GRADIENT of
+      its usual size.
+    """
 
-    def __post_init__(self) -> None:
-        loss = self.settings.loss
-        self.loss, self.penalty = select_loss(loss), select_penalty(loss)
-        self.kinds = parse_kinds(self.settings.augment.kinds)
-        self.perceptual = (
-            _perceptual(self.settings, self.compute) if isinstance(self.D, Reconstructs) else None
+    widest_spread: float = 0.0
+    usual_g_grad: float = 0.0  # a slow mean
+    narrow_points: int = 0
+    lost_points: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the last point looked like a collapse."""
+        return self.narrow_points + self.lost_points > 0
+
+    def observe(self, means: Mapping[str, float]) -> str | None:
+        """Takes in a point of the curve; returns what has failed, or None."""
+        spread, g_grad = means["spread"], means["g_grad"]
+        self.widest_spread = max(self.widest_spread, spread)
+        narrow = self.widest_spread > HEALTHY_SPREAD and spread < COLLAPSED_SPREAD
+        self.narrow_points = self.narrow_points + 1 if narrow else 0
+        lost = means["d_sign"] > ALWAYS_RIGHT and g_grad < LOST_GRADIENT * self.usual_g_grad
+        self.lost_points = self.lost_points + 1 if lost else 0
+        if not lost:
+            self.usual_g_grad = g_grad if not self.usual_g_grad else 0.9 * self.usual_g_grad + 0.1 * g_grad
+        if self.narrow_points >= COLLAPSED_POINTS:
+            return (
+                f"G has collapsed: its images differ by {spread:.1%} of what real ones do "
+                f"(before: {self.widest_spread:.0%})"
+            )
+        if self.lost_points >= COLLAPSED_POINTS:
+            return (
+                f"D has won: it tells every pair apart, and G's gradient fell to {g_grad:.2g} "
+                f"(usual: {self.usual_g_grad:.2g})"
+            )
+        return None
+
+
+class GanAlgorithm(Algorithm):
+    """G and D, trained against each other."""
+
+    exported = "G"
+    progress_scalars: ClassVar = {"D": "loss_d", "G": "loss_g"}
+    lazy_scalars = ("r1", "r2", "gp")
+
+    def __init__(self, context: TrainingContext) -> None:
+        settings, compute = context.settings, context.compute
+        self.context, self.settings, self.compute = context, settings, compute
+        gan = build_gan(settings.model, context.data.shape, settings.training.seed, context.classes)
+        G, D = (compute.place(context.distributed.convert_batch_norm(network)) for network in (gan.G, gan.D))
+        compiled = should_compile(settings.training, settings.model.name, (G, D), compute)
+        self._use(G, D, context, compiled)
+        self.health, self.ada = GanHealth(), AdaState()
+
+    def _use(self, G: torch.nn.Module, D: torch.nn.Module, context: TrainingContext, compiled: bool) -> None:
+        """Fresh optimizers for these networks, the step over both, and the batches."""
+        t = self.settings.training
+        self.networks = {"G": G, "D": D}
+        self.optimizers = {"G": adam(G, t.g_lr, t), "D": adam(D, t.d_lr, t)}
+        self.gan_step = GanStep(
+            G,
+            D,
+            self.optimizers["G"],
+            self.optimizers["D"],
+            self.settings,
+            self.compute,
+            context.distributed,
+            compiled,
         )
-        if self.compiled:
-            self._gradients: Any = torch.compile(self._gradients_pure, dynamic=False)
-            self._with_slope = logits_and_input_grad_functional
-        else:
-            self._gradients = self._gradients_eager
-            self._with_slope = logits_and_input_grad
+        self.batches = GanBatches(
+            context.data, self.settings, context.classes, self.compute.device, context.distributed
+        )
 
-    def step(
-        self, batch: Batch, scheduled_values: ScheduledValues, number: int, microbatch_images: int = 0
-    ) -> Stats:
-        """D learns to tell `batch.real` from G(z), then G learns to be taken for real.
+    def probe_copy(self) -> GanAlgorithm:
+        alone = copy.copy(self)
+        G, D = copy.deepcopy((self.networks["G"], self.networks["D"]))
+        context = TrainingContext(self.context.data, self.settings, self.compute, self.context.classes)
+        alone._use(G, D, context, compiled=False)  # every batch size would be compiled
+        return alone
 
-        The batch is computed in parts of `microbatch_images` (0: at once), their gradients summed. Returns scalars that
-        stay on the device: means over the batch, before any exchange between processes.
-        """
-        self.G.train()
-        self.D.train()
-        for optimiser, lr in ((self.g_opt, scheduled_values.g_lr), (self.d_opt, scheduled_values.d_lr)):
-            for group in optimiser.param_groups:
-                group["lr"], group["betas"] = lr, (self.settings.training.beta1, scheduled_values.beta2)
-        parts = batch.split(microbatch_images or len(batch))
-        # G(z) is computed once and used by both phases where the whole batch fits and no other latents are wanted.
-        shared = len(parts) == 1 and batch.g_z is None and not self.compiled
-        self.G.requires_grad_(shared)
-        with self.compute.autocast(), torch.set_grad_enabled(shared):
-            fakes = [self.G(part.z, part.labels) for part in parts]
-        numbers = self._numbers(scheduled_values, batch.real)
-        d_stats = self._d_phase(parts, [fake.detach() for fake in fakes], numbers, number)
-        g_stats = self._g_phase(parts, fakes[0] if shared else None, numbers)
-        return d_stats | g_stats | {"spread": _spread(fakes, parts)}
+    def batch(self, position: int, count: int, step: int) -> Batch:
+        return self.batches.batch(position, count, step)
 
-    def _numbers(self, scheduled_values: ScheduledValues, like: Tensor) -> dict[str, Tensor]:
-        """Scheduled numbers as tensors: a compiled step would otherwise be compiled anew for each."""
-        every = self.settings.loss.penalty_every
-        values = {
-            "gamma": scheduled_values.gamma * every,
-            "gp": self.settings.loss.gp_weight * every,
-            "noise": scheduled_values.instance_noise,
-            "augment": scheduled_values.augment or 0.0,
+    def values_at(self, nimg: int, remedies: Remedies) -> ScheduledValues:
+        lr = remedies.scale("lr")
+        return values_at(nimg, self.settings).changed(
+            lr, lr * remedies.scale("d_lr"), remedies.scale("gamma"), self.ada.p
+        )
+
+    def step(self, batch: Batch, values: ScheduledValues, number: int, microbatch_images: int = 0) -> Scalars:
+        return self.gan_step.step(batch, values, number, microbatch_images)
+
+    def diverged(self, means: Mapping[str, float]) -> Divergence | None:
+        if found := super().diverged(means):
+            return found
+        why = self.health.observe(means)
+        return Divergence(why) if why else None
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.health.is_suspect
+
+    def reset_health(self) -> None:
+        self.health.narrow_points = self.health.lost_points = 0
+
+    def remedy(self, divergence: Divergence) -> Remedy:
+        """Not finite: half the learning rates. Collapsed: twice γ, or without a gradient penalty half D's rate."""
+        if not divergence.finite:
+            return Remedy("lr", 0.5, "halved both learning rates (now {:g} of the settings')")
+        if self.gan_step.penalty != "none":
+            return Remedy("gamma", 2.0, "doubled γ (now {:g} times the settings')")
+        return Remedy("d_lr", 0.5, "halved D's learning rate (now {:g} of the settings')")
+
+    def advice(self) -> str:
+        t, loss = self.settings.training, self.settings.loss
+        return f"Lower training.d_lr ({t.d_lr:g}) and training.g_lr ({t.g_lr:g}), or raise loss.gamma ({loss.gamma:g})."
+
+    def derived_scalars(
+        self, means: dict[str, float], nimg: int, position: int, remedies: Remedies
+    ) -> dict[str, float]:
+        derived = {"d_gap": means["d_real"] - means["d_fake"]} | self._scheduled_scalars(nimg, remedies)
+        if self.settings.augment.mode == "adaptive":
+            derived["overfitting"] = self._overfitting(means["d_sign"], position)
+            self.ada.observe(derived["overfitting"], nimg, self.settings.augment)
+        return derived
+
+    def _scheduled_scalars(self, nimg: int, remedies: Remedies) -> dict[str, float]:
+        """The scheduled values that change during this training."""
+        settings, values = self.settings, self.values_at(nimg, remedies)
+        rolled_back = bool(remedies.rollbacks)
+        changing = {
+            "lr_g": (values.g_lr, settings.training.lr_end != 1 or rolled_back),
+            "gamma": (values.gamma, settings.loss.gamma_end != 1 or rolled_back),
+            "augment_p": (values.augment or 0.0, settings.augment.mode != "none"),
         }
-        return {name: torch.tensor(value, device=like.device) for name, value in values.items()}
+        return {name: value for name, (value, changes) in changing.items() if changes}
 
-    def _d_phase(
-        self, parts: list[Batch], fakes: list[Tensor], numbers: dict[str, Tensor], number: int
-    ) -> Stats:
-        self.D.requires_grad_(True)
-        self.G.requires_grad_(False)
-        penalised = number % self.settings.loss.penalty_every == 0 and self.penalty != "none"
-        gradients, stats = self._summed("D", parts, fakes, numbers, penalised, number % 4)
-        below = self.settings.training.skip_d_below_loss
-        skipped = below > 0 and self._loss_of_all(stats["loss_d"]) < below
-        if not skipped:
-            self.d_opt.step()
-        return stats | {"d_grad": _norm(gradients), "d_skipped": torch.tensor(float(skipped))}
+    def _overfitting(self, d_sign: float, position: int) -> float:
+        """The signal that steers adaptive augmentation: the mean over all processes."""
+        signal = torch.tensor([self._local_overfitting(d_sign, position)], device=self.compute.device)
+        self.context.distributed.average_([signal])
+        return signal.item()
 
-    def _loss_of_all(self, loss: Tensor) -> float:
-        """The mean over all processes, so that all decide alike."""
-        mean = loss.clone()
-        self.world.average_([mean])
-        return float(mean)
+    def _local_overfitting(self, d_sign: float, position: int) -> float:
+        """This process's signal: from the pairs of the last steps, or from held-out images."""
+        if self.settings.augment.signal == "relativistic":
+            return d_sign
+        data, device, G, D = self.context.data, self.compute.device, self.networks["G"], self.networks["D"]
+        rows = torch.arange(min(SIGNAL_IMAGES, len(data.holdout)))
+        if not len(rows):
+            raise GanpipeError(
+                f"augment.signal=held_out, and {data.name} holds no image out; "
+                "raise data.holdout_fraction, or use augment.signal=relativistic."
+            )
+        held_out, held_labels = data.holdout.rows(rows)
+        real, labels = self.batches.images.batch(position, len(rows))
+        z = latents(
+            self.settings.training.seed, SIGNAL, position, len(rows), self.settings.model.z_dim, device
+        )
 
-    def _g_phase(self, parts: list[Batch], fake: Tensor | None, numbers: dict[str, Tensor]) -> Stats:
-        self.D.requires_grad_(False)  # its weights' gradients would be thrown away
-        self.G.requires_grad_(True)
-        fakes = [fake] if fake is not None else [None for _ in parts]
-        gradients, stats = self._summed("G", parts, fakes, numbers, False, 0)
-        self.g_opt.step()
-        return stats | {"g_grad": _norm(gradients)}
+        def mean_logit(images: Tensor, labels: Tensor) -> float:
+            with torch.no_grad(), self.compute.autocast():
+                return float(D(images, labels if self.context.classes else None).float().mean())
 
-    def _summed(
-        self,
-        who: str,
-        parts: list[Batch],
-        fakes: Any,
-        numbers: dict[str, Tensor],
-        penalised: bool,
-        quarter: int,
-    ) -> tuple[list[Tensor], Stats]:
-        """Gradients and stats of a player over the parts of a batch, each by its share, in the weights' `.grad`."""
-        total = sum(len(part) for part in parts)
-        gradients: list[Tensor] = []
-        stats: Stats = {}
-        for part, fake in zip(parts, fakes, strict=True):
-            share = len(part) / total
-            some, told = self._gradients(who, part, fake, numbers, penalised, quarter)
-            if share < 1:
-                some, told = [g * share for g in some], {k: v * share for k, v in told.items()}
-            if gradients:
-                torch._foreach_add_(gradients, list(some))
-                stats = {name: stats[name] + value for name, value in told.items()}
-            else:
-                gradients, stats = list(some), told
-        self.world.average_(gradients)
-        for weight, gradient in zip(self._player(who).parameters(), gradients, strict=True):
-            weight.grad = match_strides(weight, gradient)
-        return gradients, stats
+        D.eval()
+        return r_v(
+            mean_logit(real, labels),
+            mean_logit(to_float(held_out.to(device)), held_labels.to(device)),
+            mean_logit(sample(G, z, labels if self.context.classes else None), labels),
+        )
 
-    def _player(self, who: str) -> nn.Module:
-        return self.D if who == "D" else self.G
+    def notes(self) -> list[str]:
+        return self.ada.notes()
 
-    def _gradients_eager(self, who: str, part: Batch, fake: Tensor | None, *rest: Any) -> tuple[Any, Stats]:
-        player = self._player(who)
-        total, stats = self._objective(who, player, part, fake, *rest)
-        return torch.autograd.grad(total, list(player.parameters()), materialize_grads=True), stats
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        return {"health": dict(vars(self.health)), "ada": dict(vars(self.ada))}
 
-    def _gradients_pure(self, who: str, part: Batch, fake: Tensor | None, *rest: Any) -> tuple[Any, Stats]:
-        """The same as a function of the weights: what torch.compile can take apart, second derivatives included."""
-        player = self._player(who)
-
-        def objective(weights: dict[str, Tensor]) -> tuple[Tensor, Stats]:
-            def play(*inputs: Any) -> Any:
-                return functional_call(player, weights, inputs)
-
-            return self._objective(who, play, part, fake, *rest)
-
-        gradients, stats = torch.func.grad(objective, has_aux=True)(dict(player.named_parameters()))
-        return list(gradients.values()), stats
-
-    def _objective(
-        self,
-        who: str,
-        player: Any,
-        part: Batch,
-        fake: Tensor | None,
-        numbers: dict[str, Tensor],
-        penalised: bool,
-        quarter: int,
-    ) -> tuple[Tensor, Stats]:
-        with self.compute.autocast():
-            if who == "D":
-                assert fake is not None
-                return self._d_objective(player, part, fake, numbers, penalised, quarter)
-            return self._g_objective(player, part, fake, numbers)
-
-    def _d_objective(
-        self, D: Any, part: Batch, fake: Tensor, numbers: dict[str, Tensor], penalised: bool, quarter: int
-    ) -> tuple[Tensor, Stats]:
-        """What D minimises, and what is logged. Penalties are taken at the images before augmentation."""
-
-        def judge_real(images: Tensor) -> Tensor:
-            return D(self._seen(images, part, D_REAL, numbers), part.labels).float()
-
-        def judge_fake(images: Tensor) -> Tensor:
-            return D(self._seen(images, part, D_FAKE, numbers), part.labels).float()
-
-        fake = fake.float()
-        kind = self.penalty if penalised else "none"
-        stats: Stats = {}
-        extra = torch.zeros((), device=fake.device)
-        drawn = None
-        if self.perceptual is not None and isinstance(D, Reconstructs):
-            logits, drawn = D.reconstruct(self._seen(part.real, part, D_REAL, numbers), quarter)
-            real_logits = logits.float()
-            stats["redrawn"] = torch.stack([self.perceptual(a.float(), b) for a, b in drawn]).mean()
-            extra = extra + stats["redrawn"] * len(drawn)
-        if drawn is None or kind in ("r1", "both"):
-            real_logits, r1 = self._judged(judge_real, part.real, part, 0, kind in ("r1", "both"))
-            if r1 is not None:
-                stats["r1"], extra = r1, extra + numbers["gamma"] * r1
-        fake_logits, r2 = self._judged(judge_fake, fake, part, 1, kind in ("r2", "both"))
-        if r2 is not None:
-            stats["r2"], extra = r2, extra + numbers["gamma"] * r2
-        if kind == "interpolated":
-            assert part.mix is not None
-            between = torch.lerp(fake, part.real, part.mix[:, None, None, None])
-            _, slope = self._with_slope(judge_real, between)
-            stats["gp"] = one_centered(slope)
-            extra = extra + numbers["gp"] * stats["gp"]
-        adversarial = self.loss.d_loss(real_logits, fake_logits)
-        stats |= {
-            "loss_d": adversarial,
-            "d_real": real_logits.mean(),
-            "d_fake": fake_logits.mean(),
-            # Its mean is 0 where D cannot tell the two apart and 1 where it always can. A pair, because a constant
-            # added to all logits changes nothing in a relativistic loss.
-            "d_sign": (real_logits - fake_logits).sign().mean(),
-        }
-        return adversarial + extra, {name: value.detach() for name, value in stats.items()}
-
-    def _judged(
-        self, judge: Network, images: Tensor, part: Batch, which: int, with_penalty: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Logits, and the zero-centred penalty where it is wanted."""
-        if not with_penalty:
-            return judge(images), None
-        if self.settings.loss.penalty_method == "finite-difference":
-            assert part.directions is not None
-            logits = judge(images)
-            return logits, zero_centered_finite_difference(judge, images, logits, part.directions[:, which])
-        logits, slope = self._with_slope(judge, images)
-        return logits, zero_centered(slope)
-
-    def _g_objective(
-        self, G: Any, part: Batch, fake: Tensor | None, numbers: dict[str, Tensor]
-    ) -> tuple[Tensor, Stats]:
-        labels = part.labels if part.g_labels is None else part.g_labels
-        if fake is None:
-            fake = G(part.z if part.g_z is None else part.g_z, labels)
-        fake_logits = self.D(self._seen(fake.float(), part, G_FAKE, numbers), labels).float()
-        real_logits = torch.zeros_like(fake_logits)
-        if self.loss.pairs:
-            real = part.real if part.g_real is None else part.g_real
-            with torch.no_grad():
-                real_logits = self.D(self._seen(real, part, G_REAL, numbers), labels).float()
-        loss = self.loss.g_loss(fake_logits, real_logits)
-        return loss, {"loss_g": loss.detach()}
-
-    def _seen(self, images: Tensor, part: Batch, which: int, numbers: dict[str, Tensor]) -> Tensor:
-        """What D sees of images: with noise, then changed at random."""
-        if part.noise is not None:
-            images = images + numbers["noise"] * part.noise[:, which]
-        if part.draws is not None:
-            # Coordinates need more than bf16's 8 bits.
-            with torch.autocast(images.device.type, enabled=False):
-                images = augment(images.float(), part.draws[:, which], numbers["augment"], self.kinds)
-        return images
-
-
-def match_strides(weight: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient with the weight's strides.
-
-    `backward` sees to that; `autograd.grad` does not, and a double backward returns transposed strides for
-    channels-last weights. Fused Adam on a CPU reads both by their addresses, and would silently mix the numbers up.
-    """
-    if gradient.stride() == weight.stride():
-        return gradient
-    return torch.empty_like(weight).copy_(gradient)
-
-
-def _spread(fakes: list[Tensor], parts: list[Batch]) -> Tensor:
-    """How much the fake images of a batch differ, as a share of how much the real ones do."""
-    fake = torch.cat([f.detach() for f in fakes]) if len(fakes) > 1 else fakes[0].detach()
-    real = torch.cat([p.real for p in parts]) if len(parts) > 1 else parts[0].real
-    return _deviation(fake.float()) / _deviation(real).clamp_min(1e-6)
-
-
-def _deviation(x: Tensor) -> Tensor:
-    """Standard deviation over the batch, averaged over the pixels."""
-    return (x.square().mean(0) - x.mean(0).square()).clamp_min(0).sqrt().mean()
-
-
-def _norm(gradients: list[Tensor]) -> Tensor:
-    return torch.nn.utils.get_total_norm(gradients)
-
-
-def _perceptual(settings: Settings, compute: Compute) -> Callable[[Tensor, Tensor], Tensor]:
-    """How far a redrawn image `[N, C, H, W]` in `[-1, 1]` is from what was seen: mean squares, of pixels or of VGG19."""
-    if settings.model.recon_loss == "mse":
-        return F.mse_loss
-    from ganpipe.vgg19.network import Vgg19
-
-    layers = ("relu1_2", "relu2_2", "relu3_3")
-    network = Vgg19(layers[-1]).to(compute.device)
-
-    def distance(drawn: Tensor, seen: Tensor) -> Tensor:
-        a, b = (network((x[:, :3].expand(-1, 3, -1, -1) + 1) / 2, layers) for x in (drawn, seen))
-        # Each layer by the mean square of what was seen, so that none outweighs the others.
-        parts = [F.mse_loss(a[k], b[k]) / b[k].detach().square().mean().clamp_min(1e-6) for k in layers]
-        return torch.stack(parts).mean()
-
-    return distance
-
-
-@torch.no_grad()
-def update_ema(G_ema: nn.Module, G: nn.Module, batch_images: int, halflife_images: float) -> None:
-    """Moves the average towards G: half of the old is left after `halflife_images` images.
-
-    Batch norm's running statistics are copied: they are averages already.
-    """
-    keep = 0.5 ** (batch_images / halflife_images) if halflife_images > 0 else 0.0
-    torch._foreach_lerp_(list(G_ema.parameters()), list(G.parameters()), 1.0 - keep)
-    for average, latest in zip(G_ema.buffers(), G.buffers(), strict=True):
-        average.copy_(latest)
+    def load_state_dict(self, saved: dict[str, dict[str, Any]]) -> None:
+        self.health, self.ada = GanHealth(**saved["health"]), AdaState(**saved["ada"])

@@ -1,26 +1,26 @@
-"""The curve of a training: sums of every step's scalars, and now and then a point of their means."""
+"""The loss curve: sums of every step's scalars, and points of their means."""
 
 from __future__ import annotations
 
 import torch
 
 from ganpipe.compute.distributed import Distributed
+from ganpipe.training.algorithm import Scalars
 from ganpipe.training.callbacks import Point
-from ganpipe.training.gan import Stats
 from ganpipe.training.state import State
 
-LAZY_SCALARS = ("r1", "r2", "gp")  # stats that lazy penalties have in some steps only
 STEPS = "_steps"
 
 
 class ScalarAccumulator:
     """The points since the last checkpoint, and the sums since the last point: on the device, then in the state."""
 
-    def __init__(self) -> None:
+    def __init__(self, lazy: tuple[str, ...]) -> None:
+        self.lazy = lazy  # scalars that only some steps return
         self.points: list[Point] = []
-        self.running: Stats = {}
+        self.running: Scalars = {}
 
-    def add(self, state: State, stats: Stats) -> None:
+    def add(self, state: State, stats: Scalars) -> None:
         """Adds a step's scalars on the device: reading them would make the device wait.
 
         In float64, in which such sums are exact: where a signal or a checkpoint cuts them changes no digit.
@@ -28,7 +28,7 @@ class ScalarAccumulator:
         running = self.running
         for name, value in stats.items():
             running[name] = running[name] + value.double() if name in running else value.double()
-            if name in LAZY_SCALARS:
+            if name in self.lazy:
                 running[f"{name}{STEPS}"] = running.get(f"{name}{STEPS}", torch.zeros(())) + 1
         state.pending_steps += 1
 
@@ -42,7 +42,7 @@ class ScalarAccumulator:
         """The means over the steps since the last point, and over all processes; the sums begin anew."""
         self.absorb(state)
         sums, steps = state.pending, state.pending_steps
-        counts = {name: sums.pop(f"{name}{STEPS}") for name in LAZY_SCALARS if f"{name}{STEPS}" in sums}
+        counts = {name: sums.pop(f"{name}{STEPS}") for name in self.lazy if f"{name}{STEPS}" in sums}
         names = sorted(sums)
         means = torch.tensor([sums[name] / counts.get(name, steps) for name in names], dtype=torch.float64)
         means = means.to(device)

@@ -37,11 +37,11 @@ class Validator:
     def __init__(self, data: PreparedData, settings: Settings, compute: Compute) -> None:
         self.data, self.settings, self.compute = data, settings, compute
 
-    def score(self, G_ema: nn.Module, label_counts: Sequence[int], nimg: int) -> ValidationScore:
+    def score(self, ema: nn.Module, label_counts: Sequence[int], nimg: int) -> ValidationScore:
         """The score of the average; the latents are those of the final evaluation, so that scores can be compared."""
         count, seed = self.settings.training.validation_images, self.settings.evaluation.seed
         z_dim = self.settings.model.z_dim
-        fake = self._features(generate_pixels(G_ema, z_dim, label_counts, count, seed, self.compute))
+        fake = self._features(generate_pixels(ema, z_dim, label_counts, count, seed, self.compute))
         value, error = kernel_distance(fake, self._real), chunked_error(fake, self._real, chunks=4)
         return ValidationScore(value, error if math.isfinite(error) else abs(value), nimg)
 

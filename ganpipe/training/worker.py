@@ -81,9 +81,9 @@ def main() -> int:
         return 1
     if os.environ.get("RANK", "0") == "0":
         save_generator(
-            run_dir / "model", result.G_ema, settings.model, data.shape, job["origin"], result.labels
+            run_dir / "model", result.model, settings.model, data.shape, job["origin"], result.labels
         )
-        told = {k: v for k, v in vars(result).items() if k not in ("G_ema", "grids")}
+        told = {k: v for k, v in vars(result).items() if k not in ("model", "grids")}
         tell("result", told | {"grids": [str(path) for path in result.grids]})
     return 0
 

@@ -20,7 +20,7 @@ from ganpipe.settings.schema import Settings
 from ganpipe.training import checkpointing
 from ganpipe.training.batches import ImageBatches
 from ganpipe.training.callbacks import Callbacks, Point
-from ganpipe.training.gan import update_ema
+from ganpipe.training.ema import update_ema
 from ganpipe.training.trainer import due, train
 from tests.conftest import Killed, with_
 
@@ -125,7 +125,7 @@ def test_the_generator_learns_the_mean_of_its_data(settings: Settings, tmp_path:
     result = train(data, quick, tmp_path)
     from ganpipe.models.registry import sample
 
-    mean = sample(result.G_ema, torch.randn(32, 8)).mean((0, 2, 3))
+    mean = sample(result.model, torch.randn(32, 8)).mean((0, 2, 3))
     assert mean[0] > 0.3
     assert mean[1] < -0.3
     assert mean[2] < -0.3
@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_evidence(
 
     broken = replace(LOSSES["logistic"], g_loss=lambda fake, real: fake.mean() * float("nan"))
     monkeypatch.setitem(LOSSES, "logistic", broken)
-    with pytest.raises(GanpipeError, match=r"broke at 16 images: .*loss_g.*Lower training\.d_lr"):
+    with pytest.raises(GanpipeError, match=r"diverged at 16 images: .*loss_g.*Lower training\.d_lr"):
         train(prepared, settings, tmp_path)
 
 

@@ -13,9 +13,9 @@ from ganpipe.compute.distributed import Distributed
 from ganpipe.data.shards import PreparedData
 from ganpipe.models.registry import build_gan
 from ganpipe.settings.schema import Settings
-from ganpipe.training.batches import BatchStream
 from ganpipe.training.callbacks import Callbacks, Point
-from ganpipe.training.gan import GanAlgorithm, adam
+from ganpipe.training.gan_batch import GanBatches
+from ganpipe.training.gan_step import GanStep, adam
 from ganpipe.training.losses import LOSSES
 from ganpipe.training.schedules import values_at
 from ganpipe.training.trainer import train
@@ -25,20 +25,20 @@ CPU = torch.device("cpu")
 FP32 = Compute(CPU, "fp32")
 
 
-def phases_of(data: PreparedData, settings: Settings, compiled: bool = False) -> GanAlgorithm:
+def phases_of(data: PreparedData, settings: Settings, compiled: bool = False) -> GanStep:
     gan = build_gan(settings.model, data.shape, 0, 3 if data.label_names else 0)
     torch.manual_seed(0)
     for module in gan.D.modules():  # fix-up begins at 0: give every weight something to do
         if hasattr(module, "narrow"):
             torch.nn.init.normal_(module.narrow.weight, 0, 0.1)
     t = settings.training
-    return GanAlgorithm(
+    return GanStep(
         gan.G, gan.D, adam(gan.G, t.g_lr, t), adam(gan.D, t.d_lr, t), settings, FP32, compiled=compiled
     )
 
 
-def grads(phases: GanAlgorithm, data: PreparedData, settings: Settings, micro: int = 0) -> list[torch.Tensor]:
-    batch = BatchStream(data, settings, CPU, Distributed()).batch(0, 8, 0)
+def grads(phases: GanStep, data: PreparedData, settings: Settings, micro: int = 0) -> list[torch.Tensor]:
+    batch = GanBatches(data, settings, 3 if data.label_names else 0, CPU, Distributed()).batch(0, 8, 0)
     phases.step(batch, values_at(0, settings).changed(1, 1, 1, 0.5), 0, micro)
     return [p.grad for player in (phases.D, phases.G) for p in player.parameters() if p.grad is not None]
 
@@ -71,8 +71,8 @@ def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: 
     gan = build_gan(options.model, data.shape, 0)
     G, D = FP32.place(gan.G), FP32.place(gan.D)
     t = options.training
-    phases = GanAlgorithm(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), options, FP32)
-    phases.step(BatchStream(data, options, CPU, Distributed()).batch(0, 8, 0), values_at(0, options), 0)
+    phases = GanStep(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), options, FP32)
+    phases.step(GanBatches(data, options, 0, CPU, Distributed()).batch(0, 8, 0), values_at(0, options), 0)
     for weight in [*D.parameters(), *G.parameters()]:
         assert weight.grad is not None
         assert weight.grad.stride() == weight.stride()

@@ -1,0 +1,123 @@
+"""What one GAN step sees, as a function of (seed, position)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganpipe.compute.distributed import Distributed
+from ganpipe.compute.random import (
+    DIRECTION,
+    DRAWN,
+    G_LATENTS,
+    G_MIRROR,
+    G_ORDER,
+    LATENTS,
+    MIX,
+    NOISE,
+    latents,
+    normal_on_device,
+    uniform,
+)
+from ganpipe.data.shards import PreparedData
+from ganpipe.settings.schema import Settings
+from ganpipe.training.augment import DRAWS
+from ganpipe.training.batches import ImageBatches
+from ganpipe.training.gradient_penalties import select_penalty
+from ganpipe.training.losses import LOSSES
+
+# Which part of `Batch.draws` and `Batch.noise` belongs to whom.
+D_REAL, D_FAKE, G_FAKE, G_REAL = range(4)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All that one step sees. `None` stands for what the settings do not use.
+
+    `draws: [N, 4, DRAWS]`, `noise: [N, 4, C, H, W]`: for D's real and fake, and G's fake and real images.
+    `directions: [N, 2, C, H, W]`: of the finite difference at real and fake. `mix: [N]`: places of the interpolated
+    penalty between real and fake. `labels`, `g_labels`: of the real images, and of the fake ones made beside them.
+    """
+
+    real: Tensor
+    z: Tensor
+    labels: Tensor | None = None
+    g_real: Tensor | None = None
+    g_z: Tensor | None = None
+    g_labels: Tensor | None = None
+    draws: Tensor | None = None
+    noise: Tensor | None = None
+    directions: Tensor | None = None
+    mix: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def split(self, count: int) -> list[Batch]:
+        """Parts of at most `count` images."""
+        starts = [start for start in range(0, len(self), count) if len(self) - start > 1 or start == 0]
+        ends = [*starts[1:], len(self)]  # a last part of one image joins the one before: batch norm needs two
+        return [self.part(slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+
+    def part(self, where: slice) -> Batch:
+        """Some of the images with all that belongs to them."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[where] for k, v in values.items() if v is not None})
+
+
+class GanBatches:
+    """Everything that a step sees, as a function of (seed, position): this process's part of each batch."""
+
+    def __init__(
+        self, data: PreparedData, settings: Settings, classes: int, device: torch.device, world: Distributed
+    ) -> None:
+        self.settings, self.device, self.world, self.shape = settings, device, world, data.shape
+        options, loss = settings.training, settings.loss
+        self.images = ImageBatches(data.train, options.seed, options.horizontal_flip, device)
+        pairs = LOSSES[loss.name].pairs
+        self.g_images = (
+            ImageBatches(data.train, options.seed, options.horizontal_flip, device, (G_ORDER, G_MIRROR))
+            if options.separate_g_batch and pairs
+            else None
+        )
+        self.classes = classes
+        self.penalty = select_penalty(loss)
+
+    def batch(self, position: int, count: int, step: int) -> Batch:
+        """The batch of `count` images at `position`; `step` says whether the lazy penalty is due."""
+        options, loss = self.settings.training, self.settings.loss
+        seed, device, part = options.seed, self.device, self.world.share(count)
+        z_dim, shape = self.settings.model.z_dim, self.shape
+        size = (shape.channels, shape.height_px, shape.width_px)
+        real, labels = self.images.batch(position, count, part)
+        fresh = options.separate_g_batch
+        g_real, g_labels = self.g_images.batch(position, count, part) if self.g_images else (None, labels)
+        penalised = self.penalty != "none" and step % loss.penalty_every == 0
+        directed = penalised and loss.penalty_method == "finite-difference" and self.penalty != "interpolated"
+        return Batch(
+            real=real,
+            z=latents(seed, LATENTS, position, count, z_dim, device)[part],
+            labels=labels if self.classes else None,
+            g_real=g_real,
+            g_z=latents(seed, G_LATENTS, position, count, z_dim, device)[part] if fresh else None,
+            g_labels=g_labels if self.classes and fresh else None,
+            draws=(
+                uniform(seed, DRAWN, position, (count, 4, DRAWS), device)[part]
+                if self.settings.augment.mode != "none"
+                else None
+            ),
+            noise=(
+                normal_on_device(seed, NOISE, position, (count, 4, *size), device)[part]
+                if options.instance_noise > 0
+                else None
+            ),
+            directions=normal_on_device(seed, DIRECTION, position, (count, 2, *size), device)[part]
+            if directed
+            else None,
+            mix=uniform(seed, MIX, position, (count,), device)[part]
+            if self.penalty == "interpolated"
+            else None,
+        )
