@@ -161,10 +161,10 @@ def main() -> None:
                 rows[name] = r = side(name, dataset, seconds, given, scratch)
                 seconds = r["seconds"]
                 shares = f"{r['precision']:>7.2f}{r['recall']:>7.2f}{r['coverage']:>7.2f}"
-                scores = f"{r['kd_vgg19']:>8.0f}{shares}{r.get('modes_covered', 0):>7.0f}  {r['verdict']}"
+                scores = f"{r['kd']:>8.0f}{shares}{r.get('modes_covered', 0):>7.0f}  {r['verdict']}"
                 print(f"{dataset:<9}{name:<9}{seconds:>5.0f}{r['images']:>9,}{scores}", flush=True)
             if len(rows) == 2:
-                ratio = rows["ganpipe"]["kd_vgg19"] / rows["recipe"]["kd_vgg19"]
+                ratio = rows["ganpipe"]["kd"] / rows["recipe"]["kd"]
                 print(
                     f"{dataset}: ganpipe's KD is {ratio:.2f} of the recipe's (expected: at most 0.5)",
                     flush=True,

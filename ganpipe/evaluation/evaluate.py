@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,16 +9,13 @@ from torch import Tensor
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.extractors import EXTRACTOR_LAYER, Extracted, extract
-from ganpipe.evaluation.memorization import copied_share
-from ganpipe.evaluation.metrics import chunked_error, diversity, frechet_distance, kernel_distance, manifold
+from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, Features, extract
+from ganpipe.evaluation.metrics import METRICS
 from ganpipe.evaluation.mode_coverage import count_modes
 from ganpipe.evaluation.sampling import random_subset
 from ganpipe.evaluation.verdict import Evaluation, Metric, decide_verdict
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import EvaluationSettings
-from ganpipe.vgg19.network import Vgg19
-from ganpipe.vgg19.weights import weights_id
 
 LEAST_HELD_OUT = 8
 
@@ -32,10 +27,10 @@ def evaluate(
     compute: Compute,
     report: Report = ignore,
 ) -> Evaluation:
-    """Judges uint8 pictures `fake: [N, H, W, C]` against the held-out images of `data`.
+    """Evaluates uint8 images `fake: [N, H, W, C]` against the held-out images of `data`.
 
     Raises:
-        GanpipeError: too few held-out or generated pictures to say anything.
+        GanpipeError: too few held-out or generated images.
     """
     for what, count in (("held-out", len(data.holdout)), ("generated", len(fake))):
         if count < LEAST_HELD_OUT:
@@ -43,7 +38,8 @@ def evaluate(
                 f"{data.name} has {count} {what} images; evaluation needs at least {LEAST_HELD_OUT}. "
                 "Add images, or raise data.holdout_fraction."
             )
-    network = Vgg19("relu5_4").to(compute.device)
+    extractor = EXTRACTORS[DEFAULT]
+    network = extractor.load(compute)
     train = random_subset(data.train, settings.images, settings.seed)
     holdout = random_subset(data.holdout, settings.images, settings.seed)
     seen = extract(
@@ -55,24 +51,26 @@ def evaluate(
         report,
     )
     f, t, h = _split(seen, [len(fake), len(train), len(holdout)])
-    result = Evaluation(metrics=_distances(f, t, h, settings.neighbors))
+    result = Evaluation(metrics=measure_all(f.deep, t.deep, h.deep, settings.neighbors, extractor.describe()))
     if data.label_names:
         modes = count_modes(
             t.wide, train.labels.numpy(), h.wide, holdout.labels.numpy(), f.wide, data.label_names
         )
         if modes:
-            extractor = f"linear classifier on {weights_id()}, {modes.accuracy:.1%} right on held-out images"
-            result.metrics["modes_covered"] = Metric(
-                modes.covered, extractor, len(fake), float(modes.total), f"of {modes.total}"
+            classifier = (
+                f"linear classifier on {extractor.describe()}, {modes.accuracy:.1%} right on held-out images"
             )
-            result.metrics["modes_kl"] = Metric(modes.kl, extractor, len(fake), 0.0)
+            result.metrics["modes_covered"] = Metric(
+                modes.covered, classifier, len(fake), float(modes.total), f"of {modes.total}"
+            )
+            result.metrics["modes_kl"] = Metric(modes.kl, classifier, len(fake), 0.0)
             if modes.missing:
                 result.evidence.append(
                     f"{len(modes.missing)} of {modes.total} modes are missing: {_some(modes.missing)}."
                 )
         else:
             result.evidence.append(
-                "Modes were not counted: a classifier cannot tell this data set's labels apart."
+                "Modes were not counted: a classifier cannot tell this dataset's labels apart."
             )
     result.verdict = decide_verdict(result)
     return result
@@ -89,22 +87,14 @@ def _split(seen: Extracted, sizes: list[int]) -> list[Extracted]:
     ]
 
 
-def _distances(fake: Extracted, train: Extracted, holdout: Extracted, k: int) -> dict[str, Metric]:
-    """Every distance of the fakes, beside what real training images score at the same size."""
-    name = f"{weights_id()} {EXTRACTOR_LAYER}"
-    n = min(len(fake), len(train))
-    f, r, h = fake.deep, train.deep[:n], holdout.deep
-    found, best = manifold(h, f, k), manifold(h, r, k)
-
-    def metric(measure: Callable[[np.ndarray, np.ndarray], float], note: str = "") -> Metric:
-        return Metric(measure(f, h), name, len(f), measure(r, h), note)
-
-    return {
-        "fd_vgg19": metric(frechet_distance),
-        "kd_vgg19": metric(kernel_distance, f"± {chunked_error(f, h):.2g}"),
-        "precision": Metric(found.precision, name, len(f), best.precision),
-        "recall": Metric(found.recall, name, len(f), best.recall),
-        "coverage": Metric(found.coverage, name, len(f), best.coverage),
-        "diversity": Metric(diversity(f, h), name, len(f), diversity(r, h)),
-        "copied": Metric(copied_share(f, train.deep, h), name, len(f), 0.01),
-    }
+def measure_all(fake: Features, train: Features, real: Features, k: int, extractor: str) -> dict[str, Metric]:
+    """Every metric of METRICS, beside what real training images score at the same size."""
+    reference = train[: min(len(fake), len(train))]
+    measured: dict[str, Metric] = {}
+    for row in METRICS:
+        values = row.measure(fake, train, real, k)
+        floors = row.real_values or row.measure(reference, train, real, k)
+        note = f"± {row.error(fake, real):.2g}" if row.error else ""
+        for name, value, floor in zip(row.names, values, floors, strict=True):
+            measured[name] = Metric(value, extractor, len(fake), floor, note)
+    return measured

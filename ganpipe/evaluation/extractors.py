@@ -1,8 +1,12 @@
-"""What the metrics see: VGG19's activations of pictures at one size."""
+"""Feature extractors as a table: what the metrics see of images.
+
+A metric is the pair (name, extractor): the extractor is reported beside every score, never inside a metric's name.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +19,9 @@ from ganpipe.compute.device import Compute
 from ganpipe.imaging.tensors import composite_on_white
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.vgg19.network import Vgg19
+from ganpipe.vgg19.weights import weights_id
 
-EXTRACTOR_LAYER = "relu5_4"
-CLASS_LAYERS = ("relu2_2", "relu3_4", "relu4_4", "relu5_4")
+DEFAULT = "vgg19"
 BATCH = 64
 
 Features = npt.NDArray[np.float64]
@@ -25,7 +29,7 @@ Features = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Extracted:
-    """Features of N pictures: `deep: [N, 512]` for the distances, `wide: [N, 2816]` for telling classes apart."""
+    """Features of N images: `deep: [N, D]` for the distances, `wide: [N, W]` for telling classes apart."""
 
     deep: Features
     wide: Features
@@ -34,38 +38,64 @@ class Extracted:
         return len(self.deep)
 
 
+# Images `[N, 3, H, W]` in [0, 1] → deep `[N, D]` and wide `[N, W]` features.
+Network = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A row of the table: `describe` names network, weights and layer as scores record them; `load` builds it."""
+
+    describe: Callable[[], str]
+    load: Callable[[Compute], Network]
+
+
+VGG19_LAYER = "relu5_4"
+VGG19_CLASS_LAYERS = ("relu2_2", "relu3_4", "relu4_4", "relu5_4")
+
+
+def _load_vgg19(compute: Compute) -> Network:
+    """deep: relu5_4, averaged over the map; wide: four layers, mean and maximum over the map."""
+    network = Vgg19(VGG19_LAYER).to(compute.device)
+
+    def features(images: Tensor) -> tuple[Tensor, Tensor]:
+        with compute.autocast():
+            maps = network(images.contiguous(memory_format=torch.channels_last), VGG19_CLASS_LAYERS)
+        pooled = {name: (m.float().mean((2, 3)), m.float().amax((2, 3))) for name, m in maps.items()}
+        return pooled[VGG19_LAYER][0], torch.cat([part for pair in pooled.values() for part in pair], 1)
+
+    return features
+
+
+EXTRACTORS: dict[str, Extractor] = {
+    "vgg19": Extractor(lambda: f"{weights_id()} {VGG19_LAYER}", _load_vgg19),
+}
+
+
 @torch.no_grad()
 def extract(
-    network: Vgg19,
+    network: Network,
     pixels: Tensor,
     size_px: int,
     compute: Compute,
-    name: str = "look",
+    stage: str = "features",
     report: Report = ignore,
 ) -> Extracted:
-    """Features of uint8 pictures `[N, H, W, C]`, scaled so that the longer edge is `size_px`.
-
-    deep: relu5_4, averaged over the map; wide: four layers, mean and maximum over the map.
-    """
+    """Features of uint8 images `[N, H, W, C]`, scaled so that the longer edge is `size_px`."""
     deep, wide = [], []
     started = time.monotonic()
     for start in range(0, len(pixels), BATCH):
-        images = (
-            composite_on_white(pixels[start : start + BATCH].to(compute.device)).permute(0, 3, 1, 2).float()
-            / 255
-        )
-        images = _scaled(images.expand(-1, 3, -1, -1), size_px)
-        with compute.autocast():
-            maps = network(images.contiguous(memory_format=torch.channels_last), CLASS_LAYERS)
-        pooled = {name: (m.float().mean((2, 3)), m.float().amax((2, 3))) for name, m in maps.items()}
-        deep.append(pooled[EXTRACTOR_LAYER][0].double().cpu())
-        wide.append(torch.cat([part for pair in pooled.values() for part in pair], 1).double().cpu())
+        part = composite_on_white(pixels[start : start + BATCH].to(compute.device))
+        images = _scale(part.permute(0, 3, 1, 2).float().div(255).expand(-1, 3, -1, -1), size_px)
+        some_deep, some_wide = network(images)
+        deep.append(some_deep.double().cpu())
+        wide.append(some_wide.double().cpu())
         done = min(start + BATCH, len(pixels))
-        report(Progress(name, done, len(pixels), "images", time.monotonic() - started))
+        report(Progress(stage, done, len(pixels), "images", time.monotonic() - started))
     return Extracted(torch.cat(deep).numpy(), torch.cat(wide).numpy())
 
 
-def _scaled(images: Tensor, size_px: int) -> Tensor:
+def _scale(images: Tensor, size_px: int) -> Tensor:
     height, width = images.shape[2:]
     scale = size_px / max(height, width)
     size = max(32, round(height * scale)), max(32, round(width * scale))

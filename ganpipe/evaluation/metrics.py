@@ -1,7 +1,8 @@
-"""Distances between two sets of feature vectors, as pure functions of arrays `[N, d]` (float64)."""
+"""Metrics on feature vectors, as pure functions of arrays `[N, d]` (float64); METRICS is the table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 
 from ganpipe.evaluation.extractors import Features
+from ganpipe.evaluation.memorization import copied_share
 
 
 def frechet_distance(a: Features, b: Features) -> float:
@@ -83,3 +85,36 @@ def manifold(real: Features, fake: Features, k: int) -> Manifold:
 def diversity(fake: Features, real: Features) -> float:
     """Total variance of the fakes' features over that of the reals': 1 is right, near 0 is one picture."""
     return float(fake.var(0).sum() / max(real.var(0).sum(), 1e-12))
+
+
+@dataclass(frozen=True)
+class FeatureMetric:
+    """A row of the table: metrics that one call measures.
+
+    `measure(fake, train, real, k)` returns a value for each name; `real` are held-out images. `real_values`: what real
+    images score, if that is known; otherwise training images are measured in the place of `fake`. `error`: the standard
+    error of the first value.
+    """
+
+    names: tuple[str, ...]
+    measure: Callable[[Features, Features, Features, int], tuple[float, ...]]
+    real_values: tuple[float, ...] | None = None
+    error: Callable[[Features, Features], float] | None = None
+
+
+def _precision_recall_coverage(
+    fake: Features, train: Features, real: Features, k: int
+) -> tuple[float, float, float]:
+    found = manifold(real, fake, k)
+    return found.precision, found.recall, found.coverage
+
+
+METRICS: tuple[FeatureMetric, ...] = (
+    FeatureMetric(("fd",), lambda fake, train, real, k: (frechet_distance(fake, real),)),
+    FeatureMetric(("kd",), lambda fake, train, real, k: (kernel_distance(fake, real),), error=chunked_error),
+    FeatureMetric(("precision", "recall", "coverage"), _precision_recall_coverage),
+    FeatureMetric(("diversity",), lambda fake, train, real, k: (diversity(fake, real),)),
+    FeatureMetric(
+        ("copied",), lambda fake, train, real, k: (copied_share(fake, train, real),), real_values=(0.01,)
+    ),
+)

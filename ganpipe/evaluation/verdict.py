@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """One number, what saw it, and from how many generated pictures; `floor` is what real pictures score."""
+    """One number, what saw it, and from how many generated pictures; `floor` is what real images score."""
 
     value: float
     extractor: str
@@ -20,7 +20,7 @@ class Metric:
 
 @dataclass
 class Evaluation:
-    """All metrics, the verdict (`good`, `fair`, `poor`, `collapsed` or `memorised`) and why."""
+    """All metrics, the verdict (`good`, `fair`, `poor`, `collapsed` or `memorized`) and why."""
 
     metrics: dict[str, Metric] = field(default_factory=dict)
     verdict: str = ""
@@ -28,7 +28,7 @@ class Evaluation:
     grid: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values; what is not finite becomes None, because JSON has no word for it."""
+        """Plain values; what is not finite becomes None, because JSON has no NaN."""
         tree = asdict(self)
         for metric in tree["metrics"].values():
             for key in ("value", "floor"):
@@ -37,9 +37,10 @@ class Evaluation:
         return tree
 
 
-# A verdict is the first row whose condition holds. Thresholds are relative to what real pictures score, and were
-# set by looking: at 3% the demo's grid was speckled and blurred, at 14% its flowers were flowers (LOG.md).
+# Thresholds are relative to what real images score, and were set by looking: at 3% the demo's grid was speckled and
+# blurred, at 14% its flowers were flowers (LOG.md).
 def decide_verdict(result: Evaluation) -> str:
+    """The first row whose condition holds; its sentence becomes the first piece of evidence."""
     value = {name: metric.value for name, metric in result.metrics.items()}
     floor = {name: metric.floor or 0.0 for name, metric in result.metrics.items()}
     covered = value["coverage"] / max(floor["coverage"], 1e-9)
@@ -47,29 +48,29 @@ def decide_verdict(result: Evaluation) -> str:
     modes = value.get("modes_covered", math.nan) / floor.get("modes_covered", math.nan)
     rows: list[tuple[str, bool, str]] = [
         (
-            "memorised",
+            "memorized",
             value["copied"] > 0.25,
-            f"{value['copied']:.0%} of the pictures are nearer to a training image than held-out images are (1% is usual).",
+            f"{value['copied']:.0%} of the images are nearer to a training image than held-out images are (1% is usual).",
         ),
         (
             "collapsed",
             value["diversity"] < 0.25 or modes < 0.34,
-            f"Diversity is {value['diversity']:.0%} of the real pictures'.",
+            f"Diversity is {value['diversity']:.0%} of the real images'.",
         ),
         (
             "good",
             covered >= 0.7 and precise >= 0.7 and not modes < 0.9,
-            f"Coverage reaches {covered:.0%} and precision {precise:.0%} of what real pictures score.",
+            f"Coverage reaches {covered:.0%} and precision {precise:.0%} of what real images score.",
         ),
         (
             "fair",
             covered >= 0.1 and precise >= 0.1,
-            f"Coverage reaches {covered:.0%} and precision {precise:.0%} of what real pictures score (good: 70%).",
+            f"Coverage reaches {covered:.0%} and precision {precise:.0%} of what real images score (good: 70%).",
         ),
         (
             "poor",
             True,
-            f"Coverage reaches only {covered:.0%} and precision {precise:.0%} of what real pictures score (fair: 10%).",
+            f"Coverage reaches only {covered:.0%} and precision {precise:.0%} of what real images score (fair: 10%).",
         ),
     ]
     verdict, _, why = next(row for row in rows if row[1])

@@ -14,6 +14,6 @@ def register_model(workspace: Workspace, record: RunRecord, evaluation: Evaluati
     """Registers the run's model; it becomes champion if it is the first or scores better."""
     tracker = Tracker(workspace)
     reference = tracker.register(record, run_folder(workspace, record.run_id) / "model")
-    metric = evaluation.metrics.get("kd_vgg19")
+    metric = evaluation.metrics.get("kd")
     champion = tracker.consider(reference, metric.value if metric else None)
     return save_record(workspace, replace(record, model_version=str(reference), champion=champion))

@@ -42,7 +42,7 @@ CHAMPION = "champion"
 PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
 STYLE_EXPERIMENT = "stylised"  # of batches that belong to no training
 CURVE = "loss_g"  # the metric whose last step says how far the logged curve goes
-SCORE = "kd_vgg19"  # lower is better; decides who becomes champion
+SCORE = "kd"  # lower is better; decides who becomes champion
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
 PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
 

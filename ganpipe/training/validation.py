@@ -1,4 +1,4 @@
-"""A quick score of the average during training, so that the best checkpoint can be kept."""
+"""A quick score of the EMA during training, so that the best checkpoint can be kept."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from torch import nn
 
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
-from ganpipe.evaluation.extractors import extract
+from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Network, extract
 from ganpipe.evaluation.metrics import chunked_error, kernel_distance
 from ganpipe.evaluation.sampling import generate_pixels
 from ganpipe.settings.schema import Settings
-from ganpipe.vgg19.network import Vgg19
 
 LEAST_HELD_OUT = 16
 
 
 @dataclass(frozen=True)
 class ValidationScore:
-    """KD-VGG19 (lower is better) with its standard error, and when."""
+    """Kernel distance (lower is better) with its standard error, and when it was measured."""
 
     value: float
     error: float
@@ -32,13 +31,13 @@ class ValidationScore:
 
 
 class Validator:
-    """KD-VGG19 of a few generated images against a few held-out ones; the network is loaded when first used."""
+    """Kernel distance of a few generated images to a few held-out ones; the extractor is loaded when first used."""
 
     def __init__(self, data: PreparedData, settings: Settings, compute: Compute) -> None:
         self.data, self.settings, self.compute = data, settings, compute
 
     def score(self, ema: nn.Module, label_counts: Sequence[int], nimg: int) -> ValidationScore:
-        """The score of the average; the latents are those of the final evaluation, so that scores can be compared."""
+        """The score of the average; with the latents of the final evaluation, so that scores can be compared."""
         count, seed = self.settings.training.validation_images, self.settings.evaluation.seed
         z_dim = self.settings.model.z_dim
         fake = self._features(generate_pixels(ema, z_dim, label_counts, count, seed, self.compute))
@@ -47,12 +46,12 @@ class Validator:
 
     @property
     def possible(self) -> bool:
-        """Whether enough images are held out to say anything."""
+        """Whether enough images are held out."""
         return len(self.data.holdout) >= LEAST_HELD_OUT
 
     @cached_property
-    def _network(self) -> Vgg19:
-        return Vgg19("relu5_4").to(self.compute.device)
+    def _network(self) -> Network:
+        return EXTRACTORS[DEFAULT].load(self.compute)
 
     @cached_property
     def _real(self) -> np.ndarray:

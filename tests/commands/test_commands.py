@@ -118,14 +118,14 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     assert (brought["version"], brought["prepared_with"]["height_px"]) == (version, "16")
 
     judged = shell.json("evaluate", trained["mlflow_run_id"], "--dataset", "noise", *SETS)
-    assert {"value", "extractor", "samples"} <= set(judged["metrics"]["kd_vgg19"])
+    assert {"value", "extractor", "samples"} <= set(judged["metrics"]["kd"])
     assert judged["verdict"]
     assert judged["evidence"]
     traced = shell.json("trace", judged["grid"])
     assert traced["origin"]["dataset"]["name"] == "noise"
     assert traced["run_here"] is True
     folder = shell.json("evaluate", "--generated", str(tmp_path / "in"), "--dataset", "noise", *SETS)
-    assert folder["metrics"]["kd_vgg19"]["samples"] == 91
+    assert folder["metrics"]["kd"]["samples"] == 91
 
     code, _, err = shell("generate", "--out", str(tmp_path / "gen"))
     assert (code, "no champion" in err) == (1, True)

@@ -12,9 +12,9 @@ from ganpipe.compute.device import choose_compute
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.evaluate import evaluate
-from ganpipe.evaluation.extractors import extract
+from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, extract
 from ganpipe.evaluation.memorization import copied_share
-from ganpipe.evaluation.metrics import diversity, frechet_distance, kernel_distance, manifold
+from ganpipe.evaluation.metrics import METRICS, diversity, frechet_distance, kernel_distance, manifold
 from ganpipe.evaluation.mode_coverage import count_modes
 from ganpipe.evaluation.sampling import read_folder, sample_grid
 from ganpipe.imaging.image import ImageShape
@@ -115,7 +115,7 @@ def test_the_embedded_network_is_the_original_vgg19() -> None:
 
 def test_features_do_not_depend_on_the_batch() -> None:
     pixels = torch.randint(0, 256, (70, 16, 16, 3), dtype=torch.uint8)
-    network = Vgg19("relu5_4")
+    network = EXTRACTORS[DEFAULT].load(CPU)
     whole, last = extract(network, pixels, 32, CPU), extract(network, pixels[-1:], 32, CPU)
     np.testing.assert_allclose(whole.deep[-1:], last.deep, rtol=1e-3, atol=1e-4)
 
@@ -126,7 +126,7 @@ def test_distances_grow_with_blur_and_with_noise() -> None:
     from ganpipe.samples.flowers import paint_flower
 
     pixels = torch.from_numpy(np.stack([np.asarray(paint_flower(k, size_px=32)) for k in range(96)]))
-    network = Vgg19("relu5_4")
+    network = EXTRACTORS[DEFAULT].load(CPU)
     real = extract(network, pixels[:48], 64, CPU).deep
     floats = pixels[48:].permute(0, 3, 1, 2).float()
     scores = []
@@ -162,9 +162,9 @@ def test_fresh_real_pictures_are_good(pictures: torch.Tensor) -> None:
     assert result.verdict == "good", result.evidence
 
 
-def test_copies_are_memorised(pictures: torch.Tensor) -> None:
+def test_copies_are_memorized(pictures: torch.Tensor) -> None:
     data = _data(pictures)
-    assert evaluate(data.train.pixels[:50], data, OPTIONS, CPU).verdict == "memorised"
+    assert evaluate(data.train.pixels[:50], data, OPTIONS, CPU).verdict == "memorized"
 
 
 def test_one_picture_again_and_again_is_collapsed(pictures: torch.Tensor) -> None:
@@ -178,7 +178,7 @@ def test_noise_is_poor(pictures: torch.Tensor) -> None:
     fake = torch.randint(0, 256, (50, 16, 16, 3), dtype=torch.uint8)
     result = evaluate(fake, _data(pictures), OPTIONS, CPU)
     assert result.verdict in ("poor", "collapsed")
-    assert set(result.metrics) >= {"fd_vgg19", "kd_vgg19", "precision", "recall", "coverage"}
+    assert set(result.metrics) >= {"fd", "kd", "precision", "recall", "coverage"}
     assert all(m.samples == 50 and m.extractor.startswith("vgg19-") for m in result.metrics.values())
 
 
@@ -202,3 +202,12 @@ def test_the_sample_grid_carries_its_origin(
 ) -> None:
     path = sample_grid(prepared.train.pixels, prepared, settings.evaluation, tmp_path / "g.png", {"run": "r"})
     assert read_origin(path) == {"run": "r", "kind": "sample grid"}
+
+
+def test_every_metric_of_the_table_is_reported_with_its_extractor(pictures: torch.Tensor) -> None:
+    """A metric is the pair (name, extractor): no name holds an extractor's."""
+    result = evaluate(_data(pictures).holdout.pixels, _data(pictures), OPTIONS, CPU)
+    names = [name for row in METRICS for name in row.names]
+    assert set(names) <= set(result.metrics)
+    assert all(result.metrics[name].extractor == EXTRACTORS[DEFAULT].describe() for name in names)
+    assert not any(extractor in name for name in result.metrics for extractor in EXTRACTORS)

@@ -155,7 +155,7 @@ def test_evaluation_and_style_do_not_change_what_is_trained(settings: Settings) 
 
 
 def scored(value: float) -> Evaluation:
-    return Evaluation(metrics={"kd_vgg19": Metric(value, "test", 10)})
+    return Evaluation(metrics={"kd": Metric(value, "test", 10)})
 
 
 def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
