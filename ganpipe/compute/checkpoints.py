@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, name: str, state: dict[str, Any], keep: int = 
 
 
 def best_folder(folder: Path) -> Path:
-    """Where the best checkpoint of those in `folder` lies."""
+    """The folder of the best checkpoint."""
     return folder / "best"
 
 
@@ -52,7 +52,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest undamaged checkpoint; None where there was never one. A damaged newer one is told.
+    """The newest undamaged checkpoint; None if there are none. Damaged newer ones are logged.
 
     Raises:
         GanpipeError: there are checkpoints, and all are damaged.

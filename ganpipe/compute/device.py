@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and the precision of its matrix products; weights and optimiser stay float32."""
+    """A device and the precision of its matrix products; weights and optimizer state stay float32."""
 
     device: torch.device
     precision: str  # bf16 or fp32
@@ -100,9 +100,9 @@ LONG_TRAINING_IMAGES = 500_000  # compiling takes minutes: below this it does no
 def should_compile(
     settings: TrainingSettings, model: str, networks: Sequence[nn.Module], compute: Compute
 ) -> bool:
-    """Whether the step is compiled: as `training.compile` asks, and never where it cannot be.
+    """Whether the step is compiled: as `training.compile` asks, if it is possible.
 
-    A compiled step is a function of the weights alone, and batch or spectral normalisation keep state beside them.
+    A compiled step is a function of the weights alone, and batch and spectral normalization keep other state.
     """
     asked = settings.compile
     wanted = asked == "yes" or (

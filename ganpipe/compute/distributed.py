@@ -27,7 +27,7 @@ class Distributed:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes checkpoints, pictures and records."""
+        """Whether this process writes checkpoints, images and records."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
@@ -53,11 +53,11 @@ class Distributed:
         distributed.all_reduce(tensor, op=distributed.ReduceOp.MAX)
         return int(tensor.item())
 
-    def convert_batch_norm(self, player: nn.Module) -> nn.Module:
+    def convert_batch_norm(self, network: nn.Module) -> nn.Module:
         """Batch norm over the whole batch instead of each process's share, where torch can (between GPUs)."""
         if self.size > 1 and distributed.get_backend() == "nccl":
-            return nn.SyncBatchNorm.convert_sync_batchnorm(player)
-        return player
+            return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return network
 
     def wait(self) -> None:
         """Until all are here."""
@@ -85,7 +85,7 @@ def is_launched() -> bool:
 
 @contextmanager
 def join_process_group(device: str) -> Iterator[Distributed]:
-    """The world that torch.distributed.run has described; a world of one where nobody did.
+    """The process group that torchrun describes; one process alone if there is none.
 
     NCCL between GPUs, gloo between CPUs; `device` as in `training.device`.
     """

@@ -29,7 +29,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def _cgroup_room() -> list[int]:
-    """What a container's limit leaves, where there is one."""
+    """Bytes left below a container's memory limit, if there is one."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit = (folder / "memory.max").read_text().strip()
@@ -73,7 +73,7 @@ def reset_peak() -> int:
 
 
 def _status(name: str) -> int:
-    """A number of bytes from /proc/self/status; 0 where there is none: then nothing is split beforehand."""
+    """A number of bytes from /proc/self/status; 0 if it is not known: then no batch is split."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))

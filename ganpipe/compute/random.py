@@ -17,7 +17,7 @@ G_ORDER, G_MIRROR, G_LATENTS, DRAWN, NOISE, LABELS, DIRECTION, MIX, SIGNAL = 5, 
 def generator_at(seed: int, stream: int, counter: int) -> torch.Generator:
     """A CPU generator for one use at one moment.
 
-    The 64-bit seed mixes the three numbers with odd constants (splitmix64's), so that neighbours differ in
+    The 64-bit seed mixes the three numbers with odd constants (splitmix64's), so that neighbors differ in
     every bit.
     """
     mixed = seed
@@ -35,7 +35,7 @@ def latents(seed: int, stream: int, counter: int, count: int, z_dim: int, device
 def draw_labels(
     counts: Sequence[int], seed: int, counter: int, count: int, device: torch.device
 ) -> Tensor | None:
-    """Labels `[count]` as often as they are in the training images; None where the model is told none."""
+    """Labels `[count]` as often as they are in the training images; None for an unconditional model."""
     if not counts:
         return None
     generator = generator_at(seed, LABELS, counter)
@@ -52,13 +52,13 @@ def uniform(seed: int, stream: int, counter: int, shape: tuple[int, ...], device
 def normal_on_device(
     seed: int, stream: int, counter: int, shape: tuple[int, ...], device: torch.device
 ) -> Tensor:
-    """Standard normal numbers drawn on the device itself: whole images of noise would be slow to send there."""
+    """Standard normal numbers made on the device: copying whole images of noise would be slow."""
     generator = torch.Generator(device).manual_seed(generator_at(seed, stream, counter).initial_seed())
     return torch.randn(shape, generator=generator, device=device)
 
 
 class InfiniteSampler:
-    """Rows of a data set without end: every epoch is a permutation drawn from (seed, epoch)."""
+    """Rows of a dataset in endless order: every epoch is a permutation fixed by (seed, epoch)."""
 
     def __init__(self, count: int, seed: int, stream: int) -> None:
         self.count, self.seed, self.stream = count, seed, stream

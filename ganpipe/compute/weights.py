@@ -51,7 +51,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """What the two files of one kind of network are called."""
+    """The file names of one kind of network."""
 
     weights: str
     config: str
@@ -59,7 +59,7 @@ class NetworkFiles:
     def write(
         self, folder: Path, network: nn.Module, described: dict[str, Any], origin: dict[str, Any]
     ) -> None:
-        """Writes the weights, and the JSON that says how to build the network and where it comes from."""
+        """Writes the weights, and a JSON file with the architecture and origin."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         write_bytes(folder / self.weights, save(tensors))
         checksum = {"weights_sha256": sha256_of(folder / self.weights)}

@@ -1,1 +1,1 @@
-"""Judging a model: extractors give features, metrics compare them, `verdict` decides and says why."""
+"""Evaluation: extractors give features, metrics compare them, `verdict` decides and gives evidence."""

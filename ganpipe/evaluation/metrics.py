@@ -17,7 +17,7 @@ def frechet_distance(a: Features, b: Features) -> float:
     """Fréchet distance of the Gaussians fitted to `a` and `b` (Heusel et al. 2017, arXiv 1706.08500, eq. 6).
 
     ‖μa − μb‖² + tr(A + B − 2(A½BA½)½), through symmetric eigenvalues, so that it is real and not negative
-    even where there are fewer samples than dimensions.
+    even if there are fewer samples than dimensions.
     """
     mean = a.mean(0) - b.mean(0)
     A, B = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
@@ -30,7 +30,7 @@ def frechet_distance(a: Features, b: Features) -> float:
 def kernel_distance(a: Features, b: Features) -> float:
     """Squared maximum mean discrepancy, unbiased, with the kernel (x·y/d + 1)³ (Bińkowski et al. 2018, eq. 4).
 
-    It may be slightly negative where the two sets are alike.
+    It may be slightly negative if the two sets are alike.
     """
     d, m, n = a.shape[1], len(a), len(b)
 
@@ -69,8 +69,8 @@ def _radii(x: Features, k: int) -> Features:
 def manifold(real: Features, fake: Features, k: int) -> Manifold:
     """Precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991) and coverage (Naeem et al. 2020, eq. 4).
 
-    Precision: fakes inside some real's k-neighbourhood. Recall: reals inside some fake's. Coverage: reals whose
-    own neighbourhood holds a fake.
+    Precision: fakes inside some real's k-neighborhood. Recall: reals inside some fake's. Coverage: reals whose
+    own neighborhood holds a fake.
     """
     k = min(k, len(real) - 1, len(fake) - 1)
     between = cdist(real, fake)
@@ -83,7 +83,7 @@ def manifold(real: Features, fake: Features, k: int) -> Manifold:
 
 
 def diversity(fake: Features, real: Features) -> float:
-    """Total variance of the fakes' features over that of the reals': 1 is right, near 0 is one picture."""
+    """Total variance of the fakes' features over that of the reals': 1 is right, near 0 is a single image."""
     return float(fake.var(0).sum() / max(real.var(0).sum(), 1e-12))
 
 

@@ -1,4 +1,4 @@
-"""Counting modes: which labelled kinds of picture a generator makes at all."""
+"""Mode coverage: which labelled classes a generator produces at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST_SHARE = 0.1  # of its expected share must a mode have, to count as covered
 
 @dataclass(frozen=True)
 class ModeCount:
-    """How many of the labels' modes are there; `accuracy` is the classifier's on held-out real pictures."""
+    """How many of the labelled modes are covered; `accuracy` is the classifier's on held-out real images."""
 
     covered: int
     total: int
@@ -31,11 +31,11 @@ def count_modes(
     fake: Features,
     names: tuple[str, ...],
 ) -> ModeCount | None:
-    """Modes among `fake`, by a linear classifier on real features; None where it cannot tell the labels apart.
+    """Modes among `fake`, by a linear classifier on real features; None if it cannot tell the labels apart.
 
-    A mode counts where it has a tenth of the share that it has among the real pictures, and one picture at least.
+    A mode is covered if it has at least a tenth of its share among real images, and one image.
     """
-    from sklearn.linear_model import LogisticRegression  # takes a second: only where labels are counted
+    from sklearn.linear_model import LogisticRegression  # importing it takes a second
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

@@ -1,4 +1,4 @@
-"""Images to be judged: drawn from a generator, or read from a folder; and the sample grid."""
+"""Images to evaluate: sampled from a generator or read from a folder; and the sample grid."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def generate_pixels(
     compute: Compute,
     stream: int = LATENTS,
 ) -> Tensor:
-    """uint8 pictures `[count, H, W, C]` from latents, and labels as often as in the data, that depend on the seed."""
+    """uint8 images `[count, H, W, C]` from latents, and labels as often as in the data, that depend on the seed."""
     z = latents(seed, stream, 0, count, z_dim, compute.device)
     labels = draw_labels(label_counts, seed, 0, count, compute.device)
     return to_uint8(sample(G, z, labels)).cpu()
@@ -44,27 +44,27 @@ def generate_pixels(
 def fixed_pixels(
     G: nn.Module, z_dim: int, label_counts: Sequence[int], count: int, seed: int, compute: Compute
 ) -> Tensor:
-    """uint8 pictures `[count, H, W, C]` for the latents of the training grids."""
+    """uint8 images `[count, H, W, C]` for the latents of the training grids."""
     return generate_pixels(G, z_dim, label_counts, count, seed, compute, GRID)
 
 
 def read_folder(folder: Path, shape: ImageShape) -> Tensor:
-    """The pictures of a folder as uint8 `[N, H, W, C]` of the data set's shape.
+    """The images of a folder as uint8 `[N, H, W, C]` of the dataset's shape.
 
     Raises:
-        GanpipeError: no picture, or one that cannot be read.
+        GanpipeError: no image, or one that cannot be read.
     """
     pixels = []
     for path in image_paths([folder]):
         try:
             pixels.append(resize_image(decode_image(read_image_file(path)), shape, "crop"))
-        except RejectedImage as refusal:
-            raise GanpipeError(f"{path} cannot be judged: {refusal.sentence}.") from None
+        except RejectedImage as rejected:
+            raise GanpipeError(f"{path} cannot be evaluated: {rejected.sentence}.") from None
     return torch.from_numpy(np.stack(pixels))
 
 
 def random_subset(split: Split, most: int, seed: int) -> Split:
-    """At most `most` images, drawn without replacement."""
+    """At most `most` images, sampled without replacement."""
     rows = torch.randperm(len(split), generator=generator_at(seed, LATENTS, 1))[:most]
     return Split.of(*split.rows(rows))
 
@@ -72,7 +72,7 @@ def random_subset(split: Split, most: int, seed: int) -> Split:
 def sample_grid(
     fake: Tensor, data: PreparedData, settings: EvaluationSettings, path: Path, origin: dict[str, Any]
 ) -> Path:
-    """Generated pictures beside held-out real ones, as many of each as `evaluation.grid_images`."""
+    """Generated images beside held-out real ones, as many of each as `evaluation.grid_images`."""
     n = min(settings.grid_images, len(fake))
     real = random_subset(data.holdout, n, settings.seed).pixels.numpy()
     columns = math.ceil(math.sqrt(n))

@@ -20,7 +20,7 @@ WIDEST = 8  # channels grow to 8× the narrowest, as published for 64 px; deeper
 
 
 def shape_problem(shape: ImageShape) -> str | None:
-    """What is wrong with a shape, as the end of a sentence; None where DCGAN can make it."""
+    """Why this shape is impossible, as the end of a sentence; None if DCGAN can make it."""
     for name, side in (("height", shape.height_px), ("width", shape.width_px)):
         if side & (side - 1) or not SMALLEST_PX <= side <= LARGEST_PX:
             nearest = min((16, 32, 64, 128, 256), key=lambda px: abs(px - side))
@@ -71,7 +71,7 @@ class DcganGenerator(nn.Module):
 
 
 def init_without_norm(module: nn.Module) -> None:
-    """He et al. 2015 (arXiv 1502.01852, eq. 15) for leaky ReLU: with no normalisation behind it N(0, 0.02) fades."""
+    """He et al. 2015 (arXiv 1502.01852, eq. 15) for leaky ReLU: with no normalization behind it N(0, 0.02) fades."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, a=0.2)
         if module.bias is not None:

@@ -1,11 +1,11 @@
 """FastGAN (Liu et al. 2021, arXiv 2101.04775) for 50 to 1,000 images.
 
 G: transposed 4×4 start, nearest doubling, gated linear units; skip-layer excitation carries the channels of small maps
-to large ones (section 3.1). D: blocks of two paths, the same excitation, and decoders that must redraw what D saw
-from its features (section 3.2): a self-supervision that keeps D from memorising.
+to large ones (section 3.1). D: blocks of two paths, the same excitation, and decoders that must reconstruct the image
+from its features (section 3.2): a self-supervision that keeps D from memorizing.
 
 Departures: any size from 32 to 512 that is a small base doubled; below 64 pixels the excitation spans two doublings
-instead of four; no noise is injected, so that a picture depends on its latent alone; one decoder for the whole image
+instead of four; no noise is injected, so that an image depends on its latent alone; one decoder for the whole image
 and one for a quarter of it, and no third for the half-size branch.
 """
 
@@ -30,7 +30,7 @@ QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def shape_problem(shape: ImageShape) -> str | None:
-    """What is wrong with a shape, as the end of a sentence; None where fastgan can make it."""
+    """Why this shape is impossible, as the end of a sentence; None if fastgan can make it."""
     return size_problem(shape, SMALLEST_PX, LARGEST_PX)
 
 
@@ -40,7 +40,7 @@ def width_at(level: int, settings: ModelSettings) -> int:
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Module:
-    """A convolution under spectral normalisation, without bias, as everywhere in FastGAN."""
+    """A convolution under spectral normalization, without bias, as everywhere in FastGAN."""
     return spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False))
 
 
@@ -137,7 +137,7 @@ def decoder(inputs: int, channels: int, doubled: int) -> nn.Sequential:
 
 
 class FastGanDiscriminator(nn.Module):
-    """Images `[N, C, H, W]` → logits `[N, P]`, P patches; it can also redraw what it saw."""
+    """Images `[N, C, H, W]` → logits `[N, P]`, P patches; it can also reconstruct its input."""
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
@@ -160,20 +160,22 @@ class FastGanDiscriminator(nn.Module):
             conv(wide[-1], 1, 4),
         )
         doubled = min(levels - 1, DECODED_UP_TO)
-        self.draw_whole = decoder(wide[-1], shape.channels, doubled)
-        self.draw_quarter = decoder(wide[-2], shape.channels, doubled)
+        self.decode_whole = decoder(wide[-1], shape.channels, doubled)
+        self.decode_quarter = decoder(wide[-2], shape.channels, doubled)
         self.apply(_init)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self._logits(images, self._features(images))
 
     def reconstruct(self, images: Tensor, quarter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Logits, and pairs of (redrawn, original) in `[-1, 1]`: the whole image, and one of its quarters (0 to 3)."""
+        """Logits, and pairs of (reconstruction, original) in `[-1, 1]`: the whole image, and one of its quarters (0 to 3)."""
         maps = self._features(images)
         row, column = QUARTERS[quarter]
-        whole, part = self.draw_whole(maps[-1]), self.draw_quarter(_quarter(maps[-2], row, column))
+        whole, part = self.decode_whole(maps[-1]), self.decode_quarter(_quarter(maps[-2], row, column))
         pairs = [(whole, images), (part, _quarter(images, row, column))]
-        sized = [(drawn, F.interpolate(seen.float(), drawn.shape[2:], mode="area")) for drawn, seen in pairs]
+        sized = [
+            (decoded, F.interpolate(seen.float(), decoded.shape[2:], mode="area")) for decoded, seen in pairs
+        ]
         return self._logits(images, maps), sized
 
     def _features(self, images: Tensor) -> list[Tensor]:
@@ -197,7 +199,7 @@ def _quarter(x: Tensor, row: int, column: int) -> Tensor:
 def _init(module: nn.Module) -> None:
     """N(0, 0.02) for convolutions, N(1, 0.02) for batch norm's gains, as published."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        # Under spectral normalisation the first parameter is the weight before it was divided.
+        # Under spectral normalization the first parameter is the weight before it was divided.
         nn.init.normal_(next(module.parameters()), 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)

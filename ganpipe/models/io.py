@@ -27,7 +27,7 @@ def save_generator(
     origin: dict[str, Any],
     labels: dict[str, int] | None = None,
 ) -> None:
-    """Writes the generator's weights, and the JSON that says how to build it and where it comes from.
+    """Writes the generator's weights, and a JSON file with its architecture and origin.
 
     `labels`: of a conditional model, each with the number of its training images.
     """

@@ -87,7 +87,7 @@ def base_size(shape: ImageShape) -> tuple[int, int]:
 
 
 def size_problem(shape: ImageShape, smallest_px: int, largest_px: int) -> str | None:
-    """What is wrong with a shape, as the end of a sentence that begins with the model's name; None where nothing is."""
+    """Why a shape is impossible, as the end of a sentence that begins with the model's name; None if it is possible."""
     for name, side in (("height", shape.height_px), ("width", shape.width_px)):
         if not smallest_px <= side <= largest_px:
             fits = min(max(side, smallest_px), largest_px)

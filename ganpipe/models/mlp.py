@@ -1,4 +1,4 @@
-"""The lesson's first GAN: fully connected, for small images.
+"""The fully connected GAN, for small images.
 
 Goodfellow et al. 2014 (arXiv 1406.2661) with the layer sizes that became common in teaching: a generator that
 widens, a discriminator that narrows.

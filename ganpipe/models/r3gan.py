@@ -1,4 +1,4 @@
-"""R3GAN's networks (Huang et al. 2025, arXiv 2501.05441, section 4 and appendix): no normalisation, no tricks.
+"""R3GAN's networks (Huang et al. 2025, arXiv 2501.05441, section 4 and appendix): no normalization, no tricks.
 
 Widths follow one rule that gives all published configurations: 768 channels up to 32 pixels (`model.taper_from_px`),
 half as many at each doubling after that, times `model.width`; two residual blocks a stage, groups of 16 channels.
@@ -27,7 +27,7 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))
 
 
 def shape_problem(shape: ImageShape) -> str | None:
-    """What is wrong with a shape, as the end of a sentence; None where r3gan can make it."""
+    """Why this shape is impossible, as the end of a sentence; None if r3gan can make it."""
     return size_problem(shape, SMALLEST_PX, LARGEST_PX)
 
 

@@ -1,6 +1,6 @@
 """Generators and discriminators. `MODELS` is the table from which `model.name` chooses.
 
-Every generator maps latents `z: [N, z_dim]` (and labels `[N]`, where it was built for classes) to images
+Every generator maps latents `z: [N, z_dim]` (and labels `[N]`, if it is class-conditional) to images
 `[N, C, H, W]` in about `[-1, 1]`; every discriminator maps images (and labels) to logits `[N]` or `[N, P]`, larger
 for what it takes to be real.
 """
@@ -27,7 +27,7 @@ Build = Callable[[ModelSettings, ImageShape, int], nn.Module]
 class Architecture:
     """How to build the pair (the number is that of classes, 0 for none), and what it can do.
 
-    `objection`: None, or what is wrong with a shape. `conditional`: labels can be given to both players.
+    `shape_problem`: None, or why a shape is impossible. `conditional`: the model can be class-conditional.
     """
 
     generator: Build
@@ -52,12 +52,12 @@ class Reconstructs(Protocol):
     """A discriminator with decoders: FastGAN's self-supervision."""
 
     def reconstruct(self, images: Tensor, quarter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Logits, and pairs of (redrawn, original)."""
+        """Logits, and pairs of (reconstruction, original)."""
 
 
 @dataclass(frozen=True)
 class Gan:
-    """The two players."""
+    """A generator and a discriminator."""
 
     G: nn.Module
     D: nn.Module
@@ -76,7 +76,7 @@ def check_shape(settings: ModelSettings, shape: ImageShape) -> None:
 
 
 def count_classes(settings: ModelSettings, label_names: tuple[str, ...], labelled: bool) -> int:
-    """How many classes the players are told: 0 where they are told none. `labelled`: every image has a label.
+    """The number of classes of a class-conditional model; 0 if it is unconditional. `labelled`: every image has a label.
 
     Raises:
         GanpipeError: labels are asked for, and the data set has not got them for all images.
@@ -87,18 +87,18 @@ def count_classes(settings: ModelSettings, label_names: tuple[str, ...], labelle
             "model.conditional=yes needs a label for every image and at least two labels; put the images into one "
             "folder for each label and add them again, or set model.conditional=no."
         )
-    told = settings.conditional != "no" and MODELS[settings.name].conditional and possible
-    return len(label_names) if told else 0
+    classes_used = settings.conditional != "no" and MODELS[settings.name].conditional and possible
+    return len(label_names) if classes_used else 0
 
 
 def build_generator(settings: ModelSettings, shape: ImageShape, classes: int = 0) -> nn.Module:
-    """A generator with fresh weights, drawn from torch's global generator."""
+    """A generator with fresh weights, from torch's global generator."""
     check_shape(settings, shape)
     return MODELS[settings.name].generator(settings, shape, classes)
 
 
 def build_discriminator(settings: ModelSettings, shape: ImageShape, classes: int = 0) -> nn.Module:
-    """A discriminator with fresh weights, under spectral normalisation where the settings ask for it."""
+    """A discriminator with fresh weights, with spectral normalization if the settings ask for it."""
     check_shape(settings, shape)
     D = MODELS[settings.name].discriminator(settings, shape, classes)
     if settings.spectral_norm:
@@ -111,7 +111,7 @@ def build_discriminator(settings: ModelSettings, shape: ImageShape, classes: int
 
 
 def build_gan(settings: ModelSettings, shape: ImageShape, seed: int, classes: int = 0) -> Gan:
-    """Both players with fresh weights that depend on `seed` alone; torch's global state is left as it was."""
+    """G and D with fresh weights that depend on `seed` alone; torch's global random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Gan(build_generator(settings, shape, classes), build_discriminator(settings, shape, classes))

@@ -1,4 +1,4 @@
-"""Adaptive augmentation: more of it as soon as D begins to know the training images by heart.
+"""Adaptive discriminator augmentation (ADA): more augmentation as D overfits the training images.
 
 Karras et al. 2020 (arXiv 2006.06676, section 3): the probability moves by a fixed step towards the point at which the
 signal of overfitting equals the target. Their signal sign(D(real)) means nothing for a relativistic loss, which
@@ -37,7 +37,7 @@ class AdaState:
             log.warning("%s", self.notes()[0])
 
     def notes(self) -> list[str]:
-        """What the report must say."""
+        """Sentences for the report."""
         if self.saturated_points < SATURATED_POINTS:
             return []
         return [
@@ -47,6 +47,6 @@ class AdaState:
 
 
 def r_v(on_train: float, on_holdout: float, on_fake: float) -> float:
-    """0 where D treats held-out images as it treats training images, 1 where it takes them for fake (eq. 1)."""
+    """0 if D scores held-out images like training images, 1 if it scores them like fakes (ADA, eq. 1)."""
     whole = on_train - on_fake
     return (on_train - on_holdout) / whole if whole else 0.0

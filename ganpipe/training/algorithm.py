@@ -1,4 +1,4 @@
-"""What a trainable thing offers to the trainer.
+"""The interface between the trainer and what it trains.
 
 The trainer, checkpoints, EMA, rollback, hashes, the probe and the loss curve know networks, optimizers and scalars by
 name only. To add one: implement `Algorithm` in a file of this package and add a row to `algorithms.ALGORITHMS`.
@@ -25,7 +25,7 @@ Scalars = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What an algorithm is built from. `classes`: labels of a class-conditional model, 0 for an unconditional one."""
+    """Everything an algorithm is built from. `classes`: labels of a class-conditional model, 0 for an unconditional one."""
 
     data: PreparedData
     settings: Settings
@@ -74,11 +74,11 @@ class Algorithm(ABC):
 
     @abstractmethod
     def remedy(self, divergence: Divergence) -> Remedy:
-        """What a rollback after this divergence changes."""
+        """The change that a rollback after this divergence makes."""
 
     @abstractmethod
     def advice(self) -> str:
-        """What to change if training diverges too often: a sentence."""
+        """A sentence: which settings to change if training diverges too often."""
 
     def set_progress(self, nimg: int) -> None:
         """Passes `nimg` to networks whose shape changes with time (those with a method `set_progress`)."""
@@ -86,7 +86,7 @@ class Algorithm(ABC):
             set_progress(network, nimg)
 
     def diverged(self, means: Mapping[str, float]) -> Divergence | None:
-        """What a point of the loss curve shows to be wrong; None if it is healthy."""
+        """The divergence that a point of the loss curve shows; None if it is healthy."""
         if bad := not_finite(means):
             return Divergence(f"{', '.join(bad)} is no longer finite", finite=False)
         return None

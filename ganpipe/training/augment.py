@@ -1,4 +1,4 @@
-"""What D sees instead of the images: random changes through which gradients pass, twice if need be.
+"""Differentiable augmentation of what D sees; R1 needs its second derivative.
 
 The changes and their strengths are those of adaptive discriminator augmentation (Karras et al. 2020, arXiv
 2006.06676, appendix B): each is applied to an image with probability p, and p < 0.8 keeps them from leaking into G's
@@ -34,11 +34,11 @@ def augment(images: Tensor, draws: Tensor, p: Tensor, kinds: tuple[str, ...]) ->
     """Changed images. `images: [N, C, H, W]` in `[-1, 1]`, `draws: [N, DRAWS]` uniform in [0, 1), `p` a scalar."""
     x = images
     if "translation" in kinds or "geometry" in kinds:
-        x = _resampled(x, _inverse_map(draws, p, kinds, x.shape[2], x.shape[3]))
+        x = _resample(x, _inverse_map(draws, p, kinds, x.shape[2], x.shape[3]))
     if "color" in kinds:
-        x = _coloured(x, draws, p)
+        x = _adjust_color(x, draws, p)
     if "cutout" in kinds:
-        x = _cut(x, draws, p)
+        x = _cutout(x, draws, p)
     return x
 
 
@@ -59,7 +59,7 @@ def _affine(a: Tensor, b: Tensor, c: Tensor, d: Tensor, x: Tensor, y: Tensor) ->
 
 
 def _inverse_map(draws: Tensor, p: Tensor, kinds: tuple[str, ...], height: int, width: int) -> Tensor:
-    """From an output pixel, measured from the centre, to the input pixel: `[N, 3, 3]`."""
+    """From an output pixel, measured from the center, to the input pixel: `[N, 3, 3]`."""
     zero, one = torch.zeros_like(draws[:, 0]), torch.ones_like(draws[:, 0])
     matrix = _affine(one, zero, zero, one, zero, zero)
     if "translation" in kinds:  # whole pixels, up to an eighth of a side
@@ -78,7 +78,7 @@ def _inverse_map(draws: Tensor, p: Tensor, kinds: tuple[str, ...], height: int, 
     return matrix
 
 
-def _reflected(position: Tensor, side: int) -> Tensor:
+def _reflect(position: Tensor, side: int) -> Tensor:
     """A coordinate folded into 0 … side − 1 as a mirror at the outer pixels would."""
     if side == 1:
         return torch.zeros_like(position)
@@ -87,7 +87,7 @@ def _reflected(position: Tensor, side: int) -> Tensor:
     return torch.minimum(folded, period - folded)
 
 
-def _resampled(x: Tensor, inverse: Tensor) -> Tensor:
+def _resample(x: Tensor, inverse: Tensor) -> Tensor:
     """Bilinear resampling: each output pixel is a weighted sum of four gathered ones, linear in `x`."""
     n, channels, height, width = x.shape
     rows = torch.arange(height, device=x.device, dtype=torch.float32) - (height - 1) / 2
@@ -95,8 +95,8 @@ def _resampled(x: Tensor, inverse: Tensor) -> Tensor:
     grid_y, grid_x = torch.meshgrid(rows, columns, indexing="ij")
     points = torch.stack([grid_x, grid_y, torch.ones_like(grid_x)]).view(3, -1)
     source = inverse @ points  # [N, 3, H·W]
-    u = _reflected(source[:, 0] + (width - 1) / 2, width)
-    v = _reflected(source[:, 1] + (height - 1) / 2, height)
+    u = _reflect(source[:, 0] + (width - 1) / 2, width)
+    v = _reflect(source[:, 1] + (height - 1) / 2, height)
     left, top = u.floor().clamp(max=width - 1), v.floor().clamp(max=height - 1)
     flat = x.reshape(n, channels, height * width)
     total = torch.zeros_like(flat)
@@ -109,8 +109,8 @@ def _resampled(x: Tensor, inverse: Tensor) -> Tensor:
     return total.view(n, channels, height, width)
 
 
-def _coloured(x: Tensor, draws: Tensor, p: Tensor) -> Tensor:
-    """Brightness, contrast and, for colour, a turn of the hue around the grey axis and saturation. Alpha is kept."""
+def _adjust_color(x: Tensor, draws: Tensor, p: Tensor) -> Tensor:
+    """Brightness, contrast and, for color images hue rotation around the gray axis and saturation. Alpha is kept."""
     brightness = _where(draws, 12, p, 0.4 * _normal(draws[:, 13]), 0.0)[:, None, None, None]
     contrast = _where(draws, 14, p, 2 ** (0.5 * _normal(draws[:, 15])), 1.0)[:, None, None, None]
     seen, alpha = (x, None) if x.shape[1] in (1, 3) else (x[:, :-1], x[:, -1:])
@@ -133,8 +133,8 @@ def _hue_matrix(angle: Tensor, saturation: Tensor) -> Tensor:
     return along + s * (cos * across + sin * cross)
 
 
-def _cut(x: Tensor, draws: Tensor, p: Tensor) -> Tensor:
-    """A grey rectangle of half the sides, anywhere."""
+def _cutout(x: Tensor, draws: Tensor, p: Tensor) -> Tensor:
+    """Cutout: a gray rectangle of half the sides."""
     height, width = x.shape[2:]
     rows = (torch.arange(height, device=x.device) + 0.5) / height
     columns = (torch.arange(width, device=x.device) + 0.5) / width

@@ -21,7 +21,7 @@ RESIDENT_SHARE = 0.5  # of the device's free memory that the images may take
 
 
 class ImageBatches:
-    """Batches of real images: from the device's memory where they fit, else read ahead from the mapped shards."""
+    """Batches of real images: from the device's memory if they fit, otherwise prefetched from the mapped shards."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and what it leaves."""
+"""The callbacks of a training, and its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Point:
 
 @dataclass
 class Callbacks:
-    """Where results go besides the run folder. `points` is called with whole batches before each checkpoint."""
+    """Receivers of results. `points` gets all points since the last checkpoint, before the next one is written."""
 
     points: Callable[[list[Point]], None] = lambda points: None
     picture: Callable[[Path, int], None] = lambda path, nimg: None
@@ -30,7 +30,7 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished training leaves. `notes` are sentences that belong into the report."""
+    """The result of a finished training. `notes` are sentences for the report."""
 
     model: nn.Module  # the moving average of the exported network
     nimg: int

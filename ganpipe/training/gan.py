@@ -35,7 +35,7 @@ COLLAPSED_POINTS = 4
 
 @dataclass
 class GanHealth:
-    """What must be remembered to notice a collapse; part of every checkpoint.
+    """Detects a collapse from the points of the loss curve; part of every checkpoint.
 
     - G has collapsed: over COLLAPSED_POINTS points in a row the images of its batches differ by less than
       COLLAPSED_SPREAD of what real ones do, after they had differed by more than HEALTHY_SPREAD.

@@ -1,4 +1,4 @@
-"""What one GAN step sees, as a function of (seed, position)."""
+"""The batch of one GAN step, as a function of (seed, position)."""
 
 from __future__ import annotations
 
@@ -72,9 +72,14 @@ class GanBatches:
     """Everything that a step sees, as a function of (seed, position): this process's part of each batch."""
 
     def __init__(
-        self, data: PreparedData, settings: Settings, classes: int, device: torch.device, world: Distributed
+        self,
+        data: PreparedData,
+        settings: Settings,
+        classes: int,
+        device: torch.device,
+        distributed: Distributed,
     ) -> None:
-        self.settings, self.device, self.world, self.shape = settings, device, world, data.shape
+        self.settings, self.device, self.distributed, self.shape = settings, device, distributed, data.shape
         options, loss = settings.training, settings.loss
         self.images = ImageBatches(data.train, options.seed, options.horizontal_flip, device)
         pairs = LOSSES[loss.name].pairs
@@ -89,7 +94,7 @@ class GanBatches:
     def batch(self, position: int, count: int, step: int) -> Batch:
         """The batch of `count` images at `position`; `step` says whether the lazy penalty is due."""
         options, loss = self.settings.training, self.settings.loss
-        seed, device, part = options.seed, self.device, self.world.share(count)
+        seed, device, part = options.seed, self.device, self.distributed.share(count)
         z_dim, shape = self.settings.model.z_dim, self.shape
         size = (shape.channels, shape.height_px, shape.width_px)
         real, labels = self.images.batch(position, count, part)

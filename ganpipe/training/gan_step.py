@@ -47,7 +47,7 @@ class GanStep:
     d_opt: torch.optim.Optimizer
     settings: Settings
     compute: Compute
-    world: Distributed = field(default_factory=Distributed)
+    distributed: Distributed = field(default_factory=Distributed)
     compiled: bool = False
 
     def __post_init__(self) -> None:
@@ -59,26 +59,26 @@ class GanStep:
         )
         if self.compiled:
             self._gradients: Any = torch.compile(self._gradients_pure, dynamic=False)
-            self._with_slope = logits_and_input_grad_functional
+            self._with_input_grad = logits_and_input_grad_functional
         else:
             self._gradients = self._gradients_eager
-            self._with_slope = logits_and_input_grad
+            self._with_input_grad = logits_and_input_grad
 
     def step(
         self, batch: Batch, scheduled_values: ScheduledValues, number: int, microbatch_images: int = 0
     ) -> Scalars:
-        """D learns to tell `batch.real` from G(z), then G learns to be taken for real.
+        """One optimizer step of D on `batch.real` and G(z), then one of G.
 
         The batch is computed in parts of `microbatch_images` (0: at once), their gradients summed. Returns scalars that
         stay on the device: means over the batch, before any exchange between processes.
         """
         self.G.train()
         self.D.train()
-        for optimiser, lr in ((self.g_opt, scheduled_values.g_lr), (self.d_opt, scheduled_values.d_lr)):
-            for group in optimiser.param_groups:
+        for optimizer, lr in ((self.g_opt, scheduled_values.g_lr), (self.d_opt, scheduled_values.d_lr)):
+            for group in optimizer.param_groups:
                 group["lr"], group["betas"] = lr, (self.settings.training.beta1, scheduled_values.beta2)
         parts = batch.split(microbatch_images or len(batch))
-        # G(z) is computed once and used by both phases where the whole batch fits and no other latents are wanted.
+        # Both phases share one G(z) if the whole batch fits and G has no latents of its own.
         shared = len(parts) == 1 and batch.g_z is None and not self.compiled
         self.G.requires_grad_(shared)
         with self.compute.autocast(), torch.set_grad_enabled(shared):
@@ -89,7 +89,7 @@ class GanStep:
         return d_stats | g_stats | {"spread": _spread(fakes, parts)}
 
     def _numbers(self, scheduled_values: ScheduledValues, like: Tensor) -> dict[str, Tensor]:
-        """Scheduled numbers as tensors: a compiled step would otherwise be compiled anew for each."""
+        """Scheduled values as tensors: otherwise every new value would recompile a compiled step."""
         every = self.settings.loss.penalty_every
         values = {
             "gamma": scheduled_values.gamma * every,
@@ -105,7 +105,7 @@ class GanStep:
         self.D.requires_grad_(True)
         self.G.requires_grad_(False)
         penalised = number % self.settings.loss.penalty_every == 0 and self.penalty != "none"
-        gradients, stats = self._summed("D", parts, fakes, numbers, penalised, number % 4)
+        gradients, stats = self._accumulate("D", parts, fakes, numbers, penalised, number % 4)
         below = self.settings.training.skip_d_below_loss
         skipped = below > 0 and self._loss_of_all(stats["loss_d"]) < below
         if not skipped:
@@ -113,20 +113,20 @@ class GanStep:
         return stats | {"d_grad": _norm(gradients), "d_skipped": torch.tensor(float(skipped))}
 
     def _loss_of_all(self, loss: Tensor) -> float:
-        """The mean over all processes, so that all decide alike."""
+        """The mean over all processes, so that all take the same decision."""
         mean = loss.clone()
-        self.world.average_([mean])
+        self.distributed.average_([mean])
         return float(mean)
 
     def _g_phase(self, parts: list[Batch], fake: Tensor | None, numbers: dict[str, Tensor]) -> Scalars:
         self.D.requires_grad_(False)  # its weights' gradients would be thrown away
         self.G.requires_grad_(True)
         fakes = [fake] if fake is not None else [None for _ in parts]
-        gradients, stats = self._summed("G", parts, fakes, numbers, False, 0)
+        gradients, stats = self._accumulate("G", parts, fakes, numbers, False, 0)
         self.g_opt.step()
         return stats | {"g_grad": _norm(gradients)}
 
-    def _summed(
+    def _accumulate(
         self,
         who: str,
         parts: list[Batch],
@@ -135,50 +135,50 @@ class GanStep:
         penalised: bool,
         quarter: int,
     ) -> tuple[list[Tensor], Scalars]:
-        """Gradients and stats of a player over the parts of a batch, each by its share, in the weights' `.grad`."""
+        """Gradient accumulation: gradients and scalars over the parts of a batch, weighted by size, in `.grad`."""
         total = sum(len(part) for part in parts)
         gradients: list[Tensor] = []
         stats: Scalars = {}
         for part, fake in zip(parts, fakes, strict=True):
             share = len(part) / total
-            some, told = self._gradients(who, part, fake, numbers, penalised, quarter)
+            some, some_stats = self._gradients(who, part, fake, numbers, penalised, quarter)
             if share < 1:
-                some, told = [g * share for g in some], {k: v * share for k, v in told.items()}
+                some, some_stats = [g * share for g in some], {k: v * share for k, v in some_stats.items()}
             if gradients:
                 torch._foreach_add_(gradients, list(some))
-                stats = {name: stats[name] + value for name, value in told.items()}
+                stats = {name: stats[name] + value for name, value in some_stats.items()}
             else:
-                gradients, stats = list(some), told
-        self.world.average_(gradients)
-        for weight, gradient in zip(self._player(who).parameters(), gradients, strict=True):
+                gradients, stats = list(some), some_stats
+        self.distributed.average_(gradients)
+        for weight, gradient in zip(self._network(who).parameters(), gradients, strict=True):
             weight.grad = match_strides(weight, gradient)
         return gradients, stats
 
-    def _player(self, who: str) -> nn.Module:
+    def _network(self, who: str) -> nn.Module:
         return self.D if who == "D" else self.G
 
     def _gradients_eager(self, who: str, part: Batch, fake: Tensor | None, *rest: Any) -> tuple[Any, Scalars]:
-        player = self._player(who)
-        total, stats = self._objective(who, player, part, fake, *rest)
-        return torch.autograd.grad(total, list(player.parameters()), materialize_grads=True), stats
+        network = self._network(who)
+        total, stats = self._objective(who, network, part, fake, *rest)
+        return torch.autograd.grad(total, list(network.parameters()), materialize_grads=True), stats
 
     def _gradients_pure(self, who: str, part: Batch, fake: Tensor | None, *rest: Any) -> tuple[Any, Scalars]:
-        """The same as a function of the weights: what torch.compile can take apart, second derivatives included."""
-        player = self._player(who)
+        """The same as a function of the weights, which torch.compile can differentiate twice."""
+        network = self._network(who)
 
         def objective(weights: dict[str, Tensor]) -> tuple[Tensor, Scalars]:
-            def play(*inputs: Any) -> Any:
-                return functional_call(player, weights, inputs)
+            def call(*inputs: Any) -> Any:
+                return functional_call(network, weights, inputs)
 
-            return self._objective(who, play, part, fake, *rest)
+            return self._objective(who, call, part, fake, *rest)
 
-        gradients, stats = torch.func.grad(objective, has_aux=True)(dict(player.named_parameters()))
+        gradients, stats = torch.func.grad(objective, has_aux=True)(dict(network.named_parameters()))
         return list(gradients.values()), stats
 
     def _objective(
         self,
         who: str,
-        player: Any,
+        network: Any,
         part: Batch,
         fake: Tensor | None,
         numbers: dict[str, Tensor],
@@ -188,66 +188,72 @@ class GanStep:
         with self.compute.autocast():
             if who == "D":
                 assert fake is not None
-                return self._d_objective(player, part, fake, numbers, penalised, quarter)
-            return self._g_objective(player, part, fake, numbers)
+                return self._d_objective(network, part, fake, numbers, penalised, quarter)
+            return self._g_objective(network, part, fake, numbers)
 
     def _d_objective(
         self, D: Any, part: Batch, fake: Tensor, numbers: dict[str, Tensor], penalised: bool, quarter: int
     ) -> tuple[Tensor, Scalars]:
-        """What D minimises, and what is logged. Penalties are taken at the images before augmentation."""
+        """D's loss and its scalars. Gradient penalties are taken at the images before augmentation."""
 
-        def judge_real(images: Tensor) -> Tensor:
-            return D(self._seen(images, part, D_REAL, numbers), part.labels).float()
+        def real_critic(images: Tensor) -> Tensor:
+            return D(self._augmented(images, part, D_REAL, numbers), part.labels).float()
 
-        def judge_fake(images: Tensor) -> Tensor:
-            return D(self._seen(images, part, D_FAKE, numbers), part.labels).float()
+        def fake_critic(images: Tensor) -> Tensor:
+            return D(self._augmented(images, part, D_FAKE, numbers), part.labels).float()
 
         fake = fake.float()
         kind = self.penalty if penalised else "none"
         stats: Scalars = {}
         extra = torch.zeros((), device=fake.device)
-        drawn = None
+        reconstructions = None
         if self.perceptual is not None and isinstance(D, Reconstructs):
-            logits, drawn = D.reconstruct(self._seen(part.real, part, D_REAL, numbers), quarter)
+            logits, reconstructions = D.reconstruct(
+                self._augmented(part.real, part, D_REAL, numbers), quarter
+            )
             real_logits = logits.float()
-            stats["redrawn"] = torch.stack([self.perceptual(a.float(), b) for a, b in drawn]).mean()
-            extra = extra + stats["redrawn"] * len(drawn)
-        if drawn is None or kind in ("r1", "both"):
-            real_logits, r1 = self._judged(judge_real, part.real, part, 0, kind in ("r1", "both"))
+            stats["recon_loss"] = torch.stack(
+                [self.perceptual(a.float(), b) for a, b in reconstructions]
+            ).mean()
+            extra = extra + stats["recon_loss"] * len(reconstructions)
+        if reconstructions is None or kind in ("r1", "both"):
+            real_logits, r1 = self._logits_and_penalty(
+                real_critic, part.real, part, 0, kind in ("r1", "both")
+            )
             if r1 is not None:
                 stats["r1"], extra = r1, extra + numbers["gamma"] * r1
-        fake_logits, r2 = self._judged(judge_fake, fake, part, 1, kind in ("r2", "both"))
+        fake_logits, r2 = self._logits_and_penalty(fake_critic, fake, part, 1, kind in ("r2", "both"))
         if r2 is not None:
             stats["r2"], extra = r2, extra + numbers["gamma"] * r2
         if kind == "interpolated":
             assert part.mix is not None
             between = torch.lerp(fake, part.real, part.mix[:, None, None, None])
-            _, slope = self._with_slope(judge_real, between)
-            stats["gp"] = one_centered(slope)
+            _, input_grad = self._with_input_grad(real_critic, between)
+            stats["gp"] = one_centered(input_grad)
             extra = extra + numbers["gp"] * stats["gp"]
         adversarial = self.loss.d_loss(real_logits, fake_logits)
         stats |= {
             "loss_d": adversarial,
             "d_real": real_logits.mean(),
             "d_fake": fake_logits.mean(),
-            # Its mean is 0 where D cannot tell the two apart and 1 where it always can. A pair, because a constant
+            # Its mean is 0 if D cannot tell the two apart and 1 if it always can. A pair, because a constant
             # added to all logits changes nothing in a relativistic loss.
             "d_sign": (real_logits - fake_logits).sign().mean(),
         }
         return adversarial + extra, {name: value.detach() for name, value in stats.items()}
 
-    def _judged(
-        self, judge: Network, images: Tensor, part: Batch, which: int, with_penalty: bool
+    def _logits_and_penalty(
+        self, critic: Network, images: Tensor, part: Batch, which: int, with_penalty: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits, and the zero-centred penalty where it is wanted."""
+        """Logits, and the zero-centered gradient penalty if it is due."""
         if not with_penalty:
-            return judge(images), None
+            return critic(images), None
         if self.settings.loss.penalty_method == "finite-difference":
             assert part.directions is not None
-            logits = judge(images)
-            return logits, zero_centered_finite_difference(judge, images, logits, part.directions[:, which])
-        logits, slope = self._with_slope(judge, images)
-        return logits, zero_centered(slope)
+            logits = critic(images)
+            return logits, zero_centered_finite_difference(critic, images, logits, part.directions[:, which])
+        logits, input_grad = self._with_input_grad(critic, images)
+        return logits, zero_centered(input_grad)
 
     def _g_objective(
         self, G: Any, part: Batch, fake: Tensor | None, numbers: dict[str, Tensor]
@@ -255,17 +261,17 @@ class GanStep:
         labels = part.labels if part.g_labels is None else part.g_labels
         if fake is None:
             fake = G(part.z if part.g_z is None else part.g_z, labels)
-        fake_logits = self.D(self._seen(fake.float(), part, G_FAKE, numbers), labels).float()
+        fake_logits = self.D(self._augmented(fake.float(), part, G_FAKE, numbers), labels).float()
         real_logits = torch.zeros_like(fake_logits)
         if self.loss.pairs:
             real = part.real if part.g_real is None else part.g_real
             with torch.no_grad():
-                real_logits = self.D(self._seen(real, part, G_REAL, numbers), labels).float()
+                real_logits = self.D(self._augmented(real, part, G_REAL, numbers), labels).float()
         loss = self.loss.g_loss(fake_logits, real_logits)
         return loss, {"loss_g": loss.detach()}
 
-    def _seen(self, images: Tensor, part: Batch, which: int, numbers: dict[str, Tensor]) -> Tensor:
-        """What D sees of images: with noise, then changed at random."""
+    def _augmented(self, images: Tensor, part: Batch, which: int, numbers: dict[str, Tensor]) -> Tensor:
+        """What D sees: images with instance noise, augmented."""
         if part.noise is not None:
             images = images + numbers["noise"] * part.noise[:, which]
         if part.draws is not None:
@@ -287,7 +293,7 @@ def match_strides(weight: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _spread(fakes: list[Tensor], parts: list[Batch]) -> Tensor:
-    """How much the fake images of a batch differ, as a share of how much the real ones do."""
+    """Standard deviation of the fake images of a batch, as a share of the real ones'."""
     fake = torch.cat([f.detach() for f in fakes]) if len(fakes) > 1 else fakes[0].detach()
     real = torch.cat([p.real for p in parts]) if len(parts) > 1 else parts[0].real
     return _deviation(fake.float()) / _deviation(real).clamp_min(1e-6)
@@ -303,7 +309,7 @@ def _norm(gradients: list[Tensor]) -> Tensor:
 
 
 def _perceptual(settings: Settings, compute: Compute) -> Callable[[Tensor, Tensor], Tensor]:
-    """How far a redrawn image `[N, C, H, W]` in `[-1, 1]` is from what was seen: mean squares, of pixels or of VGG19."""
+    """The reconstruction loss of images `[N, C, H, W]` in `[-1, 1]`: mean squares of pixels or of VGG19 features."""
     if settings.model.recon_loss == "mse":
         return F.mse_loss
     from ganpipe.vgg19.network import Vgg19
@@ -311,8 +317,8 @@ def _perceptual(settings: Settings, compute: Compute) -> Callable[[Tensor, Tenso
     layers = ("relu1_2", "relu2_2", "relu3_3")
     network = Vgg19(layers[-1]).to(compute.device)
 
-    def distance(drawn: Tensor, seen: Tensor) -> Tensor:
-        a, b = (network((x[:, :3].expand(-1, 3, -1, -1) + 1) / 2, layers) for x in (drawn, seen))
+    def distance(reconstructions: Tensor, seen: Tensor) -> Tensor:
+        a, b = (network((x[:, :3].expand(-1, 3, -1, -1) + 1) / 2, layers) for x in (reconstructions, seen))
         # Each layer by the mean square of what was seen, so that none outweighs the others.
         parts = [F.mse_loss(a[k], b[k]) / b[k].detach().square().mean().clamp_min(1e-6) for k in layers]
         return torch.stack(parts).mean()

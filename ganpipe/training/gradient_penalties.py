@@ -20,11 +20,11 @@ def select_penalty(settings: LossSettings) -> str:
 
 
 def logits_and_input_grad(D: Critic, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of `images: [N, C, H, W]`, and the slope ∂ΣD/∂images with its graph, so that it can be minimised."""
+    """Logits of `images: [N, C, H, W]`, and the input gradient ∂ΣD/∂images with its graph."""
     images = images.detach().requires_grad_(True)
     logits = D(images)
-    (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return logits, slope
+    (input_grad,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return logits, input_grad
 
 
 def logits_and_input_grad_functional(D: Critic, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,21 +34,21 @@ def logits_and_input_grad_functional(D: Critic, images: Tensor) -> tuple[Tensor,
     hand D must not keep running statistics.
     """
     logits, pull_back = torch.func.vjp(D, images)[:2]
-    (slope,) = pull_back(torch.ones_like(logits))
-    return logits, slope
+    (input_grad,) = pull_back(torch.ones_like(logits))
+    return logits, input_grad
 
 
-def zero_centered(slope: Tensor) -> Tensor:
-    """½·E‖∇D‖² for a slope `[N, C, H, W]`: R1 on real, R2 on fake images, without γ.
+def zero_centered(input_grad: Tensor) -> Tensor:
+    """½·E‖∇D‖² for an input gradient `[N, C, H, W]`: R1 on real, R2 on fake images, without γ.
 
     Mescheder et al. 2018 (arXiv 1801.04406), eq. 9; the square is summed over C, H, W and averaged over the batch.
     """
-    return 0.5 * slope.float().square().flatten(1).sum(1).mean()
+    return 0.5 * input_grad.float().square().flatten(1).sum(1).mean()
 
 
-def one_centered(slope: Tensor) -> Tensor:
+def one_centered(input_grad: Tensor) -> Tensor:
     """E(‖∇D‖ − 1)², WGAN-GP's penalty (arXiv 1704.00028, eq. 3), without λ."""
-    return (slope.float().flatten(1).norm(dim=1) - 1).square().mean()
+    return (input_grad.float().flatten(1).norm(dim=1) - 1).square().mean()
 
 
 FINITE_DIFFERENCE_STEP = (

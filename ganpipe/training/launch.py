@@ -32,7 +32,7 @@ LAST_LINES = 20
 
 @dataclass(frozen=True)
 class Job:
-    """What the processes train, and where."""
+    """A training that several processes share: data, settings and run folder."""
 
     prepared: Path
     version: str
@@ -78,7 +78,7 @@ def train_distributed(job: Job, callbacks: Callbacks) -> dict[str, Any]:
     """
     path, processes = job.write(), job.settings.training.processes
     points = job.run_dir / POINTS
-    callbacks.points(read_points(points))  # told to the file before a kill, and not to us
+    callbacks.points(read_points(points))  # written to the file before a kill that kept them from the pipe
     command = [
         sys.executable,
         "-m",
@@ -140,7 +140,7 @@ def train_distributed(job: Job, callbacks: Callbacks) -> dict[str, Any]:
 
 
 def _event(line: str) -> dict[str, Any]:
-    """What a line says; nothing where another library has written it."""
+    """The event in a line; empty if another library wrote the line."""
     try:
         value = json.loads(line)
     except ValueError:

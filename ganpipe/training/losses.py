@@ -17,9 +17,9 @@ from ganpipe.settings.schema import LossSettings
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """What D minimises over (real, fake) logits, what G minimises over (fake, real) logits.
+    """D's loss of (real, fake) logits and G's loss of (fake, real) logits.
 
-    `penalty` is what `loss.penalty=auto` means with this loss. `pairs`: G's loss looks at real logits, too.
+    `penalty` is the choice of `loss.penalty=auto`. `pairs`: G's loss needs real logits, too.
     """
 
     d_loss: Callable[[Tensor, Tensor], Tensor]
@@ -33,7 +33,7 @@ def _bce(logits: Tensor, label: float) -> Tensor:
 
 
 def bce(real_label: float = 1.0) -> AdversarialLoss:
-    """The lesson's two phases: D learns `real_label` for real and 0 for fake; G learns to be called 1.
+    """Binary cross-entropy on 0/1 labels: D learns `real_label` for real and 0 for fake, G learns to be labelled 1.
 
     A label below 1 is one-sided smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4).
     """

@@ -45,11 +45,11 @@ class ProbeResult:
 
 
 def probe_steps(
-    path: Path, batch_images: int, asked_micro: int, compute: Compute, step: Callable[[int], None]
+    path: Path, batch_images: int, asked_images: int, compute: Compute, step: Callable[[int], None]
 ) -> ProbeResult:
-    """A plan from two measured steps, written to `path` before the first real step.
+    """Measures two trial steps and writes the result to `path` before the first real step.
 
-    Where a batch is split changes the last digits of a gradient: a resumed training reads its first plan again.
+    How a batch is split changes the last digits of a gradient, so a resumed training reads its first result again.
     `step(n)` computes a step of n images on scratch copies.
 
     Raises:
@@ -72,15 +72,17 @@ def probe_steps(
     fixed = max(0.0, peaks[1] - 2 * small * per_image)
     room = USABLE_SHARE * free
     fitting = int((room - fixed) / per_image) if per_image > 0 else batch_images
-    micro = asked_micro or batch_images
-    while micro > max(1, fitting) and not asked_micro:
+    micro = asked_images or batch_images
+    while micro > max(1, fitting) and not asked_images:
         micro = -(-micro // 2)
     micro = min(micro, batch_images)
-    # What grows with the images, and what every step pays once; small steps are noisy, so neither is negative.
-    slope = max(0.0, min((times[1] - times[0]) / small, times[1] / (2 * small))) or times[1] / (2 * small)
-    seconds = max(times[1] - 2 * small * slope, 0.0) + slope * batch_images
+    # Time per image, and the fixed time per step; small steps are noisy, so neither is negative.
+    per_image_s = max(0.0, min((times[1] - times[0]) / small, times[1] / (2 * small))) or times[1] / (
+        2 * small
+    )
+    seconds = max(times[1] - 2 * small * per_image_s, 0.0) + per_image_s * batch_images
     plan = ProbeResult(micro, seconds, int(fixed + per_image * micro), free)
-    if micro < batch_images and not asked_micro:
+    if micro < batch_images and not asked_images:
         log.warning(
             "A batch of %s images would take %.1f GiB, and %.1f GiB are free: it is computed in parts of %s.",
             f"{batch_images:,}",

@@ -23,7 +23,7 @@ class ScalarAccumulator:
     def add(self, state: State, stats: Scalars) -> None:
         """Adds a step's scalars on the device: reading them would make the device wait.
 
-        In float64, in which such sums are exact: where a signal or a checkpoint cuts them changes no digit.
+        In float64, where such sums are exact: a checkpoint in the middle changes no digit.
         """
         running = self.running
         for name, value in stats.items():
@@ -38,15 +38,15 @@ class ScalarAccumulator:
             state.pending[name] = state.pending.get(name, 0.0) + float(value)
         self.running.clear()
 
-    def means(self, state: State, world: Distributed, device: torch.device) -> dict[str, float]:
-        """The means over the steps since the last point, and over all processes; the sums begin anew."""
+    def means(self, state: State, distributed: Distributed, device: torch.device) -> dict[str, float]:
+        """The means over the steps since the last point, and over all processes; the sums start again at zero."""
         self.absorb(state)
         sums, steps = state.pending, state.pending_steps
         counts = {name: sums.pop(f"{name}{STEPS}") for name in self.lazy if f"{name}{STEPS}" in sums}
         names = sorted(sums)
         means = torch.tensor([sums[name] / counts.get(name, steps) for name in names], dtype=torch.float64)
         means = means.to(device)
-        world.average_([means])
+        distributed.average_([means])
         state.pending, state.pending_steps = {}, 0
         return dict(zip(names, means.tolist(), strict=True))
 

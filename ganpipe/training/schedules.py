@@ -10,7 +10,7 @@ from ganpipe.settings.schema import Settings
 
 @dataclass(frozen=True)
 class ScheduledValues:
-    """Every scheduled number at one moment."""
+    """Every scheduled value of one step."""
 
     g_lr: float
     d_lr: float
@@ -21,7 +21,7 @@ class ScheduledValues:
     augment: float | None  # None: the adaptive controller decides
 
     def changed(self, g_lr: float, d_lr: float, gamma: float, adaptive_p: float) -> ScheduledValues:
-        """With the factors of rollbacks, and the controller's probability where it decides."""
+        """Scaled by what rollbacks changed; `adaptive_p` fills in the augmentation probability of ADA."""
         augment = adaptive_p if self.augment is None else self.augment
         return replace(
             self, g_lr=self.g_lr * g_lr, d_lr=self.d_lr * d_lr, gamma=self.gamma * gamma, augment=augment

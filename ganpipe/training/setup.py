@@ -1,4 +1,4 @@
-"""What a training needs before its first step: algorithm, state, validator, and the expected duration and memory."""
+"""Prepares a training: algorithm, state, validator, and the expected duration and memory."""
 
 from __future__ import annotations
 

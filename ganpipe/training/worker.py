@@ -83,8 +83,8 @@ def main() -> int:
         save_generator(
             run_dir / "model", result.model, settings.model, data.shape, job["origin"], result.labels
         )
-        told = {k: v for k, v in vars(result).items() if k not in ("model", "grids")}
-        tell("result", told | {"grids": [str(path) for path in result.grids]})
+        reported = {k: v for k, v in vars(result).items() if k not in ("model", "grids")}
+        tell("result", reported | {"grids": [str(path) for path in result.grids]})
     return 0
 
 

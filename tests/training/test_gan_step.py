@@ -94,7 +94,7 @@ def test_the_functional_step_gives_the_gradients_of_an_eager_one(settings: Setti
     expected = grads(phases_of(data, settings), data, settings)
     from ganpipe.training.gradient_penalties import logits_and_input_grad_functional
 
-    phases._gradients, phases._with_slope = phases._gradients_pure, logits_and_input_grad_functional
+    phases._gradients, phases._with_input_grad = phases._gradients_pure, logits_and_input_grad_functional
     torch.testing.assert_close(grads(phases, data, settings), expected, rtol=1e-4, atol=1e-6)
 
 
