@@ -44,6 +44,6 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
 		pyproject.toml requirements-build.in -o requirements.lock
 
-# Leaves data sets, runs and MLflow's records alone.
+# Leaves datasets, runs and MLflow's records alone.
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -73,7 +73,7 @@ def plain_loop(folder: Path, side_px: int) -> int:
 
 
 def image_folder(folder: Path, side_px: int, workers: int) -> int:
-    """torchvision's data set with its usual transform, in this process (0) or in the workers of a DataLoader."""
+    """torchvision's dataset with its usual transform, in this process (0) or in the workers of a DataLoader."""
     import torch
     from torchvision import datasets, transforms
 

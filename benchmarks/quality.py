@@ -28,7 +28,7 @@ PROBE_IMAGES = 6400
 
 
 def prepared(name: str, scratch: Path, fashion: str) -> Any:
-    """The data set, painted or read once, at 32×32."""
+    """The dataset, painted or read once, at 32×32."""
     from ganpipe.data.ingest import add_items
     from ganpipe.data.prepare import prepare
     from ganpipe.data.shards import load_prepared
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["flowers", "fashion"], choices=["flowers", "fashion"])
     parser.add_argument("--fashion", default=FASHION)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    parser.add_argument("--out", default="benchmarks/out", help="folder for the two grids of each data set")
+    parser.add_argument("--out", default="benchmarks/out", help="folder for the two grids of each dataset")
     parser.add_argument("--only", default="", choices=["", "ganpipe", "recipe"])
     parser.add_argument("--side", default="")
     parser.add_argument("--seconds", type=float, default=0.0)

@@ -1,4 +1,4 @@
-"""Mode coverage on stacked Fashion-MNIST: 1,000 modes, one of ten garments in each colour channel.
+"""Mode coverage on stacked Fashion-MNIST: 1,000 modes, one of ten garments in each color channel.
 
     python -m benchmarks.stacked [--minutes 10] [--fashion DIR] [--models dcgan r3gan]
 
@@ -68,14 +68,14 @@ def garment_classifier(data: PreparedData, seconds: float = 60.0) -> nn.Module:
         nn.Linear(128, 10),
     )
     network(torch.zeros(1, 1, 32, 32))
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     pixels, labels, started = data.train.pixels, data.train.labels, time.monotonic()
     while time.monotonic() - started < seconds:
         rows = torch.randint(len(pixels), (128,))
         loss = F.cross_entropy(network(pixels[rows].permute(0, 3, 1, 2) / 255), labels[rows])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     network.eval()
     right = (named(network, data.holdout.pixels) == data.holdout.labels).float().mean()
     print(f"classifier of single garments: {right:.1%} of the held-out ones right", flush=True)
@@ -84,7 +84,7 @@ def garment_classifier(data: PreparedData, seconds: float = 60.0) -> nn.Module:
 
 @torch.no_grad()
 def named(network: nn.Module, pixels: Tensor) -> Tensor:
-    """Labels of grey images `[N, H, W, 1]`."""
+    """Labels of gray images `[N, H, W, 1]`."""
     return torch.cat([network(part.permute(0, 3, 1, 2) / 255).argmax(1) for part in pixels.split(1000)])
 
 

@@ -4,7 +4,7 @@
 
 The limit is measured in the same run: the largest rate of matrix products of 2048² (4096² on a GPU) in the precision of
 the step. The work of a step is counted by torch's own formulas in an eager step: convolutions and matrix products
-forward, backward and twice backward; nothing else counts as work, so pooling, activations and the optimiser lower
+forward, backward and twice backward; nothing else counts as work, so pooling, activations and the optimizer lower
 the share. Peak memory is the process's (CPU) or the allocator's (GPU).
 """
 
@@ -48,7 +48,7 @@ class CountedWork(TorchDispatchMode):
         return out
 
 
-def synchronise(compute: Compute) -> None:
+def synchronize(compute: Compute) -> None:
     """Waits for a GPU to have done what it was given."""
     if compute.device.type == "cuda":
         torch.cuda.synchronize()
@@ -61,10 +61,10 @@ def matrix_rate(compute: Compute) -> float:
     a, b = (torch.randn(n, n, device=compute.device).to(kind) for _ in range(2))
     best = 0.0
     for _ in range(12):
-        synchronise(compute)
+        synchronize(compute)
         started = time.perf_counter()
         a @ b
-        synchronise(compute)
+        synchronize(compute)
         best = max(best, 2 * n**3 / (time.perf_counter() - started))
     return best
 
@@ -99,11 +99,11 @@ def seconds_a_step(step: Any, compute: Compute, cycle: int) -> float:
         step(number)
     times = []
     for _ in range(ROUNDS):
-        synchronise(compute)
+        synchronize(compute)
         started = time.perf_counter()
         for number in range(2 * cycle):
             step(number)
-        synchronise(compute)
+        synchronize(compute)
         times.append((time.perf_counter() - started) / (2 * cycle))
     return statistics.median(times)
 

@@ -6,7 +6,7 @@ All sides have the same VGG19 and paint 256×171 pixels. The peers are crowsonkb
 where `--checkout` names it, else a replica of its loop) and the plain loop of Gatys et al. 2016 as tutorials write it,
 both float32 as they come; ganpipe chooses its own precision. They run in turn, and medians over the rounds are
 compared. With `--pairs N` ganpipe and crowsonkb paint N content × style pairs, and the
-time is given that ganpipe needs to reach the peer's final style distance and structure, neither of which was optimised.
+time is given that ganpipe needs to reach the peer's final style distance and structure, neither of which was optimized.
 """
 
 from __future__ import annotations

@@ -55,16 +55,16 @@ def publish_dataset_page(page: Path) -> None:
     survey = read_json(page.with_suffix(".json"))
     width, height = survey["width_px"], survey["height_px"]
     lines = [
-        f"# Data set {survey['name']}",
+        f"# Dataset {survey['name']}",
         "",
         f"`{survey['version']}`: {survey['images']:,} images, {survey['train']:,} to train on, {survey['holdout']:,} held out; "
         f"{width['low']:g}×{height['low']:g} to {width['high']:g}×{height['high']:g} pixels, median "
-        f"{width['median']:g}×{height['median']:g}; {survey['grey']:,} grey, {survey['dark']:,} dark, "
+        f"{width['median']:g}×{height['median']:g}; {survey['gray']:,} gray, {survey['dark']:,} dark, "
         f"{survey['blurred']:,} blurred; {survey['near_copies']:,} near copies in {survey['near_groups']:,} groups.",
         "",
         *[f"- {sentence}" for sentence in survey["advice"]],
         "",
-        f"![64 images spread over the data set]({data_uri(page.with_name('contact-sheet.png'))})",
+        f"![64 images spread over the dataset]({data_uri(page.with_name('contact-sheet.png'))})",
         "",
         f"The whole page: `{page}`",
     ]

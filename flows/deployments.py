@@ -30,7 +30,7 @@ def main() -> None:
         limit=1,
         entrypoint_type=EntrypointType.MODULE_PATH,
         print_starting_message=False,
-        description="From images to a judged, registered model and stylised pictures.",
+        description="From images to a judged, registered model and stylized pictures.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The chain: version the data, prepare it, train, evaluate, register, stylise, report."""
+"""The chain: version the data, prepare it, train, evaluate, register, stylize, report."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pipeline(
     overrides: list[str] | None = None,
     source: str | None = None,
 ) -> dict[str, Any]:
-    """From images to a judged, registered model and stylised pictures; says "up to date" where all is there."""
+    """From images to a judged, registered model and stylized pictures; says "up to date" where all is there."""
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
     place, name, settings = request.opened(), request.dataset_name(), request.settings()
     check_request(settings)

@@ -10,7 +10,7 @@ from ganpipe.stores.run_records import RunRecord
 
 
 def name_run(prefix: str) -> None:
-    """Names the current flow run after its data set and version, with the time."""
+    """Names the current flow run after its dataset and version, with the time."""
     if runtime.flow_run.id:
         name = f"{prefix} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
         with get_client(sync_client=True) as client:

@@ -52,7 +52,7 @@ def stylize_batch(job: StyleRequest, spread: bool) -> StyleReport:
     return tasks.finish_batch(job, plan, parts)
 
 
-@flow(name="ganpipe-stylise", log_prints=False, validate_parameters=False, persist_result=False)
+@flow(name="ganpipe-stylize", log_prints=False, validate_parameters=False, persist_result=False)
 def stylize(
     workspace: str,
     contents: list[str],
@@ -67,7 +67,7 @@ def stylize(
 
     settings = RunRequest(workspace, None, preset, overrides or []).settings()
     job = StyleRequest(workspace, tuple(contents), tuple(styles), out, settings, tuple(masks or ()))
-    name_run("stylise")
+    name_run("stylize")
     report = stylize_batch(job, spread=True)
     if report.done:
         tasks.log_batch_run(job, report)

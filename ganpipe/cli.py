@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ganpipe",
         parents=[everywhere],
-        description="From a folder of images to a versioned dataset, a checked GAN and stylised art, on a schedule.",
+        description="From a folder of images to a versioned dataset, a checked GAN and stylized art, on a schedule.",
         epilog="Settings: params.yaml, or --set section.key=value; `ganpipe settings` lists them all.",
     )
     parser.add_argument("--version", action="version", version=f"ganpipe {__version__}")
@@ -136,7 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--mlflow-port", type=int, default=5000)
     chosen(sub)
 
-    json_too(add("status", "operations.status", "data sets, runs, champions, servers"))
+    json_too(add("status", "operations.status", "datasets, runs, champions, servers"))
     sub = add("trace", "operations.trace", "where a picture comes from")
     sub.add_argument("file")
     json_too(sub)
@@ -159,7 +159,7 @@ Extend = Callable[..., None]
 
 def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend) -> None:
     """`ganpipe data …`."""
-    about = "data sets: add, list, show, remove, replace, diff, checkout, prepare, verify, push, pull"
+    about = "datasets: add, list, show, remove, replace, diff, checkout, prepare, verify, push, pull"
     data = commands.add_parser("data", help=about).add_subparsers(
         dest="data_command", required=True, metavar="COMMAND"
     )
@@ -171,13 +171,13 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
         return sub
 
     sources = "folder, .zip, .tar(.gz|.zst|…), IDX files, an image, torchvision:NAME, sample:flowers, sklearn:digits"
-    sub = on_one("add", "data.add", "add images to a data set and version it")
+    sub = on_one("add", "data.add", "add images to a dataset and version it")
     sub.add_argument("source", help=sources)
     sub.add_argument("--name", required=True, metavar="NAME")
-    sub = on_one("replace", "data.replace", "make a data set hold a source's images and no others")
+    sub = on_one("replace", "data.replace", "make a dataset hold a source's images and no others")
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("source", help=sources)
-    sub = on_one("remove", "data.remove", "take images out of a data set; the version before stays")
+    sub = on_one("remove", "data.remove", "take images out of a dataset; the version before stays")
     sub.add_argument("name", metavar="NAME")
     sub.add_argument(
         "images",
@@ -185,11 +185,11 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
         metavar="IMAGE",
         help="a name, a pattern such as 'blurred/*', or the beginning of a SHA-256",
     )
-    on_one("list", "data.list_all", "all data sets with their versions")
-    sub = on_one("show", "data.show", "one data set: numbers, advice, versions, and a page with pictures")
+    on_one("list", "data.list_all", "all datasets with their versions")
+    sub = on_one("show", "data.show", "one dataset: numbers, advice, versions, and a page with pictures")
     sub.add_argument("name", metavar="NAME")
     sub = on_one(
-        "diff", "data.diff", "what came and went between two data sets or versions, with a contact sheet"
+        "diff", "data.diff", "what came and went between two datasets or versions, with a contact sheet"
     )
     sub.add_argument("a", metavar="A", help="NAME or NAME@VERSION")
     sub.add_argument("b", metavar="B", help="NAME or NAME@VERSION")
@@ -203,9 +203,9 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
     )
     for name, run, help in (
         ("prepare", "data.prepare", "make the shards that training reads, where they are not there"),
-        ("verify", "data.verify", "hash every byte of a data set, and bring back what is damaged"),
-        ("push", "data.push", "copy a data set's version to the DVC remote"),
-        ("pull", "data.pull", "bring a data set's version from the DVC remote"),
+        ("verify", "data.verify", "hash every byte of a dataset, and bring back what is damaged"),
+        ("push", "data.push", "copy a dataset's version to the DVC remote"),
+        ("pull", "data.pull", "bring a dataset's version from the DVC remote"),
     ):
         on_one(name, run, help).add_argument("name", metavar="NAME")
 

@@ -93,7 +93,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         yield place
 
 
-# Made once a session and copied into each workspace that wants it: a data set that DVC knows costs two or three
+# Made once a session and copied into each workspace that wants it: a dataset that DVC knows costs two or three
 # processes, MLflow's migrations a second. Tests of how these come about begin with an empty workspace.
 
 
@@ -115,7 +115,7 @@ def migrated(workspace: Workspace, mlflow_database: Path) -> Workspace:
 
 
 def with_data(folder: Path, name: str, count: int, settings: Settings, prepare: bool) -> Path:
-    """In `folder`: `in` with `count` pictures, and `workspace` with the data set that was made of them."""
+    """In `folder`: `in` with `count` pictures, and `workspace` with the dataset that was made of them."""
     source = fill_folder(folder / "in", count)
     with activated(folder / "workspace") as place:
         datasets.add_dataset(place, str(source), name, settings.data)
@@ -126,7 +126,7 @@ def with_data(folder: Path, name: str, count: int, settings: Settings, prepare: 
 
 @pytest.fixture(scope="session")
 def added_noise(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Path:
-    """The data set `noise`: 90 pictures."""
+    """The dataset `noise`: 90 pictures."""
     return with_data(tmp_path_factory.mktemp("added"), "noise", 90, settings, prepare=False)
 
 
@@ -159,7 +159,7 @@ def fill_folder(folder: Path, count: int) -> Path:
 
 @pytest.fixture
 def prepared() -> PreparedData:
-    """40 training and 12 held-out images of 16×16 colour noise, in memory."""
+    """40 training and 12 held-out images of 16×16 color noise, in memory."""
     generator = torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
@@ -170,7 +170,7 @@ def prepared() -> PreparedData:
 
 
 def noise_data(side: int = 16, count: int = 40, labels: bool = False) -> PreparedData:
-    """`count` training and 20 held-out images of colour noise, with three labels or none."""
+    """`count` training and 20 held-out images of color noise, with three labels or none."""
     generator = torch.Generator().manual_seed(0)
 
     def split(n: int) -> Split:

@@ -45,7 +45,7 @@ def run_crowsonkb(
     pooling: str = "max",
     snapshot_every_s: float = 0.0,
 ) -> PeerRun:
-    """crowsonkb's stylisation with its own weights and learning rate; without a `checkout`, our replica of its loop.
+    """crowsonkb's stylization with its own weights and learning rate; without a `checkout`, our replica of its loop.
 
     Sizes grow by √2 from `min_edge_px` (its default; `long_edge_px` makes it one size) with `steps` at each and
     `first_steps` at the first: by default, as its own 1,000 and 500, twice as many where there are several.
@@ -61,7 +61,7 @@ def run_crowsonkb(
     if checkout is None:
         replica = Replica(pooling)
         watch = Watch("crowsonkb (our replica)", snapshot_every_s)
-        return watch.finish(replica.stylise(*images, sizes, steps, first_steps, watch))
+        return watch.finish(replica.stylize(*images, sizes, steps, first_steps, watch))
     with crowsonkb_module(checkout) as module, redirect_stdout(io.StringIO()):
         peer = module.StyleTransfer(pooling=pooling)
         watch = Watch("crowsonkb (checkout)", snapshot_every_s)
@@ -136,7 +136,7 @@ class Replica:
         pooled = [Pooling(pooling) if isinstance(layer, nn.MaxPool2d) else layer for layer in rest]
         self.network = nn.Sequential(replicated, *pooled).requires_grad_(False)
 
-    def stylise(
+    def stylize(
         self,
         content: Image.Image,
         style: Image.Image,
@@ -255,7 +255,7 @@ class MatrixRoot(torch.autograd.Function):
 
 
 def nine_point_variation(image: Tensor) -> Tensor:
-    """Mean square of the differences to the eight neighbours, diagonal ones a quarter as much, borders replicated."""
+    """Mean square of the differences to the eight neighbors, diagonal ones a quarter as much, borders replicated."""
     x = F.pad(image, (1, 1, 1, 1), "replicate")
     middle = x[..., 1:-1, 1:-1]
     straight = (x[..., 1:-1, 2:] - middle).square().mean() + (x[..., 2:, 1:-1] - middle).square().mean()
@@ -265,7 +265,7 @@ def nine_point_variation(image: Tensor) -> Tensor:
 
 
 def warm_adam(image: Tensor, before: torch.optim.Adam | None) -> torch.optim.Adam:
-    """Adam for `image`, with the moments of the optimiser of the size before, enlarged."""
+    """Adam for `image`, with the moments of the optimizer of the size before, enlarged."""
     adam = torch.optim.Adam([image], 0.02, betas=(0.9, 0.99))
     if before is not None:
         moments = next(iter(before.state.values()))

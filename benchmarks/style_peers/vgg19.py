@@ -15,22 +15,22 @@ from torchvision.transforms import functional as TF
 
 from ganpipe.vgg19.network import Vgg19
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's normalisation, RGB in [0, 1]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's normalization, RGB in [0, 1]
 # Places in torchvision's `vgg19().features`.
 STYLE = (1, 6, 11, 20, 29)  # relu1_1 … relu5_1
 CONTENT = 22  # relu4_2
 # RMS activation of the embedded network on scikit-learn's two photographs at 256×171, where a loss reads it. The
 # peers' losses have units and were weighed for torchvision's network; on Caffe's raw activations (or those divided by
-# one number) crowsonkb's content drowns the style, and after 100 steps the photo's colours are still there. With each
-# such layer divided by its level, and the factor taken back in the next convolution, the style's colours arrive.
+# one number) crowsonkb's content drowns the style, and after 100 steps the photo's colors are still there. With each
+# such layer divided by its level, and the factor taken back in the next convolution, the style's colors arrive.
 LEVELS = {1: 53.0, 6: 215.0, 11: 279.0, 20: 927.0, 22: 754.0, 29: 146.0}
 
 
 def embedded_vgg19() -> nn.Sequential:
     """torchvision's `vgg19().features` up to relu5_1, contiguous and frozen, with the embedded weights.
 
-    Its input is torchvision's (RGB, normalised), whose step to that of ganpipe's network is linear and goes into the
-    first convolution: exactly with replicated borders; a border of zeros means a grey less than 0.5 of 255 away
+    Its input is torchvision's (RGB, normalized), whose step to that of ganpipe's network is linear and goes into the
+    first convolution: exactly with replicated borders; a border of zeros means a gray less than 0.5 of 255 away
     from Caffe's. Its activations are the embedded network's divided by LEVELS, where a loss reads them.
     """
     network = models.vgg.make_layers(models.vgg.cfgs["E"])[: STYLE[-1] + 1]

@@ -1,4 +1,4 @@
-"""`ganpipe data …`: data sets."""
+"""`ganpipe data …`: datasets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add(arguments: Namespace) -> int:
 
 
 def replace(arguments: Namespace) -> int:
-    """Makes a data set hold a source's images and no others."""
+    """Makes a dataset hold a source's images and no others."""
     return _add(arguments, replace=True)
 
 
@@ -50,11 +50,11 @@ def _add(arguments: Namespace, replace: bool) -> int:
             "near copies",
             f"{report.near_duplicates:,} {'dropped' if settings.near_duplicates == 'drop' else 'kept'}",
         ),
-        ("the data set", f"{report.train:,} to train on, {report.holdout:,} held out"),
+        ("the dataset", f"{report.train:,} to train on, {report.holdout:,} held out"),
         ("version", report.version),
         ("page", relative_path(workspace, report.page) if report.page else "as before"),
     ]
-    pairs(f"Data set {report.name}", rows)
+    pairs(f"Dataset {report.name}", rows)
     for entry in report.quarantined[:MOST_LISTED]:
         say(escape_control(f"  {entry['file']}: {entry['reason']}"))
     if len(report.quarantined) > MOST_LISTED:
@@ -78,12 +78,12 @@ def remove(arguments: Namespace) -> int:
         ("left", f"{info.images:,} images"),
         ("version", info.version),
     ]
-    pairs(f"Data set {info.name}", rows)
+    pairs(f"Dataset {info.name}", rows)
     return 0
 
 
 def list_all(arguments: Namespace) -> int:
-    """All data sets with their versions."""
+    """All datasets with their versions."""
     from ganpipe.stores.datasets import dataset_info, dataset_names
 
     workspace = open_named_workspace(arguments)
@@ -92,15 +92,15 @@ def list_all(arguments: Namespace) -> int:
     if arguments.json:
         print_json({"datasets": [asdict(info) for info in infos]})
     elif not infos:
-        out.print("No data set yet; add one with: ganpipe data add SOURCE --name NAME")
+        out.print("No dataset yet; add one with: ganpipe data add SOURCE --name NAME")
     else:
         rows = [(i.name, i.version, f"{i.images:,}", f"{i.train:,}", f"{i.holdout:,}") for i in infos]
-        table("Data sets", ("name", "version", "images", "to train on", "held out"), rows)
+        table("Datasets", ("name", "version", "images", "to train on", "held out"), rows)
     return 0
 
 
 def show(arguments: Namespace) -> int:
-    """One data set: numbers, advice, versions, and the page that shows it."""
+    """One dataset: numbers, advice, versions, and the page that shows it."""
     from ganpipe.files import read_json
     from ganpipe.stages.data import write_page
     from ganpipe.stores.datasets import dataset_info, versions_of
@@ -140,7 +140,7 @@ def show(arguments: Namespace) -> int:
         ("contact sheet", relative_path(workspace, sheet)),
         ("page", relative_path(workspace, str(page))),
     ]
-    pairs(f"Data set {info.name}", rows)
+    pairs(f"Dataset {info.name}", rows)
     for sentence in survey["advice"]:
         say(f"  {sentence}")
     if len(versions) > 1:
@@ -233,7 +233,7 @@ def checkout(arguments: Namespace) -> int:
 
 
 def prepare(arguments: Namespace) -> int:
-    """Makes the shards of a data set with the settings as they are; says what they hold."""
+    """Makes the shards of a dataset with the settings as they are; says what they hold."""
     from ganpipe.data.shards import META
     from ganpipe.files import read_json
     from ganpipe.stores.datasets import dataset_info, prepare_dataset
@@ -262,7 +262,7 @@ def prepare(arguments: Namespace) -> int:
         ("images", f"{train:,} to train on, {holdout:,} held out, {shape}"),
         ("shards", f"{len(meta['sha256'])} in {relative_path(workspace, str(out_folder))}"),
     ]
-    pairs(f"Data set {info.name}", rows)
+    pairs(f"Dataset {info.name}", rows)
     return 0
 
 
@@ -298,7 +298,7 @@ def verify(arguments: Namespace) -> int:
 
 
 def push(arguments: Namespace) -> int:
-    """Copies a data set's version to the remote."""
+    """Copies a dataset's version to the remote."""
     from ganpipe.stores.datasets import push_dataset
 
     workspace = open_named_workspace(arguments)
@@ -307,7 +307,7 @@ def push(arguments: Namespace) -> int:
 
 
 def pull(arguments: Namespace) -> int:
-    """Brings a data set's version from the remote."""
+    """Brings a dataset's version from the remote."""
     from ganpipe.stores.datasets import pull_dataset
 
     workspace = open_named_workspace(arguments)

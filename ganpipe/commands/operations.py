@@ -70,7 +70,7 @@ def status(arguments: Namespace) -> int:
         print_json(result)
         return 0
     data_rows = [(i.name, i.version, f"{i.images:,}") for i in datasets]
-    table("Data sets", ("name", "version", "images"), data_rows)
+    table("Datasets", ("name", "version", "images"), data_rows)
     run_rows = [
         (r.run_id, r.state, (r.evaluation or {}).get("verdict") or "", r.model_version or "") for r in records
     ]

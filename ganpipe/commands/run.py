@@ -61,7 +61,7 @@ def _already_done(arguments: Namespace, workspace: Workspace) -> dict[str, Any] 
 
 
 def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
-    """Half of a cold start is imports: they run while the server starts. An unknown data set ends it here."""
+    """Half of a cold start is imports: they run while the server starts. An unknown dataset ends it here."""
     from ganpipe.stages import train
     from ganpipe.stores import datasets
 
@@ -81,13 +81,13 @@ def _show_run(workspace: Workspace, result: dict[str, Any]) -> None:
             f"(MLflow run {result['mlflow_run_id']}); nothing was trained."
         )
     rows = [
-        ("data set", f"{data['name']}, version {data['version']}, {data['images']:,} images"),
+        ("dataset", f"{data['name']}, version {data['version']}, {data['images']:,} images"),
         ("run", f"{result['run']}, fingerprint {result['fingerprint'][:12]}"),
         ("model", f"{result['model_version']}{', champion' if result['champion'] else ''}"),
         ("verdict", f"{result['verdict']}: {' '.join(result['evidence'])}"),
         *[("note", note) for note in result["notes"]],
         ("sample grid", relative_path(workspace, result["grid"])),
-        ("stylised", relative_path(workspace, result["contact_sheet"])),
+        ("stylized", relative_path(workspace, result["contact_sheet"])),
         (
             "time",
             ", ".join(f"{k} {duration(s)}" for k, s in result["seconds"].items())
@@ -97,7 +97,7 @@ def _show_run(workspace: Workspace, result: dict[str, Any]) -> None:
     show_metrics(result["metrics"])
     pairs("", rows)
     for failure in result["style_failures"]:
-        say(f"Not stylised: {failure}")
+        say(f"Not stylized: {failure}")
     out.print(
         f"MLflow run {result['mlflow_run_id']}, Prefect flow run {result['flow_run_id']}: `ganpipe up` shows both."
     )

@@ -45,7 +45,7 @@ class AddReport:
     read: int = 0  # files that were read and decoded; the others were known from before
     near_duplicates: int = 0  # accepted, unless `data.near_duplicates` is drop: then among `duplicates`
     duplicate_groups: list[list[str]] = field(default_factory=list)  # of equal bytes, the kept one first
-    near_groups: list[list[str]] = field(default_factory=list)  # of the whole data set
+    near_groups: list[list[str]] = field(default_factory=list)  # of the whole dataset
     page: str | None = None
 
     def reject(self, name: str, refusal: RejectedImage) -> None:
@@ -69,9 +69,9 @@ def add_items(
     taking: IngestPolicy = IngestPolicy(),
     replace: bool = False,
 ) -> AddReport:
-    """Adds what is new among `items` to the raw data set in `folder`, and accounts for every one found.
+    """Adds what is new among `items` to the raw dataset in `folder`, and accounts for every one found.
 
-    With `replace` the data set afterwards holds these items alone.
+    With `replace` the dataset afterwards holds these items alone.
 
     Raises:
         GanpipeError: not one image was accepted or known; nothing is changed.
@@ -223,7 +223,7 @@ class _Addition:
     def grouped(self, earlier: dict[str, str | None]) -> list[Record]:
         """All records with their groups of near copies; without the near copies where these are dropped.
 
-        `earlier`: groups by hash, which pictures keep when a data set is replaced.
+        `earlier`: groups by hash, which pictures keep when a dataset is replaced.
         """
         self.result.duplicate_groups = list(self.copies.values())
         self.result.near_groups = [[r.name for r in members] for members in groups_of(self.records)]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
-from ganpipe.imaging.decode import decode_image, header_size, is_grey, over_white, shrink_above
+from ganpipe.imaging.decode import decode_image, header_size, is_gray, over_white, shrink_above
 from ganpipe.imaging.image import RejectedImage
 
 Read = Callable[[], bytes]  # picklable; raises Refusal
@@ -26,7 +26,7 @@ SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"
 
 @dataclass(frozen=True)
 class Facts:
-    """Of an upright image: its size, channels as decoded, whether it has colour, and how it looks.
+    """Of an upright image: its size, channels as decoded, whether it has color, and how it looks.
 
     `brightness`: mean luminance, 0…1. `sharpness`: variance of the Laplacian of the luminance (0…1), times 1,000, at a
     shorter side of 128 to 255 px (Pech-Pacheco et al. 2000). `phash`: 256 bits, equal or nearly so for copies that were
@@ -36,7 +36,7 @@ class Facts:
     width_px: int
     height_px: int
     channels: int
-    grey: bool
+    gray: bool
     brightness: float
     sharpness: float
     phash: bytes
@@ -73,7 +73,7 @@ def inspect_file(read: Read, keep_in: Path | None) -> Inspected | RejectedImage:
 
 
 def stored_as(image: Inspected) -> str:
-    """Where an image lies, relative to its data set."""
+    """Where an image lies, relative to its dataset."""
     return f"files/{image.sha256[:2]}/{image.sha256}{image.suffix}"
 
 
@@ -110,16 +110,16 @@ def facts_of(data: bytes) -> Facts:
 def facts_of_picture(image: Image.Image, width_px: int, height_px: int) -> Facts:
     """Facts of a decoded picture, which may be smaller than the file says."""
     small = image.reduce(max(1, min(image.size) // SMALL_PX))  # by boxes: exact, and faster than any filter
-    grey = over_white(small).convert("L")
-    luminance = np.asarray(grey, dtype=np.float32) / np.float32(255)
+    gray = over_white(small).convert("L")
+    luminance = np.asarray(gray, dtype=np.float32) / np.float32(255)
     return Facts(
         width_px,
         height_px,
         len(image.getbands()),
-        is_grey(small),
+        is_gray(small),
         round(float(luminance.mean()), 4),
         round(_sharpness(luminance), 4),
-        perceptual_hash(grey),
+        perceptual_hash(gray),
     )
 
 
@@ -130,8 +130,8 @@ def _sharpness(x: npt.NDArray[np.float32]) -> float:
     return float(laplacian.var()) * 1000
 
 
-def perceptual_hash(grey: Image.Image) -> bytes:
+def perceptual_hash(gray: Image.Image) -> bytes:
     """pHash (Zauner 2010) of 256 bits: the signs of low frequencies around their median."""
     import imagehash
 
-    return np.packbits(imagehash.phash(grey, hash_size=PHASH_SIDE).hash).tobytes()
+    return np.packbits(imagehash.phash(gray, hash_size=PHASH_SIDE).hash).tobytes()

@@ -1,6 +1,6 @@
 """What is known of files that were looked at before: so that none is read twice for nothing.
 
-One SQLite file in the workspace's state, shared by its data sets; it may be deleted at any time. A file is known by
+One SQLite file in the workspace's state, shared by its datasets; it may be deleted at any time. A file is known by
 its stamp (device, inode, size, times of change), an image by the SHA-256 of its bytes.
 """
 
@@ -30,7 +30,7 @@ create table if not exists files (
     stamp text primary key, sha256 text, code text, sentence text) without rowid;
 create table if not exists images (
     sha256 text primary key, bytes integer, suffix text, width_px integer, height_px integer, channels integer,
-    grey integer, brightness real, sharpness real, phash blob) without rowid;
+    gray integer, brightness real, sharpness real, phash blob) without rowid;
 """
 
 
@@ -113,7 +113,7 @@ class InspectionCache:
                     f.width_px,
                     f.height_px,
                     f.channels,
-                    int(f.grey),
+                    int(f.gray),
                     f.brightness,
                     f.sharpness,
                     f.phash,

@@ -1,4 +1,4 @@
-"""The manifest of a raw data set: one line an image, and what follows from it: the split."""
+"""The manifest of a raw dataset: one line an image, and what follows from it: the split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Record:
 
     sha256: str
     name: str
-    file: str  # relative to the data set; for an array its .npy
+    file: str  # relative to the dataset; for an array its .npy
     row: int | None = None  # row of the array
     label: str | None = None
     holdout: bool | None = None  # None: the source has no test split
@@ -59,18 +59,16 @@ def split_records(records: Sequence[Record], fraction: float) -> tuple[list[Reco
 
 
 def read_manifest(folder: Path) -> list[Record]:
-    """The images of a raw data set, in the order in which they were added.
+    """The images of a raw dataset, in the order in which they were added.
 
     Raises:
-        GanpipeError: there is no data set in `folder`, or its manifest is damaged.
+        GanpipeError: there is no dataset in `folder`, or its manifest is damaged.
     """
     path = folder / MANIFEST
     try:
         return parse_manifest(path.read_text())
     except FileNotFoundError:
-        raise GanpipeError(
-            f"There is no raw data set in {folder}; make one with: ganpipe data add."
-        ) from None
+        raise GanpipeError(f"There is no raw dataset in {folder}; make one with: ganpipe data add.") from None
     except (ValueError, TypeError) as error:
         raise GanpipeError(
             f"{path} is damaged ({error}); bring it back with: ganpipe data verify {folder.name}"
@@ -78,7 +76,7 @@ def read_manifest(folder: Path) -> list[Record]:
 
 
 def write_manifest(folder: Path, records: Sequence[Record]) -> None:
-    """Writes the manifest, whole or not at all: this is the moment at which a data set changes."""
+    """Writes the manifest, whole or not at all: this is the moment at which a dataset changes."""
     write_text(folder / MANIFEST, "".join(_line(record) for record in records))
 
 
@@ -90,7 +88,7 @@ def _line(record: Record) -> str:
 
 
 def count_images(folder: Path) -> int | None:
-    """How many images a raw data set has, without parsing its manifest; None where there is none."""
+    """How many images a raw dataset has, without parsing its manifest; None where there is none."""
     path = folder / MANIFEST
     return path.read_bytes().count(b"\n") if path.exists() else None
 
@@ -105,12 +103,12 @@ def parse_manifest(text: str) -> list[Record]:
     for record in records:
         hashes = [record.sha256] + ([record.group] if record.group is not None else [])
         if not all(SHA256.fullmatch(h) for h in hashes) or not FILE.fullmatch(record.file):
-            raise ValueError(f"a line of {record.name!r} names no file of a data set")
+            raise ValueError(f"a line of {record.name!r} names no file of a dataset")
         if record.row is not None and (not isinstance(record.row, int) or record.row < 0):
             raise ValueError(f"a line of {record.name!r} names no row")
     return records
 
 
 def manifest_hash(folder: Path) -> str:
-    """SHA-256 of the manifest, which names every byte of the data set."""
+    """SHA-256 of the manifest, which names every byte of the dataset."""
     return sha256_of(folder / MANIFEST)

@@ -16,7 +16,7 @@ NEAR_BITS = (
     24  # of 256 may differ: scaled and recompressed copies differ by up to about 14, strangers by 80 (LOG.md)
 )
 FLAT_SHARPNESS = (
-    0.01  # pictures of one colour have a hash of rounding noise; only equal bytes make them copies
+    0.01  # pictures of one color have a hash of rounding noise; only equal bytes make them copies
 )
 BLOCK = 2048
 

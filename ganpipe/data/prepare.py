@@ -93,7 +93,7 @@ def prepare(
     report: Report = ignore,
     ledger: InspectionCache | None = None,
 ) -> dict[str, Any]:
-    """Writes shards of every image of the raw data set to the folder `out`, and returns `meta.json`.
+    """Writes shards of every image of the raw dataset to the folder `out`, and returns `meta.json`.
 
     Raises:
         GanpipeError: too few images, or an image that is not what the manifest says.
@@ -148,10 +148,10 @@ def _label(record: Record, place: dict[str, int]) -> int:
 
 
 def _find_channels(images: RawImages, records: Sequence[Record], facts: dict[str, Facts]) -> int:
-    """1 where no image of the data set has colour, else 3."""
+    """1 where no image of the dataset has color, else 3."""
     arrays = {r.file: r for r in records if r.row is not None}
-    colour = any(images.picture(r).mode != "L" for r in arrays.values())
-    return 3 if colour or any(not f.grey for f in facts.values()) else 1
+    color = any(images.picture(r).mode != "L" for r in arrays.values())
+    return 3 if color or any(not f.gray for f in facts.values()) else 1
 
 
 def _frames(records: Sequence[Record], facts: dict[str, Facts], fit: Any) -> Iterator[Frame]:
@@ -171,7 +171,7 @@ def _frames(records: Sequence[Record], facts: dict[str, Facts], fit: Any) -> Ite
 
 
 def _layout(side: str, frames: list[Frame], shape: ImageShape, identity: str) -> list[Shard]:
-    """Neighbours in the manifest share a shard, so that an addition changes the last one alone."""
+    """Neighbors in the manifest share a shard, so that an addition changes the last one alone."""
     size = max(1, min(SHARD_IMAGES, SHARD_BYTES // shape.numel))
     shards = []
     for number, start in enumerate(range(0, len(frames), size)):
@@ -328,7 +328,7 @@ def prepare_entry(settings: DataSettings) -> dict[str, Any]:
 
 
 def preparation_key(name: str, settings: DataSettings) -> str:
-    """The name of a data set's preparation: several, of one raw data set, lie side by side."""
+    """The name of a dataset's preparation: several, of one raw dataset, lie side by side."""
     digest = sha256_of_json(prepare_entry(settings))
     return f"{name}-{settings.width_px}x{settings.height_px}-{digest[:8]}"
 
@@ -343,7 +343,7 @@ def read_prepare_file(path: Path) -> dict[str, dict[str, Any]]:
 
 def write_prepare_file(path: Path, entries: dict[str, dict[str, Any]]) -> None:
     """Writes data/prepare.yaml, the parameters of the DVC stages `prepare@KEY`."""
-    note = "# How each data set is prepared; written by ganpipe, read by the stages of dvc.yaml.\n"
+    note = "# How each dataset is prepared; written by ganpipe, read by the stages of dvc.yaml.\n"
     write_text(path, note + yaml.safe_dump({"datasets": entries}, sort_keys=True))
 
 

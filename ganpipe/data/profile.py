@@ -36,7 +36,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class DatasetProfile:
-    """A version of a data set in numbers, and what follows from them."""
+    """A version of a dataset in numbers, and what follows from them."""
 
     name: str
     version: str
@@ -49,8 +49,8 @@ class DatasetProfile:
     aspect: Distribution
     brightness: Distribution
     sharpness: Distribution
-    grey: int
-    colour: int
+    gray: int
+    color: int
     with_alpha: int
     smaller_than_asked: int
     dark: int
@@ -93,8 +93,8 @@ def profile_records(
         _spread([f.width_px / f.height_px for _, f in known]),
         _spread([f.brightness for _, f in known]),
         _spread([f.sharpness for _, f in known]),
-        count(lambda f: f.grey),
-        count(lambda f: not f.grey),
+        count(lambda f: f.gray),
+        count(lambda f: not f.gray),
         count(lambda f: f.channels in (2, 4)),
         small,
         count(_is_dark),
@@ -102,7 +102,7 @@ def profile_records(
         count(_is_blurred),
         len(groups),
         sum(len(members) - 1 for members in groups),
-        _advice(len(train), small, len(known), settings, count(lambda f: f.grey)),
+        _advice(len(train), small, len(known), settings, count(lambda f: f.gray)),
         {
             "darkest": extreme(lambda f: f.brightness, _is_dark),
             "brightest": extreme(lambda f: -f.brightness, _is_bright),
@@ -140,7 +140,7 @@ def _spread(values: Sequence[float]) -> Distribution:
     )
 
 
-def _advice(images: int, small: int, known: int, settings: DataSettings, grey: int) -> list[str]:
+def _advice(images: int, small: int, known: int, settings: DataSettings, gray: int) -> list[str]:
     """Sentences: for which models these images are enough, and what will be lost."""
     enough = [model for model, needed in NEEDED_IMAGES.items() if images >= needed]
     short = [f"{model} (from {needed:,})" for model, needed in NEEDED_IMAGES.items() if images < needed]
@@ -156,8 +156,8 @@ def _advice(images: int, small: int, known: int, settings: DataSettings, grey: i
     if small:
         size = f"{settings.width_px}×{settings.height_px}"
         advice.append(f"{small:,} of {known:,} images are smaller than {size} and would be enlarged.")
-    if known and 0 < grey < known and settings.channels == 0:
+    if known and 0 < gray < known and settings.channels == 0:
         advice.append(
-            f"{grey:,} of {known:,} images are grey; the others have colour, so all are trained on in colour."
+            f"{gray:,} of {known:,} images are gray; the others have color, so all are trained on in color."
         )
     return advice

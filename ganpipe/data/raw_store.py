@@ -21,7 +21,7 @@ from ganpipe.progress import Progress, Report, ignore
 
 
 def remove_images(folder: Path, patterns: list[str]) -> list[Record]:
-    """Takes images out of a raw data set by name, glob or beginning of the hash; returns them.
+    """Takes images out of a raw dataset by name, glob or beginning of the hash; returns them.
 
     Raises:
         GanpipeError: a pattern fits nothing, or nothing would be left; nothing is changed.
@@ -68,7 +68,7 @@ def remove_empty_folders(folder: Path) -> None:
 
 
 class RawImages:
-    """Reads the pictures of a raw data set, files and array rows alike."""
+    """Reads the pictures of a raw dataset, files and array rows alike."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -17,33 +17,33 @@ from ganpipe.imaging.decode import MODES, SHRINKS
 from ganpipe.imaging.image import ImageShape, Pixels
 
 SHRINK_ABOVE = 10
-MOST_CROPS = 8  # of one picture with cover-many: a panorama of 40:1 would fill a data set by itself
+MOST_CROPS = 8  # of one picture with cover-many: a panorama of 40:1 would fill a dataset by itself
 Box = tuple[int, int, int, int]  # left, top, right, bottom
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class ResizeRules:
-    """How pictures become images of one shape. See `data.fit` and its neighbours in `params.yaml`."""
+    """How pictures become images of one shape. See `data.fit` and its neighbors in `params.yaml`."""
 
     shape: ImageShape
     how: str = "crop"
-    background: Colour = (255, 255, 255)  # shows through transparency
-    padding: Colour = (0, 0, 0)  # around what `pad` shows whole
+    background: Color = (255, 255, 255)  # shows through transparency
+    padding: Color = (0, 0, 0)  # around what `pad` shows whole
     linear_light: bool = False
 
 
-def parse_color(setting: str, text: str) -> Colour:
-    """The colour that a setting names: white, #ff8000, rgb(255, 128, 0).
+def parse_color(setting: str, text: str) -> Color:
+    """The color that a setting names: white, #ff8000, rgb(255, 128, 0).
 
     Raises:
-        GanpipeError: no such colour.
+        GanpipeError: no such color.
     """
     try:
         red, green, blue = ImageColor.getrgb(text)[:3]
     except ValueError:
         raise GanpipeError(
-            f"{setting} is {text!r}, which is no colour; give a name such as white, or #rrggbb."
+            f"{setting} is {text!r}, which is no color; give a name such as white, or #rrggbb."
         ) from None
     return red, green, blue
 
@@ -145,7 +145,7 @@ def has_lanczos() -> bool:
 def resample(pixels: Tensor, size: tuple[int, int], linear_light: bool = False) -> Tensor:
     """uint8 `[H, W, C]` at another size (width, height): Lanczos over three lobes, antialiased, edges not beyond.
 
-    With alpha, colours count as much as they show. `linear_light` averages light instead of sRGB's numbers, so that
+    With alpha, colors count as much as they show. `linear_light` averages light instead of sRGB's numbers, so that
     fine bright detail keeps its brightness.
     """
     if pixels.shape[2] == 4 or linear_light:
@@ -161,20 +161,20 @@ def resample(pixels: Tensor, size: tuple[int, int], linear_light: bool = False) 
 
 
 def _resampled_light(pixels: Tensor, size: tuple[int, int], linear_light: bool) -> Tensor:
-    colour = _to_light()[pixels[..., :3].long()] if linear_light else pixels[..., :3].float() / 255
+    color = _to_light()[pixels[..., :3].long()] if linear_light else pixels[..., :3].float() / 255
     if pixels.shape[2] != 4:
-        planes = _resample_floats(colour, size)
+        planes = _resample_floats(color, size)
     else:
         alpha = pixels[..., 3:].float() / 255
-        planes = _resample_floats(torch.cat([colour * alpha, alpha], 2), size)
+        planes = _resample_floats(torch.cat([color * alpha, alpha], 2), size)
         alpha = planes[..., 3:].clamp(0, 1)
         planes = torch.cat([planes[..., :3] / alpha.clamp_min(1 / 512), alpha], 2)
-    colour = planes[..., :3].clamp(0, 1)
+    color = planes[..., :3].clamp(0, 1)
     if linear_light:
-        colour = torch.where(colour <= 0.0031308, colour * 12.92, 1.055 * colour.pow(1 / 2.4) - 0.055)
+        color = torch.where(color <= 0.0031308, color * 12.92, 1.055 * color.pow(1 / 2.4) - 0.055)
     if pixels.shape[2] == 4:
-        colour = torch.cat([colour, planes[..., 3:]], 2)
-    return colour.mul(255).round().to(torch.uint8)
+        color = torch.cat([color, planes[..., 3:]], 2)
+    return color.mul(255).round().to(torch.uint8)
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from ganpipe.imaging.image import ImageShape
 
 @dataclass(frozen=True)
 class Split:
-    """One side of a prepared data set: uint8 shards `[n, H, W, C]`, mapped from their files, and a label index an
+    """One side of a prepared dataset: uint8 shards `[n, H, W, C]`, mapped from their files, and a label index an
     image (-1: none)."""
 
     shards: tuple[Tensor, ...]
@@ -64,7 +64,7 @@ class Split:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A prepared data set, as training and evaluation see it."""
+    """A prepared dataset, as training and evaluation see it."""
 
     name: str
     version: str
@@ -74,7 +74,7 @@ class PreparedData:
     holdout: Split
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether every image that is trained on has a label."""
         return bool(self.label_names) and bool((self.train.labels >= 0).all())
 
@@ -85,7 +85,7 @@ class PreparedData:
 
 
 def load_prepared(out: Path, version: str) -> PreparedData:
-    """The prepared data set in `out`, checked against its checksums; its shards stay on disk, mapped.
+    """The prepared dataset in `out`, checked against its checksums; its shards stay on disk, mapped.
 
     Raises:
         GanpipeError: it is missing, or a shard is damaged (DVC checks a damaged file out without a word).

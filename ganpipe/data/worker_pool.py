@@ -21,10 +21,10 @@ from ganpipe.imaging.image import RejectedImage
 T = TypeVar("T")
 R = TypeVar("R")
 SECONDS = 60.0  # for one file; 64 megapixels of AVIF take 4
-MEMORY_BYTES = 4 * 2**30  # of addresses; 64 megapixels of 16-bit grey, in float64 for a moment, take 2
+MEMORY_BYTES = 4 * 2**30  # of addresses; 64 megapixels of 16-bit gray, in float64 for a moment, take 2
 CHUNK = 16  # files in one errand: the errand itself costs about as much as a thumbnail's decoding
 CHUNK_BYTES = 8 * 2**20
-AHEAD = 4  # errands a worker that wait: what is in memory does not grow with the data set
+AHEAD = 4  # errands a worker that wait: what is in memory does not grow with the dataset
 AHEAD_BYTES = 64 * 2**20
 AHEAD_KNOWN = 1000  # results that are there already and wait for an earlier one
 
@@ -123,7 +123,7 @@ class WorkerPool:
 def _chunks(
     tasks: Iterable[T | KnownResult[R]], weigh: Callable[[T], int]
 ) -> Iterator[list[T] | KnownResult[R]]:
-    """Neighbouring tasks together; what is known stands between them."""
+    """Neighboring tasks together; what is known stands between them."""
     chunk: list[T] = []
     weight = 0
     for task in tasks:

@@ -1,4 +1,4 @@
-"""Mode coverage: which labelled classes a generator produces at all."""
+"""Mode coverage: which labeled classes a generator produces at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST_SHARE = 0.1  # of its expected share must a mode have, to count as covered
 
 @dataclass(frozen=True)
 class ModeCount:
-    """How many of the labelled modes are covered; `accuracy` is the classifier's on held-out real images."""
+    """How many of the labeled modes are covered; `accuracy` is the classifier's on held-out real images."""
 
     covered: int
     total: int

@@ -21,7 +21,7 @@ from PIL import (
     features,
 )
 
-from ganpipe.imaging.icc import _grey_curve, _in_gamma, srgb_transform, to_srgb
+from ganpipe.imaging.icc import _gray_curve, _in_gamma, srgb_transform, to_srgb
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.integrity import _check_rows, check_integrity
 
@@ -118,10 +118,10 @@ def _unreadable(error: OSError) -> RejectedImage:
 
 
 def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = False) -> Image.Image:
-    """The picture in `data`, upright and in sRGB, as mode L (grey), LA, RGB or RGBA with 8 bits a channel.
+    """The picture in `data`, upright and in sRGB, as mode L (gray), LA, RGB or RGBA with 8 bits a channel.
 
-    16-bit grey keeps its tones (Pillow's own conversion clips it to white); a palette with transparency
-    becomes RGBA; of an animation the first frame is taken. An embedded colour profile is converted to sRGB;
+    16-bit gray keeps its tones (Pillow's own conversion clips it to white); a palette with transparency
+    becomes RGBA; of an animation the first frame is taken. An embedded color profile is converted to sRGB;
     one that is broken, or that speaks of other channels than the file has, is ignored.
 
     `shrink` says for a JPEG's upright size by which of 1, 2, 4 and 8 its own decoder may divide it. `checked`: these
@@ -143,7 +143,7 @@ def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = Fals
         upright = load_upright(image)
         if not checked:
             _check_rows(upright, image, data)
-        curve = _deep_grey_curve(upright, profile)
+        curve = _deep_gray_curve(upright, profile)
         shown = _to_eight_bits(upright, curve)
     if gamma is not None:
         return _in_gamma(shown, gamma)
@@ -239,7 +239,7 @@ def _name_sixteen_bit_planes(image: Image.Image) -> None:
 
 
 def _scale_transparency(image: Image.Image) -> None:
-    """Pillow names the transparent colour as the file does, while it scales the pixels to 8 bits."""
+    """Pillow names the transparent color as the file does, while it scales the pixels to 8 bits."""
     key, mode = image.info.get("transparency"), raw_mode(image)
     if mode.startswith("RGB;16") and isinstance(key, tuple):
         image.info["transparency"] = tuple(value >> 8 for value in key)
@@ -267,14 +267,14 @@ def orientation(image: Image.Image) -> int:
 
 
 def _to_eight_bits(image: Image.Image, curve: list[int] | None = None) -> Image.Image:
-    if is_deep_grey(image):
-        levels = grey_levels(image) * 255
+    if is_deep_gray(image):
+        levels = gray_levels(image) * 255
         if curve is not None:
             levels = np.interp(levels, np.arange(256), curve)
         return _with_hole(Image.fromarray(levels.round().astype(np.uint8)), not_transparent(image))
     if image.mode in ("1", "L"):
-        grey = image.convert("L")
-        return _with_hole(grey, not_transparent(grey, image.info.get("transparency")))
+        gray = image.convert("L")
+        return _with_hole(gray, not_transparent(gray, image.info.get("transparency")))
     if image.mode in ("LA", "CMYK"):
         return image
     if image.mode == "La":
@@ -284,25 +284,25 @@ def _to_eight_bits(image: Image.Image, curve: list[int] | None = None) -> Image.
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _with_hole(grey: Image.Image, shown: npt.NDArray[np.bool_] | None) -> Image.Image:
+def _with_hole(gray: Image.Image, shown: npt.NDArray[np.bool_] | None) -> Image.Image:
     if shown is None:
-        return grey
-    return Image.merge("LA", (grey, Image.fromarray(shown.astype(np.uint8) * 255)))
+        return gray
+    return Image.merge("LA", (gray, Image.fromarray(shown.astype(np.uint8) * 255)))
 
 
-def _deep_grey_curve(image: Image.Image, profile: bytes | None) -> list[int] | None:
-    """Where the 256 greys go, for a picture with more of them: between two of them its own are interpolated."""
-    transform = srgb_transform(profile) if profile and is_deep_grey(image) else None
-    return _grey_curve(transform) if transform and transform.input_mode in ("L", "RGB") else None
+def _deep_gray_curve(image: Image.Image, profile: bytes | None) -> list[int] | None:
+    """Where the 256 grays go, for a picture with more of them: between two of them its own are interpolated."""
+    transform = srgb_transform(profile) if profile and is_deep_gray(image) else None
+    return _gray_curve(transform) if transform and transform.input_mode in ("L", "RGB") else None
 
 
-def is_deep_grey(image: Image.Image) -> bool:
-    """Whether Pillow keeps more than 8 bits of a picture: only of grey."""
+def is_deep_gray(image: Image.Image) -> bool:
+    """Whether Pillow keeps more than 8 bits of a picture: only of gray."""
     return image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
-def grey_levels(image: Image.Image) -> npt.NDArray[np.float64]:
-    """The tones `[H, W]` of a deep grey picture in [0, 1].
+def gray_levels(image: Image.Image) -> npt.NDArray[np.float64]:
+    """The tones `[H, W]` of a deep gray picture in [0, 1].
 
     Whole numbers fill what their bits can hold, up to 16; float files fill 0…1; anything else is scaled to its own range.
 
@@ -326,13 +326,13 @@ def grey_levels(image: Image.Image) -> npt.NDArray[np.float64]:
 
 
 def not_transparent(image: Image.Image, key: Any = None) -> npt.NDArray[np.bool_] | None:
-    """Where `[H, W]` a grey picture shows; None if it names no grey value that is transparent."""
+    """Where `[H, W]` a gray picture shows; None if it names no gray value that is transparent."""
     key = image.info.get("transparency") if key is None else key
     return np.asarray(image) != key if isinstance(key, int) else None
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """The picture without alpha: composited on white, because under alpha lie colours that nobody saw."""
+    """The picture without alpha: composited on white, because under alpha lie colors that nobody saw."""
     if image.mode not in ("LA", "RGBA"):
         return image
     white = Image.new("RGBA", image.size, "white")
@@ -340,8 +340,8 @@ def over_white(image: Image.Image) -> Image.Image:
     return flat.convert("L" if image.mode == "LA" else "RGB")
 
 
-def is_grey(image: Image.Image) -> bool:
-    """Whether a picture has no colour, whatever its mode."""
+def is_gray(image: Image.Image) -> bool:
+    """Whether a picture has no color, whatever its mode."""
     if image.mode in ("L", "LA"):
         return True
     small = np.asarray(image.convert("RGB").reduce(max(1, min(image.size) // 64)), dtype=np.int16)

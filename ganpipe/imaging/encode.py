@@ -68,9 +68,9 @@ def check_format(format: str, bit_depth: int, size: tuple[int, int] | None = Non
 def write_picture(
     path: Path, pixels: Tensor, alpha: Tensor | None, format: str, bit_depth: int, origin: dict[str, Any]
 ) -> Path:
-    """Writes colours `[3, H, W]` and alpha `[H, W]`, both in [0, 1], in sRGB, whole or not at all; returns `path`.
+    """Writes colors `[3, H, W]` and alpha `[H, W]`, both in [0, 1], in sRGB, whole or not at all; returns `path`.
 
-    Values are clamped and rounded to the nearest. The file names its colours (an sRGB profile) and carries
+    Values are clamped and rounded to the nearest. The file names its colors (an sRGB profile) and carries
     `origin`, which `ganpipe.imaging.provenance.read_origin` reads. JPEG has no alpha and shows the picture on white. JPEG
     and WebP have quality 95, JPEG without chroma subsampling; PNG and TIFF lose nothing.
 
@@ -81,7 +81,7 @@ def write_picture(
     check_format(format, bit_depth, (height, width))
     if not FORMATS[format].alpha:
         pixels, alpha = over_white(pixels, alpha), None
-    samples = _quantised(pixels if alpha is None else torch.cat([pixels, alpha[None]]), bit_depth)
+    samples = _quantized(pixels if alpha is None else torch.cat([pixels, alpha[None]]), bit_depth)
     text = DESCRIPTION_PREFIX + json.dumps(origin)  # the tag holds ASCII, and so is this
     if format == "tiff":
         data = _tiff(samples, text)
@@ -93,7 +93,7 @@ def write_picture(
     return path
 
 
-def _quantised(planes: Tensor, bit_depth: int) -> Samples:
+def _quantized(planes: Tensor, bit_depth: int) -> Samples:
     """Planes `[C, H, W]` in [0, 1] → samples `[H, W, C]` of 8 or 16 bits, rounded to the nearest."""
     scaled = planes.detach().cpu().float().clamp(0, 1).mul(2**bit_depth - 1).round()
     samples = scaled.permute(1, 2, 0).to(torch.int32).numpy()
@@ -119,16 +119,16 @@ def _jpeg_or_webp(samples: Samples, text: str, format: str) -> bytes:
 
 
 def _png(samples: Samples, text: str) -> bytes:
-    """8 bits by Pillow; 16, which it cannot write in colour, by the specification (W3C PNG, 3rd edition)."""
+    """8 bits by Pillow; 16, which it cannot write in color, by the specification (W3C PNG, 3rd edition)."""
     chunks, buffer = PngImagePlugin.PngInfo(), BytesIO()
     chunks.add_itxt(ORIGIN_KEY, text)
     if samples.dtype == np.uint8:
         Image.fromarray(samples).save(buffer, "PNG", pnginfo=chunks, icc_profile=srgb_profile())
         return buffer.getvalue()
     height, width, channels = samples.shape
-    colour_type = {3: 2, 4: 6}[channels]
+    color_type = {3: 2, 4: 6}[channels]
     buffer.write(b"\x89PNG\r\n\x1a\n")
-    PngImagePlugin.putchunk(buffer, b"IHDR", struct.pack(">2I5B", width, height, 16, colour_type, 0, 0, 0))
+    PngImagePlugin.putchunk(buffer, b"IHDR", struct.pack(">2I5B", width, height, 16, color_type, 0, 0, 0))
     PngImagePlugin.putchunk(buffer, b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile()))
     for kind, data, *_ in chunks.chunks:
         PngImagePlugin.putchunk(buffer, kind, data)

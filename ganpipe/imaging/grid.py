@@ -14,7 +14,7 @@ from ganpipe.imaging.image import Pixels
 
 
 def to_pil(pixels: Pixels) -> Image.Image:
-    """uint8 `[H, W, C]` as a Pillow image, grey where C is 1."""
+    """uint8 `[H, W, C]` as a Pillow image, gray where C is 1."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 

@@ -1,4 +1,4 @@
-"""Colour profiles of curves and a matrix, applied at sixteen bits: Little CMS as Pillow has it converts 8 bits only."""
+"""Color profiles of curves and a matrix, applied at sixteen bits: Little CMS as Pillow has it converts 8 bits only."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ BRIGHTEST_BLACK = np.float32((66 / 116) ** 3)  # L* 50: where Little CMS stops, 
 LUMINANCE = np.array([0.2225, 0.7169, 0.0606], dtype=np.float32)  # of linear sRGB relative to D50
 
 
-def in_srgb(colour: Floats, profile: bytes | None) -> Floats | None:
-    """Colours `[H, W, 1 or 3]` in [0, 1] in sRGB; None if their profile asks for Little CMS and 8 bits."""
+def in_srgb(color: Floats, profile: bytes | None) -> Floats | None:
+    """Colors `[H, W, 1 or 3]` in [0, 1] in sRGB; None if their profile asks for Little CMS and 8 bits."""
     transform = srgb_transform(profile) if profile else None
     if profile is None or transform is None or transform.input_mode == "CMYK":
-        return colour
-    channels = colour.shape[2]
+        return color
+    channels = color.shape[2]
     if transform.input_mode == "L":
         if channels == 3:
-            return colour  # a grey profile says nothing about colours
+            return color  # a gray profile says nothing about colors
         curve = _curves(profile, b"GRAY", (b"kTRC",))
-        return None if curve is None else srgb_encode(_from_black(curve[0](colour), curve[0](NOTHING)))
+        return None if curve is None else srgb_encode(_from_black(curve[0](color), curve[0](NOTHING)))
     curves, matrix = _curves(profile, b"RGB ", (b"rTRC", b"gTRC", b"bTRC")), _to_linear_srgb(profile)
     if curves is None or matrix is None:
         return None
-    linear = np.stack([curves[k](colour[..., k % channels]) for k in range(3)], axis=2) @ matrix.T
+    linear = np.stack([curves[k](color[..., k % channels]) for k in range(3)], axis=2) @ matrix.T
     black = np.concatenate([curve(NOTHING) for curve in curves]) @ matrix.T @ LUMINANCE
     converted = srgb_encode(_from_black(linear, black))
     return converted if channels == 3 else converted[..., 1:2]
 
 
 def _from_black(linear: Floats, black: Floats) -> Floats:
-    """Black point compensation: light scaled so that what the profile shows as black, taken for grey, is none."""
+    """Black point compensation: light scaled so that what the profile shows as black, taken for gray, is none."""
     black = np.minimum(black, BRIGHTEST_BLACK)
     return (linear - black) / (1 - black)
 
@@ -147,19 +147,19 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if transform is None or speaks_of == "CMYK":
         return image
     if image.mode in ("L", "LA"):
-        grey = image.getchannel("L").point(_grey_curve(transform))
-        return grey if image.mode == "L" else Image.merge("LA", (grey, image.getchannel("A")))
+        gray = image.getchannel("L").point(_gray_curve(transform))
+        return gray if image.mode == "L" else Image.merge("LA", (gray, image.getchannel("A")))
     if speaks_of != "RGB":
         return image
-    colour = transform.apply(image.convert("RGB"))
+    color = transform.apply(image.convert("RGB"))
     if image.mode == "RGBA":
-        colour.putalpha(image.getchannel("A"))
-    return colour
+        color.putalpha(image.getchannel("A"))
+    return color
 
 
 @lru_cache(maxsize=16)
 def srgb_transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
-    """From an ICC profile's colours, mode L, RGB or CMYK, to sRGB; None if it is broken, or sRGB already.
+    """From an ICC profile's colors, mode L, RGB or CMYK, to sRGB; None if it is broken, or sRGB already.
 
     Relative colorimetric with black point compensation, as photographs are usually converted.
     """
@@ -168,7 +168,7 @@ def srgb_transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
         target = ImageCms.ImageCmsProfile(BytesIO(srgb_profile()))
         mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
         intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-        if mode == "L":  # with Little CMS 2.19's optimisation a linear grey of 1 becomes 6 instead of 13
+        if mode == "L":  # with Little CMS 2.19's optimization a linear gray of 1 becomes 6 instead of 13
             flags |= ImageCms.Flags.NOOPTIMIZE
         transform = ImageCms.buildTransform(source, target, mode, "RGB", intent, flags)
     except (ImageCms.PyCMSError, OSError, ValueError, KeyError, TypeError):
@@ -177,7 +177,7 @@ def srgb_transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether no colour of a cube of 17³ moves by more than 1 of 255: the many profiles named sRGB differ so."""
+    """Whether no color of a cube of 17³ moves by more than 1 of 255: the many profiles named sRGB differ so."""
     ramp = np.round(np.linspace(0, 255, 17)).astype(np.uint8)
     cube = np.stack(np.meshgrid(ramp, ramp, ramp), axis=-1).reshape(17, 17 * 17, 3)
     if transform.input_mode == "L":
@@ -187,8 +187,8 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
     return int(np.abs(np.asarray(after, dtype=np.int16) - cube).max()) <= 1
 
 
-def _grey_curve(transform: ImageCms.ImageCmsTransform) -> list[int]:
-    """Where the 256 greys go; grey files often carry an RGB profile."""
+def _gray_curve(transform: ImageCms.ImageCmsTransform) -> list[int]:
+    """Where the 256 grays go; gray files often carry an RGB profile."""
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(1, 256))
     converted = transform.apply(ramp if transform.input_mode == "L" else ramp.convert("RGB"))
     return list(converted.getchannel("G").tobytes())

@@ -12,7 +12,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ImageShape:
-    """Channels (1 grey, 3 colour, 4 colour and alpha), height and width in pixels."""
+    """Channels (1 gray, 3 color, 4 color and alpha), height and width in pixels."""
 
     channels: int
     height_px: int

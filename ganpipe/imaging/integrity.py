@@ -24,7 +24,7 @@ def check_integrity(image: Image.Image, data: bytes) -> None:
 
     Raises:
         Refusal: a JPEG with no end, whose missing half Pillow may invent, or with absurdly many scans; a PNG whose
-            pixels fail their check sum (libpng refuses it too), or that has colour numbers and no palette.
+            pixels fail their check sum (libpng refuses it too), or that has color numbers and no palette.
     """
     if image.format in ("JPEG", "MPO"):
         _check_markers(data)
@@ -33,7 +33,7 @@ def check_integrity(image: Image.Image, data: bytes) -> None:
     if any(zlib.crc32(b"IDAT" + chunk) != crc for chunk, crc in _png_pixels(data)):
         raise RejectedImage("damaged", "its pixels fail their check sum")
     if image.mode == "P" and not (image.palette and image.palette.palette):
-        raise RejectedImage("damaged", "it has colour numbers and no palette")
+        raise RejectedImage("damaged", "it has color numbers and no palette")
 
 
 def _check_markers(data: bytes) -> None:
@@ -88,8 +88,8 @@ def _png_pixels(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 def _png_rows_bytes(size: tuple[int, int], data: bytes) -> int:
     """How many bytes the rows of a PNG take (PNG specification, 7.3 and 8.2)."""
-    depth, colour, interlaced = data[24], data[25], data[28]
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    depth, color, interlaced = data[24], data[25], data[28]
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
     total = 0
     for x, y, dx, dy in passes:

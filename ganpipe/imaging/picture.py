@@ -19,8 +19,8 @@ from torch import Tensor
 from ganpipe.imaging.decode import (
     check_image_file,
     decode_image,
-    grey_levels,
-    is_deep_grey,
+    gray_levels,
+    is_deep_gray,
     load_upright,
     not_transparent,
     open_image,
@@ -51,9 +51,9 @@ class Picture:
 def read_picture(path: Path) -> Picture:
     """The picture in a file.
 
-    16-bit PNG and TIFF, grey or RGB, with or without alpha, keep their precision, and so do float and
-    integer grey TIFF; all else has 8 bits, and so have 16-bit CMYK, 16-bit TIFF in compressed planes, and
-    16-bit files whose colour profile is made of tables (of a printer or scanner) instead of curves and a
+    16-bit PNG and TIFF, gray or RGB, with or without alpha, keep their precision, and so do float and
+    integer gray TIFF; all else has 8 bits, and so have 16-bit CMYK, 16-bit TIFF in compressed planes, and
+    16-bit files whose color profile is made of tables (of a printer or scanner) instead of curves and a
     matrix (sRGB, Adobe RGB, Display P3, ProPhoto): Little CMS as Pillow has it converts 8 bits only.
 
     Raises:
@@ -64,14 +64,14 @@ def read_picture(path: Path) -> Picture:
     samples = np.atleast_3d(np.asarray(decode_image(data)) / np.float32(255)) if deep is None else deep
     planes = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1)))
     alpha = planes[-1] if len(planes) in (2, 4) else None
-    colour = planes if alpha is None else planes[:-1]
-    pixels = over_white(colour.expand(3, -1, -1), alpha).contiguous()[None]
+    color = planes if alpha is None else planes[:-1]
+    pixels = over_white(color.expand(3, -1, -1), alpha).contiguous()[None]
     return Picture(path, hashlib.sha256(data).hexdigest(), pixels, alpha, 8 if deep is None else 16)
 
 
-def over_white(colour: Tensor, alpha: Tensor | None) -> Tensor:
-    """Colours `[C, H, W]` in [0, 1] composited on white by alpha `[H, W]`; as they are where it is None."""
-    return colour if alpha is None else colour * alpha + (1 - alpha)
+def over_white(color: Tensor, alpha: Tensor | None) -> Tensor:
+    """Colors `[C, H, W]` in [0, 1] composited on white by alpha `[H, W]`; as they are where it is None."""
+    return color if alpha is None else color * alpha + (1 - alpha)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -115,24 +115,24 @@ def _has_late_orientation(file: IO[bytes]) -> bool:
 def _deep_samples(data: bytes) -> Floats | None:
     """Samples `[H, W, C]` in [0, 1], sRGB, of a file with more than 8 bits; None if `decode_image` serves as well.
 
-    C is 1 (grey), 2, 3 (RGB) or 4; alpha comes last and is not multiplied in.
+    C is 1 (gray), 2, 3 (RGB) or 4; alpha comes last and is not multiplied in.
     """
     with reject_damage():
         image = open_image(BytesIO(data))
         raw, profile = raw_mode(image), image.info.get("icc_profile")
-        if is_deep_grey(image):
-            samples = _deep_grey(load_upright(image))
-        elif raw == "LA;16B":  # Pillow repeats the grey in R, G and B
-            samples = _deep_grey_and_alpha(image)
+        if is_deep_gray(image):
+            samples = _deep_gray(load_upright(image))
+        elif raw == "LA;16B":  # Pillow repeats the gray in R, G and B
+            samples = _deep_gray_and_alpha(image)
         elif raw.startswith(("RGB;16", "RGBX;16", "RGBA;16", "RGBa;16")) and not _in_planes(image):
-            samples = _deep_colour(data, image)
+            samples = _deep_color(data, image)
         else:
             return None
     has_alpha = samples.shape[2] in (2, 4)
-    colour = in_srgb(samples[..., :-1] if has_alpha else samples, profile)
-    if colour is None or not has_alpha:
-        return colour
-    return np.concatenate([colour, samples[..., -1:]], axis=2)
+    color = in_srgb(samples[..., :-1] if has_alpha else samples, profile)
+    if color is None or not has_alpha:
+        return color
+    return np.concatenate([color, samples[..., -1:]], axis=2)
 
 
 def _in_planes(image: Image.Image) -> bool:
@@ -140,19 +140,19 @@ def _in_planes(image: Image.Image) -> bool:
     return bool(tags.get(284) == 2)
 
 
-def _deep_grey(image: Image.Image) -> Floats:
-    grey, shown = grey_levels(image), not_transparent(image)
-    return np.stack([grey] if shown is None else [grey, shown], axis=2).astype(np.float32)
+def _deep_gray(image: Image.Image) -> Floats:
+    gray, shown = gray_levels(image), not_transparent(image)
+    return np.stack([gray] if shown is None else [gray, shown], axis=2).astype(np.float32)
 
 
-def _deep_grey_and_alpha(image: Image.Image) -> Floats:
-    """The four bytes of grey and alpha, which fit where Pillow expects R, G, B and A."""
+def _deep_gray_and_alpha(image: Image.Image) -> Floats:
+    """The four bytes of gray and alpha, which fit where Pillow expects R, G, B and A."""
     _read_as(image, "RGBA")
     pairs = np.asarray(load_upright(image)).astype(np.uint16)
     return _fractions(pairs[..., 0::2] * 256 + pairs[..., 1::2])
 
 
-def _deep_colour(data: bytes, image: Image.Image) -> Floats:
+def _deep_color(data: bytes, image: Image.Image) -> Floats:
     """Pillow keeps one byte of each sample: asked twice, with the order of bytes reversed, it gives both."""
     raw, key = raw_mode(image), image.info.get("transparency")
     multiplied = raw.startswith("RGBa")

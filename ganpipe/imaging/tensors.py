@@ -20,5 +20,5 @@ def composite_on_white(pixels: Tensor) -> Tensor:
     """uint8 pictures `[N, H, W, 4]` composited on white as `[N, H, W, 3]`; others as they are."""
     if pixels.shape[3] != 4:
         return pixels
-    colour, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255
-    return (colour * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
+    color, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255
+    return (color * alpha + 255 * (1 - alpha)).round().to(torch.uint8)

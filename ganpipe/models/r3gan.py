@@ -3,7 +3,7 @@
 Widths follow one rule that gives all published configurations: 768 channels up to 32 pixels (`model.taper_from_px`),
 half as many at each doubling after that, times `model.width`; two residual blocks a stage, groups of 16 channels.
 
-Departures: sides may differ and need not be powers of two (48 is 6·8); channels are those of the data set; the number of
+Departures: sides may differ and need not be powers of two (48 is 6·8); channels are those of the dataset; the number of
 blocks and where widths begin to taper are settings, because a CPU must do with less.
 """
 
@@ -56,7 +56,7 @@ def init_normal(layer: nn.Conv2d | nn.Linear, gain: float) -> nn.Conv2d | nn.Lin
 class Block(nn.Module):
     """x + 1×1(act(grouped 3×3(act(1×1 x)))): 1×1 doubles the channels, the last 1×1 starts at zero.
 
-    Fix-up initialisation (Zhang et al. 2019, arXiv 1901.09321): the others have gain √(2/(1+0.2²))·L^(−1/4) with
+    Fix-up initialization (Zhang et al. 2019, arXiv 1901.09321): the others have gain √(2/(1+0.2²))·L^(−1/4) with
     L blocks in the network, so that its output does not grow with its depth.
     """
 

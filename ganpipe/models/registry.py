@@ -75,13 +75,13 @@ def check_shape(settings: ModelSettings, shape: ImageShape) -> None:
         )
 
 
-def count_classes(settings: ModelSettings, label_names: tuple[str, ...], labelled: bool) -> int:
-    """The number of classes of a class-conditional model; 0 if it is unconditional. `labelled`: every image has a label.
+def count_classes(settings: ModelSettings, label_names: tuple[str, ...], labeled: bool) -> int:
+    """The number of classes of a class-conditional model; 0 if it is unconditional. `labeled`: every image has a label.
 
     Raises:
-        GanpipeError: labels are asked for, and the data set has not got them for all images.
+        GanpipeError: labels are asked for, and the dataset has not got them for all images.
     """
-    possible = labelled and len(label_names) > 1
+    possible = labeled and len(label_names) > 1
     if settings.conditional == "yes" and not possible:
         raise GanpipeError(
             "model.conditional=yes needs a label for every image and at least two labels; put the images into one "

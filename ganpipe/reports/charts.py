@@ -16,7 +16,7 @@ AXES = {
 
 
 def quality_chart(entries: Sequence[ManifestEntry], path: Path) -> Path:
-    """Quality against seconds a picture, a colour for each preset that has painted here: what a preset buys."""
+    """Quality against seconds a picture, a color for each preset that has painted here: what a preset buys."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

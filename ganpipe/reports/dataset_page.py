@@ -66,7 +66,7 @@ def write_dataset_page(
 
 
 def contact_sheet(images: RawImages, records: Sequence[Record], count: int = SHEET_IMAGES) -> Image.Image:
-    """Pictures spread over the whole data set, each shown whole."""
+    """Pictures spread over the whole dataset, each shown whole."""
     edges = np.linspace(0, len(records), min(count, len(records)) + 1).astype(int)
     return make_sheet(
         [images.picture(records[a], shrink_above(THUMB_PX)) for a, _ in pairwise(edges.tolist())]
@@ -74,7 +74,7 @@ def contact_sheet(images: RawImages, records: Sequence[Record], count: int = SHE
 
 
 def make_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures side by side, each shown whole; one grey tile where there is none."""
+    """Pictures side by side, each shown whole; one gray tile where there is none."""
     shape = ImageShape(3, THUMB_PX, THUMB_PX)
     shown = [resize_image(picture, shape, "pad") for picture in pictures]
     return grid(np.stack(shown or [np.full((THUMB_PX, THUMB_PX, 3), 60, np.uint8)]))

@@ -16,7 +16,7 @@ def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
     lines = [
         f"# {data['name']}: {result['verdict']}",
         "",
-        f"Data set **{data['name']}** `{data['version']}`, {data['images']:,} images. "
+        f"Dataset **{data['name']}** `{data['version']}`, {data['images']:,} images. "
         f"Model **{result['model_version']}**{' (champion)' if result['champion'] else ''}, "
         f"MLflow run `{result['mlflow_run_id']}`, fingerprint `{result['fingerprint'][:12]}`.",
         "",
@@ -31,7 +31,7 @@ def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
         ],
         "",
         *[
-            f"- stylised pictures, mean {name.replace('_', ' ')}: {v:.3g}"
+            f"- stylized pictures, mean {name.replace('_', ' ')}: {v:.3g}"
             for name, v in result["style_quality"].items()
         ],
         "",
@@ -42,7 +42,7 @@ def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
     ]
     pictures = [
         ("Generated beside real images", result["grid"]),
-        ("Stylised", result["contact_sheet"]),
+        ("Stylized", result["contact_sheet"]),
         ("Style: quality against time", result["quality_chart"]),
     ]
     for title, path in pictures:

@@ -1,6 +1,6 @@
 """`sample:flowers`: pictures painted by the project, whose modes (petals × hue × background) are known.
 
-Every picture is a function of `(seed, index)` alone, so that the data set can be painted anywhere, in any
+Every picture is a function of `(seed, index)` alone, so that the dataset can be painted anywhere, in any
 order, in parallel, and mode coverage of a GAN trained on it can be counted instead of guessed.
 """
 
@@ -23,7 +23,7 @@ SEED = 20261123
 PAINTER = 1  # to be raised where the pictures change
 
 Point = tuple[float, float]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def paint_flower(index: int, seed: int = SEED, size_px: int = SIZE_PX) -> Image.
     return large.resize((size_px, size_px), Image.Resampling.BOX)
 
 
-def _rgb(hue: float, saturation: float, value: float) -> Colour:
+def _rgb(hue: float, saturation: float, value: float) -> Color:
     red, green, blue = colorsys.hsv_to_rgb(
         hue % 1.0, min(1.0, max(0.0, saturation)), min(1.0, max(0.0, value))
     )
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _mix(first: Colour, second: Colour, t: float) -> Colour:
+def _mix(first: Color, second: Color, t: float) -> Color:
     return (
         round(first[0] + (second[0] - first[0]) * t),
         round(first[1] + (second[1] - first[1]) * t),
@@ -110,8 +110,8 @@ def _paint_background(canvas: ImageDraw.ImageDraw, name: str, side: int, rng: ra
         canvas.polygon([(0, side), *ridge, (side, side)], fill=_rgb(0.75, 0.5, 0.13))
 
 
-def _petal(centre: Point, angle: float, length: float, width: float) -> list[Point]:
-    """A teardrop from `centre` outwards: narrow at the root, round at the tip."""
+def _petal(center: Point, angle: float, length: float, width: float) -> list[Point]:
+    """A teardrop from `center` outwards: narrow at the root, round at the tip."""
     outline = []
     for step in range(21):
         t = step / 20 * 2 - 1
@@ -120,8 +120,8 @@ def _petal(centre: Point, angle: float, length: float, width: float) -> list[Poi
         x = length * along
         outline.append(
             (
-                centre[0] + x * math.cos(angle) - across * math.sin(angle),
-                centre[1] + x * math.sin(angle) + across * math.cos(angle),
+                center[0] + x * math.cos(angle) - across * math.sin(angle),
+                center[1] + x * math.sin(angle) + across * math.cos(angle),
             )
         )
     return outline
@@ -129,14 +129,14 @@ def _petal(centre: Point, angle: float, length: float, width: float) -> list[Poi
 
 def _paint_flower(canvas: ImageDraw.ImageDraw, mode: Mode, side: int, rng: random.Random) -> None:
     radius = side * rng.uniform(0.30, 0.40)
-    centre = (side * rng.uniform(0.44, 0.56), side * rng.uniform(0.42, 0.52))
+    center = (side * rng.uniform(0.44, 0.56), side * rng.uniform(0.42, 0.52))
     hue, bright = HUES[mode.hue] + rng.uniform(-0.02, 0.02), rng.uniform(0.82, 1.0)
     turn = rng.uniform(0, 2 * math.pi)
 
-    foot = (centre[0] + side * rng.uniform(-0.15, 0.15), side * 1.02)
+    foot = (center[0] + side * rng.uniform(-0.15, 0.15), side * 1.02)
     stem = _rgb(0.31, 0.7, rng.uniform(0.32, 0.45))
-    canvas.line([centre, foot], fill=stem, width=round(side * 0.025))
-    middle = ((centre[0] + foot[0]) / 2, (centre[1] + radius + foot[1]) / 2)
+    canvas.line([center, foot], fill=stem, width=round(side * 0.025))
+    middle = ((center[0] + foot[0]) / 2, (center[1] + radius + foot[1]) / 2)
     for sign in (-1, 1):
         leaf = _petal(middle, math.pi / 2 - sign * rng.uniform(0.9, 1.4), side * 0.2, side * 0.05)
         canvas.polygon(leaf, fill=_rgb(0.30, 0.65, rng.uniform(0.40, 0.55)))
@@ -146,15 +146,15 @@ def _paint_flower(canvas: ImageDraw.ImageDraw, mode: Mode, side: int, rng: rando
         angle = turn + 2 * math.pi * k / mode.petals + rng.uniform(-0.05, 0.05)
         length = radius * rng.uniform(0.94, 1.06)
         for scale, saturation, value in ((1.0, 0.95, 0.62), (0.93, 0.86, 1.0), (0.62, 0.62, 1.06)):
-            colour = _rgb(hue, saturation, bright * value)
-            canvas.polygon(_petal(centre, angle, length * scale, width * scale), fill=colour)
+            color = _rgb(hue, saturation, bright * value)
+            canvas.polygon(_petal(center, angle, length * scale, width * scale), fill=color)
     heart = radius * rng.uniform(0.20, 0.26)
-    for scale, colour in ((1.0, _rgb(0.09, 0.85, 0.45)), (0.82, _rgb(0.13, 0.8, 0.95))):
+    for scale, color in ((1.0, _rgb(0.09, 0.85, 0.45)), (0.82, _rgb(0.13, 0.8, 0.95))):
         r = heart * scale
-        canvas.ellipse([centre[0] - r, centre[1] - r, centre[0] + r, centre[1] + r], fill=colour)
+        canvas.ellipse([center[0] - r, center[1] - r, center[0] + r, center[1] + r], fill=color)
     for k in range(9):
         angle, r = 2 * math.pi * k / 9, heart * 0.5
-        x, y = centre[0] + r * math.cos(angle), centre[1] + r * math.sin(angle)
+        x, y = center[0] + r * math.cos(angle), center[1] + r * math.sin(angle)
         canvas.ellipse([x - 2, y - 2, x + 2, y + 2], fill=_rgb(0.08, 0.9, 0.5))
 
 

@@ -42,11 +42,11 @@ def paint_swirl(size_px: int = SIZE_PX, seed: int = 7) -> Image.Image:
                 angle, _ = flow(x, y)
                 x, y = x + 0.009 * math.cos(angle), y + 0.009 * math.sin(angle)
                 path.append((x * size_px, y * size_px))
-            draw.line(path, fill=_stroke_colour(near, rng), width=width, joint="curve")
+            draw.line(path, fill=_stroke_color(near, rng), width=width, joint="curve")
     return image.filter(ImageFilter.GaussianBlur(0.5))
 
 
-def _stroke_colour(near: float, rng: random.Random) -> tuple[int, int, int]:
+def _stroke_color(near: float, rng: random.Random) -> tuple[int, int, int]:
     if rng.random() < 0.15 + 0.75 * near**2:
         hue, saturation, value = rng.uniform(0.11, 0.15), rng.uniform(0.45, 0.9), rng.uniform(0.75, 1.0)
     else:
@@ -56,7 +56,7 @@ def _stroke_colour(near: float, rng: random.Random) -> tuple[int, int, int]:
 
 
 def paint_glass(size_px: int = SIZE_PX, seed: int = 3) -> Image.Image:
-    """Stained glass: shards of warm and cool colour between dark leading, each shaded from edge to edge."""
+    """Stained glass: shards of warm and cool color between dark leading, each shaded from edge to edge."""
     rng = random.Random(seed)
     image = Image.new("RGB", (size_px, size_px), (20, 16, 18))
     draw = ImageDraw.Draw(image)

@@ -21,7 +21,7 @@ from ganpipe.stores.datasets import dataset_info, open_inspection_cache
 
 
 def write_page(workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore) -> Path:
-    """The page that shows a data set's present version and what it is enough for; `dataset.json` lies beside it."""
+    """The page that shows a dataset's present version and what it is enough for; `dataset.json` lies beside it."""
     from ganpipe.data.profile import profile_records
     from ganpipe.reports.dataset_page import write_dataset_page
 

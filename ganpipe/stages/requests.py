@@ -13,7 +13,7 @@ from ganpipe.stores.workspace import Workspace
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run of the whole chain. `source`, if given, is added to the data set first."""
+    """A run of the whole chain. `source`, if given, is added to the dataset first."""
 
     workspace: str
     dataset: str | None = None
@@ -28,7 +28,7 @@ class RunRequest:
         return workspace
 
     def dataset_name(self) -> str:
-        """The named data set, or the one of `params.yaml`."""
+        """The named dataset, or the one of `params.yaml`."""
         return self.dataset or self.opened().params().dataset
 
     def settings(self) -> Settings:
@@ -36,7 +36,7 @@ class RunRequest:
         return resolve(self.opened().params(), self.choice().preset, self.overrides)
 
     def choice(self) -> Choice:
-        """The named preset, or the one that suits the data set and the device."""
+        """The named preset, or the one that suits the dataset and the device."""
         from ganpipe.compute.device import sees_gpu
         from ganpipe.data.manifest import count_images
 

@@ -1,4 +1,4 @@
-"""Stylisation tied to the workspace: which pictures are meant, who paints them, and what MLflow hears of it."""
+"""Stylization tied to the workspace: which pictures are meant, who paints them, and what MLflow hears of it."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> St
 
 
 def log_stylized(workspace: Workspace, record: RunRecord, result: StyleReport) -> None:
-    """A run's stylised pictures, sheets and chart as artifacts of its MLflow run."""
+    """A run's stylized pictures, sheets and chart as artifacts of its MLflow run."""
     tracker = Tracker(workspace)
     painted = [item.output for item in result.items if item.state != "failed"]
     for path in dict.fromkeys([*painted, *result.sheets, *([result.chart] if result.chart else [])]):

@@ -65,7 +65,7 @@ SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A raw data set: its DVC hash and how many images it has."""
+    """A raw dataset: its DVC hash and how many images it has."""
 
     name: str
     version: str
@@ -88,7 +88,7 @@ def add_dataset(
     report: Report = ignore,
     replace: bool = False,
 ) -> AddReport:
-    """Adds a source's images to data set `name`, or replaces them by it, and commits the result to DVC."""
+    """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC."""
     check_name(name)
     taking = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop")
     if replace or _pointer(workspace, name).exists():
@@ -111,7 +111,7 @@ def add_dataset(
 def remove_from_dataset(
     workspace: Workspace, name: str, patterns: list[str], settings: DataSettings
 ) -> tuple[list[Record], DatasetInfo]:
-    """Takes images out of a data set, as a new version; returns them and what is left."""
+    """Takes images out of a dataset, as a new version; returns them and what is left."""
     dataset_info(workspace, name, settings)
     with workspace.lock("data"):
         gone = remove_images(workspace.raw(name), patterns)
@@ -120,7 +120,7 @@ def remove_from_dataset(
 
 
 def _commit(workspace: Workspace, name: str) -> str:
-    """Makes DVC know the raw data set as it is now; returns its hash. Does nothing where it knows it already."""
+    """Makes DVC know the raw dataset as it is now; returns its hash. Does nothing where it knows it already."""
     _finish_checkout(workspace, name)
     raw = workspace.raw(name)
     pointer, note = _pointer(workspace, name), _note(workspace, name)
@@ -153,7 +153,7 @@ def _commit(workspace: Workspace, name: str) -> str:
 
 
 def versions_of(workspace: Workspace, name: str) -> list[dict[str, Any]]:
-    """The versions that this workspace has seen of a data set, the newest last: version, images, when, pointer."""
+    """The versions that this workspace has seen of a dataset, the newest last: version, images, when, pointer."""
     note = _note(workspace, name)
     return list(read_json(note).get("versions", [])) if note.exists() else []
 
@@ -177,17 +177,17 @@ def _pointer_version(pointer: Path) -> str:
 
 
 def dataset_names(workspace: Workspace) -> list[str]:
-    """Data sets that this workspace has or has a pointer to."""
+    """Datasets that this workspace has or has a pointer to."""
     folder = workspace.root / "data" / "raw"
     names = {p.parent.name for p in folder.glob(f"*/{MANIFEST}")} | {p.stem for p in folder.glob("*.dvc")}
     return sorted(names)
 
 
 def dataset_info(workspace: Workspace, name: str, settings: DataSettings) -> DatasetInfo:
-    """Version and size of a data set; brought from DVC's cache where only the pointer is there.
+    """Version and size of a dataset; brought from DVC's cache where only the pointer is there.
 
     Raises:
-        GanpipeError: no such data set; the sentence names those that are there.
+        GanpipeError: no such dataset; the sentence names those that are there.
     """
     check_name(name)
     raw = workspace.raw(name)
@@ -195,7 +195,7 @@ def dataset_info(workspace: Workspace, name: str, settings: DataSettings) -> Dat
         if not _pointer(workspace, name).exists():
             there = ", ".join(dataset_names(workspace)) or "none yet"
             raise GanpipeError(
-                f"There is no data set {name} (there are: {there}); add it with: "
+                f"There is no dataset {name} (there are: {there}); add it with: "
                 f"ganpipe data add SOURCE --name {name}"
             )
         with workspace.lock("data"):
@@ -211,19 +211,19 @@ def dataset_info(workspace: Workspace, name: str, settings: DataSettings) -> Dat
 def ensure_dataset(
     workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore
 ) -> DatasetInfo:
-    """The data set; `flowers` and `digits` are made where they are not there yet."""
+    """The dataset; `flowers` and `digits` are made where they are not there yet."""
     if name in SAMPLE_SOURCES and name not in dataset_names(workspace):
         add_dataset(workspace, SAMPLE_SOURCES[name], name, settings, report)
     return dataset_info(workspace, name, settings)
 
 
 def prepared_folder(workspace: Workspace, name: str, settings: DataSettings) -> Path:
-    """Where the shards of a data set lie that are made with these settings."""
+    """Where the shards of a dataset lie that are made with these settings."""
     return workspace.prepared(preparation_key(name, settings))
 
 
 def prepare_dataset(workspace: Workspace, name: str, settings: DataSettings) -> Path:
-    """The prepared shards of a data set, made by the DVC stage `prepare@KEY` where they are not there."""
+    """The prepared shards of a dataset, made by the DVC stage `prepare@KEY` where they are not there."""
     raw, out = workspace.raw(name), prepared_folder(workspace, name, settings)
     with workspace.lock("data"):
         if not is_prepared(raw, out, settings):
@@ -240,7 +240,7 @@ def _run_stage(workspace: Workspace, name: str, settings: DataSettings) -> None:
 
 
 def load_dataset(workspace: Workspace, name: str, settings: DataSettings) -> PreparedData:
-    """A data set ready to train on: versioned, prepared, its checksums compared.
+    """A dataset ready to train on: versioned, prepared, its checksums compared.
 
     Raises:
         GanpipeError: it is changed again and again meanwhile.
@@ -267,7 +267,7 @@ class VerifyResult:
 def verify_dataset(
     workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore
 ) -> VerifyResult:
-    """Hashes every byte of the raw data set and its shards; brings back what is damaged.
+    """Hashes every byte of the raw dataset and its shards; brings back what is damaged.
 
     A raw image comes from DVC's cache where its bytes are whole there, else from the remote; shards are made again.
     """
@@ -339,7 +339,7 @@ def _is_whole(cached: Path, file: str, md5: str) -> bool:
 
 
 def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str:
-    """Copies the data set's version to the remote, whose name is returned.
+    """Copies the dataset's version to the remote, whose name is returned.
 
     Raises:
         GanpipeError: no remote, or one that cannot be reached.
@@ -408,7 +408,7 @@ def checkout_pointer(workspace: Workspace, name: str, text: str, settings: DataS
     """Makes the version that a pointer's text names the present one.
 
     Raises:
-        GanpipeError: it is not to be had, or is no data set; what was there is there again.
+        GanpipeError: it is not to be had, or is no dataset; what was there is there again.
     """
     check_name(name)
     pointer, raw = _pointer(workspace, name), workspace.raw(name)

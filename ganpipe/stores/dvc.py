@@ -20,7 +20,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import write_text
 from ganpipe.stores.workspace import Workspace
 
-OLD_STAGES = "data/raw/${key}"  # one preparation a data set, until several could lie side by side
+OLD_STAGES = "data/raw/${key}"  # one preparation a dataset, until several could lie side by side
 # DVC's command, which ends with us: after a kill -9 it would go on beside the next ganpipe.
 DVC = f"""
 import os, sys
@@ -104,7 +104,7 @@ def read_listing(workspace: Workspace, version: str) -> dict[str, str]:
     """The files of a version and their MD5, as DVC lists them; checked, because a remote may be somebody else's.
 
     Raises:
-        GanpipeError: it is not in the cache, or lists what is no file of a data set.
+        GanpipeError: it is not in the cache, or lists what is no file of a dataset.
     """
     path = cached_file(workspace, version if version.endswith(".dir") else f"{version}.dir")
     if path is None:
@@ -114,7 +114,7 @@ def read_listing(workspace: Workspace, version: str) -> dict[str, str]:
     listing = {str(e["relpath"]): str(e["md5"]) for e in json.loads(path.read_text())}
     for file, md5 in listing.items():
         if not re.fullmatch(r"[0-9a-f]{32}", md5) or file.startswith("/") or ".." in Path(file).parts:
-            raise GanpipeError(f"Version {version} lists {file!r}, which is no file of a data set.")
+            raise GanpipeError(f"Version {version} lists {file!r}, which is no file of a dataset.")
     return listing
 
 

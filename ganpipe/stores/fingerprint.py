@@ -65,6 +65,6 @@ def train_fingerprint(version: str, settings: Settings, compute: tuple[str, str]
 
 
 def run_fingerprint(training: str, settings: Settings, extra: dict[str, str]) -> str:
-    """SHA-256 of all that fixes a whole run: its training, how it is judged, what is stylised and how."""
+    """SHA-256 of all that fixes a whole run: its training, how it is judged, what is stylized and how."""
     sections = settings.as_dict()
     return sha256_of_json([training, sections["evaluation"], sections["style"], extra])

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
-STYLE_EXPERIMENT = "stylised"  # of batches that belong to no training
+STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
 CURVE = "loss_g"  # the metric whose last step says how far the logged curve goes
 SCORE = "kd"  # lower is better; decides who becomes champion
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
@@ -62,7 +62,7 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """A run's data set: its name, version, DVC pointer, and the settings of section `data`, as text."""
+    """A run's dataset: its name, version, DVC pointer, and the settings of section `data`, as text."""
 
     name: str
     version: str
@@ -71,7 +71,7 @@ class TrainedOn:
 
 
 def registered_name(dataset: str) -> str:
-    """The registered model of a data set."""
+    """The registered model of a dataset."""
     return f"ganpipe-{dataset}"
 
 
@@ -92,7 +92,7 @@ class Tracker:
             ) from None
 
     def experiment(self, dataset: str) -> str:
-        """The id of the data set's experiment; its artifacts lie in the workspace unless a server keeps them."""
+        """The id of the dataset's experiment; its artifacts lie in the workspace unless a server keeps them."""
         found = self.client.get_experiment_by_name(dataset)
         if found:
             return str(found.experiment_id)
@@ -128,7 +128,7 @@ class Tracker:
         return run_id
 
     def log_data(self, run_id: str, page: Path) -> None:
-        """The data set as it looked, beside the run: page, numbers, contact sheet."""
+        """The dataset as it looked, beside the run: page, numbers, contact sheet."""
         for name in (page.name, "dataset.json", "contact-sheet.png"):
             self.client.log_artifact(run_id, str(page.with_name(name)), "data")
 
@@ -146,9 +146,7 @@ class Tracker:
         inputs = run.inputs.dataset_inputs if run.inputs else []
         name = next((str(i.dataset.name) for i in inputs), None)
         if not pointer or not version or not name:
-            raise GanpipeError(
-                f"MLflow's run {reference} knows of no data set: it is no training of ganpipe."
-            )
+            raise GanpipeError(f"MLflow's run {reference} knows of no dataset: it is no training of ganpipe.")
         prefix = "data."
         settings = {k.removeprefix(prefix): v for k, v in run.data.params.items() if k.startswith(prefix)}
         return TrainedOn(name, version, pointer, settings)
@@ -173,7 +171,7 @@ class Tracker:
         return CurveWriter(self.client, run_id)
 
     def style_batch(self, settings: StyleSettings, report: StyleReport) -> str:
-        """A finished run for a batch of stylisations: settings, means, each item, sheets and chart; its id."""
+        """A finished run for a batch of stylizations: settings, means, each item, sheets and chart; its id."""
         run = self.client.create_run(self.experiment(STYLE_EXPERIMENT))
         run_id = str(run.info.run_id)
         params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in settings.model_dump().items()]
@@ -205,7 +203,7 @@ class Tracker:
         self.client.set_terminated(run_id, status)
 
     def register(self, record: RunRecord, folder: Path) -> ModelRef:
-        """Registers the files of `folder` (safetensors and JSON) as the next version of the data set's model."""
+        """Registers the files of `folder` (safetensors and JSON) as the next version of the dataset's model."""
         run_id = str(record.mlflow_run_id)
         name = registered_name(record.dataset)
         if earlier := self._version_of_run(name, run_id):
@@ -333,7 +331,7 @@ class Tracker:
         if reference == CHAMPION:
             found = next((c for name in names if (c := self.champion(name))), None)
             if found is None:
-                of = f" for the data set {dataset}" if dataset else ""
+                of = f" for the dataset {dataset}" if dataset else ""
                 raise GanpipeError(f"There is no champion{of} yet; train one with: ganpipe run")
             return found
         with suppress(MlflowException):

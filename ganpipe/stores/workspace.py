@@ -20,10 +20,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def check_name(name: str) -> str:
-    """`name`, if it can name a data set everywhere: a folder, a DVC stage, a registered model."""
+    """`name`, if it can name a dataset everywhere: a folder, a DVC stage, a registered model."""
     if not NAME.fullmatch(name):
         raise GanpipeError(
-            f"{name!r} cannot name a data set: use up to 64 letters, digits, '-' and '_', and begin with a "
+            f"{name!r} cannot name a dataset: use up to 64 letters, digits, '-' and '_', and begin with a "
             "letter or a digit."
         )
     return name
@@ -50,7 +50,7 @@ class Workspace:
 
     @property
     def reports(self) -> Path:
-        """Accounts of data sets: what was added, what they look like."""
+        """Accounts of datasets: what was added, what they look like."""
         return self.state / "reports"
 
     @property

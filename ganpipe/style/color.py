@@ -1,4 +1,4 @@
-"""What a user may ask of a stylisation beyond its weights: whose colours, which style where, how styles are mixed."""
+"""What a user may ask of a stylization beyond its weights: whose colors, which style where, how styles are mixed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def match_luminance(style: Tensor, content: Tensor) -> Tensor:
-    """The style in grey, with the mean and deviation of the content's luminance."""
+    """The style in gray, with the mean and deviation of the content's luminance."""
     ours, theirs = luminance(style), luminance(content)
     scale = theirs.std() / ours.std().clamp_min(1e-6)
     return ((ours - ours.mean()) * scale + theirs.mean()).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
@@ -64,7 +64,7 @@ def transfer_luminance(painted: Tensor, content: Tensor) -> Tensor:
 
 
 def match_colors(style: Tensor, content: Tensor) -> Tensor:
-    """The style `[1, 3, h, w]` by the linear map that gives its colours the content's mean and covariance.
+    """The style `[1, 3, h, w]` by the linear map that gives its colors the content's mean and covariance.
 
     x ↦ Σc^½ Σs^−½ (x − μs) + μc (Gatys et al. 2016, arXiv 1606.05897, section 3).
     """
@@ -76,7 +76,7 @@ def match_colors(style: Tensor, content: Tensor) -> Tensor:
 
 
 def styles_for(content: Tensor, styles: Sequence[Tensor], color_mode: str) -> tuple[Tensor, ...]:
-    """The styles as a content is painted in them, by whose colours are asked for."""
+    """The styles as a content is painted in them, by whose colors are asked for."""
     if color_mode == "luminance":
         return tuple(match_luminance(style, content) for style in styles)
     if color_mode == "match":
@@ -105,9 +105,9 @@ def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
     """
     masks = []
     for path in paths:
-        grey = over_white(decode_image(read_image_file(path))).convert("L")
-        grey = grey.resize((size[1], size[0]), Image.Resampling.BOX)
-        masks.append(torch.from_numpy(np.asarray(grey).copy()).float() / 255)
+        gray = over_white(decode_image(read_image_file(path))).convert("L")
+        gray = gray.resize((size[1], size[0]), Image.Resampling.BOX)
+        masks.append(torch.from_numpy(np.asarray(gray).copy()).float() / 255)
     stacked = torch.stack(masks)
     total = stacked.sum(0, keepdim=True)
     return torch.where(total > 0, stacked / total.clamp_min(1e-6), torch.full_like(stacked, 1 / len(masks)))

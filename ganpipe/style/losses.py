@@ -1,4 +1,4 @@
-"""What a good stylisation is: its content, style and variation losses, one value an item of the batch.
+"""What a good stylization is: its content, style and variation losses, one value an item of the batch.
 
 Losses are summed over the batch, never averaged, so that an item's gradient does not depend on its companions. Style
 is known from sums over positions alone (`Moments`), so that a picture in tiles has the same loss as a whole one.
@@ -31,7 +31,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Style of a layer: mean `[N, R, C]` and second moment `[N, R, C, C]`, centred (covariance) or not (Gram)."""
+    """Style of a layer: mean `[N, R, C]` and second moment `[N, R, C, C]`, centerd (covariance) or not (Gram)."""
 
     mean: Tensor
     second: Tensor
@@ -78,7 +78,7 @@ def moments(features: Tensor, regions: Tensor | None = None) -> Moments:
 
 
 def statistics(sums: Moments, kind: str) -> Statistics:
-    """Style statistics from sums; `kind` is "gram" (Gatys et al. 2016, eq. 3), else the second moment is centred."""
+    """Style statistics from sums; `kind` is "gram" (Gatys et al. 2016, eq. 3), else the second moment is centerd."""
     weight = sums.weight.clamp_min(EPS)
     mean = sums.first / weight[..., None]
     second = sums.second / weight[..., None, None]
@@ -180,7 +180,7 @@ def content_error(features: Tensor, target: Tensor) -> Tensor:
 
 
 def variation_loss(images: Tensor) -> Tensor:
-    """`[N]`: squared differences of neighbouring pixels of `images: [N, 3, H, W]`, over the number of pixels.
+    """`[N]`: squared differences of neighboring pixels of `images: [N, 3, H, W]`, over the number of pixels.
 
     The nine-point stencil: pairs in rows and columns count 2/3, on diagonals 1/6, so that an edge costs about the same
     in every direction (its gradient is the nine-point Laplacian).

@@ -1,4 +1,4 @@
-"""How good a stylisation is, in numbers that no stylisation optimises.
+"""How good a stylization is, in numbers that no stylization optimizes.
 
 `style_distance` says how far the picture is from the style, `structure_similarity` how much of the content is left:
 only the two together say anything, since the content alone and the style alone are each perfect in one.

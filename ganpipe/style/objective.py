@@ -29,7 +29,7 @@ Sum = TypeVar("Sum", Tensor, Moments)
 
 @dataclass(frozen=True)
 class Losses:
-    """`[N]` each: what is minimised, and its parts before they are weighted."""
+    """`[N]` each: what is minimized, and its parts before they are weighted."""
 
     total: Tensor
     content: Tensor

@@ -299,7 +299,7 @@ def _descend_lbfgs(
     for n in range(len(start.canvas)):
         alone = objective.of_items(torch.tensor([n], device=start.canvas.device))
         canvas = start.canvas[n : n + 1].clone(memory_format=torch.contiguous_format).requires_grad_(True)
-        optimiser = torch.optim.LBFGS(
+        optimizer = torch.optim.LBFGS(
             [canvas],
             max_iter=recipe.steps,
             max_eval=recipe.steps,
@@ -319,7 +319,7 @@ def _descend_lbfgs(
             tell((n + min(1.0, len(totals) / recipe.steps)) / len(start.canvas), 1, losses)
             return totals[-1]
 
-        optimiser.step(closure)
+        optimizer.step(closure)
         canvases.append(canvas.detach().clamp(0, 1))
         last.append(min(totals))
         taken.append(len(totals))

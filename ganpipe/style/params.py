@@ -1,4 +1,4 @@
-"""What fixes a stylised picture beside its content, its styles and the network; and what each preset spends."""
+"""What fixes a stylized picture beside its content, its styles and the network; and what each preset spends."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ class GanBatches:
         real, labels = self.images.batch(position, count, part)
         fresh = options.separate_g_batch
         g_real, g_labels = self.g_images.batch(position, count, part) if self.g_images else (None, labels)
-        penalised = self.penalty != "none" and step % loss.penalty_every == 0
-        directed = penalised and loss.penalty_method == "finite-difference" and self.penalty != "interpolated"
+        penalized = self.penalty != "none" and step % loss.penalty_every == 0
+        directed = penalized and loss.penalty_method == "finite-difference" and self.penalty != "interpolated"
         return Batch(
             real=real,
             z=latents(seed, LATENTS, position, count, z_dim, device)[part],

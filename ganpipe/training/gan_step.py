@@ -104,8 +104,8 @@ class GanStep:
     ) -> Scalars:
         self.D.requires_grad_(True)
         self.G.requires_grad_(False)
-        penalised = number % self.settings.loss.penalty_every == 0 and self.penalty != "none"
-        gradients, stats = self._accumulate("D", parts, fakes, numbers, penalised, number % 4)
+        penalized = number % self.settings.loss.penalty_every == 0 and self.penalty != "none"
+        gradients, stats = self._accumulate("D", parts, fakes, numbers, penalized, number % 4)
         below = self.settings.training.skip_d_below_loss
         skipped = below > 0 and self._loss_of_all(stats["loss_d"]) < below
         if not skipped:
@@ -132,7 +132,7 @@ class GanStep:
         parts: list[Batch],
         fakes: Any,
         numbers: dict[str, Tensor],
-        penalised: bool,
+        penalized: bool,
         quarter: int,
     ) -> tuple[list[Tensor], Scalars]:
         """Gradient accumulation: gradients and scalars over the parts of a batch, weighted by size, in `.grad`."""
@@ -141,7 +141,7 @@ class GanStep:
         stats: Scalars = {}
         for part, fake in zip(parts, fakes, strict=True):
             share = len(part) / total
-            some, some_stats = self._gradients(who, part, fake, numbers, penalised, quarter)
+            some, some_stats = self._gradients(who, part, fake, numbers, penalized, quarter)
             if share < 1:
                 some, some_stats = [g * share for g in some], {k: v * share for k, v in some_stats.items()}
             if gradients:
@@ -182,17 +182,17 @@ class GanStep:
         part: Batch,
         fake: Tensor | None,
         numbers: dict[str, Tensor],
-        penalised: bool,
+        penalized: bool,
         quarter: int,
     ) -> tuple[Tensor, Scalars]:
         with self.compute.autocast():
             if who == "D":
                 assert fake is not None
-                return self._d_objective(network, part, fake, numbers, penalised, quarter)
+                return self._d_objective(network, part, fake, numbers, penalized, quarter)
             return self._g_objective(network, part, fake, numbers)
 
     def _d_objective(
-        self, D: Any, part: Batch, fake: Tensor, numbers: dict[str, Tensor], penalised: bool, quarter: int
+        self, D: Any, part: Batch, fake: Tensor, numbers: dict[str, Tensor], penalized: bool, quarter: int
     ) -> tuple[Tensor, Scalars]:
         """D's loss and its scalars. Gradient penalties are taken at the images before augmentation."""
 
@@ -203,7 +203,7 @@ class GanStep:
             return D(self._augmented(images, part, D_FAKE, numbers), part.labels).float()
 
         fake = fake.float()
-        kind = self.penalty if penalised else "none"
+        kind = self.penalty if penalized else "none"
         stats: Scalars = {}
         extra = torch.zeros((), device=fake.device)
         reconstructions = None

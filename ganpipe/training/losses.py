@@ -33,7 +33,7 @@ def _bce(logits: Tensor, label: float) -> Tensor:
 
 
 def bce(real_label: float = 1.0) -> AdversarialLoss:
-    """Binary cross-entropy on 0/1 labels: D learns `real_label` for real and 0 for fake, G learns to be labelled 1.
+    """Binary cross-entropy on 0/1 labels: D learns `real_label` for real and 0 for fake, G learns to be labeled 1.
 
     A label below 1 is one-sided smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4).
     """

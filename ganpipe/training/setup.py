@@ -36,7 +36,7 @@ class TrainingSetup:
         self.compute = training_compute(self.options)
         tune(self.compute, self.options.deterministic)
         self.checkpoints = run_dir / "checkpoints"
-        self.classes = count_classes(settings.model, data.label_names, data.labelled)
+        self.classes = count_classes(settings.model, data.label_names, data.labeled)
         self.label_counts = data.label_counts if self.classes else ()
         check_batch_divides(self.options.batch_images, distributed.size)
         self.validator = Validator(data, settings, self.compute)

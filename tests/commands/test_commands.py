@@ -146,11 +146,11 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("run", "--dataset", "cats"), "There is no data set cats"),
+        (("run", "--dataset", "cats"), "There is no dataset cats"),
         (("run", "--set", "training.batch_imgs=3"), "did you mean training.batch_images"),
         (("run", "--preset", "demoo"), "did you mean demo"),
         (("data", "add", "/no/such/folder", "--name", "x"), "There is no file or folder"),
-        (("data", "verify", "cats"), "There is no data set cats"),
+        (("data", "verify", "cats"), "There is no dataset cats"),
         (("evaluate", "nothing"), "No run is called nothing"),
         (("evaluate", "--generated", "/no/such"), "There is no folder"),
         (("generate", "--out", "x", "--model", "nothing"), "There is no model nothing"),

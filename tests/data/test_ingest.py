@@ -1,4 +1,4 @@
-"""Data sets: every file is accounted for, nothing is ruined, a kill leaves the old or the new."""
+"""Datasets: every file is accounted for, nothing is ruined, a kill leaves the old or the new."""
 
 from __future__ import annotations
 

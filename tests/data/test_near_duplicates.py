@@ -90,7 +90,7 @@ def test_pairs_are_those_that_differ_in_few_bits() -> None:
     assert pairs_of(hashes, first_new=8) == [[20, 7]]
 
 
-def test_pictures_of_one_colour_are_no_copies_of_each_other(tmp_path: Path) -> None:
+def test_pictures_of_one_color_are_no_copies_of_each_other(tmp_path: Path) -> None:
     place = tmp_path / "in"
     place.mkdir()
     for k in range(4):

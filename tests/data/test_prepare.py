@@ -195,7 +195,7 @@ def test_the_ground_under_transparency_and_around_a_picture_is_what_was_asked_fo
     assert pixels[0, 8].tolist() == [0, 0, 255]
 
 
-def test_colours_under_transparency_do_not_bleed_when_a_picture_with_alpha_shrinks() -> None:
+def test_colors_under_transparency_do_not_bleed_when_a_picture_with_alpha_shrinks() -> None:
     pixels = np.zeros((32, 32, 4), np.uint8)
     pixels[:, :16], pixels[:, 16:] = (255, 0, 0, 255), (0, 255, 0, 0)
     small = resize_picture(Image.fromarray(pixels), ResizeRules(ImageShape(4, 8, 8), "squash"))[0]
@@ -203,9 +203,9 @@ def test_colours_under_transparency_do_not_bleed_when_a_picture_with_alpha_shrin
     assert shown[:, 1].max() <= 2
 
 
-def test_a_colour_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+def test_a_color_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     add(fill_folder(tmp_path / "in", 4), tmp_path / "raw")
-    with pytest.raises(GanpipeError, match=r"data\.background is 'greenish', which is no colour"):
+    with pytest.raises(GanpipeError, match=r"data\.background is 'greenish', which is no color"):
         prepare(tmp_path / "raw", tmp_path / "out", changed(SMALL, background="greenish"))
 
 

@@ -1,4 +1,4 @@
-"""The page of a data set: what is in it is what it says, and it says for which models that is enough."""
+"""The page of a dataset: what is in it is what it says, and it says for which models that is enough."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_page_counts_and_shows_what_is_there(
 ) -> None:
     folder = fill_folder(tmp_path / "in", 10)
     Image.new("RGB", (40, 30), (3, 3, 3)).save(folder / "night.png")
-    noise_image(50, (8, 40), "L").save(folder / "tall grey.png")
+    noise_image(50, (8, 40), "L").save(folder / "tall gray.png")
     noise_image(51, (30, 30), "RGBA").save(folder / "clear.png")
     (folder / "<img src=x onerror=y>.png").write_text("no image")
     datasets.add_dataset(workspace, str(folder), "pets", settings.data)
@@ -32,7 +32,7 @@ def test_the_page_counts_and_shows_what_is_there(
     assert (survey["images"], survey["train"] + survey["holdout"]) == (13, 13)
     assert (survey["width_px"]["low"], survey["width_px"]["high"]) == (8, 40)
     assert (survey["dark"], survey["with_alpha"], survey["smaller_than_asked"]) == (1, 1, 1)
-    assert survey["grey"] == 2
+    assert survey["gray"] == 2
     assert survey["addition"]["quarantined"][0]["code"] == "not_an_image"
     text = page.read_text()
     assert "<img src=x" not in text, "names are strangers' words"

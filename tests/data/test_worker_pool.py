@@ -34,7 +34,7 @@ def test_no_process_is_started_where_all_is_known() -> None:
         assert workers._pool is None
 
 
-def test_a_file_over_its_limits_is_refused_and_its_neighbours_are_not() -> None:
+def test_a_file_over_its_limits_is_refused_and_its_neighbors_are_not() -> None:
     tasks = [0, 1, "sleep", 2, "crash", 3, "eat", 4]
     with WorkerPool(behave, count=2, seconds=3) as workers:
         results = list(workers.ordered(tasks))

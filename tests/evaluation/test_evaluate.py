@@ -37,9 +37,9 @@ def test_frechet_distance_of_a_shift_is_its_squared_length() -> None:
 
 def test_frechet_distance_of_a_scale_is_its_closed_form() -> None:
     """For b = s·a with mean 0: (1 − s)² · tr(A)."""
-    centred = A - A.mean(0)
-    expected = (1 - 1.5) ** 2 * np.trace(np.cov(centred, rowvar=False))
-    assert frechet_distance(centred, 1.5 * centred) == pytest.approx(expected, rel=1e-6)
+    centerd = A - A.mean(0)
+    expected = (1 - 1.5) ** 2 * np.trace(np.cov(centerd, rowvar=False))
+    assert frechet_distance(centerd, 1.5 * centerd) == pytest.approx(expected, rel=1e-6)
 
 
 def test_frechet_distance_is_finite_with_fewer_samples_than_dimensions() -> None:
@@ -86,10 +86,10 @@ def test_copies_of_training_images_are_found_out() -> None:
 
 
 def test_modes_are_counted_and_the_missing_ones_named() -> None:
-    centres = RNG.normal(size=(5, 6)) * 10
+    centers = RNG.normal(size=(5, 6)) * 10
     labels = np.arange(200) % 5
-    real = centres[labels] + RNG.normal(size=(200, 6))
-    fake = centres[np.arange(90) % 3] + RNG.normal(size=(90, 6))
+    real = centers[labels] + RNG.normal(size=(200, 6))
+    fake = centers[np.arange(90) % 3] + RNG.normal(size=(90, 6))
     found = count_modes(real[:150], labels[:150], real[150:], labels[150:], fake, ("a", "b", "c", "d", "e"))
     assert found is not None
     assert (found.covered, found.total, found.missing) == (3, 5, ("d", "e"))
@@ -102,7 +102,7 @@ def test_modes_are_not_counted_where_labels_cannot_be_told_apart() -> None:
 
 
 def test_the_embedded_network_is_the_original_vgg19() -> None:
-    """The first layer of the published weights: its filters react to edges, not to flat colour beyond the bias."""
+    """The first layer of the published weights: its filters react to edges, not to flat color beyond the bias."""
     network = Vgg19("relu1_2")
     first = network.convolutions["relu1_1"]
     assert tuple(first.weight.shape) == (64, 3, 3, 3)
@@ -147,7 +147,7 @@ def _data(pixels: torch.Tensor) -> PreparedData:
 
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
-    """160 smooth colour pictures: a random 2×2 each, enlarged."""
+    """160 smooth color pictures: a random 2×2 each, enlarged."""
     generator = torch.Generator().manual_seed(0)
     seeds = torch.rand(160, 3, 2, 2, generator=generator)
     large = torch.nn.functional.interpolate(seeds, (16, 16), mode="bilinear")

@@ -48,7 +48,7 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
     assert result["state"] == "finished"
     assert result["dataset"]["images"] == 90
     assert result["model_version"] == "ganpipe-noise v1"
-    assert set(result["seconds"]) == {"data", "train", "evaluate", "stylise"}
+    assert set(result["seconds"]) == {"data", "train", "evaluate", "stylize"}
     assert len(result["stylized"]) == 4
     for path in [result["grid"], result["contact_sheet"], *result["stylized"]]:
         with Image.open(path) as image:

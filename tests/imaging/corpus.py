@@ -33,7 +33,7 @@ from tests.imaging.test_decode import (
     SRGB,
     SRGB_CURVE,
     cmyk_profile,
-    grey_profile,
+    gray_profile,
     rgb_profile,
     srgb_of_adobe,
     srgb_of_lab,
@@ -158,7 +158,7 @@ def deep_noise(rng: Random, *shape: int) -> np.ndarray:
 
 
 def gradient(rng: Random, height_px: int = 24, width_px: int = 40, channels: int = 3) -> np.ndarray:
-    """uint8 `[H, W, C]` between four quiet colours in the corners, which lossy formats keep."""
+    """uint8 `[H, W, C]` between four quiet colors in the corners, which lossy formats keep."""
     corners = rng.uniform(90, 165, (2, 2, 1)) + rng.uniform(-30, 30, (2, 2, channels))
     y, x = np.linspace(0, 1, height_px)[:, None, None], np.linspace(0, 1, width_px)[None, :, None]
     top, bottom = ((1 - x) * corners[k, 0] + x * corners[k, 1] for k in range(2))
@@ -166,20 +166,20 @@ def gradient(rng: Random, height_px: int = 24, width_px: int = 40, channels: int
 
 
 def patches(rng: Random, height_px: int = 30, width_px: int = 44, channels: int = 3) -> np.ndarray:
-    """uint8 `[H, W, C]` of squares of 16 pixels, of one colour each: of a block of a JPEG one number remains."""
-    colours = noise(rng, -(-height_px // 16), -(-width_px // 16), channels)
-    return colours.repeat(16, axis=0).repeat(16, axis=1)[:height_px, :width_px]
+    """uint8 `[H, W, C]` of squares of 16 pixels, of one color each: of a block of a JPEG one number remains."""
+    colors = noise(rng, -(-height_px // 16), -(-width_px // 16), channels)
+    return colors.repeat(16, axis=0).repeat(16, axis=1)[:height_px, :width_px]
 
 
-def over_white(colour: np.ndarray, alpha: np.ndarray) -> Shown:
-    """Colours `[H, W]` or `[H, W, 3]` seen through alpha `[H, W]` in 0…255, in front of white."""
-    share = (alpha if colour.ndim == 2 else alpha[..., None]) / 255.0
-    return colour * share + 255.0 * (1 - share)
+def over_white(color: np.ndarray, alpha: np.ndarray) -> Shown:
+    """Colors `[H, W]` or `[H, W, 3]` seen through alpha `[H, W]` in 0…255, in front of white."""
+    share = (alpha if color.ndim == 2 else alpha[..., None]) / 255.0
+    return color * share + 255.0 * (1 - share)
 
 
-def hidden(colour: np.ndarray, where: np.ndarray) -> Shown:
+def hidden(color: np.ndarray, where: np.ndarray) -> Shown:
     """White where `[H, W]` nothing shows."""
-    return over_white(colour, np.where(where, 0, 255))
+    return over_white(color, np.where(where, 0, 255))
 
 
 def printed(inks: np.ndarray) -> Shown:
@@ -252,13 +252,13 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = chunk(b"IEND", b"")
-PNG_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # the colour type by channels
+PNG_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # the color type by channels
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def ihdr(width_px: int, height_px: int, bits: int = 8, colour: int = 2, interlaced: bool = False) -> bytes:
+def ihdr(width_px: int, height_px: int, bits: int = 8, color: int = 2, interlaced: bool = False) -> bytes:
     """The header of a PNG."""
-    return chunk(b"IHDR", struct.pack(">2I5B", width_px, height_px, bits, colour, 0, 0, interlaced))
+    return chunk(b"IHDR", struct.pack(">2I5B", width_px, height_px, bits, color, 0, 0, interlaced))
 
 
 def png(
@@ -270,12 +270,12 @@ def png(
 ) -> bytes:
     """Samples `[H, W]` or `[H, W, C]` as a PNG, of a palette where PLTE is among the chunks."""
     height, width, channels = (*samples.shape, 1)[:3]
-    colour = 3 if any(kind == b"PLTE" for kind, _ in chunks) else PNG_COLOUR[channels]
+    color = 3 if any(kind == b"PLTE" for kind, _ in chunks) else PNG_COLOUR[channels]
     passes = [samples[y::dy, x::dx] for x, y, dx, dy in ADAM7] if interlaced else [samples]
     rows = b"".join(b"\0" + row for part in passes if part.size for row in packed_rows(part, bits))
     pixels = (b"IDAT", zlib.compress(rows))
     body = b"".join(chunk(*each) for each in (*chunks, pixels, *late))
-    return PNG_START + ihdr(width, height, bits, colour, interlaced) + body + PNG_END
+    return PNG_START + ihdr(width, height, bits, color, interlaced) + body + PNG_END
 
 
 def tiff(
@@ -382,16 +382,16 @@ def bmp(
     `palette` is `[N, 3]` RGB; three `masks` follow the header, four are part of a longer one (version 4).
     """
     data = rows if isinstance(rows, bytes) else b"".join(row + b"\0" * (-len(row) % 4) for row in rows)
-    colours = b"" if palette is None else np.insert(palette[:, ::-1], 3, 0, axis=1).astype(np.uint8).tobytes()
+    colors = b"" if palette is None else np.insert(palette[:, ::-1], 3, 0, axis=1).astype(np.uint8).tobytes()
     more = struct.pack(f"<{len(masks)}I", *masks)
     more += b"BGRs" + b"\0" * 48 if len(masks) == 4 else b""
     size = 40 + (len(more) if len(masks) == 4 else 0)
-    start = 14 + 40 + len(more) + len(colours)
+    start = 14 + 40 + len(more) + len(colors)
     used = 0 if palette is None else len(palette)
     info = struct.pack(
         "<IiiHHIIiiII", size, width_px, height_px, 1, bits, compression, len(data), 2835, 2835, used, 0
     )
-    return struct.pack("<2sIHHI", b"BM", start + len(data), 0, 0, start) + info + more + colours + data
+    return struct.pack("<2sIHHI", b"BM", start + len(data), 0, 0, start) + info + more + colors + data
 
 
 def gif(
@@ -406,9 +406,9 @@ def gif(
 ) -> bytes:
     """Indices `[H, W]` of a palette `[256, 3]`, placed `at` x and y on a canvas of a width and a height."""
     height, width = indices.shape
-    colours = palette.astype(np.uint8).tobytes()
+    colors = palette.astype(np.uint8).tobytes()
     data = b"GIF89a" + struct.pack("<2H3B", *(canvas or (width, height)), 0x70 if local else 0xF7, 0, 0)
-    data += b"" if local else colours
+    data += b"" if local else colors
     if transparent is not None:
         data += b"\x21\xf9\x04" + struct.pack("<BHBB", 1, 0, transparent, 0)
     data += b"," + struct.pack(
@@ -416,7 +416,7 @@ def gif(
     )
     order = [*range(0, height, 8), *range(4, height, 8), *range(2, height, 4), *range(1, height, 2)]
     stored = indices[order] if interlaced else indices
-    return data + (colours if local else b"") + gif_pixels(stored) + b";"
+    return data + (colors if local else b"") + gif_pixels(stored) + b";"
 
 
 def gif_pixels(indices: np.ndarray) -> bytes:
@@ -430,10 +430,10 @@ def gif_pixels(indices: np.ndarray) -> bytes:
     return b"\x08" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
 
 
-def webp_of_one_colour(width_px: int, height_px: int, colour: tuple[int, int, int]) -> bytes:
+def webp_of_one_color(width_px: int, height_px: int, color: tuple[int, int, int]) -> bytes:
     """A valid lossless WebP of some thirty bytes, however large it is: each code has one symbol of no bits."""
     fields = [(0x2F, 8), (width_px - 1, 14), (height_px - 1, 14), (0, 4), (0, 3)]
-    for symbol in (colour[1], colour[0], colour[2], 255):
+    for symbol in (color[1], color[0], color[2], 255):
         fields += [(0b101, 3), (symbol, 8)]
     fields += [(0b001, 3), (0, 1)]  # no distances
     bits = [value >> k & 1 for value, size in fields for k in range(size)]
@@ -548,16 +548,16 @@ def jpeg_of_quality(rng: Random, quality: int) -> tuple[bytes, Shown]:
 
 
 @taken(".jpeg")
-def jpeg_with_halved_colour(rng: Random) -> tuple[bytes, Shown]:
-    grey = patches(rng, channels=1).clip(60, 195)
-    stored = grey + rng.integers(
+def jpeg_with_halved_color(rng: Random) -> tuple[bytes, Shown]:
+    gray = patches(rng, channels=1).clip(60, 195)
+    stored = gray + rng.integers(
         -20, 20, 3
     )  # a tint of all, because what is halved is smoothed between patches
     return jpeg(stored.astype(np.uint8), subsampling="4:2:0"), stored
 
 
 @taken(".jpg")
-def grey_jpeg(rng: Random) -> tuple[bytes, Shown]:
+def gray_jpeg(rng: Random) -> tuple[bytes, Shown]:
     stored = patches(rng, channels=1)[..., 0]
     return jpeg(stored), stored
 
@@ -666,7 +666,7 @@ def ycck_jpeg(rng: Random) -> tuple[bytes, Shown]:
 
 @taken(".jpg", reference=False)
 def jpeg_cut_in_half_with_an_end_marker(rng: Random) -> bytes:
-    """libjpeg fills the rest with grey and tells nobody but a counter of warnings that Pillow hides."""
+    """libjpeg fills the rest with gray and tells nobody but a counter of warnings that Pillow hides."""
     data = jpeg(noise(rng, 48, 48, 3))
     return data[: len(data) // 2] + b"\xff\xd9"
 
@@ -688,56 +688,56 @@ def plain_png(rng: Random) -> tuple[bytes, Shown]:
 
 
 @taken(".png", each=(1, 2, 4))
-def grey_png_of_bits(rng: Random, bits: int) -> tuple[bytes, Shown]:
+def gray_png_of_bits(rng: Random, bits: int) -> tuple[bytes, Shown]:
     stored = noise(rng, 9, 13, levels=2**bits)
     return png(stored, bits=bits), stored * (255 / (2**bits - 1))
 
 
 @taken(".png")
-def sixteen_bit_grey_png(rng: Random) -> tuple[bytes, Shown]:
+def sixteen_bit_gray_png(rng: Random) -> tuple[bytes, Shown]:
     stored = deep_noise(rng)
     return png(stored, bits=16), stored / 257
 
 
 @taken(".png")
-def sixteen_bit_colour_png(rng: Random) -> tuple[bytes, Shown]:
+def sixteen_bit_color_png(rng: Random) -> tuple[bytes, Shown]:
     stored = deep_noise(rng, 10, 14, 3)
     return png(stored, bits=16), stored / 257
 
 
 @taken(".png")
-def sixteen_bit_grey_and_alpha_png(rng: Random) -> tuple[bytes, Shown]:
+def sixteen_bit_gray_and_alpha_png(rng: Random) -> tuple[bytes, Shown]:
     stored = deep_noise(rng, 10, 14, 2)
     return png(stored, bits=16), over_white(stored[..., 0] / 257, stored[..., 1] / 257)
 
 
 @taken(".png")
-def sixteen_bit_colour_and_alpha_png(rng: Random) -> tuple[bytes, Shown]:
+def sixteen_bit_color_and_alpha_png(rng: Random) -> tuple[bytes, Shown]:
     stored = deep_noise(rng, 10, 14, 4)
     return png(stored, bits=16), over_white(stored[..., :3] / 257, stored[..., 3] / 257)
 
 
 @taken(".png")
-def dark_sixteen_bit_grey_png(rng: Random) -> tuple[bytes, Shown]:
+def dark_sixteen_bit_gray_png(rng: Random) -> tuple[bytes, Shown]:
     """A picture of a dark room stays one: its tones are not spread."""
     stored = deep_noise(rng) >> 4
     return png(stored, bits=16), stored / 257
 
 
 @taken(".png")
-def grey_and_alpha_png(rng: Random) -> tuple[bytes, Shown]:
+def gray_and_alpha_png(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 10, 14, 2)
     return png(stored), over_white(stored[..., 0], stored[..., 1])
 
 
 @taken(".png")
-def colour_and_alpha_png(rng: Random) -> tuple[bytes, Shown]:
+def color_and_alpha_png(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 10, 14, 4)
     return png(stored), over_white(stored[..., :3], stored[..., 3])
 
 
 @taken(".png")
-def png_with_colours_hidden_under_alpha(rng: Random) -> tuple[bytes, Shown]:
+def png_with_colors_hidden_under_alpha(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 10, 14, 4)
     stored[..., 3] = np.where(stored[..., 0] < 128, 0, 255)
     return png(stored), hidden(stored[..., :3], stored[..., 3] == 0)
@@ -751,7 +751,7 @@ def png_that_is_wholly_transparent(rng: Random) -> tuple[bytes, Shown]:
 
 
 @taken(".png", each=((1, 0), (2, 1), (4, 5), (8, 77), (16, 0x1234)))
-def grey_png_with_a_transparent_grey(rng: Random, bits: int, key: int) -> tuple[bytes, Shown]:
+def gray_png_with_a_transparent_gray(rng: Random, bits: int, key: int) -> tuple[bytes, Shown]:
     """Of bits, and the sample that is transparent."""
     stored = rng.integers(0, 2**bits, (10, 14)).astype(np.uint16 if bits == 16 else np.uint8)
     stored[2:5, 3:9] = key
@@ -760,7 +760,7 @@ def grey_png_with_a_transparent_grey(rng: Random, bits: int, key: int) -> tuple[
 
 
 @taken(".png", each=(8, 16))
-def colour_png_with_a_transparent_colour(rng: Random, bits: int) -> tuple[bytes, Shown]:
+def color_png_with_a_transparent_color(rng: Random, bits: int) -> tuple[bytes, Shown]:
     stored = noise(rng) if bits == 8 else deep_noise(rng, 10, 14, 3)
     stored[2:5, 3:9] = key = stored[0, 0]
     data = png(stored, (b"tRNS", key.astype(">u2").tobytes()), bits=bits)
@@ -775,7 +775,7 @@ def palette_png_of_bits(rng: Random, bits: int) -> tuple[bytes, Shown]:
 
 @taken(".png", each=(1, 4, 8))
 def palette_png_with_alpha_of_bits(rng: Random, bits: int) -> tuple[bytes, Shown]:
-    """The last colour has no entry in tRNS: it is opaque."""
+    """The last color has no entry in tRNS: it is opaque."""
     palette, stored = noise(rng, 2**bits, 3), noise(rng, 10, 14, levels=2**bits)
     alpha = np.append(noise(rng, 2**bits - 1), 255)
     data = png(
@@ -785,8 +785,8 @@ def palette_png_with_alpha_of_bits(rng: Random, bits: int) -> tuple[bytes, Shown
 
 
 @taken(".png")
-def palette_png_of_seventeen_greys(rng: Random) -> tuple[bytes, Shown]:
-    """Fewer colours than its bits allow."""
+def palette_png_of_seventeen_grays(rng: Random) -> tuple[bytes, Shown]:
+    """Fewer colors than its bits allow."""
     palette, stored = np.sort(noise(rng, 17))[:, None].repeat(3, 1), noise(rng, 10, 14, levels=17)
     return png(stored, (b"PLTE", palette.tobytes())), palette[stored]
 
@@ -944,7 +944,7 @@ NAMES = {
     "a_newline": b"two\nlines.png",
     "a_carriage_return": b"two\rlines\r\n.png",
     "a_tab": b"a\ttab.png",
-    "a_bell_and_colours": b"\x1b[31mred\x1b[0m\a.png",
+    "a_bell_and_colors": b"\x1b[31mred\x1b[0m\a.png",
     "an_emoji": "🐈‍⬛ cat.png".encode(),
     "arabic": "صورة.png".encode(),
     "reversed_reading": "gnp.\u202egpj.png".encode(),
@@ -986,37 +986,37 @@ for _name, _file in NAMES.items():
 # GIF.
 
 
-def gif_colours(rng: Random, count: int = 256) -> np.ndarray:
+def gif_colors(rng: Random, count: int = 256) -> np.ndarray:
     """A palette of 256 of which `count` are used."""
     return np.concatenate([noise(rng, count, 3), np.zeros((256 - count, 3), np.uint8)])
 
 
 @taken(".gif", each=("global", "local"))
 def gif_with_palette(rng: Random, kind: str) -> tuple[bytes, Shown]:
-    palette, stored = gif_colours(rng), noise(rng, 20, 30)
+    palette, stored = gif_colors(rng), noise(rng, 20, 30)
     return gif(stored, palette, local=kind == "local"), palette[stored]
 
 
 @taken(".gif")
 def interlaced_gif(rng: Random) -> tuple[bytes, Shown]:
-    palette, stored = gif_colours(rng), noise(rng, 21, 30)
+    palette, stored = gif_colors(rng), noise(rng, 21, 30)
     return gif(stored, palette, interlaced=True), palette[stored]
 
 
 @taken(".gif")
-def gif_with_a_transparent_colour(rng: Random) -> tuple[bytes, Shown]:
-    palette, stored = gif_colours(rng, 8), noise(rng, 20, 30, levels=8)
+def gif_with_a_transparent_color(rng: Random) -> tuple[bytes, Shown]:
+    palette, stored = gif_colors(rng, 8), noise(rng, 20, 30, levels=8)
     return gif(stored, palette, transparent=3), hidden(palette[stored], stored == 3)
 
 
 @taken(".gif")
-def grey_gif(rng: Random) -> tuple[bytes, Shown]:
+def gray_gif(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 20, 30)
     return gif(stored, np.arange(256)[:, None].repeat(3, 1)), stored
 
 
 @taken(".gif")
-def grey_gif_with_a_transparent_grey(rng: Random) -> tuple[bytes, Shown]:
+def gray_gif_with_a_transparent_gray(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 20, 30, levels=9)
     return gif(stored, np.arange(256)[:, None].repeat(3, 1), transparent=4), hidden(stored, stored == 4)
 
@@ -1024,7 +1024,7 @@ def grey_gif_with_a_transparent_grey(rng: Random) -> tuple[bytes, Shown]:
 @taken(".gif")
 def gif_whose_frame_is_smaller_than_its_canvas(rng: Random) -> tuple[bytes, Shown]:
     """What the frame leaves free is transparent."""
-    palette, stored = gif_colours(rng, 8), noise(rng, 6, 9, levels=8)
+    palette, stored = gif_colors(rng, 8), noise(rng, 6, 9, levels=8)
     shown = np.full((20, 30, 3), 255.0)
     shown[4:10, 7:16] = hidden(palette[stored], stored == 2)
     return gif(stored, palette, at=(7, 4), canvas=(30, 20), transparent=2), shown
@@ -1032,7 +1032,7 @@ def gif_whose_frame_is_smaller_than_its_canvas(rng: Random) -> tuple[bytes, Show
 
 @taken(".gif")
 def animated_gif(rng: Random) -> tuple[bytes, Shown]:
-    palette, stored = gif_colours(rng, 200), noise(rng, 12, 16, levels=200)
+    palette, stored = gif_colors(rng, 200), noise(rng, 12, 16, levels=200)
     first, second = (Image.fromarray(each, "P") for each in (stored, 199 - stored))
     first.putpalette(palette.tobytes())
     second.putpalette(palette.tobytes())
@@ -1041,13 +1041,13 @@ def animated_gif(rng: Random) -> tuple[bytes, Shown]:
 
 @taken(".gif")
 def gif_without_its_trailer(rng: Random) -> tuple[bytes, Shown]:
-    palette, stored = gif_colours(rng), noise(rng, 20, 30)
+    palette, stored = gif_colors(rng), noise(rng, 20, 30)
     return gif(stored, palette)[:-1], palette[stored]
 
 
 @taken(".gif")
 def gif_with_bytes_behind(rng: Random) -> tuple[bytes, Shown]:
-    palette, stored = gif_colours(rng), noise(rng, 20, 30)
+    palette, stored = gif_colors(rng), noise(rng, 20, 30)
     return gif(stored, palette) + rng.bytes(999), palette[stored]
 
 
@@ -1055,19 +1055,19 @@ def gif_with_bytes_behind(rng: Random) -> tuple[bytes, Shown]:
 
 
 @taken(".tif", each=("little", "big"))
-def colour_tiff(rng: Random, end: str) -> tuple[bytes, Shown]:
+def color_tiff(rng: Random, end: str) -> tuple[bytes, Shown]:
     stored = noise(rng)
     return tiff(stored, big_endian=end == "big"), stored
 
 
 @taken(".tif", each=("little", "big"))
-def sixteen_bit_grey_tiff(rng: Random, end: str) -> tuple[bytes, Shown]:
+def sixteen_bit_gray_tiff(rng: Random, end: str) -> tuple[bytes, Shown]:
     stored = deep_noise(rng)
     return tiff(stored, big_endian=end == "big"), stored / 257
 
 
 @taken(".tif", each=("little", "big"))
-def sixteen_bit_colour_tiff(rng: Random, end: str) -> tuple[bytes, Shown]:
+def sixteen_bit_color_tiff(rng: Random, end: str) -> tuple[bytes, Shown]:
     stored = deep_noise(rng, 10, 14, 3)
     return tiff(stored, big_endian=end == "big"), stored / 257
 
@@ -1079,13 +1079,13 @@ def sixteen_bit_tiff_in_planes(rng: Random, end: str) -> tuple[bytes, Shown]:
 
 
 @taken(".tif", each=(1, 2, 4))
-def grey_tiff_of_bits(rng: Random, bits: int) -> tuple[bytes, Shown]:
+def gray_tiff_of_bits(rng: Random, bits: int) -> tuple[bytes, Shown]:
     stored = noise(rng, 10, 14, levels=2**bits)
     return tiff(stored, bits=bits), stored * (255 / (2**bits - 1))
 
 
 @taken(".tif")
-def twelve_bit_grey_tiff(rng: Random) -> tuple[bytes, Shown]:
+def twelve_bit_gray_tiff(rng: Random) -> tuple[bytes, Shown]:
     """As microscopes and medical cameras write it: 4095 is white."""
     stored = deep_noise(rng) >> 4
     return tiff(stored, bits=12), stored * (255 / 4095)
@@ -1143,9 +1143,9 @@ def tiff_with_alpha_of_bits(rng: Random, bits: str) -> tuple[bytes, Shown]:
 
 
 @taken(".tif")
-def tiff_with_colours_times_alpha(rng: Random) -> tuple[bytes, Shown]:
-    colour, alpha = noise(rng), noise(rng, 10, 14) | 128
-    stored = (colour * (alpha[..., None] / 255.0)).round()
+def tiff_with_colors_times_alpha(rng: Random) -> tuple[bytes, Shown]:
+    color, alpha = noise(rng), noise(rng, 10, 14) | 128
+    stored = (color * (alpha[..., None] / 255.0)).round()
     seen = stored + 255.0 - alpha[..., None]
     return tiff(np.concatenate([stored, alpha[..., None]], axis=-1).astype(np.uint8), tags={338: 1}), seen
 
@@ -1157,7 +1157,7 @@ def tiff_with_a_fourth_channel_that_is_no_alpha(rng: Random) -> tuple[bytes, Sho
 
 
 @taken(".tif")
-def grey_tiff_with_alpha(rng: Random) -> tuple[bytes, Shown]:
+def gray_tiff_with_alpha(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 10, 14, 2)
     return tiff(stored, tags={338: 2}), over_white(stored[..., 0], stored[..., 1])
 
@@ -1165,8 +1165,8 @@ def grey_tiff_with_alpha(rng: Random) -> tuple[bytes, Shown]:
 @taken(".tif")
 def palette_tiff(rng: Random) -> tuple[bytes, Shown]:
     palette, stored = deep_noise(rng, 3, 256), noise(rng, 10, 14)
-    colours = tuple(int(value) for value in palette.ravel())
-    return tiff(stored, tags={262: 3, 320: colours}), (palette / 257).T[stored]
+    colors = tuple(int(value) for value in palette.ravel())
+    return tiff(stored, tags={262: 3, 320: colors}), (palette / 257).T[stored]
 
 
 @taken(".tif", each=(8, 16))
@@ -1179,8 +1179,8 @@ def cmyk_tiff_of_bits(rng: Random, bits: int) -> tuple[bytes, Shown]:
 def ycbcr_tiff(rng: Random) -> tuple[bytes, Shown]:
     stored = gradient(rng)
     y, cb, cr = (stored[..., 0], *(stored[..., k].astype(float) - 128 for k in (1, 2)))
-    colour = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
-    return tiff(stored, tags={262: 6, 530: (1, 1)}), colour
+    color = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    return tiff(stored, tags={262: 6, 530: (1, 1)}), color
 
 
 @taken(".tif")
@@ -1328,7 +1328,7 @@ def bmp_of_runs(rng: Random) -> tuple[bytes, Shown]:
 
 @taken(".bmp")
 def bmp_of_runs_of_half_bytes(rng: Random) -> tuple[bytes, Shown]:
-    """RLE4: a run alternates between two colours."""
+    """RLE4: a run alternates between two colors."""
     palette, pairs = noise(rng, 16, 3), noise(rng, 10, 2, levels=16)
     stored = np.tile(pairs, 7)
     data = b"".join(bytes([14, a << 4 | b, 0, 0]) for a, b in pairs[::-1])
@@ -1337,7 +1337,7 @@ def bmp_of_runs_of_half_bytes(rng: Random) -> tuple[bytes, Shown]:
 
 @taken(".bmp")
 def bmp_of_os2(rng: Random) -> tuple[bytes, Shown]:
-    """A header of 12 bytes, and colours of three."""
+    """A header of 12 bytes, and colors of three."""
     palette, stored = noise(rng, 256, 3), noise(rng, 10, 16)
     head = struct.pack("<2sIHHI", b"BM", 26 + 768 + 160, 0, 0, 26 + 768) + struct.pack(
         "<I4H", 12, 16, 10, 1, 8
@@ -1354,7 +1354,7 @@ def lossless_webp(rng: Random) -> tuple[bytes, Shown]:
     return saved(stored, "WEBP", lossless=True), stored
 
 
-@taken(".webp", tolerance=4)  # always 16…235 and half the colour: YUV of 7.8 bits
+@taken(".webp", tolerance=4)  # always 16…235 and half the color: YUV of 7.8 bits
 def lossy_webp(rng: Random) -> tuple[bytes, Shown]:
     stored = gradient(rng)
     return saved(stored, "WEBP", quality=100, method=6), stored
@@ -1382,9 +1382,9 @@ def animated_webp(rng: Random) -> tuple[bytes, Shown]:
 
 
 @taken(".webp")
-def webp_of_one_colour_by_hand(rng: Random) -> tuple[bytes, Shown]:
-    colour = tuple(int(value) for value in noise(rng, 3))
-    return webp_of_one_colour(31, 17, colour), np.full((17, 31, 3), colour)
+def webp_of_one_color_by_hand(rng: Random) -> tuple[bytes, Shown]:
+    color = tuple(int(value) for value in noise(rng, 3))
+    return webp_of_one_color(31, 17, color), np.full((17, 31, 3), color)
 
 
 @taken(".webp")
@@ -1420,7 +1420,7 @@ def animated_avif(rng: Random) -> tuple[bytes, Shown]:
     return saved(stored, "AVIF", **options), stored
 
 
-# Colour profiles.
+# Color profiles.
 
 
 SWAPPED = rgb_profile(SRGB[:, [1, 0, 2]], SRGB_CURVE)  # what it calls red is sRGB's green
@@ -1433,7 +1433,7 @@ def png_of_adobe_rgb(rng: Random) -> tuple[bytes, Shown]:
     return saved(stored, "PNG", icc_profile=ADOBE_RGB), srgb_of_adobe(stored / 255) * 255
 
 
-@taken(".png", tolerance=3)  # Pillow keeps 8 of 16 bits of colour, before the profile spreads them
+@taken(".png", tolerance=3)  # Pillow keeps 8 of 16 bits of color, before the profile spreads them
 def sixteen_bit_png_of_adobe_rgb(rng: Random) -> tuple[bytes, Shown]:
     stored = 8192 + deep_noise(rng, 10, 14, 3) // 2
     profile = (b"iCCP", b"Adobe\0\0" + zlib.compress(ADOBE_RGB))
@@ -1489,58 +1489,58 @@ def swapped_channels_under_alpha_turned(rng: Random) -> tuple[bytes, Shown]:
 
 
 @taken(".png")
-def png_of_linear_grey(rng: Random) -> tuple[bytes, Shown]:
+def png_of_linear_gray(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 10, 14)
-    return saved(stored, "PNG", icc_profile=grey_profile(1.0)), linear_seen(stored / 255)
+    return saved(stored, "PNG", icc_profile=gray_profile(1.0)), linear_seen(stored / 255)
 
 
 @taken(".png")
-def sixteen_bit_png_of_linear_grey(rng: Random) -> tuple[bytes, Shown]:
+def sixteen_bit_png_of_linear_gray(rng: Random) -> tuple[bytes, Shown]:
     """Eight bits are too few for the dark tones of linear light: 1 of 255 is seen as 13."""
     stored = deep_noise(rng)
-    profile = (b"iCCP", b"linear\0\0" + zlib.compress(grey_profile(1.0)))
+    profile = (b"iCCP", b"linear\0\0" + zlib.compress(gray_profile(1.0)))
     return png(stored, profile, bits=16), linear_seen(stored / 65535)
 
 
 @taken(".png", tolerance=13)
-def sixteen_bit_png_of_linear_colour(rng: Random) -> tuple[bytes, Shown]:
-    """As renderers write it. Of 16-bit colour Pillow keeps 8 bits: a linear profile's darkest tones are steps of 13."""
+def sixteen_bit_png_of_linear_color(rng: Random) -> tuple[bytes, Shown]:
+    """As renderers write it. Of 16-bit color Pillow keeps 8 bits: a linear profile's darkest tones are steps of 13."""
     stored = deep_noise(rng, 10, 14, 3)
     profile = (b"iCCP", b"linear\0\0" + zlib.compress(rgb_profile(SRGB, 1.0)))
     return png(stored, profile, bits=16), linear_seen(stored / 65535)
 
 
 @taken(".png")
-def grey_png_of_a_colour_profile(rng: Random) -> tuple[bytes, Shown]:
+def gray_png_of_a_color_profile(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 10, 14)
     return saved(stored, "PNG", icc_profile=rgb_profile(SRGB, 1.0)), linear_seen(stored / 255)
 
 
 @taken(".png")
-def grey_png_of_a_profile_with_a_transparent_grey(rng: Random) -> tuple[bytes, Shown]:
+def gray_png_of_a_profile_with_a_transparent_gray(rng: Random) -> tuple[bytes, Shown]:
     stored = noise(rng, 10, 14)
     key = int(stored[3, 4])
-    chunks = [(b"iCCP", b"linear\0\0" + zlib.compress(grey_profile(1.0))), (b"tRNS", struct.pack(">H", key))]
+    chunks = [(b"iCCP", b"linear\0\0" + zlib.compress(gray_profile(1.0))), (b"tRNS", struct.pack(">H", key))]
     return png(stored, *chunks), hidden(linear_seen(stored / 255), stored == key)
 
 
 UNUSABLE = {
     "that_is_noise": b"no such profile at all, whatever it says" * 9,
     "cut_short": srgb_profile()[:400],
-    "of_grey": grey_profile(1.0),
+    "of_gray": gray_profile(1.0),
     "of_inks": cmyk_profile(np.zeros((2, 2, 2, 2, 3))),
     "of_srgb": srgb_profile(),
 }
 
 
 @taken(".png", each=UNUSABLE)
-def colour_png_with_a_profile(rng: Random, kind: str) -> tuple[bytes, Shown]:
+def color_png_with_a_profile(rng: Random, kind: str) -> tuple[bytes, Shown]:
     """Broken, of other channels, or sRGB: the numbers are taken for sRGB."""
     stored = noise(rng)
     return saved(stored, "PNG", icc_profile=UNUSABLE[kind]), stored
 
 
-@taken(".jpg", each=("that_is_noise", "of_grey"))
+@taken(".jpg", each=("that_is_noise", "of_gray"))
 def cmyk_jpeg_with_a_profile(rng: Random, kind: str) -> tuple[bytes, Shown]:
     inks = patches(rng, channels=4)
     return jpeg(Image.fromarray(inks, "CMYK"), icc_profile=UNUSABLE[kind]), printed(inks)
@@ -1694,7 +1694,7 @@ def png_without_pixels(rng: Random) -> bytes:
 @refused("damaged", "not_an_image", file="no palette.png")
 def palette_png_without_palette(rng: Random) -> bytes:
     pixels = zlib.compress(b"".join(b"\0" + row for row in packed_rows(noise(rng, 10, 14), 8)))
-    return PNG_START + ihdr(14, 10, colour=3) + chunk(b"IDAT", pixels) + PNG_END
+    return PNG_START + ihdr(14, 10, color=3) + chunk(b"IDAT", pixels) + PNG_END
 
 
 @refused("damaged", "not_an_image", file="filter nine.png")
@@ -1705,7 +1705,7 @@ def png_with_an_unknown_filter(rng: Random) -> bytes:
 
 @refused("damaged", "not_an_image", file="seven bits.png")
 def png_of_seven_bits(rng: Random) -> bytes:
-    return PNG_START + ihdr(14, 10, bits=7, colour=0) + chunk(b"IDAT", zlib.compress(bytes(150))) + PNG_END
+    return PNG_START + ihdr(14, 10, bits=7, color=0) + chunk(b"IDAT", zlib.compress(bytes(150))) + PNG_END
 
 
 @refused("damaged", "not_an_image", file="long chunk.png")
@@ -1719,22 +1719,22 @@ def png_of_an_iphone_program(rng: Random) -> bytes:
     squeeze = zlib.compressobj(wbits=-15)
     pixels = squeeze.compress(b"".join(b"\0" + row for row in packed_rows(noise(rng, 10, 14, 4), 8)))
     body = chunk(b"IDAT", pixels + squeeze.flush()) + PNG_END
-    return PNG_START + chunk(b"CgBI", b"\x50\0\x20\x06") + ihdr(14, 10, colour=6) + body
+    return PNG_START + chunk(b"CgBI", b"\x50\0\x20\x06") + ihdr(14, 10, color=6) + body
 
 
 @refused("damaged", file="half.gif")
 def gif_cut_in_half(rng: Random) -> bytes:
-    return gif(noise(rng, 48, 48), gif_colours(rng))[:2200]
+    return gif(noise(rng, 48, 48), gif_colors(rng))[:2200]
 
 
 @refused("damaged", "not_an_image", file="header.gif")
 def gif_of_a_header_alone(rng: Random) -> bytes:
-    return gif(noise(rng, 20, 30), gif_colours(rng))[: 13 + 768]
+    return gif(noise(rng, 20, 30), gif_colors(rng))[: 13 + 768]
 
 
 @refused("damaged", "not_an_image", file="no frame.gif")
 def gif_without_a_frame(rng: Random) -> bytes:
-    return gif(noise(rng, 20, 30), gif_colours(rng))[: 13 + 768] + b";"
+    return gif(noise(rng, 20, 30), gif_colors(rng))[: 13 + 768] + b";"
 
 
 @refused("damaged", "not_an_image", file="half.webp")
@@ -1834,7 +1834,7 @@ def png_without_width(rng: Random) -> bytes:
 
 @refused("damaged", "not_an_image", "too_small", file="no size.gif")
 def gif_without_size(rng: Random) -> bytes:
-    return gif(noise(rng, 0, 0), gif_colours(rng))
+    return gif(noise(rng, 0, 0), gif_colors(rng))
 
 
 @refused("damaged", "not_an_image", "too_small", file="no width.bmp")
@@ -1864,12 +1864,12 @@ def png_of_all_the_pixels_there_are(rng: Random) -> bytes:
 
 @refused("too_many_pixels", file="bomb.gif")
 def gif_of_a_huge_canvas(rng: Random) -> bytes:
-    return gif(noise(rng, 6, 9), gif_colours(rng), canvas=(65535, 65535))
+    return gif(noise(rng, 6, 9), gif_colors(rng), canvas=(65535, 65535))
 
 
 @refused("too_many_pixels", "damaged", file="grown.gif")
 def gif_whose_frame_is_far_outside_its_canvas(rng: Random) -> bytes:
-    return gif(noise(rng, 6, 9), gif_colours(rng), canvas=(30, 20), at=(65_000, 65_000))
+    return gif(noise(rng, 6, 9), gif_colors(rng), canvas=(30, 20), at=(65_000, 65_000))
 
 
 @refused("too_many_pixels", "damaged", file="bomb.tif")
@@ -1892,7 +1892,7 @@ def tiff_with_one_tile_of_16384_pixels_square(rng: Random) -> bytes:
 @refused("too_many_pixels", file="bomb.webp")
 def webp_of_16383_pixels_square(rng: Random) -> bytes:
     """Thirty bytes, and valid."""
-    return webp_of_one_colour(16_383, 16_383, (1, 2, 3))
+    return webp_of_one_color(16_383, 16_383, (1, 2, 3))
 
 
 @refused("too_many_pixels", "damaged", "not_an_image", file="bomb.bmp")

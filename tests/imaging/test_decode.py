@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from ganpipe.data.resize import resize_image
 from ganpipe.errors import GanpipeError
-from ganpipe.imaging.decode import HAS_AVIF, decode_image, is_grey, over_white, read_image_file
+from ganpipe.imaging.decode import HAS_AVIF, decode_image, is_gray, over_white, read_image_file
 from ganpipe.imaging.grid import grid
 from ganpipe.imaging.icc import srgb_profile
 from ganpipe.imaging.image import ImageShape, RejectedImage
@@ -77,12 +77,12 @@ def rgb_profile(
     columns: np.ndarray, curve: float | tuple[float, ...] | np.ndarray, tags: dict[bytes, bytes] | None = None
 ) -> bytes:
     names = (b"r", b"g", b"b")
-    colours = {name + b"XYZ": xyz_tag(*columns[:, k]) for k, name in enumerate(names)}
+    colors = {name + b"XYZ": xyz_tag(*columns[:, k]) for k, name in enumerate(names)}
     curves = {name + b"TRC": curve_tag(curve) for name in names}
-    return profile_of(b"RGB ", b"XYZ ", b"mntr", colours | curves | (tags or {}))
+    return profile_of(b"RGB ", b"XYZ ", b"mntr", colors | curves | (tags or {}))
 
 
-def grey_profile(curve: float | tuple[float, ...] | np.ndarray) -> bytes:
+def gray_profile(curve: float | tuple[float, ...] | np.ndarray) -> bytes:
     return profile_of(b"GRAY", b"XYZ ", b"mntr", {b"kTRC": curve_tag(curve)})
 
 
@@ -196,7 +196,7 @@ def test_every_byte_survives_the_way_to_float_and_back() -> None:
     assert torch.equal(to_uint8(floats), pixels)
 
 
-def test_sixteen_bit_grey_keeps_its_tones() -> None:
+def test_sixteen_bit_gray_keeps_its_tones() -> None:
     """Pillow's own conversion to RGB turns it white."""
     values = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
     image = decode_image(encoded(Image.fromarray(values), "PNG"))
@@ -225,7 +225,7 @@ def test_a_picture_with_damaged_exif_is_shown_as_it_lies() -> None:
     assert decode_image(png_bytes(samples, (b"eXIf", b"no such thing"))).size == (30, 10)
 
 
-def test_colours_under_full_transparency_stay_hidden() -> None:
+def test_colors_under_full_transparency_stay_hidden() -> None:
     image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     assert np.asarray(over_white(decode_image(encoded(image, "PNG")))).min() == 255
 
@@ -282,8 +282,8 @@ def test_a_palette_is_converted_too() -> None:
     np.testing.assert_allclose(np.asarray(image), expected, atol=2)
 
 
-@pytest.mark.parametrize("profile", [grey_profile(1.0), rgb_profile(SRGB, 1.0)], ids=["grey", "RGB"])
-def test_linear_grey_becomes_brighter_and_stays_grey(profile: bytes) -> None:
+@pytest.mark.parametrize("profile", [gray_profile(1.0), rgb_profile(SRGB, 1.0)], ids=["gray", "RGB"])
+def test_linear_gray_becomes_brighter_and_stays_gray(profile: bytes) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = decode_image(encoded(Image.fromarray(ramp), "PNG", icc_profile=profile))
     assert image.mode == "L"
@@ -308,8 +308,8 @@ def test_cmyk_is_converted_by_its_profile() -> None:
         (0, 1, 1): (45, 50, 30),
         (1, 1, 1): (0, 0, 0),
     }
-    for index, colour in inks.items():
-        lab[(*index, 0)] = colour
+    for index, color in inks.items():
+        lab[(*index, 0)] = color
     for index in inks:
         stored = Image.new("CMYK", (16, 16), (*(255 * k for k in index), 0))
         image = decode_image(encoded(stored, "TIFF", icc_profile=cmyk_profile(lab)))
@@ -322,14 +322,14 @@ def test_cmyk_is_converted_by_its_profile() -> None:
     [
         ("RGB", b"broken"),
         ("RGB", srgb_profile()[:400]),
-        ("RGB", grey_profile(1.0)),
+        ("RGB", gray_profile(1.0)),
         ("RGB", cmyk_profile(np.zeros((2, 2, 2, 2, 3)))),
         ("L", cmyk_profile(np.zeros((2, 2, 2, 2, 3)))),
         ("RGB", srgb_profile()),
         ("RGB", rgb_profile(SRGB, SRGB_CURVE)),
         ("L", srgb_profile()),
     ],
-    ids=["broken", "cut short", "grey", "CMYK", "CMYK of grey", "sRGB", "another sRGB", "sRGB of grey"],
+    ids=["broken", "cut short", "gray", "CMYK", "CMYK of gray", "sRGB", "another sRGB", "sRGB of gray"],
 )
 def test_a_profile_that_is_broken_or_of_other_channels_or_srgb_changes_nothing(
     mode: str, profile: bytes
@@ -357,7 +357,7 @@ def test_sixteen_bit_tiff_whose_zero_is_white_is_no_negative() -> None:
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "LA"), (3, "RGBA")])
-def test_one_transparent_colour_of_sixteen_bits_is_transparent(channels: int, mode: str) -> None:
+def test_one_transparent_color_of_sixteen_bits_is_transparent(channels: int, mode: str) -> None:
     samples = np.full((8, 8, channels), 0x8000, np.uint16)
     samples[2, 3] = [0x1234, 0x5678, 0x9ABC][:channels]
     image = decode_image(png_bytes(samples, (b"tRNS", samples[2, 3].astype(">u2").tobytes())))
@@ -442,9 +442,9 @@ def test_pad_shows_the_whole_picture_and_crop_fills_the_frame() -> None:
     assert cropped.min() == 255
 
 
-def test_grey_is_recognised_in_colour_files() -> None:
-    assert is_grey(noise_image(0, mode="L").convert("RGB"))
-    assert not is_grey(noise_image(0))
+def test_gray_is_recognized_in_color_files() -> None:
+    assert is_gray(noise_image(0, mode="L").convert("RGB"))
+    assert not is_gray(noise_image(0))
 
 
 def test_a_grid_shows_every_picture_in_its_place() -> None:

@@ -35,7 +35,7 @@ from tests.imaging.test_decode import (
     encoded,
     exif_with,
     fixed,
-    grey_profile,
+    gray_profile,
     png_bytes,
     rgb_profile,
     srgb_of_adobe,
@@ -44,7 +44,7 @@ from tests.imaging.test_decode import (
     upright,
 )
 
-ORIGIN = {"kind": "stylised", "name": "flowers × π", "settings": {"steps": 2}}
+ORIGIN = {"kind": "stylized", "name": "flowers × π", "settings": {"steps": 2}}
 LOSSLESS = [("png", 8), ("tiff", 8), ("png", 16), ("tiff", 16)]
 
 
@@ -108,25 +108,25 @@ def test_every_value_survives_a_lossless_file(
 @pytest.mark.parametrize(("format", "bit_depth"), LOSSLESS)
 def test_alpha_is_kept_and_the_picture_is_shown_on_white(tmp_path: Path, format: str, bit_depth: int) -> None:
     samples = noise(4)
-    colour, alpha = planes(samples)[:3], planes(samples)[3]
-    picture = read_picture(write_picture(tmp_path / "a", colour, alpha, format, bit_depth, ORIGIN))
+    color, alpha = planes(samples)[:3], planes(samples)[3]
+    picture = read_picture(write_picture(tmp_path / "a", color, alpha, format, bit_depth, ORIGIN))
     step = 1 / (2**bit_depth - 1)
     assert picture.alpha is not None
     torch.testing.assert_close(picture.alpha, alpha, rtol=0, atol=0.51 * step)
-    torch.testing.assert_close(picture.pixels[0], colour * alpha + 1 - alpha, rtol=0, atol=1.6 * step)
+    torch.testing.assert_close(picture.pixels[0], color * alpha + 1 - alpha, rtol=0, atol=1.6 * step)
 
 
 def test_webp_keeps_alpha_and_jpeg_is_shown_on_white(tmp_path: Path) -> None:
-    colour = torch.full((3, 16, 16), 0.25)
+    color = torch.full((3, 16, 16), 0.25)
     alpha = torch.zeros(16, 16)
     alpha[:8] = 1
-    webp = read_picture(write_picture(tmp_path / "a.webp", colour, alpha, "webp", 8, ORIGIN))
+    webp = read_picture(write_picture(tmp_path / "a.webp", color, alpha, "webp", 8, ORIGIN))
     assert webp.alpha is not None
     assert torch.equal(webp.alpha, alpha)
-    jpeg = read_picture(write_picture(tmp_path / "a.jpg", colour, alpha, "jpeg", 8, ORIGIN))
+    jpeg = read_picture(write_picture(tmp_path / "a.jpg", color, alpha, "jpeg", 8, ORIGIN))
     assert jpeg.alpha is None
     for picture in (webp, jpeg):
-        torch.testing.assert_close(picture.pixels[0], over_white(colour, alpha), rtol=0, atol=0.03)
+        torch.testing.assert_close(picture.pixels[0], over_white(color, alpha), rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
@@ -137,7 +137,7 @@ def test_lossy_files_look_like_the_picture(tmp_path: Path, format: str) -> None:
     torch.testing.assert_close(picture.pixels[0], ramp, rtol=0, atol=0.03)
 
 
-def test_a_jpeg_keeps_the_full_resolution_of_its_colours(tmp_path: Path) -> None:
+def test_a_jpeg_keeps_the_full_resolution_of_its_colors(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "a.jpg", planes(noise(3)), None, "jpeg", 8, ORIGIN)
     with Image.open(path) as image:
         assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
@@ -237,21 +237,21 @@ def test_alpha_that_is_multiplied_in_is_undone_at_sixteen_bits(tmp_path: Path) -
     torch.testing.assert_close(picture.pixels[0], expected, rtol=0, atol=1e-6)
 
 
-def test_grey_with_alpha_keeps_sixteen_bits(tmp_path: Path) -> None:
+def test_gray_with_alpha_keeps_sixteen_bits(tmp_path: Path) -> None:
     samples = noise(2)
     picture = read_picture(saved(png_bytes(samples), tmp_path))
     assert picture.bit_depth == 16
     assert picture.alpha is not None
-    grey, alpha = planes(samples)
+    gray, alpha = planes(samples)
     torch.testing.assert_close(picture.alpha, alpha, rtol=0, atol=1e-7)
     torch.testing.assert_close(
-        picture.pixels[0], (grey * alpha + 1 - alpha).expand(3, -1, -1), rtol=0, atol=1e-6
+        picture.pixels[0], (gray * alpha + 1 - alpha).expand(3, -1, -1), rtol=0, atol=1e-6
     )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_one_transparent_colour_is_told_from_its_neighbours(tmp_path: Path, channels: int) -> None:
-    """Colours that differ in the last bit of one channel."""
+def test_one_transparent_color_is_told_from_its_neighbors(tmp_path: Path, channels: int) -> None:
+    """Colors that differ in the last bit of one channel."""
     samples = np.full((8, 8, channels), 0x1234, np.uint16)
     samples[2, 3, 0] += 1
     data = png_bytes(samples, (b"tRNS", samples[2, 3].astype(">u2").tobytes()))
@@ -273,7 +273,7 @@ def test_float_tiff_is_finer_than_eight_bits(tmp_path: Path) -> None:
 
 def files_turned(orientation: int) -> dict[str, tuple[np.ndarray, bytes]]:
     """What is stored, `[H, W, C]`, and the file of it that asks to be turned, by kind."""
-    eight, sixteen, grey = np.asarray(noise_image(0, (9, 5))), noise(3, 5, 9), noise(1, 5, 9)
+    eight, sixteen, gray = np.asarray(noise_image(0, (9, 5))), noise(3, 5, 9), noise(1, 5, 9)
     exif = exif_with(orientation)
     chunk = (b"eXIf", exif.tobytes()[6:])
     xmp = f'<x tiff:Orientation="{orientation}"/>'.encode()
@@ -286,9 +286,9 @@ def files_turned(orientation: int) -> dict[str, tuple[np.ndarray, bytes]]:
         "webp": (eight, encoded(image, "WEBP", exif=exif, lossless=True)),
         "16-bit png": (sixteen, png_bytes(sixteen, chunk)),
         "16-bit tiff": (sixteen, tiff_bytes(sixteen, tags={274: orientation})),
-        "16-bit grey png": (grey, png_bytes(grey, chunk)),
-        "16-bit grey tiff": (grey, tiff_bytes(grey, tags={274: orientation})),
-        "16-bit grey and alpha": (noise(2, 5, 9), png_bytes(noise(2, 5, 9), chunk)),
+        "16-bit gray png": (gray, png_bytes(gray, chunk)),
+        "16-bit gray tiff": (gray, tiff_bytes(gray, tags={274: orientation})),
+        "16-bit gray and alpha": (noise(2, 5, 9), png_bytes(noise(2, 5, 9), chunk)),
         "exif behind the pixels": (sixteen, png_bytes(sixteen, late=((b"tEXt", b"a\0b"), chunk))),
         "xmp before the pixels": (sixteen, png_bytes(sixteen, packet)),
         "xmp behind the pixels": (sixteen, png_bytes(sixteen, late=(packet,))),
@@ -304,7 +304,7 @@ def test_every_kind_of_file_is_turned_upright_and_its_size_is_known_before(
     path = saved(data, tmp_path)
     picture = read_picture(path)
     expected = planes(np.ascontiguousarray(upright(stored, orientation)))
-    if kind == "16-bit grey and alpha":
+    if kind == "16-bit gray and alpha":
         expected = over_white(expected[:1], expected[1])
     expected = expected.expand(3, -1, -1)
     torch.testing.assert_close(picture.pixels[0], expected, rtol=0, atol=1e-6)
@@ -334,7 +334,7 @@ def test_the_size_is_read_without_the_pixels(tmp_path: Path, monkeypatch: pytest
         assert upright_size(saved(data, tmp_path)) == size
 
 
-# Colour profiles
+# Color profiles
 
 
 def adobe(kind: str) -> bytes:
@@ -384,7 +384,7 @@ def test_each_kind_of_curve_is_that_of_the_specification(
     samples = np.linspace(0, 65535, 100).round().astype(np.uint16).reshape(10, 10, 1)
     light, black = formula(samples[..., 0] / 65535), formula(np.float64(0))
     expected = srgb_of_light((light - black) / (1 - black))
-    for profile in (grey_profile(values), rgb_profile(SRGB, values)):
+    for profile in (gray_profile(values), rgb_profile(SRGB, values)):
         path = saved(png_bytes(samples, (b"iCCP", iccp(profile))), tmp_path)
         picture = read_picture(path)
         assert picture.bit_depth == 16
@@ -409,7 +409,7 @@ def test_a_profile_of_tables_is_converted_at_eight_bits(tmp_path: Path) -> None:
     torch.testing.assert_close(picture.pixels, expected, rtol=0, atol=2 / 255)
 
 
-@pytest.mark.parametrize("profile", [b"broken", srgb_profile()[:400], srgb_profile(), grey_profile(1.0)])
+@pytest.mark.parametrize("profile", [b"broken", srgb_profile()[:400], srgb_profile(), gray_profile(1.0)])
 def test_a_profile_that_says_nothing_leaves_sixteen_bits_as_they_are(tmp_path: Path, profile: bytes) -> None:
     samples = noise(3)
     picture = read_picture(saved(png_bytes(samples, (b"iCCP", iccp(profile))), tmp_path))
@@ -422,7 +422,7 @@ def test_a_profile_that_says_nothing_leaves_sixteen_bits_as_they_are(tmp_path: P
 @pytest.mark.parametrize(
     ("format", "bit_depth"), [(name, depth) for name, f in FORMATS.items() for depth in f.bit_depths]
 )
-def test_each_format_carries_its_origin_and_names_its_colours(
+def test_each_format_carries_its_origin_and_names_its_colors(
     tmp_path: Path, format: str, bit_depth: int
 ) -> None:
     path = tmp_path / f"a{FORMATS[format].suffix}"

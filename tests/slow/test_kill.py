@@ -75,7 +75,7 @@ def test_kills_at_random_instants_leave_the_same_weights_and_one_whole_curve(
 
 
 def finished_data(root: Path, source: str) -> tuple[str, dict[str, str]]:
-    """Version and shard checksums of the data set after an addition and a preparation that nobody disturbs."""
+    """Version and shard checksums of the dataset after an addition and a preparation that nobody disturbs."""
     results = []
     for words in (("data", "add", source, "--name", "pets"), ("data", "prepare", "pets")):
         done = subprocess.run([*command(root, *words), "--json"], capture_output=True, text=True, check=False)
@@ -88,7 +88,7 @@ def finished_data(root: Path, source: str) -> tuple[str, dict[str, str]]:
 def test_kills_at_random_instants_over_add_and_prepare_leave_the_same_data(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    """After each kill the data set is the old version or the new one, whole; at the end all is as if undisturbed."""
+    """After each kill the dataset is the old version or the new one, whole; at the end all is as if undisturbed."""
     source = fill_folder(tmp_path / "in", 400)
     whole = tmp_path / "whole"
     whole.mkdir()

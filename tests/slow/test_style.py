@@ -1,4 +1,4 @@
-"""Slow: stylised batches over whole processes, killed, and sent to other workers."""
+"""Slow: stylized batches over whole processes, killed, and sent to other workers."""
 
 from __future__ import annotations
 

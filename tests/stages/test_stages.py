@@ -28,7 +28,7 @@ from tests.training.test_divergence import break_at
 
 @pytest.fixture
 def noise(migrated: Workspace, prepared_noise: Path) -> Workspace:
-    """A workspace with the data set `noise`: 90 pictures, prepared, and with an empty MLflow."""
+    """A workspace with the dataset `noise`: 90 pictures, prepared, and with an empty MLflow."""
     return copied(prepared_noise, migrated)
 
 
@@ -82,9 +82,9 @@ def test_a_data_set_comes_back_from_its_pointer(noise: Workspace, settings: Sett
 
 
 def test_unknown_data_sets_and_bad_names_are_one_sentence(noise: Workspace, settings: Settings) -> None:
-    with pytest.raises(GanpipeError, match=r"no data set cats \(there are: noise\)"):
+    with pytest.raises(GanpipeError, match=r"no dataset cats \(there are: noise\)"):
         datasets.dataset_info(noise, "cats", settings.data)
-    with pytest.raises(GanpipeError, match="cannot name a data set"):
+    with pytest.raises(GanpipeError, match="cannot name a dataset"):
         datasets.add_dataset(noise, "/tmp", "../evil", settings.data)
 
 
@@ -231,7 +231,7 @@ def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
 
 
 @pytest.mark.usefixtures("migrated")
-def test_a_labelled_data_set_gives_a_model_that_draws_by_label(
+def test_a_labeled_data_set_gives_a_model_that_draws_by_label(
     workspace: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
     """Folders are labels; r3gan is told them; pictures carry theirs."""

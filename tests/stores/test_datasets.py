@@ -1,4 +1,4 @@
-"""Versions of a data set: what came, what went, and how an earlier one comes back."""
+"""Versions of a dataset: what came, what went, and how an earlier one comes back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def added_pets(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> 
 
 @pytest.fixture
 def pets(workspace: Workspace, added_pets: Path) -> Workspace:
-    """A workspace with the data set `pets`: 12 pictures."""
+    """A workspace with the dataset `pets`: 12 pictures."""
     return copied(added_pets, workspace)
 
 
@@ -197,7 +197,7 @@ def test_a_listing_or_manifest_that_leads_outside_touches_nothing(
         {"md5": "a" * 32, "relpath": "../../../x"},
     ):
         listing.write_text(json.dumps([entry]))
-        with pytest.raises(GanpipeError, match="no file of a data set"):
+        with pytest.raises(GanpipeError, match="no file of a dataset"):
             datasets.verify_dataset(pets, "pets", settings.data)
     assert victim.read_text() == "mine"
     manifest = pets.raw("pets") / "manifest.jsonl"

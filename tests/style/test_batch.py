@@ -1,4 +1,4 @@
-"""Batches of stylisations: nothing painted twice, nothing lost, and what a user may ask of them."""
+"""Batches of stylizations: nothing painted twice, nothing lost, and what a user may ask of them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_signal_keeps_what_is_finished_and_the_next_run_does_the_rest(tmp_path
 def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = runner.stylise, []
+    real, calls = runner.stylize, []
 
     def short_of_memory(network, commissions, recipe, compute, tile_px, on_step):  # type: ignore[no-untyped-def]
         calls.append((len(commissions), tile_px))
@@ -173,7 +173,7 @@ def test_each_format_is_written_and_traced(tmp_path: Path, kind: str, suffix: st
     )
     output = Path(report.items[0].output)
     assert output.suffix == suffix
-    assert read_origin(output)["kind"] == "stylised"
+    assert read_origin(output)["kind"] == "stylized"
 
 
 def test_a_format_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_masks_are_found_by_name_and_say_when_they_are_missing(tmp_path: Path) -
         run(contents, styles, tmp_path / "out", masks=(whole,))
 
 
-def test_luminance_keeps_the_contents_colours(tmp_path: Path) -> None:
+def test_luminance_keeps_the_contents_colors(tmp_path: Path) -> None:
     contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
     report = run(contents, styles, tmp_path / "out", changed(QUICK, color_mode="luminance"))
     assert report.done == 1
@@ -225,7 +225,7 @@ def test_luminance_keeps_the_contents_colours(tmp_path: Path) -> None:
     torch.testing.assert_close(mixed - luminance(mixed), content - luminance(content), atol=1e-5, rtol=1e-4)
 
 
-def test_matched_colours_have_the_contents_mean_and_covariance() -> None:
+def test_matched_colors_have_the_contents_mean_and_covariance() -> None:
     style, content = (
         torch.rand(1, 3, 20, 20),
         torch.rand(1, 3, 30, 30) * torch.tensor([0.2, 0.1, 0.3]).view(1, 3, 1, 1) + 0.3,

@@ -1,4 +1,4 @@
-"""Quality of a stylisation: closed forms of its two numbers, and that they get worse as pictures do."""
+"""Quality of a stylization: closed forms of its two numbers, and that they get worse as pictures do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def seeded(k: int) -> torch.Generator:
 
 
 def picture(k: int, height: int = 48, width: int = 40) -> Tensor:
-    """`[1, 3, height, width]` of soft colour blots."""
+    """`[1, 3, height, width]` of soft color blots."""
     coarse = torch.rand(1, 3, 6, 5, generator=seeded(k))
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
 
@@ -153,11 +153,11 @@ def test_a_picture_is_wholly_similar_to_itself() -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [(0.2, 0.7), (0.0, 1.0), (0.5, 0.5)])
-def test_similarity_of_two_greys_is_that_of_their_brightness(a: float, b: float) -> None:
+def test_similarity_of_two_grays_is_that_of_their_brightness(a: float, b: float) -> None:
     """Without variance the structure is 1, and brightness (2ab + C₁) / (a² + b² + C₁) is left."""
-    greys = [torch.full((1, 3, 16, 20), value) for value in (a, b)]
+    grays = [torch.full((1, 3, 16, 20), value) for value in (a, b)]
     expected = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
-    assert structure_similarity(*greys) == pytest.approx(expected, rel=1e-5)
+    assert structure_similarity(*grays) == pytest.approx(expected, rel=1e-5)
 
 
 def test_similarity_of_a_negative_has_the_sign_of_its_structure() -> None:
@@ -174,7 +174,7 @@ def test_similarity_of_a_negative_has_the_sign_of_its_structure() -> None:
 
 
 def test_similarity_is_that_of_luminance() -> None:
-    """Pure green is as bright as a grey of 0.587."""
+    """Pure green is as bright as a gray of 0.587."""
     green = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
     assert structure_similarity(green, torch.full((1, 3, 16, 16), 0.587)) == pytest.approx(1, abs=1e-6)
 

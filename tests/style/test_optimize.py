@@ -261,7 +261,7 @@ def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
     torch.testing.assert_close(joined.first, whole.first)
 
 
-def test_painted_styles_and_photos_are_pictures_with_many_colours(tmp_path: Path) -> None:
+def test_painted_styles_and_photos_are_pictures_with_many_colors(tmp_path: Path) -> None:
     for path in sample_styles(tmp_path) + sample_photos(tmp_path):
         with Image.open(path) as image:
             small = np.asarray(image.convert("RGB").resize((64, 64))).reshape(-1, 3)

@@ -51,10 +51,10 @@ def test_translation_moves_whole_pixels() -> None:
     torch.testing.assert_close(moved[..., :14], images[..., 2:])
 
 
-def test_colour_changes_keep_grey_grey_and_leave_alpha_alone() -> None:
-    grey = torch.rand(4, 1, 5, 5).expand(4, 3, 5, 5) * 2 - 1
+def test_color_changes_keep_gray_gray_and_leave_alpha_alone() -> None:
+    gray = torch.rand(4, 1, 5, 5).expand(4, 3, 5, 5) * 2 - 1
     alpha = torch.rand(4, 1, 5, 5)
-    changed = augment(torch.cat([grey, alpha], 1), some_draws(4), torch.tensor(1.0), ("color",))
+    changed = augment(torch.cat([gray, alpha], 1), some_draws(4), torch.tensor(1.0), ("color",))
     torch.testing.assert_close(changed[:, 0], changed[:, 1], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(changed[:, 3:], alpha)
 

@@ -33,7 +33,7 @@ def test_r1_of_a_linear_discriminator_is_half_its_squared_norm() -> None:
     assert penalty.item() == pytest.approx(0.5 * weight.square().sum().item(), rel=1e-5)
 
 
-def test_r1_can_be_minimised() -> None:
+def test_r1_can_be_minimized() -> None:
     """Its gradient with respect to D's weights is w itself for a linear D."""
     D = nn.Linear(6, 1, bias=False)
     _, slope = logits_and_input_grad(lambda x: D(x.flatten(1)).squeeze(1), torch.randn(4, 1, 2, 3))
@@ -219,17 +219,17 @@ def test_a_conditional_model_listens_to_its_labels() -> None:
 
 def test_labels_are_told_where_the_data_set_has_them_and_the_model_takes_them() -> None:
     names = ("cat", "dog")
-    assert count_classes(ModelSettings(name="r3gan"), names, labelled=True) == 2
-    assert count_classes(ModelSettings(name="r3gan"), names, labelled=False) == 0
-    assert count_classes(ModelSettings(name="r3gan", conditional="no"), names, labelled=True) == 0
-    assert count_classes(ModelSettings(name="dcgan"), names, labelled=True) == 0
+    assert count_classes(ModelSettings(name="r3gan"), names, labeled=True) == 2
+    assert count_classes(ModelSettings(name="r3gan"), names, labeled=False) == 0
+    assert count_classes(ModelSettings(name="r3gan", conditional="no"), names, labeled=True) == 0
+    assert count_classes(ModelSettings(name="dcgan"), names, labeled=True) == 0
     with pytest.raises(GanpipeError, match="one folder for each label"):
-        count_classes(ModelSettings(name="r3gan", conditional="yes"), names, labelled=False)
+        count_classes(ModelSettings(name="r3gan", conditional="yes"), names, labeled=False)
     with pytest.raises(GanpipeError, match="dcgan takes no labels; use r3gan"):
         check_shape(ModelSettings(conditional="yes"), ImageShape(3, 32, 32))
 
 
-def test_spectral_normalisation_bounds_every_weight_of_the_discriminator() -> None:
+def test_spectral_normalization_bounds_every_weight_of_the_discriminator() -> None:
     D = build_gan(ModelSettings(name="r3gan", width=0.05, spectral_norm=True), ImageShape(3, 16, 16), 0).D
     layers = [m for m in D.modules() if isinstance(m, nn.Conv2d)]
     for _ in range(30):

@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 def test_a_killed_run_ends_with_the_same_bits_and_the_same_curve(
     prepared: PreparedData, settings: Settings, tmp_path: Path, model: str, loss: str, killed_at: int
 ) -> None:
-    """Before the first checkpoint and between two: weights, optimisers, average and points are identical."""
+    """Before the first checkpoint and between two: weights, optimizers, average and points are identical."""
     settings = with_(settings, model__name=model, loss__name=loss, model__mlp_width=8, loss__penalty_every=3)
     whole: list[Point] = []
     expected = train(prepared, settings, tmp_path / "whole", Callbacks(points=whole.extend))
@@ -108,7 +108,7 @@ def test_the_discriminator_learns_to_tell_real_from_fake(settings: Settings, tmp
 
 
 def test_the_generator_learns_the_mean_of_its_data(settings: Settings, tmp_path: Path) -> None:
-    """On pictures of one colour, generated pictures move towards that colour."""
+    """On pictures of one color, generated pictures move towards that color."""
     red = torch.zeros(64, 16, 16, 3, dtype=torch.uint8)
     red[..., 0] = 255
     labels = torch.full((64,), -1)

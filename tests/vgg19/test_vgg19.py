@@ -118,7 +118,7 @@ def test_the_folded_network_is_caffes_formula(embedded: Tensors, pooling: str) -
 
 
 def test_torchvisions_file_gives_torchvisions_activations(tmp_path: Path) -> None:
-    """Its own network, with random weights, on pictures that are normalised as its documentation says."""
+    """Its own network, with random weights, on pictures that are normalized as its documentation says."""
     torch.manual_seed(0)
     theirs = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["E"])
     ours = Vgg19(weights=style_weights(str(save(theirs.state_dict(), tmp_path / "features.pth"))))

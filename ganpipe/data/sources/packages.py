@@ -39,7 +39,7 @@ def _torchvision(name: str, scratch: Path) -> Iterator[Item]:
     cls = getattr(datasets, name, None)
     if cls is None or not isinstance(cls, type):
         raise GanpipeError(
-            f"torchvision has no data set {name}; FashionMNIST, CIFAR10 and Flowers102 are three of them."
+            f"torchvision has no dataset {name}; FashionMNIST, CIFAR10 and Flowers102 are three of them."
         )
     for train in (True, False):
         dataset = _download(cls, name, scratch, train)

@@ -1,4 +1,4 @@
-"""What a folder of stylised pictures holds: one line a finished picture, so that a kill loses none of them."""
+"""What a folder of stylized pictures holds: one line a finished picture, so that a kill loses none of them."""
 
 from __future__ import annotations
 

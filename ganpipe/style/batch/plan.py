@@ -108,7 +108,7 @@ def plan_batch(
                 )
             except RejectedImage as refusal:
                 item.reason = refusal.sentence
-                log.warning("Not stylised: %s", item.reason)
+                log.warning("Not stylized: %s", item.reason)
                 continue
             entry = known.get(key)
             if entry and entry.output == output.name and is_intact(out, entry):
@@ -126,7 +126,7 @@ def item_key(
     network: str,
     settings: StyleSettings,
 ) -> str:
-    """What fixes a stylised picture: the pictures that go in, the recipe, the network and the file's format."""
+    """What fixes a stylized picture: the pictures that go in, the recipe, the network and the file's format."""
     student = [settings.feedforward, settings.feedforward_images, settings.refine_steps]
     return sha256_of_json(
         [*sha256s, *shares, recipe.as_dict(), network, settings.format, settings.bit_depth, student]

@@ -128,7 +128,7 @@ class _BatchRunner:
                 yield group[k : k + count]
 
     def _student_style(self, work: BatchTask) -> Path | None:
-        """The style of a work that a student paints; None where it is optimised."""
+        """The style of a work that a student paints; None where it is optimized."""
         style = work.styles[0]
         return style if len(work.styles) == 1 and not work.masks and style in self.students else None
 
@@ -180,7 +180,7 @@ class _BatchRunner:
     def _fail(self, work: BatchTask, reason: str) -> None:
         item = _item(work, "failed")
         item.reason = f"{work.content}: {reason}"
-        log.warning("Not stylised: %s", item.reason)
+        log.warning("Not stylized: %s", item.reason)
         self.items[work.place] = item
 
     def _paint_bucket(self, bucket: list[_LoadedTask], tile_px: int) -> None:
@@ -190,7 +190,7 @@ class _BatchRunner:
         def on_step(step: Step) -> None:
             done = already + step.share * len(bucket)
             elapsed_s = time.monotonic() - self.started
-            self.report(Progress("stylise", round(done, 3), self.total, "pictures", elapsed_s))
+            self.report(Progress("stylize", round(done, 3), self.total, "pictures", elapsed_s))
             if self.stop.signum is not None:
                 raise Interrupted(
                     self.stop.signum,
@@ -213,7 +213,7 @@ class _BatchRunner:
     def _by_student(
         self, style: Path, commissions: list[StyleTask], tile_px: int, on_step: OnStep
     ) -> StyledImages:
-        """A student's pictures, with a few optimiser steps after it where they are asked for."""
+        """A student's pictures, with a few optimizer steps after it where they are asked for."""
         contents = torch.cat([commission.content for commission in commissions])
         student, _ = self.students[style]
         painted = apply_network(student, contents, torch.ones(len(contents), 1), self.compute)
@@ -251,7 +251,7 @@ class _BatchRunner:
             self._write_one(loaded, pixels, seconds, quality)
 
     def _judged(self, loaded: _LoadedTask, pixels: Tensor) -> dict[str, float]:
-        """Distance from the style and likeness to the content, neither of which was optimised."""
+        """Distance from the style and likeness to the content, neither of which was optimized."""
         distances = [
             share * style_distance(self.judge, pixels, style, self.compute)
             for share, style in zip(loaded.work.shares, loaded.commission.styles, strict=True)
@@ -275,7 +275,7 @@ class _BatchRunner:
                 0, 1
             )
         text = self.origin | {
-            "kind": "stylised",
+            "kind": "stylized",
             "content": {"name": work.content.name, "sha256": loaded.content.sha256},
             "style": [{"name": s.path.name, "sha256": s.sha256} for s in loaded.styles],
             "shares": list(work.shares),

@@ -137,14 +137,14 @@ def estimate_break_even(
     compute: Compute,
     images: int,
 ) -> BreakEven:
-    """What optimising the works would take and what a student would, from a few measured steps of each."""
+    """What optimizing the works would take and what a student would, from a few measured steps of each."""
     size = works[0].size
     content = torch.rand(1, 3, *size)
     commission = StyleTask(content, (style,))
     objective = objective_at(network, [commission], size, recipe.long_edge_px, recipe, compute, 0)
     step_s = _fastest(lambda: objective.losses_and_slope(content.to(compute.device)))
     edges = pyramid(recipe.long_edge_px, recipe.scales)
-    optimised_s = step_s * recipe.steps * sum((edge / recipe.long_edge_px) ** 2 for edge in edges)
+    optimized_s = step_s * recipe.steps * sum((edge / recipe.long_edge_px) ** 2 for edge in edges)
     with TemporaryDirectory() as scratch:
         probe = train_network(
             network,
@@ -158,7 +158,7 @@ def estimate_break_even(
         )
     student = FeedforwardNetwork(FeedforwardConfig(("probe",)))
     painting_s = _fastest(lambda: apply_network(student, content, torch.ones(1, 1), compute))
-    return break_even(len(works), optimised_s, painting_s, images / probe.images_per_second)
+    return break_even(len(works), optimized_s, painting_s, images / probe.images_per_second)
 
 
 def _fastest(step: Callable[[], object]) -> float:
@@ -173,10 +173,10 @@ def _fastest(step: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Whether training a student costs less time than optimising each picture, and from how many pictures on."""
+    """Whether training a student costs less time than optimizing each picture, and from how many pictures on."""
 
     pictures: int
-    optimising_seconds: float
+    optimizing_seconds: float
     training_seconds: float
     painting_seconds: float
     from_pictures: int | None  # None: never
@@ -191,7 +191,7 @@ class BreakEven:
         named = " and ".join(f"'{style}'" for style in styles)
         start = f"{self.pictures:,} picture{'s' * (self.pictures != 1)}" + (f" in {named}" if named else "")
         times = (
-            f"optimising takes about {format_duration(self.optimising_seconds)}, training a student "
+            f"optimizing takes about {format_duration(self.optimizing_seconds)}, training a student "
             f"{format_duration(self.training_seconds)} and painting {format_duration(self.painting_seconds)}"
         )
         verdict = (
@@ -203,11 +203,11 @@ class BreakEven:
 
 
 def break_even(
-    pictures: int, seconds_each_optimised: float, seconds_each_student: float, training_seconds: float
+    pictures: int, seconds_each_optimized: float, seconds_each_student: float, training_seconds: float
 ) -> BreakEven:
-    """The least n with n · optimised > training + n · student."""
-    saved = seconds_each_optimised - seconds_each_student
+    """The least n with n · optimized > training + n · student."""
+    saved = seconds_each_optimized - seconds_each_student
     least = math.floor(training_seconds / saved) + 1 if saved > 0 else None
     return BreakEven(
-        pictures, pictures * seconds_each_optimised, training_seconds, pictures * seconds_each_student, least
+        pictures, pictures * seconds_each_optimized, training_seconds, pictures * seconds_each_student, least
     )

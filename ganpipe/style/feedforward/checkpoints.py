@@ -30,7 +30,7 @@ class State:
     """All that changes: what a checkpoint holds. `pending: [4]`: sums of the losses since the last point, and images."""
 
     student: FeedforwardNetwork
-    optimiser: torch.optim.Adam
+    optimizer: torch.optim.Adam
     pending: Tensor
     nimg: int = 0
     steps: int = 0
@@ -69,7 +69,7 @@ class State:
         """Weights and Adam's moments by name, and what is pending."""
         found = {"pending": self.pending}
         for name, weight in self.student.named_parameters():
-            moments = self.optimiser.state[weight]
+            moments = self.optimizer.state[weight]
             found |= {f"weight/{name}": weight, f"first/{name}": moments["exp_avg"]}
             found[f"second/{name}"] = moments["exp_avg_sq"]
         return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
@@ -84,7 +84,7 @@ class State:
                 torch.empty_like(weight).copy_(tensors[f"{k}/{name}"]) for k in ("first", "second")
             )
             step = torch.tensor(float(note["steps"]), device=weight.device)
-            self.optimiser.state[weight] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
+            self.optimizer.state[weight] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
         self.pending.copy_(tensors["pending"])
         self.nimg, self.steps, self.seconds = note["nimg"], note["steps"], note["seconds"]
         self.curve = [(int(n), t, c, s) for n, t, c, s in note["curve"]]

@@ -1,11 +1,11 @@
 """The network that paints a style in one pass: its layers, how it is applied, and its files.
 
-A student is an image transformer (Johnson, Alahi & Fei-Fei 2016, arXiv 1603.08155) with instance normalisation
+A student is an image transformer (Johnson, Alahi & Fei-Fei 2016, arXiv 1603.08155) with instance normalization
 (Ulyanov et al. 2016, arXiv 1607.08022) whose scale and shift belong to the style (Dumoulin et al. 2017,
 arXiv 1610.07629), so that one network paints several styles and their blends.
 
 Departures, so that hundreds of images show the style and not tens of thousands: the last convolution is added to the
-picture itself, and colours start as the style's, as the optimiser starts from the content; noise goes in with the
+picture itself, and colors start as the style's, as the optimizer starts from the content; noise goes in with the
 picture, or a plain sky gets no strokes (so Ulyanov et al. 2016, arXiv 1603.03417). How it learns: `apprenticeship`.
 """
 
@@ -35,7 +35,7 @@ FILES = NetworkFiles("model.safetensors", CONFIG)
 
 
 class _Norm(torch.autograd.Function):
-    """Instance normalisation of `x: [N, C, H, W]`, then `scale` and `shift: [N, C]`.
+    """Instance normalization of `x: [N, C, H, W]`, then `scale` and `shift: [N, C]`.
 
     By hand because torch's own leave channels-last memory (instance_norm) or are 20 times slower backward in it
     (group_norm). Sums are in float32, and backward has the two passes that it needs.
@@ -72,7 +72,7 @@ def _map(values: Tensor, like: Tensor) -> Tensor:
 
 
 class ConditionalNorm(nn.Module):
-    """Instance normalisation with a row of scales and one of shifts for each style (Dumoulin et al. 2017, eq. 5)."""
+    """Instance normalization with a row of scales and one of shifts for each style (Dumoulin et al. 2017, eq. 5)."""
 
     def __init__(self, channels: int, styles: int) -> None:
         super().__init__()
@@ -83,8 +83,8 @@ class ConditionalNorm(nn.Module):
         """`x: [N, C, H, W]`; `shares: [N, S]` mix the rows."""
         # Products and sums, not a matrix product, which autocast would round to bf16.
         scale, shift = ((shares[:, :, None] * rows).sum(1) for rows in (self.scale, self.shift))
-        normalised: Tensor = _Norm.apply(x, scale, shift)
-        return normalised
+        normalized: Tensor = _Norm.apply(x, scale, shift)
+        return normalized
 
 
 class _Conv(nn.Module):
@@ -103,8 +103,8 @@ class _Conv(nn.Module):
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         if self.up > 1:
             x = F.interpolate(x, scale_factor=float(self.up), mode="nearest")
-        normalised: Tensor = self.norm(self.conv(x), shares)
-        return normalised
+        normalized: Tensor = self.norm(self.conv(x), shares)
+        return normalized
 
 
 class _Residual(nn.Module):
@@ -146,7 +146,7 @@ class FeedforwardNetwork(nn.Module):
         self.blocks = nn.ModuleList(_Residual(4 * w, s) for _ in range(config.blocks))
         self.up = nn.ModuleList([_Conv(4 * w, 2 * w, 3, s, up=2), _Conv(2 * w, w, 3, s, up=2)])
         self.out = nn.Conv2d(w, 3, 9, padding=4, bias=False, padding_mode="reflect")
-        self.colours = ConditionalNorm(3, s)
+        self.colors = ConditionalNorm(3, s)
 
     def forward(self, images: Tensor, shares: Tensor, noise_seed: int = 0) -> Tensor:
         """`images: [N, 3, H, W]` in [0, 1], of any size, painted in styles mixed by `shares: [N, S]`; in [0, 1].
@@ -163,15 +163,15 @@ class FeedforwardNetwork(nn.Module):
             x = block(x, shares)
         for conv in self.up:
             x = F.relu(conv(x, shares), inplace=True)
-        painted = self.colours(self.out(x).float() + whole, shares)
+        painted = self.colors(self.out(x).float() + whole, shares)
         return torch.sigmoid(painted)[:, :, :height, :width]
 
     @torch.no_grad()
-    def take_colours(self, style: int, image: Tensor) -> None:
+    def take_colors(self, style: int, image: Tensor) -> None:
         """Gives pictures in a style the mean and deviation of `image: [1, 3, h, w]`, as they are before the sigmoid."""
-        inner = torch.logit(image.to(self.colours.scale).clamp(0.02, 0.98))
-        self.colours.shift[style] = inner.mean((0, 2, 3))
-        self.colours.scale[style] = inner.std((0, 2, 3), correction=0)
+        inner = torch.logit(image.to(self.colors.scale).clamp(0.02, 0.98))
+        self.colors.shift[style] = inner.mean((0, 2, 3))
+        self.colors.scale[style] = inner.std((0, 2, 3), correction=0)
 
 
 def noise_maps(height: int, width: int, seed: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""How a student learns: it is drawn towards the optimiser's losses on crops of the user's own contents.
+"""How a student learns: it is drawn towards the optimizer's losses on crops of the user's own contents.
 
-The objective is the optimiser's own: the same layers, statistics and weights. Two departures from the papers that
+The objective is the optimizer's own: the same layers, statistics and weights. Two departures from the papers that
 `student` names: the rows of a style learn faster than what all styles share, and batches are small.
 """
 
@@ -173,12 +173,12 @@ def _stop_if_asked(stop: StopRequest, nimg: int, images: int) -> None:
 
 
 def new_state(config: FeedforwardConfig, styles: Mapping[str, Tensor], compute: Compute, seed: int) -> State:
-    """A new student, already in the colours of its styles, and its optimiser."""
+    """A new student, already in the colors of its styles, and its optimizer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = FeedforwardNetwork(config)
     for k, image in enumerate(styles.values()):
-        student.take_colours(k, image)
+        student.take_colors(k, image)
     compute.place(student)
     rows = [w for m in student.modules() if isinstance(m, ConditionalNorm) for w in m.parameters()]
     shared = [m.weight for m in student.modules() if isinstance(m, nn.Conv2d)]
@@ -188,7 +188,7 @@ def new_state(config: FeedforwardConfig, styles: Mapping[str, Tensor], compute: 
 
 @dataclass(frozen=True)
 class FeedforwardObjective:
-    """What a student is drawn towards: the optimiser's objective, with the targets of all styles."""
+    """What a student is drawn towards: the optimizer's objective, with the targets of all styles."""
 
     network: Vgg19
     recipe: StyleParams
@@ -210,15 +210,15 @@ class FeedforwardObjective:
         images = crop.images.to(self.compute.device, memory_format=torch.channels_last, non_blocking=True)
         rows = crop.styles.to(self.compute.device)
         objective = self.objective(images, rows)
-        for group in state.optimiser.param_groups:
+        for group in state.optimizer.param_groups:
             group["lr"] = lr * group["rate"]
-        state.optimiser.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
             shares = F.one_hot(rows, len(state.student.config.styles)).float()
             painted = state.student(images, shares, crop.noise_seed)
         losses, slope = objective.losses_and_slope(painted.detach())
         painted.backward(slope / len(images))
-        state.optimiser.step()
+        state.optimizer.step()
         return losses
 
     def objective(self, images: Tensor, rows: Tensor) -> Objective:

@@ -54,7 +54,7 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
 
 
 @pytest.mark.usefixtures("migrated")
-def test_optimiser_steps_may_follow_a_student(workspace: Workspace, tmp_path: Path) -> None:
+def test_optimizer_steps_may_follow_a_student(workspace: Workspace, tmp_path: Path) -> None:
     pictures(tmp_path / "c", "a.png", size=(60, 48))
     pictures(tmp_path / "s", "x.png")
     settings = Settings(style=changed(TAUGHT, refine_steps=2))
@@ -109,7 +109,7 @@ def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
         plan.works * 100, style, replace(resolve_params(QUICK), steps=2000), network, CPU, images=100
     )
     assert found.pictures == 100
-    assert 0 < found.optimising_seconds < twice.optimising_seconds
+    assert 0 < found.optimizing_seconds < twice.optimizing_seconds
     assert "100 pictures in 'x'" in found.sentence("x")
 
 
@@ -135,11 +135,11 @@ def test_the_break_even_is_the_first_number_of_pictures_that_saves_time(
 
 def test_the_break_even_is_said_in_one_sentence() -> None:
     assert break_even(40, 18.0, 0.5, 290.0).sentence("swirl") == (
-        "40 pictures in 'swirl': optimising takes about 12 min, training a student 5 min and painting 20 s: "
+        "40 pictures in 'swirl': optimizing takes about 12 min, training a student 5 min and painting 20 s: "
         "the student pays from 17 pictures on."
     )
     assert break_even(1, 18.0, 0.5, 9000.0).sentence("swirl", "glass") == (
-        "1 picture in 'swirl' and 'glass': optimising takes about 18 s, training a student 2.5 h and painting "
+        "1 picture in 'swirl' and 'glass': optimizing takes about 18 s, training a student 2.5 h and painting "
         "under 1 s: the student pays from 515 pictures on."
     )
     assert break_even(3, 1.0, 2.0, 10.0).sentence().endswith("the student never pays.")

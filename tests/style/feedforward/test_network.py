@@ -67,7 +67,7 @@ def test_the_norm_by_hand_is_torchs_with_its_gradient() -> None:
     assert torch.autograd.gradcheck(_Norm.apply, (x, scale, shift))
 
 
-def test_a_normalised_map_has_the_mean_and_deviation_of_its_style_or_of_the_blend() -> None:
+def test_a_normalized_map_has_the_mean_and_deviation_of_its_style_or_of_the_blend() -> None:
     norm = ConditionalNorm(3, styles=2)
     with torch.no_grad():
         norm.scale.copy_(torch.tensor([[1.0, 2.0, 3.0], [5.0, 4.0, 1.0]]))

@@ -1,4 +1,4 @@
-"""How a student learns: the optimiser's own gradient, crops by position, exact resumption."""
+"""How a student learns: the optimizer's own gradient, crops by position, exact resumption."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def recipe() -> StyleParams:
     return resolve_params(settings)
 
 
-def test_a_new_student_paints_in_the_colours_of_the_style() -> None:
+def test_a_new_student_paints_in_the_colors_of_the_style() -> None:
     """Before any step: the mean and deviation of the style's channels, where the sigmoid begins."""
     state = new_state(TWO, STYLES, CPU, seed=0)
     painted = apply_network(state.student, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU)
@@ -58,7 +58,7 @@ def test_a_new_student_paints_in_the_colours_of_the_style() -> None:
         torch.testing.assert_close(before.std((1, 2)), wanted.std((1, 2)), atol=1e-2, rtol=1e-2)
 
 
-def test_the_gradient_of_a_step_is_that_of_the_optimisers_losses(network: Vgg19, recipe: StyleParams) -> None:
+def test_the_gradient_of_a_step_is_that_of_the_optimizers_losses(network: Vgg19, recipe: StyleParams) -> None:
     """The step sends the objective's slope on into the student; here autograd goes through everything at once."""
     recipe = replace(recipe, content_weight=0.7, style_weight=1.3, variation_weight=2.0)
     teacher = FeedforwardObjective.of(network, STYLES, recipe, CPU, SIZE)
@@ -140,7 +140,7 @@ def teach(
     return train_network(network, contents, styles, recipe, images, CPU, folder, SIZE, report, seed, width=4)
 
 
-def test_the_loss_falls_and_each_style_gets_its_own_colours(
+def test_the_loss_falls_and_each_style_gets_its_own_colors(
     network: Vgg19, recipe: StyleParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "CURVE_IMAGES", 8)
@@ -181,8 +181,8 @@ def test_the_step_falls_along_half_a_cosine(
 
     def watched(self: FeedforwardObjective, state: State, crop: Crop, lr: float) -> Losses:
         losses = step(self, state, crop, lr)
-        seen.append(state.optimiser.param_groups[0]["lr"])
-        assert state.optimiser.param_groups[1]["lr"] == pytest.approx(train.ROW_RATE * seen[-1])
+        seen.append(state.optimizer.param_groups[0]["lr"])
+        assert state.optimizer.param_groups[1]["lr"] == pytest.approx(train.ROW_RATE * seen[-1])
         return losses
 
     monkeypatch.setattr(FeedforwardObjective, "step", watched)
