@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     def json_too(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="one JSON object as the last line")
 
-    sub = add("run", "chain.run", "the whole chain: data, training, evaluation, style")
+    sub = add("run", "run.run", "the whole chain: data, training, evaluation, style")
     chosen(sub)
     trains(sub)
     json_too(sub)

@@ -19,8 +19,8 @@ from ganpipe.errors import GanpipeError
 def test_a_claim_names_its_holder_and_is_freed_by_a_kill_even_with_children_left(tmp_path: Path) -> None:
     program = (
         "import subprocess, sys, time\n"
-        "from ganpipe.compute.gpu_lock import claimed\n"
-        "with claimed(['test-gpu'], False, print):\n"
+        "from ganpipe.compute.locks import lock_gpus\n"
+        "with lock_gpus(['test-gpu'], False, print):\n"
         "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "    print(child.pid, flush=True)\n"
         "    time.sleep(60)\n"
@@ -46,8 +46,8 @@ def test_a_claim_names_its_holder_and_is_freed_by_a_kill_even_with_children_left
 def test_waiting_for_a_claim_says_so_once_and_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "ASK_AGAIN_S", 0.05)
     program = (
-        "import time\nfrom ganpipe.compute.gpu_lock import claimed\n"
-        "with claimed(['test-gpu-2'], False, print):\n    print('held', flush=True)\n    time.sleep(0.6)\n"
+        "import time\nfrom ganpipe.compute.locks import lock_gpus\n"
+        "with lock_gpus(['test-gpu-2'], False, print):\n    print('held', flush=True)\n    time.sleep(0.6)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

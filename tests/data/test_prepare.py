@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from ganpipe.data import prepare as prepare_module
+import ganpipe.data.prepare as prepare_module
 from ganpipe.data.ingest import add_items
 from ganpipe.data.manifest import read_manifest, split_records
 from ganpipe.data.prepare import is_prepared, prepare
@@ -41,7 +41,7 @@ SMALL = DataSettings(height_px=16, width_px=16)
 @pytest.fixture
 def few_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of ten images."""
-    monkeypatch.setattr(prepare, "SHARD_IMAGES", 10)
+    monkeypatch.setattr(prepare_module, "SHARD_IMAGES", 10)
 
 
 def add(source: Path, raw: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_killed_preparation_goes_on_with_the_shards_that_it_has(
     add(fill_folder(tmp_path / "in", 40), tmp_path / "raw")
     prepare(tmp_path / "raw", tmp_path / "whole", SMALL)
     written = 0
-    real = prepare._write_shard
+    real = prepare_module._write_shard
 
     def dying(*arguments: object) -> None:
         nonlocal written
@@ -98,11 +98,11 @@ def test_a_killed_preparation_goes_on_with_the_shards_that_it_has(
             raise KeyboardInterrupt
         real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(prepare, "_write_shard", dying)
+    monkeypatch.setattr(prepare_module, "_write_shard", dying)
     with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path / "raw", tmp_path / "out", SMALL)
     (tmp_path / "out/train-00002-abc.partial").write_bytes(b"half")
-    monkeypatch.setattr(prepare, "_write_shard", real)
+    monkeypatch.setattr(prepare_module, "_write_shard", real)
     assert prepare(tmp_path / "raw", tmp_path / "out", SMALL)["decoded"] == 20
     assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
     assert not list((tmp_path / "out").glob("*.partial"))

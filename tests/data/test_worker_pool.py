@@ -45,10 +45,10 @@ def test_a_file_over_its_limits_is_refused_and_its_neighbors_are_not() -> None:
 def test_workers_end_with_a_parent_that_was_killed() -> None:
     program = (
         "import os, signal\n"
-        "from tests.test_workers import pids_of\n"
-        "from ganpipe.data.worker_pool import Workers\n"
+        "from tests.data.test_worker_pool import pids_of\n"
+        "from ganpipe.data.worker_pool import WorkerPool\n"
         "if __name__ == '__main__':\n"
-        "    workers = Workers(pids_of, count=2)\n"
+        "    workers = WorkerPool(pids_of, count=2)\n"
         "    print(*set(workers.ordered(range(64))), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

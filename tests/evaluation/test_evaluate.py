@@ -193,7 +193,7 @@ def test_too_few_held_out_images_are_one_sentence(prepared: PreparedData, settin
 def test_a_folder_of_pictures_can_be_judged(tmp_path: Path) -> None:
     assert read_folder(fill_folder(tmp_path / "a", 9), ImageShape(1, 16, 16)).shape == (9, 16, 16, 1)
     (tmp_path / "a/bad.png").write_bytes(b"x")
-    with pytest.raises(GanpipeError, match=r"bad\.png cannot be judged"):
+    with pytest.raises(GanpipeError, match=r"bad\.png cannot be evaluated"):
         read_folder(tmp_path / "a", ImageShape(1, 16, 16))
 
 

@@ -98,7 +98,7 @@ def test_sigterm_ends_with_143_and_the_next_run_gives_the_same_weights(
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    assert "the same command goes on from there" in err
+    assert "the same command resumes from it" in err
     resumed = json.loads(ganpipe(added, "train", *longer).stdout.splitlines()[-1])
     elsewhere = Workspace(tmp_path / "other")
     shutil.copytree(added_noise / "workspace", elsewhere.root)

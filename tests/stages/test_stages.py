@@ -316,9 +316,9 @@ def test_a_rollback_is_told_in_the_record_and_in_mlflow(
     break_at(monkeypatch, 1)
     record = train.train_model(noise, "noise", settings.with_values({"training.total_images": 160}))
     assert record.train is not None
-    assert "Went back to" in record.train["notes"][0]
+    assert "Rolled back to" in record.train["notes"][0]
     run = Tracker(noise).client.get_run(str(record.mlflow_run_id))
-    assert "Went back to" in run.data.tags["ganpipe.notes"]
+    assert "Rolled back to" in run.data.tags["ganpipe.notes"]
     curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")
     assert [m.step for m in curve] == list(range(16, 161, 16))
 

@@ -45,7 +45,7 @@ def run(
     report: Report = ignore,
 ) -> StyleReport:
     plan = plan_batch(contents, styles, out, settings, masks)
-    return summarize_batch(plan, [run_batch(plan.works, settings, CPU, report=report)], out, settings)
+    return summarize_batch(plan, [run_batch(plan.works, settings, CPU, report=report)], settings)
 
 
 def test_a_second_run_paints_nothing_and_changed_settings_paint_all(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from typing import IO, Any
 import zstandard
 
 from ganpipe.data.inspect import Read
+from ganpipe.data.sources.folder import file_stamp, label_of
+from ganpipe.data.sources.items import FileItem, Item, RefusedItem
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.decode import MAX_BYTES
 from ganpipe.imaging.image import RejectedImage
@@ -215,3 +217,21 @@ def _untarred(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
         return file.read() if file else b""
     except DAMAGE as error:
         raise GanpipeError(f"{archive.name!s} is a damaged archive ({error}).") from None
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a .zip or .tar, plain or compressed."""
+    return path.is_file() and members_of(path) is not None
+
+
+def read_archive(path: Path) -> Iterator[Item]:
+    """The files in an archive, member by member, never unpacked to the disk."""
+    stamp, changed_ns = file_stamp(path.stat())
+    for member in members_of(path) or ():
+        if member.refusal is not None:
+            yield RefusedItem(member.name, member.refusal)
+        else:
+            place = f"{stamp}!{member.place}"
+            yield FileItem(
+                member.name, member.read, label_of(member.name), None, place, changed_ns, streamed=True
+            )

@@ -15,13 +15,13 @@ from ganpipe.imaging.image import RejectedImage
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
 
 
-def _label_of(relative: str) -> str | None:
+def label_of(relative: str) -> str | None:
     """The folder that a file lies in, as in torchvision's ImageFolder."""
     parent = os.path.dirname(relative)
     return parent or None
 
 
-def _folder(root: Path, without: Callable[[Path], bool] = lambda path: False) -> Iterator[Item]:
+def walk_folder(root: Path, without: Callable[[Path], bool] = lambda path: False) -> Iterator[Item]:
     """Every file below `root`: those of a folder first, then its subfolders, each by name.
 
     Links to folders are followed, but never in a circle.
@@ -38,7 +38,7 @@ def _folder(root: Path, without: Callable[[Path], bool] = lambda path: False) ->
             name = os.path.join(inside, entry.name)
             if not _is_folder(entry):
                 if not without(Path(root, name)):
-                    yield _file(Path(root, name), name)
+                    yield file_item(Path(root, name), name)
                 continue
             identity = _identity(os.stat(entry.path))
             if identity in above:
@@ -72,7 +72,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _file(path: Path, name: str) -> Item:
+def file_item(path: Path, name: str) -> Item:
     try:
         info = path.stat()
     except FileNotFoundError:
@@ -80,10 +80,10 @@ def _file(path: Path, name: str) -> Item:
     except OSError as error:
         code = "link_loop" if path.is_symlink() else "unreadable"
         return RefusedItem(name, RejectedImage(code, f"it cannot be read ({error.strerror})"))
-    return FileItem(name, partial(read_image_file, path), _label_of(name), None, *_stamped(info))
+    return FileItem(name, partial(read_image_file, path), label_of(name), None, *file_stamp(info))
 
 
-def _stamped(info: os.stat_result) -> tuple[str, int]:
+def file_stamp(info: os.stat_result) -> tuple[str, int]:
     """A file's stamp, and when it last changed, in nanoseconds."""
     stamp = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
     return stamp, max(info.st_mtime_ns, info.st_ctime_ns)

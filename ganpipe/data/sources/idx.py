@@ -30,7 +30,7 @@ def _open_maybe_gzip(path: Path) -> bytes:
     return data
 
 
-def _is_idx(path: Path) -> bool:
+def is_idx(path: Path) -> bool:
     """By its name and by how it begins: a picture may be called so."""
     if not ("idx" in path.name and "ubyte" in path.name):
         return False
@@ -44,13 +44,13 @@ def _is_idx(path: Path) -> bool:
     return head == b"\0\0"
 
 
-def _idx_images(folder: Path) -> list[Path]:
+def idx_images(folder: Path) -> list[Path]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
         raise GanpipeError(f"The folder {folder} cannot be read ({error.strerror}).") from None
     paths = [Path(entry.path) for entry in entries if "idx" in entry.name]
-    return sorted(p for p in paths if p.is_file() and _is_idx(p) and "images" in p.name)
+    return sorted(p for p in paths if p.is_file() and is_idx(p) and "images" in p.name)
 
 
 def read_idx(path: Path) -> Pixels:
@@ -74,8 +74,8 @@ def _idx_shape(data: bytes) -> tuple[int, ...]:
     return struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
 
 
-def _idx_set(folder: Path) -> Iterator[Item]:
-    for path in sorted(_idx_images(folder), key=lambda p: any(w in p.name for w in TEST_SPLIT_WORDS)):
+def read_idx_files(folder: Path) -> Iterator[Item]:
+    for path in sorted(idx_images(folder), key=lambda p: any(w in p.name for w in TEST_SPLIT_WORDS)):
         pixels = read_idx(path)
         if pixels.ndim != 3:
             raise GanpipeError(

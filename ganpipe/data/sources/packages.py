@@ -16,7 +16,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.samples.flowers import IMAGES, PAINTER, SEED, flower_png, mode_of
 
 
-def _flowers() -> Iterator[Item]:
+def read_flowers() -> Iterator[Item]:
     """Each is painted by whoever reads it, so that those that are known are not painted again."""
     order = sorted(range(IMAGES), key=lambda k: (mode_of(k).label, k))
     for k in order:
@@ -25,7 +25,7 @@ def _flowers() -> Iterator[Item]:
         yield FileItem(f"{label}/{k:05d}.png", partial(flower_png, k, SEED), label, None, stamp)
 
 
-def _digits() -> ArrayItem:
+def read_digits() -> ArrayItem:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -33,7 +33,7 @@ def _digits() -> ArrayItem:
     return ArrayItem("digits", pixels, [str(v) for v in digits.target], None)
 
 
-def _torchvision(name: str, scratch: Path) -> Iterator[Item]:
+def read_torchvision(name: str, scratch: Path) -> Iterator[Item]:
     from torchvision import datasets
 
     cls = getattr(datasets, name, None)

@@ -1,64 +1,89 @@
-"""Which reader takes a source: the table `SOURCES`, first match wins."""
+"""The table of sources: which reader takes what `data add SOURCE` names. The first row that matches reads it.
+
+To add a source: write a reader in a file of this package, and a row here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from ganpipe.data.sources import archives
-from ganpipe.data.sources.folder import IMAGE_ENDINGS, _file, _folder, _label_of, _stamped
-from ganpipe.data.sources.idx import _idx_images, _idx_set, _is_idx
-from ganpipe.data.sources.items import FileItem, Item, RefusedItem
-from ganpipe.data.sources.packages import _digits, _flowers, _torchvision
+from ganpipe.data.sources.archives import is_archive, read_archive
+from ganpipe.data.sources.folder import IMAGE_ENDINGS, file_item, walk_folder
+from ganpipe.data.sources.idx import idx_images, is_idx, read_idx_files
+from ganpipe.data.sources.items import Item
+from ganpipe.data.sources.packages import read_digits, read_flowers, read_torchvision
 from ganpipe.errors import GanpipeError
 
 
-def read_source(spec: str, scratch: Path) -> Iterator[Item]:
-    """What is at `spec`, in an order that does not depend on the machine.
+@dataclass(frozen=True)
+class Source:
+    """A row of the table: `name` as help and errors show it. `read(spec, scratch)` may fill the folder `scratch`."""
 
-    `spec` is a folder, an archive, an IDX file or folder, `sample:flowers`, `sklearn:digits` or
-    `torchvision:NAME`. `scratch` may be filled with what must be downloaded first.
+    name: str
+    matches: Callable[[str], bool]
+    read: Callable[[str, Path], Iterator[Item]]
+
+
+def _path(spec: str) -> Path:
+    return Path(spec).expanduser()
+
+
+def _read_folder(spec: str, scratch: Path) -> Iterator[Item]:
+    path = _path(spec)
+    if idx_images(path):
+        return chain(read_idx_files(path), walk_folder(path, without=is_idx))
+    return walk_folder(path)
+
+
+def _is_image(spec: str) -> bool:
+    return _path(spec).is_file() and _path(spec).suffix.lower() in IMAGE_ENDINGS
+
+
+SOURCES: tuple[Source, ...] = (
+    Source("sample:flowers", lambda spec: spec == "sample:flowers", lambda spec, scratch: read_flowers()),
+    Source(
+        "sklearn:digits", lambda spec: spec == "sklearn:digits", lambda spec, scratch: iter([read_digits()])
+    ),
+    Source(
+        "torchvision:NAME",
+        lambda spec: spec.startswith("torchvision:"),
+        lambda spec, scratch: read_torchvision(spec.partition(":")[2], scratch),
+    ),
+    Source("a folder", lambda spec: _path(spec).is_dir(), _read_folder),
+    Source(
+        "IDX files",
+        lambda spec: _path(spec).is_file() and is_idx(_path(spec)),
+        lambda spec, scratch: read_idx_files(_path(spec).parent),
+    ),
+    Source(
+        ".zip or .tar (.gz, .bz2, .xz, .zst)",
+        lambda spec: is_archive(_path(spec)),
+        lambda spec, scratch: read_archive(_path(spec)),
+    ),
+    Source("an image", _is_image, lambda spec, scratch: iter([file_item(_path(spec), _path(spec).name)])),
+)
+
+
+def read_source(spec: str, scratch: Path) -> Iterator[Item]:
+    """The items of the source `spec`, in an order that does not depend on the machine.
+
+    `scratch` may be filled with what must be downloaded first.
 
     Raises:
-        GanpipeError: there is no such source, or it cannot be read at all.
+        GanpipeError: no reader takes it.
     """
-    if spec == "sample:flowers":
-        return _flowers()
-    if spec == "sklearn:digits":
-        return iter([_digits()])
-    if spec.startswith("torchvision:"):
-        return _torchvision(spec.partition(":")[2], scratch)
-    if spec.split(":")[0] in ("sample", "sklearn"):
-        raise GanpipeError(
-            f"Unknown source {spec}: there are sample:flowers, sklearn:digits and torchvision:NAME."
-        )
-    path = Path(spec).expanduser()
-    if path.is_dir():
-        return chain(_idx_set(path), _folder(path, without=_is_idx)) if _idx_images(path) else _folder(path)
-    if not path.exists():
-        raise GanpipeError(
-            f"There is no file or folder {spec}; give a folder of images, an archive, or sample:flowers."
-        )
-    if path.is_file() and _is_idx(path):
-        return _idx_set(path.parent)
-    if path.is_file() and (members := archives.members_of(path)) is not None:
-        return _archive(path, members)
-    if path.is_file() and path.suffix.lower() in IMAGE_ENDINGS:
-        return iter([_file(path, path.name)])
+    for source in SOURCES:
+        if source.matches(spec):
+            return source.read(spec, scratch)
+    known = ", ".join(source.name for source in SOURCES)
+    named = spec.split(":")[0] in {source.name.split(":")[0] for source in SOURCES if ":" in source.name}
+    if not named and not _path(spec).exists():
+        raise GanpipeError(f"There is no file or folder {spec}; a source is one of: {known}.")
+    if named:
+        raise GanpipeError(f"Unknown source {spec}; a source is one of: {known}.")
     raise GanpipeError(
-        f"{spec} is neither a folder nor a .zip, .tar, .tar.gz, .tar.zst or IDX file, nor an image; give the folder "
-        "that holds the images."
+        f"{spec} cannot be read as a source; a source is one of: {known}. Give the folder of the images."
     )
-
-
-def _archive(path: Path, members: Iterator[archives.Member]) -> Iterator[Item]:
-    stamp, changed_ns = _stamped(path.stat())
-    for member in members:
-        if member.refusal is not None:
-            yield RefusedItem(member.name, member.refusal)
-        else:
-            label = _label_of(member.name)
-            yield FileItem(
-                member.name, member.read, label, None, f"{stamp}!{member.place}", changed_ns, streamed=True
-            )

@@ -71,7 +71,7 @@ def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: py
     plan = plan_batch(contents, styles, tmp_path / "out", auto)
     for training_s, expected in ((1000.0, 0), (1.0, 1)):
         monkeypatch.setattr(
-            break_even,
+            break_even_module,
             "estimate_break_even",
             lambda works, *_, s=training_s: break_even(len(works), 2.0, 0.1, s),
         )
