@@ -50,11 +50,14 @@ def test_every_model_has_the_number_of_images_that_it_needs() -> None:
     assert {model for preset in PRESETS.values() for model in preset.recipes} <= MODELS.keys()
 
 
+BRITISH = ("colour", "optimis", "stylis", "neighbour", "grey")
+
+
 def test_every_setting_has_a_description_and_every_word_its_american_spelling() -> None:
     for key, field in FIELDS.items():
         text = f"{key} {field.description} {choices_of(field)}"
         assert field.description, key
-        assert not any(word in text for word in ("col" + "our", "optim" + "is", "styl" + "is", "neighb" + "our", "gr" + "ey")), key
+        assert not any(word in text for word in BRITISH), key
 
 
 @pytest.mark.parametrize(
