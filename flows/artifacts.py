@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,18 +17,19 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from ganpipe.console import QUIET, Bars
+from ganpipe.console import Bars
 from ganpipe.files import read_json
 from ganpipe.progress import Progress, Report
 from ganpipe.reports.run_report import data_uri, report_markdown
-from ganpipe.services.prefect import MLFLOW_URL
+from ganpipe.services.prefect import running_servers
+from ganpipe.stores.workspace import Workspace
 
 UPDATE_EVERY_S = 5.0
 
 
 @contextmanager
-def report_progress(progress_of: str | None = None) -> Iterator[Report]:
-    """A report that draws a bar and, where `progress_of` names a stage, moves a Prefect progress artifact."""
+def report_progress(progress_of: str | None = None, quiet: bool = False) -> Iterator[Report]:
+    """A report that draws a bar unless `quiet` and, if `progress_of` names a stage, updates a progress artifact."""
     artifact: UUID | None = None
     if progress_of:
         key = f"{progress_of}-progress"
@@ -37,7 +37,7 @@ def report_progress(progress_of: str | None = None) -> Iterator[Report]:
     updated = time.monotonic()
 
     alone = threading.current_thread() is threading.main_thread()  # two bars would write over each other
-    with Bars(quiet=not alone or os.environ.get(QUIET) == "1") as bars:
+    with Bars(quiet=quiet or not alone) as bars:
 
         def report(p: Progress) -> None:
             nonlocal updated
@@ -71,12 +71,12 @@ def publish_dataset_page(page: Path) -> None:
     create_markdown_artifact("\n".join(lines), key="dataset", description="What the data look like")
 
 
-def publish_report(result: dict[str, Any]) -> None:
-    """The run's report and its pictures as Prefect artifacts."""
+def publish_report(workspace: Workspace, result: dict[str, Any]) -> None:
+    """The run's report and its images as Prefect artifacts."""
     create_markdown_artifact(
         report_markdown(result, embed=True), key="report", description="What this run made"
     )
-    server = os.environ.get(MLFLOW_URL)
-    if server and result["grid"]:
-        url = f"{server}/get-artifact?path=evaluation/samples.png&run_uuid={result['mlflow_run_id']}"
+    servers = running_servers(workspace)  # an image artifact wants an HTTP address
+    if servers and result["grid"]:
+        url = f"{servers.mlflow}/get-artifact?path=evaluation/samples.png&run_uuid={result['mlflow_run_id']}"
         create_image_artifact(image_url=url, key="sample-grid", description="Generated beside real images")

@@ -1,37 +1,80 @@
-"""The runner's process: `python -m flows.deployments` registers the deployment and executes its runs, one at a time."""
+"""The table of what can be scheduled. `python -m flows.deployments` registers every row and executes its runs.
+
+To schedule another flow: add a row. Runs are executed one at a time.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Flow, serve
+from prefect.flows import EntrypointType
 
 from flows.pipeline import pipeline
-from ganpipe.services.up import DEPLOYMENT
+from ganpipe.stages.requests import RunRequest
 
 
-def main() -> None:
-    """Serves until SIGTERM."""
-    from prefect.flows import EntrypointType
+@dataclass(frozen=True)
+class Deployment:
+    """A row of the table: a flow, and its parameters from the request of `ganpipe up`.
 
+    `scheduled`: it runs at the times of `--cron`.
+    """
+
+    name: str
+    flow: Flow[..., Any]
+    description: str
+    parameters: Callable[[RunRequest], dict[str, Any]]
+    scheduled: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """As Prefect names it: FLOW/NAME."""
+        return f"{self.flow.name}/{self.name}"
+
+
+def _pipeline_parameters(request: RunRequest) -> dict[str, Any]:
+    return {
+        "workspace": request.workspace,
+        "dataset": request.dataset,
+        "preset": request.preset,
+        "overrides": list(request.overrides),
+        "quiet": True,
+    }
+
+
+RETRAIN = Deployment(
+    "scheduled",
+    pipeline,
+    "From images to an evaluated, registered model and stylized images.",
+    _pipeline_parameters,
+    scheduled=True,
+)
+DEPLOYMENTS: tuple[Deployment, ...] = (RETRAIN,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serves every row until SIGTERM."""
     parser = argparse.ArgumentParser()
     for name in ("workspace", "cron", "dataset", "preset"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    given = parser.parse_args()
-    parameters = {
-        "workspace": given.workspace,
-        "dataset": given.dataset or None,
-        "preset": given.preset or None,
-        "overrides": given.overrides,
-    }
-    pipeline.serve(
-        name=DEPLOYMENT,
-        cron=given.cron or None,
-        parameters=parameters,
-        limit=1,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-        print_starting_message=False,
-        description="From images to a judged, registered model and stylized pictures.",
-    )
+    given = parser.parse_args(argv)
+    request = RunRequest(given.workspace, given.dataset or None, given.preset or None, given.overrides)
+    served: list[Any] = [  # coroutines only under a running event loop
+        row.flow.to_deployment(
+            name=row.name,
+            cron=(given.cron or None) if row.scheduled else None,
+            parameters=row.parameters(request),
+            description=row.description,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for row in DEPLOYMENTS
+    ]
+    serve(*served, limit=1, print_starting_message=False)
 
 
 if __name__ == "__main__":

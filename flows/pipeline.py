@@ -1,4 +1,4 @@
-"""The chain: version the data, prepare it, train, evaluate, register, stylize, report."""
+"""The pipeline: version the data, prepare it, train, evaluate, register, stylize, report."""
 
 from __future__ import annotations
 
@@ -45,34 +45,36 @@ def pipeline(
     preset: str | None = None,
     overrides: list[str] | None = None,
     source: str | None = None,
+    quiet: bool = False,
+    if_busy: str = "wait",
 ) -> dict[str, Any]:
-    """From images to a judged, registered model and stylized pictures; says "up to date" where all is there."""
+    """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists."""
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
     place, name, settings = request.opened(), request.dataset_name(), request.settings()
     check_request(settings)
     timed = Stopwatch()
 
     with timed("data"):
-        info = tasks.version_data(place, name, settings, request.source)
+        info = tasks.version_data(place, name, settings, request.source, quiet)
         check_judgeable(info)
         name_run(f"{name}@{info.version[:8]}")
         if earlier := up_to_date(place, info.version, settings):
             return earlier | {"state": "up_to_date"}
-        tasks.profile_data(place, name, settings)
+        tasks.profile_data(place, name, settings, quiet)
         tasks.prepare_shards(place, name, settings)
     with timed("train"):
-        record = tasks.train(place, name, settings)
+        record = tasks.train(place, name, settings, if_busy == "wait", quiet)
     link_run(record)
     with timed("evaluate"):
-        judged = tasks.evaluate(place, record, settings)
+        judged = tasks.evaluate(place, record, settings, quiet)
         record = tasks.register(place, judged.record, judged.evaluation)
     with timed("stylize"):
-        styled = stylize_batch(style_job(place, settings, record), spread=False)
+        styled = stylize_batch(style_job(place, settings, record), spread=False, quiet=quiet)
         tasks.log_stylized(place, record, styled)
 
     fingerprint = fingerprint_of(place, info.version, settings)
     result = summary(fingerprint, info, record, judged.evaluation, styled, timed.seconds)
-    tasks.report_run(result)
+    tasks.report_run(place, result)
     write_text(run_folder(place, record.run_id) / "report.md", report_markdown(result))
     if not styled.failed:
         save_result(place, fingerprint, result)

@@ -37,18 +37,18 @@ RUNNERS: dict[str, Callable[[int], TaskRunner[Any]]] = {
 }
 
 
-def stylize_batch(job: StyleRequest, spread: bool) -> StyleReport:
-    """Plans a batch, paints it in shards and reports; `spread`: by the flow's task runner, else one after another here.
+def stylize_batch(job: StyleRequest, spread: bool, quiet: bool = False) -> StyleReport:
+    """Plans a batch, stylizes it in shards and reports. `spread`: by the flow's task runner instead of one by one here.
 
     Called in a flow. Here a signal stops a shard between two steps; elsewhere the runner stops its workers.
     """
     plan = tasks.plan_batch(job)
-    students = tasks.train_feedforward(job, plan) if plan.works else {}
+    networks = tasks.train_feedforward(job, plan, quiet) if plan.works else {}
     shards = plan.shards(job.settings.style.shard_items)
     if spread:
-        parts = tasks.stylize_shard.map(unmapped(job), unmapped(students), shards).result()
+        parts = tasks.stylize_shard.map(unmapped(job), unmapped(networks), shards, unmapped(quiet)).result()
     else:
-        parts = [tasks.stylize_shard(job, students, shard) for shard in shards]
+        parts = [tasks.stylize_shard(job, networks, shard, quiet) for shard in shards]
     return tasks.finish_batch(job, plan, parts)
 
 
@@ -62,7 +62,7 @@ def stylize(
     masks: list[str] | None = None,
     preset: str | None = None,
 ) -> StyleReport:
-    """Paints contents in styles; what is there already is not painted again."""
+    """Stylizes contents × styles; images that exist already are skipped."""
     from ganpipe.stages.requests import RunRequest
 
     settings = RunRequest(workspace, None, preset, overrides or []).settings()

@@ -1,15 +1,13 @@
-"""The chain's tasks: each body is one call of a stage. I/O is retried; training only goes on from a checkpoint."""
+"""The tasks of the pipeline: each body is one call of a stage. I/O is retried; training retries only by resuming."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
 from flows.artifacts import publish_dataset_page, publish_report, report_progress
-from ganpipe.console import IF_BUSY
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data, stylize
@@ -27,7 +25,7 @@ from ganpipe.style.batch.runner import BatchOutcome
 
 
 def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
-    """Input and output may work the second time; what the user must mend, and a signal, will not."""
+    """Retries I/O errors only; a user's error or a signal would come again."""
     try:
         state.result()
     except OSError:
@@ -38,8 +36,10 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 
 
 @task(name="version data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def version_data(workspace: Workspace, dataset: str, settings: Settings, source: str | None) -> DatasetInfo:
-    with report_progress() as report:
+def version_data(
+    workspace: Workspace, dataset: str, settings: Settings, source: str | None, quiet: bool
+) -> DatasetInfo:
+    with report_progress(quiet=quiet) as report:
         if source:
             datasets.add_dataset(workspace, source, dataset, settings.data, report)
         return datasets.ensure_dataset(workspace, dataset, settings.data, report)
@@ -51,22 +51,24 @@ def prepare_shards(workspace: Workspace, dataset: str, settings: Settings) -> No
 
 
 @task(name="profile data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def profile_data(workspace: Workspace, dataset: str, settings: Settings) -> Path:
-    with report_progress() as report:
+def profile_data(workspace: Workspace, dataset: str, settings: Settings, quiet: bool) -> Path:
+    with report_progress(quiet=quiet) as report:
         page = data.write_page(workspace, dataset, settings.data, report)
     publish_dataset_page(page)
     return page
 
 
 @task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def train(workspace: Workspace, dataset: str, settings: Settings) -> RunRecord:
-    with report_progress("train") as report:
-        return train_model(workspace, dataset, settings, report, wait=os.environ.get(IF_BUSY) != "leave")
+def train(
+    workspace: Workspace, dataset: str, settings: Settings, wait_if_busy: bool, quiet: bool
+) -> RunRecord:
+    with report_progress("train", quiet) as report:
+        return train_model(workspace, dataset, settings, report, wait_if_busy)
 
 
 @task(name="evaluate", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def evaluate(workspace: Workspace, record: RunRecord, settings: Settings) -> Judged:
-    with report_progress("evaluate") as report:
+def evaluate(workspace: Workspace, record: RunRecord, settings: Settings, quiet: bool) -> Judged:
+    with report_progress("evaluate", quiet) as report:
         return evaluate_run(workspace, record, settings, report)
 
 
@@ -81,15 +83,17 @@ def plan_batch(job: StyleRequest) -> BatchPlan:
 
 
 @task(name="train feed-forward", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def train_feedforward(job: StyleRequest, plan: BatchPlan) -> dict[Path, Path]:
-    with report_progress("feed-forward") as report:
+def train_feedforward(job: StyleRequest, plan: BatchPlan, quiet: bool) -> dict[Path, Path]:
+    with report_progress("feed-forward", quiet) as report:
         return stylize.train_feedforward(job, plan, report)
 
 
 @task(name="stylize shard", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def stylize_shard(job: StyleRequest, students: dict[Path, Path], works: list[BatchTask]) -> BatchOutcome:
-    with report_progress("stylize") as report:
-        return stylize.stylize_tasks(job, works, students, report)
+def stylize_shard(
+    job: StyleRequest, networks: dict[Path, Path], tasks: list[BatchTask], quiet: bool
+) -> BatchOutcome:
+    with report_progress("stylize", quiet) as report:
+        return stylize.stylize_tasks(job, tasks, networks, report)
 
 
 @task(name="finish batch")
@@ -108,5 +112,5 @@ def log_stylized(workspace: Workspace, record: RunRecord, report: StyleReport) -
 
 
 @task(name="report")
-def report_run(result: dict[str, Any]) -> None:
-    publish_report(result)
+def report_run(workspace: Workspace, result: dict[str, Any]) -> None:
+    publish_report(workspace, result)

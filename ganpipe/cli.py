@@ -248,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        if debug or os.environ.get("GANPIPE_DEBUG"):
+        if debug:
             raise
         kind = type(error).__name__
         text = " ".join(str(error).split())[:500]

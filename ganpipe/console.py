@@ -18,8 +18,6 @@ from rich.table import Table
 from ganpipe.progress import Progress as Progressed
 
 LINE_EVERY_S = 15.0
-IF_BUSY = "GANPIPE_IF_BUSY"  # set to leave: do not wait for another trainer
-QUIET = "GANPIPE_QUIET"  # set to 1: no bars in this process and in those it starts
 
 err = Console(stderr=True, highlight=False, markup=False)
 out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)

@@ -11,6 +11,9 @@ from ganpipe.console import Bars, out, pairs, print_json, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
 
+# The deployments are a table in flows; its module imports Prefect, which must not happen before the servers are chosen.
+RUNNER, WATCHED = "flows.deployments", "ganpipe/scheduled"
+
 
 def up(arguments: Namespace) -> int:
     """Serves until Ctrl-C."""
@@ -25,6 +28,8 @@ def up(arguments: Namespace) -> int:
         watch,
         arguments.prefect_port,
         arguments.mlflow_port,
+        RUNNER,
+        WATCHED,
     )
     serve(workspace, options)
     return 0

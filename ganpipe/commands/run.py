@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from argparse import Namespace
 from typing import Any
 
 from ganpipe.commands.context import explain_preset, make_request, open_named_workspace
 from ganpipe.commands.tables import relative_path, show_metrics
-from ganpipe.console import IF_BUSY, QUIET, duration, out, pairs, print_json, say
+from ganpipe.console import duration, out, pairs, print_json, say
 from ganpipe.settings.params import resolve
 from ganpipe.stores.workspace import Workspace
 
@@ -20,9 +19,6 @@ def run(arguments: Namespace) -> int:
 
     started = time.monotonic()
     workspace = open_named_workspace(arguments)
-    if arguments.json:
-        os.environ[QUIET] = "1"
-    os.environ[IF_BUSY] = arguments.if_busy
     check_settings(arguments, workspace)
     result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
     if result is None:
@@ -32,7 +28,14 @@ def run(arguments: Namespace) -> int:
             request = make_request(arguments, workspace)
             if not arguments.json:
                 explain_preset(arguments, workspace)
-            result = pipeline(request.workspace, request.dataset, request.preset, request.overrides)
+            result = pipeline(
+                request.workspace,
+                request.dataset,
+                request.preset,
+                request.overrides,
+                quiet=arguments.json,
+                if_busy=arguments.if_busy,
+            )
     result["seconds_total"] = round(time.monotonic() - started, 2)
     if arguments.json:
         print_json(result)

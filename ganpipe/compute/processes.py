@@ -6,11 +6,10 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
-from typing import IO
+from pathlib import Path
 
 WATCH_EVERY_S = 0.2
 
@@ -36,22 +35,35 @@ def _lives(process: int) -> bool:
     return True
 
 
-def start_process(command: list[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A process with a group of its own, which Linux ends if we die without a word (kill -9)."""
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-        preexec_fn=_terminate_with_parent,
-    )
+def start_process(command: list[str], environment: dict[str, str], log_file: Path) -> subprocess.Popen[bytes]:
+    """Starts a process in a group of its own, with its output in a log file; Linux ends it if we are killed."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as log:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=terminate_with_parent,
+        )
 
 
-def _terminate_with_parent() -> None:
-    set_parent_death_signal = 1  # prctl(2)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+def signal_with_parent(signum: int) -> None:
+    """Asks the kernel to send this process a signal when its parent dies (Linux, prctl(2))."""
+    set_parent_death_signal = 1
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signum)
+
+
+def terminate_with_parent() -> None:
+    """SIGTERM when the parent dies: there is something to clean up."""
+    signal_with_parent(signal.SIGTERM)
+
+
+def die_with_parent() -> None:
+    """SIGKILL when the parent dies, so that no trainer is left behind."""
+    signal_with_parent(signal.SIGKILL)
 
 
 def stop_process(process: subprocess.Popen[bytes], patience_s: float = 10.0) -> None:
@@ -77,10 +89,3 @@ def signal_group(pgid: int, signum: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def die_with_parent() -> None:
-    """Asks the kernel to kill this process when its parent dies (Linux), so that no trainer is left behind."""
-    pr_set_pdeathsig = 1
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").prctl(pr_set_pdeathsig, signal.SIGKILL)

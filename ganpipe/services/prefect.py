@@ -23,7 +23,6 @@ from ganpipe.stores.workspace import Workspace
 
 START_S = 120.0
 HOST = "127.0.0.1"
-MLFLOW_URL = "GANPIPE_MLFLOW_URL"  # set by `ganpipe up`: where runs find MLflow's pages
 
 
 def up_file(workspace: Workspace) -> Path:
@@ -83,7 +82,6 @@ def free_port(preferred: int | None = None, name: str = "server") -> int:
 def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess.Popen[bytes]:
     """Starts the server's process on loopback; it is not ready yet. Without services it schedules nothing."""
     log_file = workspace.state / "logs" / "prefect-server.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
         "PREFECT_API_URL": f"http://{HOST}:{port}/api",
         "PREFECT_SERVER_API_HOST": HOST,
@@ -116,8 +114,7 @@ def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess
         "--timeout-keep-alive",
         "5",
     ]
-    with log_file.open("ab") as log:
-        return start_process(command, environment, log)
+    return start_process(command, environment, log_file)
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], name: str, log_file: Path) -> None:
@@ -144,8 +141,6 @@ def prefect_api(workspace: Workspace, meanwhile: Callable[[], None] = lambda: No
     found = running_servers(workspace)
     if "PREFECT_API_URL" in os.environ or found:
         os.environ.setdefault("PREFECT_API_URL", found.prefect_api if found else "")
-        if found:
-            os.environ.setdefault(MLFLOW_URL, found.mlflow)
         url = os.environ["PREFECT_API_URL"]
         if not answers(f"{url}/health", 5.0):
             raise GanpipeError(

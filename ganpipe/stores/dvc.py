@@ -1,4 +1,4 @@
-"""A workspace's DVC repository: its command, its cache and its remote. What they mean is decided in `versioning`.
+"""A workspace's DVC repository: its command, its cache and its remote.
 
 DVC is used through its command, whose interface is the stable one.
 """
@@ -20,7 +20,6 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import write_text
 from ganpipe.stores.workspace import Workspace
 
-OLD_STAGES = "data/raw/${key}"  # one preparation a dataset, until several could lie side by side
 # DVC's command, which ends with us: after a kill -9 it would go on beside the next ganpipe.
 DVC = f"""
 import os, sys
@@ -60,7 +59,7 @@ def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
 
 
 def ensure_repository(workspace: Workspace) -> None:
-    """What `dvc init` writes, and our stages; nothing that is there already is touched, but our own old stages."""
+    """Writes what `dvc init` writes, and the data stages; existing files are left alone."""
     folder = workspace.root / ".dvc"
     if not (folder / "config").exists():
         write_text(folder / ".gitignore", "/config.local\n/tmp\n/cache\n")
@@ -68,10 +67,8 @@ def ensure_repository(workspace: Workspace) -> None:
     if not (workspace.root / ".git").exists() and not (folder / "config.local").exists():
         write_text(folder / "config.local", "[core]\n    no_scm = true\n")
     stages = workspace.root / "dvc.yaml"
-    if not stages.exists() or OLD_STAGES in stages.read_text():
+    if not stages.exists():
         write_text(stages, dvc_yaml_template())
-        (workspace.root / "dvc.lock").unlink(missing_ok=True)
-        (workspace.root / PREPARE_FILE).unlink(missing_ok=True)
     if not (workspace.root / PREPARE_FILE).exists():
         write_prepare_file(workspace.root / PREPARE_FILE, {})
 

@@ -1,0 +1,42 @@
+"""Watches a folder: new or changed images start a run, once the folder is quiet again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ganpipe.console import say
+
+QUIET_S = 3.0  # a watched folder counts as complete when nothing has changed for so long
+
+
+def watch_folder(folder: Path, start_run: Callable[[], None], stop_now: threading.Event) -> None:
+    """Calls `start_run` after each burst of additions and changes below `folder`, until `stop_now` is set."""
+    for _ in quiet_changes(folder, stop_now):
+        try:
+            start_run()
+            say(f"{time.strftime('%H:%M:%S')} new images in {folder}: a run was started.")
+        except Exception as error:  # the watcher must outlive a server that is busy for a moment
+            say(f"The run for new images could not be started ({error}); the next change tries again.")
+
+
+def quiet_changes(folder: Path, stop_now: threading.Event) -> Iterator[None]:
+    """Yields once for each burst of additions and changes below `folder`, QUIET_S after its end."""
+    from watchfiles import Change, watch
+
+    def is_addition(change: Change, _: str) -> bool:
+        return change is not Change.deleted
+
+    yield from (
+        None
+        for _ in watch(
+            folder,
+            watch_filter=is_addition,
+            debounce=int(QUIET_S * 4000),
+            step=int(QUIET_S * 1000),
+            stop_event=stop_now,
+            raise_interrupt=False,
+        )
+    )
