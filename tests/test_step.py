@@ -96,7 +96,7 @@ def test_every_loss_moves_every_model(settings: Settings, tmp_path: Path, loss: 
     for model, side in (("fc", 16), ("dcgan", 16), ("r3", 16), ("fastgan", 32)):
         for penalty in ("auto", "both", "interpolated"):
             few = with_(settings, loss__name=loss, loss__penalty=penalty, model__name=model, model__width=0.04,
-                        model__fc_width=8, training__total_images=16)  # fmt: skip
+                        model__fc_width=8, model__blocks=1, training__total_images=16)  # fmt: skip
             points: list[Point] = []
             train(noise_data(side), few, tmp_path / f"{model}-{penalty}", Outbox(points=points.extend))
             assert all(math.isfinite(value) for p in points for value in p.values.values())
