@@ -139,7 +139,7 @@ def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
     monkeypatch.setattr(runner, "stylize", short_of_memory)
     settings = changed(QUICK, long_edge_px=256, batch_items=2)
     report = run(
-        pictures(tmp_path / "c", "a.png", "b.png"),
+        pictures(tmp_path / "c", "a.png", "b.png", size=(40, 16)),
         pictures(tmp_path / "s", "x.png"),
         tmp_path / "o",
         settings,

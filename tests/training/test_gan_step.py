@@ -110,6 +110,7 @@ def test_every_loss_moves_every_model(settings: Settings, tmp_path: Path, loss: 
                 model__name=model,
                 model__width=0.04,
                 model__mlp_width=8,
+                model__blocks=1,
                 training__total_images=16,
             )
             points: list[Point] = []

@@ -55,11 +55,12 @@ def test_a_killed_run_ends_with_the_same_bits_in_two_threads(
     prepared: PreparedData, settings: Settings, tmp_path: Path
 ) -> None:
     """The other tests compute in one."""
+    few = with_(settings, training__total_images=32, training__save_every_images=16)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         test_a_killed_run_ends_with_the_same_bits_and_the_same_curve(
-            prepared, settings, tmp_path, "dcgan", "logistic", 40
+            prepared, few, tmp_path, "dcgan", "logistic", 24
         )
     finally:
         torch.set_num_threads(before)
