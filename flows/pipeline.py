@@ -20,7 +20,7 @@ from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.run import fingerprint_of, up_to_date
 from ganpipe.stages.stylize import style_job
 from ganpipe.stages.train import check_request
-from ganpipe.stores.datasets import DatasetInfo
+from ganpipe.stores.datasets import DatasetVersion
 from ganpipe.stores.run_records import RunRecord, run_folder, save_result
 from ganpipe.style.batch.report import StyleReport, mean_quality
 
@@ -55,25 +55,25 @@ def pipeline(
     timed = Stopwatch()
 
     with timed("data"):
-        info = tasks.version_data(place, name, settings, request.source, quiet)
-        check_judgeable(info)
-        name_run(f"{name}@{info.version[:8]}")
-        if earlier := up_to_date(place, info.version, settings):
+        version = tasks.version_data(place, name, settings, request.source, quiet)
+        check_judgeable(version)
+        name_run(f"{name}@{version.version[:8]}")
+        if earlier := up_to_date(place, version.version, settings):
             return earlier | {"state": "up_to_date"}
-        tasks.profile_data(place, name, settings, quiet)
-        tasks.prepare_shards(place, name, settings)
+        tasks.profile_data(place, version, settings, quiet)
+        tasks.prepare_shards(place, version, settings)
     with timed("train"):
-        record = tasks.train(place, name, settings, if_busy == "wait", quiet)
+        record = tasks.train(place, version, settings, if_busy == "wait", quiet)
     link_run(record)
     with timed("evaluate"):
-        judged = tasks.evaluate(place, record, settings, quiet)
+        judged = tasks.evaluate(place, record, version, settings, quiet)
         record = tasks.register(place, judged.record, judged.evaluation)
     with timed("stylize"):
         styled = stylize_batch(style_job(place, settings, record), spread=False, quiet=quiet)
         tasks.log_stylized(place, record, styled)
 
-    fingerprint = fingerprint_of(place, info.version, settings)
-    result = summary(fingerprint, info, record, judged.evaluation, styled, timed.seconds)
+    fingerprint = fingerprint_of(place, version.version, settings)
+    result = summary(fingerprint, version, record, judged.evaluation, styled, timed.seconds)
     tasks.report_run(place, result)
     write_text(run_folder(place, record.run_id) / "report.md", report_markdown(result))
     if not styled.failed:
@@ -83,7 +83,7 @@ def pipeline(
 
 def summary(
     fingerprint: str,
-    info: DatasetInfo,
+    version: DatasetVersion,
     record: RunRecord,
     evaluation: Evaluation,
     styled: StyleReport,
@@ -94,7 +94,7 @@ def summary(
     return {
         "state": "finished",
         "fingerprint": fingerprint,
-        "dataset": {"name": info.name, "version": info.version, "images": info.images},
+        "dataset": {"name": version.name, "version": version.version, "images": version.images},
         "run": record.run_id,
         "flow_run_id": runtime.flow_run.id,
         "mlflow_run_id": record.mlflow_run_id,

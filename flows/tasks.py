@@ -16,7 +16,7 @@ from ganpipe.stages.promote import register_model
 from ganpipe.stages.stylize import StyleRequest
 from ganpipe.stages.train import train_model
 from ganpipe.stores import datasets
-from ganpipe.stores.datasets import DatasetInfo
+from ganpipe.stores.datasets import DatasetVersion
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.plan import BatchPlan, BatchTask
@@ -38,7 +38,7 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 @task(name="version data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def version_data(
     workspace: Workspace, dataset: str, settings: Settings, source: str | None, quiet: bool
-) -> DatasetInfo:
+) -> DatasetVersion:
     with report_progress(quiet=quiet) as report:
         if source:
             datasets.add_dataset(workspace, source, dataset, settings.data, report)
@@ -46,30 +46,32 @@ def version_data(
 
 
 @task(name="prepare shards", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def prepare_shards(workspace: Workspace, dataset: str, settings: Settings) -> None:
-    datasets.prepare_dataset(workspace, dataset, settings.data)
+def prepare_shards(workspace: Workspace, version: DatasetVersion, settings: Settings) -> None:
+    datasets.prepare_dataset(workspace, version.name, settings.data)
 
 
 @task(name="profile data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def profile_data(workspace: Workspace, dataset: str, settings: Settings, quiet: bool) -> Path:
+def profile_data(workspace: Workspace, version: DatasetVersion, settings: Settings, quiet: bool) -> Path:
     with report_progress(quiet=quiet) as report:
-        page = data.write_page(workspace, dataset, settings.data, report)
+        page = data.write_page(workspace, version, settings.data, report)
     publish_dataset_page(page)
     return page
 
 
 @task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def train(
-    workspace: Workspace, dataset: str, settings: Settings, wait_if_busy: bool, quiet: bool
+    workspace: Workspace, version: DatasetVersion, settings: Settings, wait_if_busy: bool, quiet: bool
 ) -> RunRecord:
     with report_progress("train", quiet) as report:
-        return train_model(workspace, dataset, settings, report, wait_if_busy)
+        return train_model(workspace, version, settings, report, wait_if_busy)
 
 
 @task(name="evaluate", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def evaluate(workspace: Workspace, record: RunRecord, settings: Settings, quiet: bool) -> Judged:
+def evaluate(
+    workspace: Workspace, record: RunRecord, version: DatasetVersion, settings: Settings, quiet: bool
+) -> Judged:
     with report_progress("evaluate", quiet) as report:
-        return evaluate_run(workspace, record, settings, report)
+        return evaluate_run(workspace, record, version, settings, report)
 
 
 @task(name="register", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)

@@ -30,14 +30,15 @@ def replace(arguments: Namespace) -> int:
 
 def _add(arguments: Namespace, replace: bool) -> int:
     from ganpipe.stages.data import write_page
-    from ganpipe.stores.datasets import add_dataset
+    from ganpipe.stores.datasets import add_dataset, open_version
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
     with Bars(quiet=arguments.json) as bars:
         report = add_dataset(workspace, arguments.source, arguments.name, settings, bars, replace)
         if report.accepted or replace:
-            report.page = str(write_page(workspace, arguments.name, settings, bars))
+            version = open_version(workspace, arguments.name, settings)
+            report.page = str(write_page(workspace, version, settings, bars))
     if arguments.json:
         print_json(asdict(report))
         return 0
@@ -71,7 +72,7 @@ def remove(arguments: Namespace) -> int:
     settings = resolve_settings(arguments, workspace).data
     gone, info = remove_from_dataset(workspace, arguments.name, arguments.images, settings)
     if arguments.json:
-        print_json(asdict(info) | {"removed": [r.name for r in gone]})
+        print_json(info.as_dict() | {"removed": [r.name for r in gone]})
         return 0
     rows = [
         ("removed", count_and_names([r.name for r in gone])),
@@ -84,13 +85,13 @@ def remove(arguments: Namespace) -> int:
 
 def list_all(arguments: Namespace) -> int:
     """All datasets with their versions."""
-    from ganpipe.stores.datasets import dataset_info, dataset_names
+    from ganpipe.stores.datasets import dataset_names, open_version
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
-    infos = [dataset_info(workspace, name, settings) for name in dataset_names(workspace)]
+    infos = [open_version(workspace, name, settings) for name in dataset_names(workspace)]
     if arguments.json:
-        print_json({"datasets": [asdict(info) for info in infos]})
+        print_json({"datasets": [info.as_dict() for info in infos]})
     elif not infos:
         out.print("No dataset yet; add one with: ganpipe data add SOURCE --name NAME")
     else:
@@ -103,13 +104,13 @@ def show(arguments: Namespace) -> int:
     """One dataset: numbers, advice, versions, and the page that shows it."""
     from ganpipe.files import read_json
     from ganpipe.stages.data import write_page
-    from ganpipe.stores.datasets import dataset_info, versions_of
+    from ganpipe.stores.datasets import open_version, versions_of
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
-    info = dataset_info(workspace, arguments.name, settings)
+    info = open_version(workspace, arguments.name, settings)
     with Bars(quiet=arguments.json) as bars:
-        page = write_page(workspace, arguments.name, settings, bars)
+        page = write_page(workspace, info, settings, bars)
     survey = read_json(page.with_suffix(".json"))
     sheet = str(page.with_name("contact-sheet.png"))
     versions = [
@@ -118,7 +119,7 @@ def show(arguments: Namespace) -> int:
     if arguments.json:
         print_json(
             survey
-            | asdict(info)
+            | info.as_dict()
             | {
                 "label_counts": survey["labels"],
                 "labels": info.labels,
@@ -223,7 +224,7 @@ def checkout(arguments: Namespace) -> int:
             )
         info = checkout_dataset(workspace, name, version, settings)
     if arguments.json:
-        print_json(asdict(info) | ({"prepared_with": changed} if changed else {}))
+        print_json(info.as_dict() | ({"prepared_with": changed} if changed else {}))
         return 0
     out.print(f"{info.name} is now {info.version}: {info.images:,} images.")
     if changed:
@@ -236,11 +237,11 @@ def prepare(arguments: Namespace) -> int:
     """Makes the shards of a dataset with the settings as they are; says what they hold."""
     from ganpipe.data.shards import META
     from ganpipe.files import read_json
-    from ganpipe.stores.datasets import dataset_info, prepare_dataset
+    from ganpipe.stores.datasets import open_version, prepare_dataset
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
-    info = dataset_info(workspace, arguments.name, settings)
+    info = open_version(workspace, arguments.name, settings)
     out_folder = prepare_dataset(workspace, arguments.name, settings)
     meta = read_json(out_folder / META)
     result = {

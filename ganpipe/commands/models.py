@@ -37,7 +37,7 @@ def train(arguments: Namespace) -> int:
         fresh = new_record(name, info.version, settings, train.compute_names(settings))
         before = train.finished_training(workspace, fresh.run_id)
         record = before or train.train_model(
-            workspace, name, settings, bars, wait=arguments.if_busy == "wait"
+            workspace, info, settings, bars, wait=arguments.if_busy == "wait"
         )
     state = "up_to_date" if before else "finished"
     result = {
@@ -62,6 +62,7 @@ def train(arguments: Namespace) -> int:
 def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
     from ganpipe.stages import evaluate
+    from ganpipe.stores.datasets import open_version
 
     if bool(arguments.run_reference) == bool(arguments.generated):
         say("ganpipe evaluate: give either RUN or --generated DIR.")
@@ -72,12 +73,14 @@ def evaluate(arguments: Namespace) -> int:
         if arguments.generated:
             name = arguments.dataset or workspace.params().dataset
             folder = absolute(arguments.generated)
-            result = evaluate.evaluate_folder(workspace, folder, name, settings, bars).as_dict()
+            evaluate.check_generated(folder)
+            version = open_version(workspace, name, settings.data)
+            result = evaluate.evaluate_folder(workspace, folder, version, settings, bars).as_dict()
         else:
             record = find_run(workspace, arguments.run_reference, arguments.dataset)
-            result = evaluate.evaluate_run(workspace, record, settings, bars).evaluation.as_dict() | {
-                "run": record.run_id
-            }
+            version = open_version(workspace, record.dataset, record.resolved().data)
+            judged = evaluate.evaluate_run(workspace, record, version, settings, bars)
+            result = judged.evaluation.as_dict() | {"run": record.run_id}
     if arguments.json:
         print_json(result)
         return 0

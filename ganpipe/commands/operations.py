@@ -38,13 +38,13 @@ def up(arguments: Namespace) -> int:
 def status(arguments: Namespace) -> int:
     """What there is in this workspace."""
     from ganpipe.services.prefect import running_servers
-    from ganpipe.stores.datasets import dataset_info, dataset_names
+    from ganpipe.stores.datasets import dataset_names, open_version
     from ganpipe.stores.mlflow_runs import Tracker
     from ganpipe.stores.run_records import all_records
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
-    datasets = [dataset_info(workspace, name, settings) for name in dataset_names(workspace)]
+    datasets = [open_version(workspace, name, settings) for name in dataset_names(workspace)]
     records = all_records(workspace)
     tracker = Tracker(workspace) if records else None
     found = [tracker.champion(name) for name in tracker.models()] if tracker else []
@@ -53,7 +53,7 @@ def status(arguments: Namespace) -> int:
     disk = shutil.disk_usage(workspace.root)
     result = {
         "workspace": str(workspace.root),
-        "datasets": [asdict(info) for info in datasets],
+        "datasets": [info.as_dict() for info in datasets],
         "runs": [
             {
                 "run": r.run_id,

@@ -58,7 +58,7 @@ def _already_done(arguments: Namespace, workspace: Workspace) -> dict[str, Any] 
     name, settings = request.dataset_name(), request.settings()
     if name not in datasets.dataset_names(workspace):
         return None
-    version = datasets.dataset_info(workspace, name, settings.data).version
+    version = datasets.open_version(workspace, name, settings.data).version
     earlier = run.up_to_date(workspace, version, settings)
     return earlier | {"state": "up_to_date"} if earlier else None
 
@@ -72,7 +72,7 @@ def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
     name = request.dataset_name()
     train.check_request(request.settings())
     if name not in datasets.SAMPLE_SOURCES:
-        datasets.dataset_info(workspace, name, request.settings().data)
+        datasets.open_version(workspace, name, request.settings().data)
     import flows.pipeline  # noqa: F401
 
 

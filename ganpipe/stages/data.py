@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ganpipe.data.ingest import facts_of_records, facts_of_rows
 from ganpipe.data.manifest import (
@@ -13,24 +12,23 @@ from ganpipe.data.raw_store import RawImages
 from ganpipe.files import read_json, sha256_of_json, write_text
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stores.datasets import DatasetVersion, open_inspection_cache
 from ganpipe.stores.workspace import Workspace
 
-if TYPE_CHECKING:
-    pass
-from ganpipe.stores.datasets import dataset_info, open_inspection_cache
 
-
-def write_page(workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore) -> Path:
-    """The page that shows a dataset's present version and what it is enough for; `dataset.json` lies beside it."""
+def write_page(
+    workspace: Workspace, version: DatasetVersion, settings: DataSettings, report: Report = ignore
+) -> Path:
+    """Writes the page of a dataset version, with `dataset.json` beside it; returns its path."""
     from ganpipe.data.profile import profile_records
     from ganpipe.reports.dataset_page import write_dataset_page
 
-    info = dataset_info(workspace, name, settings)
+    name = version.name
     raw, size = workspace.raw(name), f"{settings.width_px}x{settings.height_px}"
-    folder = workspace.reports / name / f"{info.version[:12]}-{size}"
+    folder = workspace.reports / name / f"{version.version[:12]}-{size}"
     note = workspace.reports / f"{name}-add.json"
     added = read_json(note) if note.exists() else None
-    if added is not None and added["version"] != info.version:
+    if added is not None and added["version"] != version.version:
         added = None
     stamp = sha256_of_json({"added": added, "settings": settings.model_dump()})
     if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
@@ -38,7 +36,7 @@ def write_page(workspace: Workspace, name: str, settings: DataSettings, report: 
     records = read_manifest(raw)
     with open_inspection_cache(workspace) as ledger:
         facts = facts_of_records(raw, records, ledger, report) | facts_of_rows(raw, records)
-    survey = profile_records(name, info.version, records, facts, settings)
+    survey = profile_records(name, version.version, records, facts, settings)
     page = write_dataset_page(survey, folder, RawImages(raw), records, added)
     write_text(folder / "stamp", stamp)
     return page

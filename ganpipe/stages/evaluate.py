@@ -13,13 +13,13 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.models.io import load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
-from ganpipe.stores.datasets import DatasetInfo, dataset_info, load_dataset
+from ganpipe.stores.datasets import DatasetVersion, load_dataset
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 
 
-def check_judgeable(info: DatasetInfo) -> None:
+def check_judgeable(info: DatasetVersion) -> None:
     """Raises GanpipeError, before anything is trained, where too few images are held out to judge the model."""
     if info.holdout < LEAST_HELD_OUT:
         raise GanpipeError(
@@ -37,20 +37,24 @@ class Judged:
 
 
 def evaluate_run(
-    workspace: Workspace, record: RunRecord, settings: Settings, report: Report = ignore
+    workspace: Workspace,
+    record: RunRecord,
+    version: DatasetVersion,
+    settings: Settings,
+    report: Report = ignore,
 ) -> Judged:
-    """Judges the model of a finished run against the held-out images that it never saw."""
+    """Evaluates the model of a finished run against the held-out images of its dataset version."""
     folder = run_folder(workspace, record.run_id)
     G, config = load_generator(folder / "model")
     compute = _evaluation_compute(settings)
     compute.place(G)
-    info = dataset_info(workspace, record.dataset, record.resolved().data)
-    if info.version != record.version:
+    if version.version != record.version:
         raise GanpipeError(
             f"Run {record.run_id} was trained on version {record.version} of {record.dataset}, which now is at "
-            f"{info.version}; train on the new version, or bring the old one back with dvc checkout."
+            f"{version.version}; train on the new version, or bring the old one back with: "
+            f"ganpipe data checkout --run {record.run_id}"
         )
-    data = load_dataset(workspace, record.dataset, record.resolved().data)
+    data = load_dataset(workspace, version, record.resolved().data)
     options = settings.evaluation
     z_dim, labels = config["model"]["z_dim"], list(config["labels"].values())
     fake = generate_pixels(G, z_dim, labels, options.images, options.seed, compute)
@@ -63,18 +67,30 @@ def evaluate_run(
     tracker.picture(run_id, path, "evaluation")
     tracker.client.log_dict(run_id, evaluation.as_dict(), "evaluation/evaluation.json")
     numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
-    tracker.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict})
+    tracker.outcome(
+        run_id,
+        numbers,
+        {"ganpipe.verdict": evaluation.verdict, "ganpipe.extractor": evaluation.metrics["kd"].extractor},
+    )
     record = save_record(workspace, replace(record, evaluation=evaluation.as_dict()))
     return Judged(record, evaluation)
 
 
-def evaluate_folder(
-    workspace: Workspace, folder: Path, dataset: str, settings: Settings, report: Report = ignore
-) -> Evaluation:
-    """Judges a folder of generated pictures, whoever made them."""
+def check_generated(folder: Path) -> None:
+    """Raises GanpipeError if there is no folder to evaluate."""
     if not folder.is_dir():
         raise GanpipeError(f"There is no folder {folder} of generated images.")
-    data = load_dataset(workspace, dataset, settings.data)
+
+
+def evaluate_folder(
+    workspace: Workspace,
+    folder: Path,
+    version: DatasetVersion,
+    settings: Settings,
+    report: Report = ignore,
+) -> Evaluation:
+    """Evaluates a folder of generated images, whoever made them."""
+    data = load_dataset(workspace, version, settings.data)
     return evaluate(
         read_folder(folder, data.shape), data, settings.evaluation, _evaluation_compute(settings), report
     )

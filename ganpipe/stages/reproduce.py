@@ -9,7 +9,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.stages.train import _train_or_launch, compute_names
-from ganpipe.stores.datasets import dataset_info, load_dataset
+from ganpipe.stores.datasets import load_dataset, open_version
 from ganpipe.stores.run_records import RunRecord, new_record, run_folder
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.callbacks import Callbacks
@@ -25,12 +25,8 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
     if record.state != "finished" or not record.train:
         raise GanpipeError(f"Run {record.run_id} is {record.state}; only a finished run can be reproduced.")
     settings = record.resolved()
-    now = new_record(
-        record.dataset,
-        dataset_info(workspace, record.dataset, settings.data).version,
-        settings,
-        compute_names(settings),
-    )
+    version = open_version(workspace, record.dataset, settings.data)
+    now = new_record(version.name, version.version, settings, compute_names(settings))
     for what, then, today in (
         ("the data", record.version, now.version),
         ("ganpipe's source", record.source_sha256, now.source_sha256),
@@ -41,7 +37,7 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
             raise GanpipeError(
                 f"Run {record.run_id} cannot be reproduced here: {what} changed ({then} then, {today} now)."
             )
-    data = load_dataset(workspace, record.dataset, settings.data)
+    data = load_dataset(workspace, version, settings.data)
     folder = run_folder(workspace, record.run_id) / "reproduction"
     # The same split of each batch: what memory is free today must not decide over the last digits.
     write_json(folder / PROBE_FILE, read_json(run_folder(workspace, record.run_id) / PROBE_FILE))

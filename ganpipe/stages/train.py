@@ -12,14 +12,14 @@ from typing import Any
 from ganpipe.compute.device import training_compute
 from ganpipe.compute.locks import gpu_names, lock_gpus
 from ganpipe.data.shards import PreparedData
-from ganpipe.errors import GanpipeError, Interrupted
+from ganpipe.errors import Interrupted
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models.io import CONFIG, save_generator
 from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.data import write_page
-from ganpipe.stores.datasets import dataset_info, load_dataset, pointer_text, prepared_folder
+from ganpipe.stores.datasets import DatasetVersion, load_dataset, pointer_text, prepared_folder
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, load_record, new_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
@@ -61,33 +61,32 @@ def exclusive_training(workspace: Workspace, settings: Settings, wait: bool) -> 
 
 
 def train_model(
-    workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore, wait: bool = True
+    workspace: Workspace,
+    version: DatasetVersion,
+    settings: Settings,
+    report: Report = ignore,
+    wait: bool = True,
 ) -> RunRecord:
-    """Trains, or goes on training, or finds that this was done: the record of the finished run.
+    """Trains, resumes, or finds the finished run: returns its record.
 
-    `wait`: for another trainer of this workspace or GPU; else GanpipeError says who it is.
+    `wait`: wait for another trainer of this workspace or GPU; otherwise GanpipeError names it.
 
     Raises:
         Interrupted: a signal; the checkpoint is written and the MLflow run marked.
-        GanpipeError: whatever the user can mend.
+        GanpipeError: the user must change something; the sentence says what.
     """
     check_request(settings)
-    info = dataset_info(workspace, dataset, settings.data)
-    fresh = new_record(dataset, info.version, settings, compute_names(settings))
+    fresh = new_record(version.name, version.version, settings, compute_names(settings))
     if done := finished_training(workspace, fresh.run_id):
         return done
     with exclusive_training(workspace, settings, wait):
         if done := finished_training(workspace, fresh.run_id):  # by whom we waited for
             return done
         record = load_record(workspace, fresh.run_id) or fresh
-        data = load_dataset(workspace, dataset, settings.data)
-        if data.version != record.version:
-            raise GanpipeError(
-                f"{dataset} was changed to version {data.version} while this training waited; run again to train on that."
-            )
+        data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
-        run_id = tracker.begin(record, pointer_text(workspace, dataset))
-        tracker.log_data(run_id, write_page(workspace, dataset, settings.data, report))
+        run_id = tracker.begin(record, pointer_text(workspace, version.name))
+        tracker.log_data(run_id, write_page(workspace, version, settings.data, report))
         record = save_record(workspace, replace(record, state="running", mlflow_run_id=run_id))
         folder = run_folder(workspace, record.run_id)
         callbacks = Callbacks(

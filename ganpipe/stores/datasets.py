@@ -64,8 +64,8 @@ SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
 
 @dataclass(frozen=True)
-class DatasetInfo:
-    """A raw dataset: its DVC hash and how many images it has."""
+class DatasetVersion:
+    """A raw dataset at one version (its DVC hash): opened once per run, then passed on."""
 
     name: str
     version: str
@@ -73,6 +73,11 @@ class DatasetInfo:
     train: int
     holdout: int
     labels: int
+    manifest_sha256: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {name: value for name, value in vars(self).items() if name != "manifest_sha256"}
 
 
 def open_inspection_cache(workspace: Workspace) -> InspectionCache:
@@ -93,7 +98,7 @@ def add_dataset(
     taking = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop")
     if replace or _pointer(workspace, name).exists():
         # In a fresh clone it is brought; what is there becomes a version first.
-        dataset_info(workspace, name, settings)
+        open_version(workspace, name, settings)
     with (
         workspace.lock("data"),
         TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch,
@@ -110,13 +115,13 @@ def add_dataset(
 
 def remove_from_dataset(
     workspace: Workspace, name: str, patterns: list[str], settings: DataSettings
-) -> tuple[list[Record], DatasetInfo]:
+) -> tuple[list[Record], DatasetVersion]:
     """Takes images out of a dataset, as a new version; returns them and what is left."""
-    dataset_info(workspace, name, settings)
+    open_version(workspace, name, settings)
     with workspace.lock("data"):
         gone = remove_images(workspace.raw(name), patterns)
         _commit(workspace, name)
-    return gone, dataset_info(workspace, name, settings)
+    return gone, open_version(workspace, name, settings)
 
 
 def _commit(workspace: Workspace, name: str) -> str:
@@ -183,7 +188,7 @@ def dataset_names(workspace: Workspace) -> list[str]:
     return sorted(names)
 
 
-def dataset_info(workspace: Workspace, name: str, settings: DataSettings) -> DatasetInfo:
+def open_version(workspace: Workspace, name: str, settings: DataSettings) -> DatasetVersion:
     """Version and size of a dataset; brought from DVC's cache where only the pointer is there.
 
     Raises:
@@ -205,16 +210,16 @@ def dataset_info(workspace: Workspace, name: str, settings: DataSettings) -> Dat
     records = read_manifest(raw)
     train, holdout = split_records(records, settings.holdout_fraction)
     labels = len({r.label for r in records if r.label is not None})
-    return DatasetInfo(name, version, len(records), len(train), len(holdout), labels)
+    return DatasetVersion(name, version, len(records), len(train), len(holdout), labels, manifest_hash(raw))
 
 
 def ensure_dataset(
     workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore
-) -> DatasetInfo:
+) -> DatasetVersion:
     """The dataset; `flowers` and `digits` are made where they are not there yet."""
     if name in SAMPLE_SOURCES and name not in dataset_names(workspace):
         add_dataset(workspace, SAMPLE_SOURCES[name], name, settings, report)
-    return dataset_info(workspace, name, settings)
+    return open_version(workspace, name, settings)
 
 
 def prepared_folder(workspace: Workspace, name: str, settings: DataSettings) -> Path:
@@ -239,21 +244,21 @@ def _run_stage(workspace: Workspace, name: str, settings: DataSettings) -> None:
     dvc(workspace, "repro", "--no-run-cache", "--force", "--single-item", f"prepare@{key}")
 
 
-def load_dataset(workspace: Workspace, name: str, settings: DataSettings) -> PreparedData:
-    """A dataset ready to train on: versioned, prepared, its checksums compared.
+def load_dataset(workspace: Workspace, version: DatasetVersion, settings: DataSettings) -> PreparedData:
+    """A dataset version ready to train on: prepared, its checksums compared.
 
     Raises:
-        GanpipeError: it is changed again and again meanwhile.
+        GanpipeError: the dataset was changed since the version was opened.
     """
     from ganpipe.data.shards import load_prepared
 
-    for _ in range(3):
-        info = dataset_info(workspace, name, settings)
-        out = prepare_dataset(workspace, name, settings)
-        manifest = read_json(out / META)["manifest_sha256"]
-        if manifest == manifest_hash(workspace.raw(name)) and dataset_info(workspace, name, settings) == info:
-            return load_prepared(out, info.version)
-    raise GanpipeError(f"{name} is being changed by somebody else; run again when that is done.")
+    out = prepare_dataset(workspace, version.name, settings)
+    if read_json(out / META)["manifest_sha256"] != version.manifest_sha256:
+        now = open_version(workspace, version.name, settings).version
+        raise GanpipeError(
+            f"{version.name} was changed to version {now} while this run was waiting or working; run again to use that."
+        )
+    return load_prepared(out, version.version)
 
 
 @dataclass(frozen=True)
@@ -272,7 +277,7 @@ def verify_dataset(
     A raw image comes from DVC's cache where its bytes are whole there, else from the remote; shards are made again.
     """
     _restore_manifest(workspace, name)
-    dataset_info(workspace, name, settings)
+    open_version(workspace, name, settings)
     raw = workspace.raw(name)
     damaged = find_damaged(raw, report)
     if damaged:
@@ -345,7 +350,7 @@ def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str
         GanpipeError: no remote, or one that cannot be reached.
     """
     remote = require_remote(workspace)
-    dataset_info(workspace, name, settings)
+    open_version(workspace, name, settings)
     with workspace.lock("data"):
         dvc(workspace, "push", f"data/raw/{name}.dvc")
     return remote
@@ -367,7 +372,7 @@ def pull_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str
     return remote
 
 
-def checkout_dataset(workspace: Workspace, name: str, version: str, settings: DataSettings) -> DatasetInfo:
+def checkout_dataset(workspace: Workspace, name: str, version: str, settings: DataSettings) -> DatasetVersion:
     """Makes an earlier version the present one; `version` is its hash or the first characters of it.
 
     Raises:
@@ -404,7 +409,7 @@ def _version_in(text: str) -> str:
     return version
 
 
-def checkout_pointer(workspace: Workspace, name: str, text: str, settings: DataSettings) -> DatasetInfo:
+def checkout_pointer(workspace: Workspace, name: str, text: str, settings: DataSettings) -> DatasetVersion:
     """Makes the version that a pointer's text names the present one.
 
     Raises:
@@ -417,7 +422,7 @@ def checkout_pointer(workspace: Workspace, name: str, text: str, settings: DataS
     if (raw / MANIFEST).exists() and (
         not pointer.exists() or _version_in(pointer.read_text()) != _version_in(wanted)
     ):
-        dataset_info(workspace, name, settings)  # what is there now becomes a version first
+        open_version(workspace, name, settings)  # what is there now becomes a version first
     with workspace.lock("data"):
         before = pointer.read_text() if pointer.exists() else None
         try:
@@ -431,7 +436,7 @@ def checkout_pointer(workspace: Workspace, name: str, text: str, settings: DataS
                 pointer.unlink(missing_ok=True)
                 _intent(workspace, name).unlink(missing_ok=True)
             raise
-    return dataset_info(workspace, name, settings)
+    return open_version(workspace, name, settings)
 
 
 def _intent(workspace: Workspace, name: str) -> Path:
@@ -470,7 +475,7 @@ def records_at(workspace: Workspace, reference: str, settings: DataSettings) -> 
     """The images of `NAME` as it is now, or of `NAME@VERSION` from DVC's cache."""
     name, at, version = reference.partition("@")
     if not at:
-        dataset_info(workspace, name, settings)
+        open_version(workspace, name, settings)
         return read_manifest(workspace.raw(name))
     listing = read_listing(workspace, version)
     path = cached_file(workspace, listing.get(MANIFEST, ""))

@@ -14,6 +14,7 @@ from ganpipe.data.profile import BLURRED, _advice
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data
 from ganpipe.stores import datasets
+from ganpipe.stores.datasets import open_version
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import fill_folder, noise_image
 
@@ -27,7 +28,7 @@ def test_the_page_counts_and_shows_what_is_there(
     noise_image(51, (30, 30), "RGBA").save(folder / "clear.png")
     (folder / "<img src=x onerror=y>.png").write_text("no image")
     datasets.add_dataset(workspace, str(folder), "pets", settings.data)
-    page = data.write_page(workspace, "pets", settings.data)
+    page = data.write_page(workspace, open_version(workspace, "pets", settings.data), settings.data)
     survey = json.loads(page.with_suffix(".json").read_text())
     assert (survey["images"], survey["train"] + survey["holdout"]) == (13, 13)
     assert (survey["width_px"]["low"], survey["width_px"]["high"]) == (8, 40)
@@ -44,12 +45,12 @@ def test_the_page_counts_and_shows_what_is_there(
 
 def test_the_page_is_made_once_a_version(workspace: Workspace, settings: Settings, tmp_path: Path) -> None:
     datasets.add_dataset(workspace, str(fill_folder(tmp_path / "in", 6)), "pets", settings.data)
-    page = data.write_page(workspace, "pets", settings.data)
+    page = data.write_page(workspace, open_version(workspace, "pets", settings.data), settings.data)
     written = page.stat().st_mtime_ns
-    assert data.write_page(workspace, "pets", settings.data) == page
+    assert data.write_page(workspace, open_version(workspace, "pets", settings.data), settings.data) == page
     assert page.stat().st_mtime_ns == written
     datasets.add_dataset(workspace, str(fill_folder(tmp_path / "in", 7)), "pets", settings.data)
-    assert data.write_page(workspace, "pets", settings.data) != page
+    assert data.write_page(workspace, open_version(workspace, "pets", settings.data), settings.data) != page
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,10 +21,22 @@ from ganpipe.stages import evaluate, generate, promote, reproduce, train
 from ganpipe.stores import datasets
 from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker, registered_name
-from ganpipe.stores.run_records import find_record, load_record
+from ganpipe.stores.run_records import RunRecord, find_record, load_record
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, fill_folder, noise_image
 from tests.training.test_divergence import break_at
+
+
+def run_train(workspace: Workspace, name: str, settings: Settings, *rest: Any, **options: Any) -> RunRecord:
+    """Trains on the dataset as it is now."""
+    version = datasets.open_version(workspace, name, settings.data)
+    return train.train_model(workspace, version, settings, *rest, **options)
+
+
+def run_evaluate(workspace: Workspace, record: RunRecord, settings: Settings) -> evaluate.Judged:
+    """Evaluates on the dataset as it is now."""
+    version = datasets.open_version(workspace, record.dataset, record.resolved().data)
+    return evaluate.evaluate_run(workspace, record, version, settings)
 
 
 @pytest.fixture
@@ -35,7 +48,7 @@ def noise(migrated: Workspace, prepared_noise: Path) -> Workspace:
 def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    first = datasets.dataset_info(noise, "noise", settings.data)
+    first = datasets.open_version(noise, "noise", settings.data)
     pointer = yaml.safe_load((noise.root / "data/raw/noise.dvc").read_text())
     assert first.version == pointer["outs"][0]["md5"]
     assert first.version.endswith(".dir")
@@ -73,17 +86,17 @@ def test_a_data_set_comes_back_from_its_pointer(noise: Workspace, settings: Sett
     """As in a fresh clone: the pointer is there, the images are in DVC's cache."""
     import shutil
 
-    version = datasets.dataset_info(noise, "noise", settings.data).version
+    version = datasets.open_version(noise, "noise", settings.data).version
     shutil.rmtree(noise.raw("noise"))
     shutil.rmtree(noise.state / "versions")
-    info = datasets.dataset_info(noise, "noise", settings.data)
+    info = datasets.open_version(noise, "noise", settings.data)
     assert (info.version, info.images) == (version, 90)
     assert datasets.verify_dataset(noise, "noise", settings.data) == datasets.VerifyResult([], [])
 
 
 def test_unknown_data_sets_and_bad_names_are_one_sentence(noise: Workspace, settings: Settings) -> None:
     with pytest.raises(GanpipeError, match=r"no dataset cats \(there are: noise\)"):
-        datasets.dataset_info(noise, "cats", settings.data)
+        datasets.open_version(noise, "cats", settings.data)
     with pytest.raises(GanpipeError, match="cannot name a dataset"):
         datasets.add_dataset(noise, "/tmp", "../evil", settings.data)
 
@@ -99,9 +112,9 @@ def test_an_interrupted_training_goes_on_under_the_same_mlflow_run_with_one_curv
             raise Killed
 
     with pytest.raises(Killed):
-        train.train_model(noise, "noise", settings, kill)
+        run_train(noise, "noise", settings, kill)
     tracker = Tracker(noise)
-    record = train.train_model(noise, "noise", settings)
+    record = run_train(noise, "noise", settings)
     experiment = tracker.experiment("noise")
     runs = tracker.client.search_runs([experiment])
     assert [r.info.run_id for r in runs] == [record.mlflow_run_id]
@@ -117,14 +130,14 @@ def test_an_interrupted_training_goes_on_under_the_same_mlflow_run_with_one_curv
 def test_a_finished_training_is_not_repeated_and_changed_settings_are(
     noise: Workspace, settings: Settings
 ) -> None:
-    first = train.train_model(noise, "noise", settings)
+    first = run_train(noise, "noise", settings)
 
     def never(p: Progress) -> None:
         raise AssertionError(p)
 
-    assert train.train_model(noise, "noise", settings, never) == first
+    assert run_train(noise, "noise", settings, never) == first
     other = settings.with_values({"training.seed": 1})
-    second = train.train_model(noise, "noise", other)
+    second = run_train(noise, "noise", other)
     assert second.fingerprint != first.fingerprint
     assert second.train is not None
     assert first.train is not None
@@ -132,7 +145,7 @@ def test_a_finished_training_is_not_repeated_and_changed_settings_are(
 
 
 def test_a_run_is_reproduced_bit_for_bit(noise: Workspace, settings: Settings) -> None:
-    record = train.train_model(noise, "noise", settings)
+    record = run_train(noise, "noise", settings)
     assert reproduce.reproduce(noise, record)["identical"] is True
 
 
@@ -161,9 +174,7 @@ def scored(value: float) -> Evaluation:
 def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
     noise: Workspace, settings: Settings
 ) -> None:
-    records = [
-        train.train_model(noise, "noise", settings.with_values({"training.seed": k})) for k in range(3)
-    ]
+    records = [run_train(noise, "noise", settings.with_values({"training.seed": k})) for k in range(3)]
     champions = [
         promote.register_model(noise, r, scored(v)).champion
         for r, v in zip(records, (5.0, 9.0, 1.0), strict=True)
@@ -184,7 +195,7 @@ def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
 def test_a_registered_model_draws_the_same_pictures_for_the_same_seed(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    record = promote.register_model(noise, train.train_model(noise, "noise", settings), scored(1.0))
+    record = promote.register_model(noise, run_train(noise, "noise", settings), scored(1.0))
     model = generate.load_model(noise, "champion", None)
     some = generate.generate_images(model, 3, 7, tmp_path / "some")
     more = generate.generate_images(model, 70, 7, tmp_path / "more")
@@ -202,7 +213,7 @@ def test_a_registered_model_draws_the_same_pictures_for_the_same_seed(
 def test_runs_are_found_by_their_beginnings_and_unknown_ones_named(
     noise: Workspace, settings: Settings
 ) -> None:
-    record = train.train_model(noise, "noise", settings)
+    record = run_train(noise, "noise", settings)
     for reference in (record.run_id, record.fingerprint[:8], str(record.mlflow_run_id)[:10]):
         assert find_record(noise, reference) == load_record(noise, record.run_id)
     with pytest.raises(GanpipeError, match=f"No run is called nothing; the latest are: {record.run_id}"):
@@ -244,8 +255,8 @@ def test_a_labeled_data_set_gives_a_model_that_draws_by_label(
     r3 = settings.with_values(
         {"model.name": "r3gan", "model.width": 0.04, "model.blocks": 1, "loss.name": "rpgan"}
     )
-    record = train.train_model(workspace, "pets", r3)
-    judged = evaluate.evaluate_run(workspace, record, r3)
+    record = run_train(workspace, "pets", r3)
+    judged = run_evaluate(workspace, record, r3)
     record = promote.register_model(workspace, judged.record, judged.evaluation)
     model = generate.load_model(workspace, "champion", "pets")
     assert model.label_names == ["cats", "dogs"]
@@ -277,8 +288,8 @@ def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
     )
     datasets.add_dataset(workspace, str(tmp_path / "in"), "seeds", alpha.data)
     datasets.prepare_dataset(workspace, "seeds", alpha.data)
-    record = train.train_model(workspace, "seeds", alpha)
-    judged = evaluate.evaluate_run(workspace, record, alpha)
+    record = run_train(workspace, "seeds", alpha)
+    judged = run_evaluate(workspace, record, alpha)
     promote.register_model(workspace, judged.record, judged.evaluation)
     model = generate.load_model(workspace, "champion", "seeds")
     (path,) = generate.generate_images(model, 1, 0, tmp_path / "out")
@@ -302,11 +313,11 @@ def test_a_second_trainer_says_who_is_at_work_and_leaves_if_asked(
     datasets.prepare_dataset(noise, "noise", settings.data)
     try:
         with pytest.raises(GanpipeError, match=f"process {process.pid}.* is busy with training"):
-            train.train_model(noise, "noise", settings, wait=False)
+            run_train(noise, "noise", settings, wait=False)
     finally:
         process.kill()
         process.wait()
-    assert train.train_model(noise, "noise", settings, wait=False).state == "finished"
+    assert run_train(noise, "noise", settings, wait=False).state == "finished"
 
 
 def test_a_rollback_is_told_in_the_record_and_in_mlflow(
@@ -314,7 +325,7 @@ def test_a_rollback_is_told_in_the_record_and_in_mlflow(
 ) -> None:
     datasets.prepare_dataset(noise, "noise", settings.data)
     break_at(monkeypatch, 1)
-    record = train.train_model(noise, "noise", settings.with_values({"training.total_images": 160}))
+    record = run_train(noise, "noise", settings.with_values({"training.total_images": 160}))
     assert record.train is not None
     assert "Rolled back to" in record.train["notes"][0]
     run = Tracker(noise).client.get_run(str(record.mlflow_run_id))
@@ -335,10 +346,20 @@ def test_two_processes_are_one_run_in_mlflow(noise: Workspace, settings: Setting
             "loss.name": "rpgan",
         }
     )
-    record = train.train_model(noise, "noise", together)
+    record = run_train(noise, "noise", together)
     curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")
     assert [m.step for m in curve] == [16, 32, 48, 64]
-    judged = evaluate.evaluate_run(noise, record, together)
+    judged = run_evaluate(noise, record, together)
     assert promote.register_model(noise, judged.record, judged.evaluation).champion
     with pytest.raises(GanpipeError, match="cannot be shared by 3 processes"):
-        train.train_model(noise, "noise", together.with_values({"training.processes": 3}))
+        run_train(noise, "noise", together.with_values({"training.processes": 3}))
+
+
+def test_a_dataset_that_changes_while_a_training_waits_is_not_mislabeled(
+    noise: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    """The version was opened, then the data changed: the run fails instead of training on other images."""
+    opened = datasets.open_version(noise, "noise", settings.data)
+    datasets.add_dataset(noise, str(fill_folder(tmp_path / "more", 95)), "noise", settings.data)
+    with pytest.raises(GanpipeError, match="noise was changed to version"):
+        train.train_model(noise, opened, settings)

@@ -36,7 +36,7 @@ def names(workspace: Workspace) -> set[str]:
 def test_images_are_removed_by_name_pattern_or_hash_and_come_back(
     pets: Workspace, settings: Settings
 ) -> None:
-    first = datasets.dataset_info(pets, "pets", settings.data)
+    first = datasets.open_version(pets, "pets", settings.data)
     by_hash = next(r for r in read_manifest(pets.raw("pets")) if r.name == "011.png").sha256[:12]
     gone, info = datasets.remove_from_dataset(pets, "pets", ["000.png", "00[12].png", by_hash], settings.data)
     assert {r.name for r in gone} == {"000.png", "001.png", "002.png", "011.png"}
@@ -62,7 +62,7 @@ def test_a_pattern_that_fits_nothing_or_everything_changes_nothing(
 def test_replacing_keeps_what_is_in_both_on_its_side_of_the_split(
     pets: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    before = datasets.dataset_info(pets, "pets", settings.data)
+    before = datasets.open_version(pets, "pets", settings.data)
     other = tmp_path / "other"
     other.mkdir()
     for k in (3, 4):
@@ -80,7 +80,7 @@ def test_replacing_keeps_what_is_in_both_on_its_side_of_the_split(
 
 
 def test_a_version_that_is_not_there_names_those_that_are(pets: Workspace, settings: Settings) -> None:
-    version = datasets.dataset_info(pets, "pets", settings.data).version
+    version = datasets.open_version(pets, "pets", settings.data).version
     with pytest.raises(GanpipeError, match=version[:12]):
         datasets.checkout_dataset(pets, "pets", "deadbeef", settings.data)
 
@@ -130,7 +130,7 @@ def test_a_fresh_clone_pulls_its_data_from_the_remote(
     shutil.copy(pets.root / ".dvc/config", clone.root / ".dvc/config")
     shutil.copy(pets.root / "data/raw/pets.dvc", clone.root / "data/raw/pets.dvc")
     assert datasets.pull_dataset(clone, "pets", settings.data) == "store"
-    assert datasets.dataset_info(clone, "pets", settings.data).images == 12
+    assert datasets.open_version(clone, "pets", settings.data).images == 12
     fill_folder(tmp_path / "more", 14)
     report = datasets.add_dataset(clone, str(tmp_path / "more"), "pets", settings.data)
     assert (report.accepted, report.duplicates) == (2, 12)
@@ -149,13 +149,13 @@ def test_a_damaged_shard_is_made_again(pets: Workspace, settings: Settings) -> N
 def test_a_checkout_that_was_killed_is_finished_and_becomes_no_version_of_its_own(
     pets: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = datasets.dataset_info(pets, "pets", settings.data)
+    first = datasets.open_version(pets, "pets", settings.data)
     datasets.remove_from_dataset(pets, "pets", ["00*.png"], settings.data)
     text = datasets.versions_of(pets, "pets")[0]["pointer"]
     datasets.write_text(datasets._intent(pets, "pets"), text)  # and here it was killed
     datasets.write_text(pets.root / "data/raw/pets.dvc", text)
     next(pets.raw("pets").rglob("*.png")).unlink()
-    assert datasets.dataset_info(pets, "pets", settings.data) == first
+    assert datasets.open_version(pets, "pets", settings.data) == first
     assert len(datasets.versions_of(pets, "pets")) == 2
     assert not datasets._intent(pets, "pets").exists()
 
@@ -163,7 +163,7 @@ def test_a_checkout_that_was_killed_is_finished_and_becomes_no_version_of_its_ow
 def test_what_a_kill_left_beside_the_manifest_is_in_no_version(
     pets: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    before = datasets.dataset_info(pets, "pets", settings.data).version
+    before = datasets.open_version(pets, "pets", settings.data).version
     datasets.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
     (pets.raw("pets") / ".manifest.jsonl.abc.tmp").write_text("half")
     (pets.raw("pets") / "files/zz").mkdir()
@@ -178,7 +178,7 @@ def test_what_a_kill_left_beside_the_manifest_is_in_no_version(
         if k in (11, 0):  # eleven at once, then the one that came back last
             datasets.add_dataset(fresh, str(folder), "pets", settings.data)
     assert names(fresh) == names(pets)
-    found, clean = (datasets.dataset_info(w, "pets", settings.data).version for w in (pets, fresh))
+    found, clean = (datasets.open_version(w, "pets", settings.data).version for w in (pets, fresh))
     assert found == clean != before
 
 
@@ -187,7 +187,7 @@ def test_a_listing_or_manifest_that_leads_outside_touches_nothing(
 ) -> None:
     victim = tmp_path / "victim.txt"
     victim.write_text("mine")
-    version = datasets.dataset_info(pets, "pets", settings.data).version
+    version = datasets.open_version(pets, "pets", settings.data).version
     listing = pets.root / ".dvc/cache/files/md5" / version[:2] / version[2:]
     listing.chmod(0o644)
     record = read_manifest(pets.raw("pets"))[0]
@@ -211,7 +211,7 @@ def test_a_pointer_from_elsewhere_names_a_version_and_nothing_else(
 ) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/mine.txt").write_text("mine")
-    version = datasets.dataset_info(pets, "pets", settings.data).version
+    version = datasets.open_version(pets, "pets", settings.data).version
     text = f"outs:\n- md5: {version}\n  hash: md5\n  path: ../../../notes\n"
     assert datasets.checkout_pointer(pets, "pets", text, settings.data).images == 12
     assert (tmp_path / "notes/mine.txt").read_text() == "mine"
@@ -227,7 +227,7 @@ def test_a_pointer_that_git_changed_is_not_overwritten(pets: Workspace, settings
     datasets.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
     (pets.root / "data/raw/pets.dvc").write_text(first)
     with pytest.raises(GanpipeError, match="ganpipe data checkout pets@"):
-        datasets.dataset_info(pets, "pets", settings.data)
+        datasets.open_version(pets, "pets", settings.data)
     version = datasets._version_in(first)
     assert datasets.checkout_dataset(pets, "pets", version, settings.data).images == 12
 
