@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ganpipe",
         parents=[everywhere],
-        description="From a folder of images to a versioned dataset, a checked GAN and stylized art, on a schedule.",
+        description="Trains a GAN on your images and restyles photos, as a Prefect pipeline with DVC and MLflow.",
         epilog="Settings: params.yaml, or --set section.key=value; `ganpipe settings` lists them all.",
     )
     parser.add_argument("--version", action="version", version=f"ganpipe {__version__}")
@@ -149,6 +149,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("rollback", "operations.rollback", "bring the champion before back")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
     json_too(sub)
+    sub = add("completion", "operations.completion", "print the completion script of a shell")
+    sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    sub.set_defaults(parser=parser)
     add("settings", "operations.settings", "print a params.yaml that lists every setting with its default")
     return parser
 

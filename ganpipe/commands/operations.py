@@ -1,8 +1,9 @@
-"""`up`, `status`, `trace`, `reproduce`, `promote`, `rollback`, `settings`."""
+"""`up`, `status`, `trace`, `reproduce`, `promote`, `rollback`, `completion`, `settings`."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from argparse import Namespace
 from dataclasses import asdict, replace
 
@@ -166,4 +167,12 @@ def _champion_is(arguments: Namespace, model: str) -> int:
 def settings(arguments: Namespace) -> int:
     """Prints a params.yaml with every setting."""
     out.print(params_template(), end="", markup=False, soft_wrap=True)
+    return 0
+
+
+def completion(arguments: Namespace) -> int:
+    """Prints the completion script of a shell: eval "$(ganpipe completion bash)"."""
+    import shtab
+
+    sys.stdout.write(shtab.complete(arguments.parser, arguments.shell) + "\n")
     return 0

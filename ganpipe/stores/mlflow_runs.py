@@ -27,6 +27,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.gate import SCORE
 from ganpipe.files import read_json
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.run_records import RunRecord
@@ -41,8 +42,6 @@ log = logging.getLogger(__name__)
 CHAMPION = "champion"
 PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
-CURVE = "loss_g"  # the metric whose last step says how far the logged curve goes
-SCORE = "kd"  # lower is better; decides who becomes champion
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
 PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
 
@@ -262,22 +261,15 @@ class Tracker:
         found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
         return _reference(found[0]) if found else None
 
-    def consider(self, reference: ModelRef, score: float | None) -> bool:
-        """Makes a version champion if it is the first or scores better than the champion; says whether it is.
-
-        `score` is KD-VGG19 (lower is better); None or NaN never beats a champion.
-        """
-        value = score if score is not None else math.nan
+    def set_score(self, reference: ModelRef, score: float | None) -> None:
+        """Records the score of a version, by which it is compared later."""
+        value = math.nan if score is None else score
         self.client.set_model_version_tag(reference.name, reference.version, SCORE, f"{value:.9g}")
-        champion = self.champion(reference.name)
-        if champion is None or champion.version == reference.version:
-            better = True
-        else:
-            best = self.client.get_model_version(champion.name, champion.version).tags.get(SCORE, "nan")
-            better = value < float(best) or (math.isnan(float(best)) and not math.isnan(value))
-        if better:
-            self.promote(reference)
-        return better
+
+    def score_of(self, reference: ModelRef) -> float:
+        """The recorded score of a version; NaN if it has none."""
+        tags = self.client.get_model_version(reference.name, reference.version).tags
+        return float(tags.get(SCORE, "nan"))
 
     def champion(self, name: str) -> ModelRef | None:
         """The version with the alias `champion`."""
@@ -368,8 +360,10 @@ class CurveWriter:
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.client, self.run_id = client, run_id
-        history = client.get_metric_history(run_id, CURVE)
-        self.last_nimg = max((m.step for m in history), default=-1)
+        # Whatever scalars the algorithm has: the last step of any of them says how far the logged curve goes.
+        names = client.get_run(run_id).data.metrics
+        steps = (m.step for name in names for m in client.get_metric_history(run_id, name))
+        self.last_nimg = max(steps, default=-1)
 
     def write(self, points: Iterable[Point]) -> None:
         """Logs the points that are not there yet: a resumed run computes the same ones again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,10 @@ def test_settings_prints_what_params_yaml_may_hold(shell: Shell) -> None:
     code, out, _ = shell("settings")
     assert code == 0
     assert "# batch_images: 64" in out
+
+
+def test_completion_is_a_script_that_bash_reads(shell: Shell) -> None:
+    code, out, _ = shell("completion", "bash")
+    assert code == 0
+    assert "interpolate" in out
+    assert subprocess.run(["bash", "-n"], input=out, text=True, check=False).returncode == 0
