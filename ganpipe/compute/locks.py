@@ -1,7 +1,14 @@
-"""One trainer per GPU, whatever its workspace."""
+"""Locks: one process at a time for a named job of a workspace, one trainer per GPU whatever its workspace.
+
+Both are freed by the kernel when the holder dies by whatever means, and children do not inherit them. A file lock lies in
+the workspace. A GPU lock is a socket in Linux's abstract namespace, named by the GPU: it needs no file.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import socket
 import struct
 import sys
@@ -10,22 +17,87 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import torch
+from filelock import FileLock, Timeout
 
 from ganpipe.errors import GanpipeError
 
-ASK_AGAIN_S = 2.0
+ASK_AGAIN_S = 2.0  # for a GPU
+FILE_ASK_AGAIN_S = 0.05
+
+Say = Callable[[str], None]
+
+
+def _acquire(
+    try_lock: Callable[[], bool],
+    busy: Callable[[], str],
+    wait_s: float,
+    every_s: float,
+    say: Say,
+    advice: str,
+) -> None:
+    """Tries until the lock is held or `wait_s` has passed; says once who holds it.
+
+    Raises:
+        GanpipeError: somebody still holds it; the sentence says who and ends with `advice`.
+    """
+    if try_lock():
+        return
+    if wait_s > 0:
+        say(f"{busy()}; waiting for it.")
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        time.sleep(every_s)
+        if try_lock():
+            return
+    raise GanpipeError(f"{busy()}; {advice}")
+
+
+@contextmanager
+def lock_file(folder: Path, what: str, wait_s: float, say: Say) -> Iterator[None]:
+    """Holds the lock on `what` in `folder`.
+
+    Raises:
+        GanpipeError: another process still holds it after `wait_s`; the sentence says which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    holder, lock = folder / f"{what}.json", FileLock(folder / f"{what}.lock")
+
+    def try_lock() -> bool:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        return True
+
+    def busy() -> str:
+        return f"Another ganpipe (process {_pid_in(holder)}) is busy with {what} in this workspace"
+
+    _acquire(try_lock, busy, wait_s, FILE_ASK_AGAIN_S, say, "wait for it or stop it.")
+    try:
+        holder.write_text(json.dumps({"pid": os.getpid()}))
+        yield
+    finally:
+        lock.release()
+
+
+def _pid_in(holder: Path) -> str:
+    try:
+        return str(json.loads(holder.read_text())["pid"])
+    except (OSError, ValueError, KeyError):
+        return "unknown"
 
 
 def gpu_names(count: int) -> list[str]:
     """Names of the first `count` visible GPUs that mean the same in every process of this machine."""
+    import torch
+
     visible = min(count, torch.cuda.device_count())
     return [str(getattr(torch.cuda.get_device_properties(k), "uuid", k)) for k in range(visible)]
 
 
 @contextmanager
-def lock_gpus(names: list[str], wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds the claims on all named devices; waits for a busy one, or leaves, as asked.
+def lock_gpus(names: list[str], wait: bool, say: Say) -> Iterator[None]:
+    """Holds the locks on all named GPUs.
 
     Raises:
         GanpipeError: one is busy and `wait` is false; the sentence says who holds it.
@@ -36,32 +108,38 @@ def lock_gpus(names: list[str], wait: bool, say: Callable[[str], None]) -> Itera
         yield
 
 
-def _address(name: str) -> str:
-    return f"\0ganpipe-trainer-{name}"
-
-
 @contextmanager
-def _lock_gpu(name: str, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    told = False
+def _lock_gpu(name: str, wait: bool, say: Say) -> Iterator[None]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as own:
-        while True:
+
+        def try_lock() -> bool:
             try:
                 own.bind(_address(name))
-                break
             except OSError:
-                sentence = f"The GPU {name} is busy with another ganpipe ({holder(name)})"
-                if not wait:
-                    raise GanpipeError(f"{sentence}; stop it, or wait with --if-busy wait.") from None
-                if not told:
-                    say(f"{sentence}; waiting for it.")
-                    told = True
-                time.sleep(ASK_AGAIN_S)
+                return False
+            return True
+
+        def busy() -> str:
+            return f"The GPU {name} is busy with another ganpipe ({holder(name)})"
+
+        _acquire(
+            try_lock,
+            busy,
+            math.inf if wait else 0.0,
+            ASK_AGAIN_S,
+            say,
+            "stop it, or wait with --if-busy wait.",
+        )
         own.listen(8)
         yield
 
 
+def _address(name: str) -> str:
+    return f"\0ganpipe-trainer-{name}"
+
+
 def holder(name: str) -> str:
-    """Who holds a claim: its process and command, as the kernel knows them."""
+    """The process and command that hold a GPU's lock, as the kernel knows them."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             asking.settimeout(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -11,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from ganpipe.compute.locks import lock_file
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import Params, read_params
 
@@ -111,38 +109,13 @@ class Workspace:
     ) -> Iterator[None]:
         """Only one process of this workspace does `what` at a time; the kernel frees it if the holder dies.
 
-        `say` gets a sentence that names the holder where there is one to wait for. Children do not inherit the lock.
+        `say` gets a sentence that names the holder if there is one to wait for. Children do not inherit the lock.
 
         Raises:
             GanpipeError: somebody else still holds it after `wait_s`; the sentence says who.
         """
-        folder = self.state / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        holder = folder / f"{what}.json"
-        lock = FileLock(folder / f"{what}.lock")
-        busy = f"Another ganpipe (process {{}}) is busy with {what} in this workspace"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if wait_s > 0:
-                say(f"{busy.format(_pid_in(holder))}; waiting for it.")
-            try:
-                lock.acquire(timeout=wait_s)
-            except Timeout:
-                sentence = f"{busy.format(_pid_in(holder))}; wait for it or stop it."
-                raise GanpipeError(sentence) from None
-        try:
-            holder.write_text(json.dumps({"pid": os.getpid()}))
+        with lock_file(self.state / "locks", what, wait_s, say):
             yield
-        finally:
-            lock.release()
-
-
-def _pid_in(holder: Path) -> str:
-    try:
-        return str(json.loads(holder.read_text())["pid"])
-    except (OSError, ValueError, KeyError):
-        return "unknown"
 
 
 def open_workspace(path: str | None) -> Workspace:
