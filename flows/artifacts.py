@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -21,7 +20,8 @@ from ganpipe.console import Bars
 from ganpipe.files import read_json
 from ganpipe.progress import Progress, Report
 from ganpipe.reports.run_report import data_uri, report_markdown
-from ganpipe.services.prefect import running_servers
+from ganpipe.stores.addresses import running_servers
+from ganpipe.stores.run_results import RunResult
 from ganpipe.stores.workspace import Workspace
 
 UPDATE_EVERY_S = 5.0
@@ -71,12 +71,12 @@ def publish_dataset_page(page: Path) -> None:
     create_markdown_artifact("\n".join(lines), key="dataset", description="What the data look like")
 
 
-def publish_report(workspace: Workspace, result: dict[str, Any]) -> None:
+def publish_report(workspace: Workspace, result: RunResult) -> None:
     """The run's report and its images as Prefect artifacts."""
     create_markdown_artifact(
         report_markdown(result, embed=True), key="report", description="What this run made"
     )
     servers = running_servers(workspace)  # an image artifact wants an HTTP address
-    if servers and result["grid"]:
-        url = f"{servers.mlflow}/get-artifact?path=evaluation/samples.png&run_uuid={result['mlflow_run_id']}"
+    if servers and result.grid:
+        url = f"{servers.mlflow}/get-artifact?path=evaluation/samples.png&run_uuid={result.mlflow_run_id}"
         create_image_artifact(image_url=url, key="sample-grid", description="Generated beside real images")

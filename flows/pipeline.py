@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from prefect import flow, runtime
 
@@ -21,7 +20,8 @@ from ganpipe.stages.run import fingerprint_of, up_to_date
 from ganpipe.stages.stylize import style_job
 from ganpipe.stages.train import check_request
 from ganpipe.stores.datasets import DatasetVersion
-from ganpipe.stores.run_records import RunRecord, run_folder, save_result
+from ganpipe.stores.run_records import RunRecord, run_folder
+from ganpipe.stores.run_results import RunResult, save_result
 from ganpipe.style.batch.report import StyleReport, mean_quality
 
 
@@ -47,7 +47,7 @@ def pipeline(
     source: str | None = None,
     quiet: bool = False,
     if_busy: str = "wait",
-) -> dict[str, Any]:
+) -> RunResult:
     """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists."""
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
     place, name, settings = request.opened(), request.dataset_name(), request.settings()
@@ -59,7 +59,7 @@ def pipeline(
         check_judgeable(version)
         name_run(f"{name}@{version.version[:8]}")
         if earlier := up_to_date(place, version.version, settings):
-            return earlier | {"state": "up_to_date"}
+            return earlier
         tasks.profile_data(place, version, settings, quiet)
         tasks.prepare_shards(place, version, settings)
     with timed("train"):
@@ -77,7 +77,7 @@ def pipeline(
     tasks.report_run(place, result)
     write_text(run_folder(place, record.run_id) / "report.md", report_markdown(result))
     if not styled.failed:
-        save_result(place, fingerprint, result)
+        save_result(place, result)
     return result
 
 
@@ -88,30 +88,28 @@ def summary(
     evaluation: Evaluation,
     styled: StyleReport,
     seconds: dict[str, float],
-) -> dict[str, Any]:
-    """What a run made: the object that `ganpipe run --json` prints."""
+) -> RunResult:
+    """The result of a finished run."""
     judged = evaluation.as_dict()
-    return {
-        "state": "finished",
-        "fingerprint": fingerprint,
-        "dataset": {"name": version.name, "version": version.version, "images": version.images},
-        "run": record.run_id,
-        "flow_run_id": runtime.flow_run.id,
-        "mlflow_run_id": record.mlflow_run_id,
-        "model_version": record.model_version,
-        "champion": record.champion,
-        "train": record.train,
-        "metrics": judged["metrics"],
-        "verdict": judged["verdict"],
-        "evidence": judged["evidence"],
-        "notes": (record.train or {}).get("notes", []),
-        "grid": judged["grid"],
-        "stylized": [item.output for item in styled.items if item.state != "failed"],
-        "style_failures": [
-            f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"
-        ],
-        "contact_sheet": styled.sheet,
-        "style_quality": mean_quality(styled),
-        "quality_chart": styled.chart,
-        "seconds": seconds,
-    }
+    return RunResult(
+        state="finished",
+        fingerprint=fingerprint,
+        dataset={"name": version.name, "version": version.version, "images": version.images},
+        run=record.run_id,
+        flow_run_id=runtime.flow_run.id,
+        mlflow_run_id=record.mlflow_run_id,
+        model_version=record.model_version,
+        champion=record.champion,
+        train=record.train,
+        metrics=judged["metrics"],
+        verdict=judged["verdict"],
+        evidence=judged["evidence"],
+        notes=(record.train or {}).get("notes", []),
+        grid=judged["grid"],
+        stylized=[item.output for item in styled.items if item.state != "failed"],
+        style_failures=[f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"],
+        contact_sheet=styled.sheet,
+        style_quality=mean_quality(styled),
+        quality_chart=styled.chart,
+        seconds=seconds,
+    )

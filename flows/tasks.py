@@ -18,6 +18,7 @@ from ganpipe.stages.train import train_model
 from ganpipe.stores import datasets
 from ganpipe.stores.datasets import DatasetVersion
 from ganpipe.stores.run_records import RunRecord
+from ganpipe.stores.run_results import RunResult
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.plan import BatchPlan, BatchTask
 from ganpipe.style.batch.report import StyleReport
@@ -114,5 +115,5 @@ def log_stylized(workspace: Workspace, record: RunRecord, report: StyleReport) -
 
 
 @task(name="report")
-def report_run(workspace: Workspace, result: dict[str, Any]) -> None:
+def report_run(workspace: Workspace, result: RunResult) -> None:
     publish_report(workspace, result)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from argparse import Namespace
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from ganpipe.commands.context import absolute, find_run, make_request, open_named_workspace, resolve_settings
 from ganpipe.console import Bars, out, pairs, print_json, table
@@ -37,54 +36,23 @@ def up(arguments: Namespace) -> int:
 
 
 def status(arguments: Namespace) -> int:
-    """What there is in this workspace."""
-    from ganpipe.services.prefect import running_servers
-    from ganpipe.stores.datasets import dataset_names, open_version
-    from ganpipe.stores.mlflow_runs import Tracker
-    from ganpipe.stores.run_records import all_records
+    """Datasets, runs, champions, servers and free disk."""
+    from ganpipe.stages.status import workspace_status
 
     workspace = open_named_workspace(arguments)
-    settings = resolve_settings(arguments, workspace).data
-    datasets = [open_version(workspace, name, settings) for name in dataset_names(workspace)]
-    records = all_records(workspace)
-    tracker = Tracker(workspace) if records else None
-    found = [tracker.champion(name) for name in tracker.models()] if tracker else []
-    champions = {c.name: str(c) for c in found if c}
-    servers = running_servers(workspace)
-    disk = shutil.disk_usage(workspace.root)
-    result = {
-        "workspace": str(workspace.root),
-        "datasets": [info.as_dict() for info in datasets],
-        "runs": [
-            {
-                "run": r.run_id,
-                "state": r.state,
-                "dataset": r.dataset,
-                "version": r.version,
-                "champion": r.champion,
-                "mlflow_run_id": r.mlflow_run_id,
-                "model_version": r.model_version,
-                "verdict": (r.evaluation or {}).get("verdict"),
-            }
-            for r in records
-        ],
-        "champions": champions,
-        "servers": asdict(servers) if servers else None,
-        "disk_free_bytes": disk.free,
-    }
+    found = workspace_status(workspace, resolve_settings(arguments, workspace).data)
     if arguments.json:
-        print_json(result)
+        print_json(found.as_dict())
         return 0
-    data_rows = [(i.name, i.version, f"{i.images:,}") for i in datasets]
+    data_rows = [(v.name, v.version, f"{v.images:,}") for v in found.datasets]
     table("Datasets", ("name", "version", "images"), data_rows)
-    run_rows = [
-        (r.run_id, r.state, (r.evaluation or {}).get("verdict") or "", r.model_version or "") for r in records
-    ]
+    run_rows = [(r.run, r.state, r.verdict or "", r.model_version or "") for r in found.runs]
     table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
+    servers = found.servers
     rows = [
-        ("champions", ", ".join(champions.values()) or "none yet"),
+        ("champions", ", ".join(found.champions.values()) or "none yet"),
         ("servers", f"{servers.prefect_api}, {servers.mlflow}" if servers else "not running (ganpipe up)"),
-        ("free disk", f"{disk.free / 2**30:.1f} GiB"),
+        ("free disk", f"{found.disk_free_bytes / 2**30:.1f} GiB"),
     ]
     pairs("", rows)
     return 0

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ganpipe.commands.context import explain_preset, make_request, open_named_workspace
 from ganpipe.commands.tables import relative_path, show_metrics
 from ganpipe.console import duration, out, pairs, print_json, say
 from ganpipe.settings.params import resolve
 from ganpipe.stores.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ganpipe.stores.run_results import RunResult
 
 
 def run(arguments: Namespace) -> int:
@@ -36,11 +39,11 @@ def run(arguments: Namespace) -> int:
                 quiet=arguments.json,
                 if_busy=arguments.if_busy,
             )
-    result["seconds_total"] = round(time.monotonic() - started, 2)
+    seconds_total = round(time.monotonic() - started, 2)
     if arguments.json:
-        print_json(result)
+        print_json(result.as_dict() | {"seconds_total": seconds_total})
     else:
-        _show_run(workspace, result)
+        _show_run(workspace, result, seconds_total)
     return 0
 
 
@@ -50,7 +53,7 @@ def check_settings(arguments: Namespace, workspace: Workspace) -> None:
     resolve(params, arguments.preset or params.preset or "demo", arguments.overrides)
 
 
-def _already_done(arguments: Namespace, workspace: Workspace) -> dict[str, Any] | None:
+def _already_done(arguments: Namespace, workspace: Workspace) -> RunResult | None:
     from ganpipe.stages import run
     from ganpipe.stores import datasets
 
@@ -59,8 +62,7 @@ def _already_done(arguments: Namespace, workspace: Workspace) -> dict[str, Any] 
     if name not in datasets.dataset_names(workspace):
         return None
     version = datasets.open_version(workspace, name, settings.data).version
-    earlier = run.up_to_date(workspace, version, settings)
-    return earlier | {"state": "up_to_date"} if earlier else None
+    return run.up_to_date(workspace, version, settings)
 
 
 def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
@@ -76,31 +78,31 @@ def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
     import flows.pipeline  # noqa: F401
 
 
-def _show_run(workspace: Workspace, result: dict[str, Any]) -> None:
-    data = result["dataset"]
-    if result["state"] == "up_to_date":
+def _show_run(workspace: Workspace, result: RunResult, seconds_total: float) -> None:
+    data = result.dataset
+    if result.state == "up_to_date":
         out.print(
-            f"up to date: same data, settings and code as run {result['run']} "
-            f"(MLflow run {result['mlflow_run_id']}); nothing was trained."
+            f"up to date: same data, settings and code as run {result.run} "
+            f"(MLflow run {result.mlflow_run_id}); nothing was trained."
         )
     rows = [
         ("dataset", f"{data['name']}, version {data['version']}, {data['images']:,} images"),
-        ("run", f"{result['run']}, fingerprint {result['fingerprint'][:12]}"),
-        ("model", f"{result['model_version']}{', champion' if result['champion'] else ''}"),
-        ("verdict", f"{result['verdict']}: {' '.join(result['evidence'])}"),
-        *[("note", note) for note in result["notes"]],
-        ("sample grid", relative_path(workspace, result["grid"])),
-        ("stylized", relative_path(workspace, result["contact_sheet"])),
+        ("run", f"{result.run}, fingerprint {result.fingerprint[:12]}"),
+        ("model", f"{result.model_version}{', champion' if result.champion else ''}"),
+        ("verdict", f"{result.verdict}: {' '.join(result.evidence)}"),
+        *[("note", note) for note in result.notes],
+        ("sample grid", relative_path(workspace, result.grid)),
+        ("stylized", relative_path(workspace, result.contact_sheet)),
         (
             "time",
-            ", ".join(f"{k} {duration(s)}" for k, s in result["seconds"].items())
-            + f"; this command {duration(result['seconds_total'])}",
+            ", ".join(f"{k} {duration(s)}" for k, s in result.seconds.items())
+            + f"; this command {duration(seconds_total)}",
         ),
     ]
-    show_metrics(result["metrics"])
+    show_metrics(result.metrics)
     pairs("", rows)
-    for failure in result["style_failures"]:
+    for failure in result.style_failures:
         say(f"Not stylized: {failure}")
     out.print(
-        f"MLflow run {result['mlflow_run_id']}, Prefect flow run {result['flow_run_id']}: `ganpipe up` shows both."
+        f"MLflow run {result.mlflow_run_id}, Prefect flow run {result.flow_run_id}: `ganpipe up` shows both."
     )

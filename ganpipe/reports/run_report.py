@@ -5,45 +5,46 @@ from __future__ import annotations
 import base64
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
+from ganpipe.stores.run_results import RunResult
 
-def report_markdown(result: dict[str, Any], embed: bool = False) -> str:
+
+def report_markdown(result: RunResult, embed: bool = False) -> str:
     """A short report; with `embed` the pictures are inside it, so that it can be looked at anywhere."""
-    data = result["dataset"]
+    data = result.dataset
     lines = [
-        f"# {data['name']}: {result['verdict']}",
+        f"# {data['name']}: {result.verdict}",
         "",
         f"Dataset **{data['name']}** `{data['version']}`, {data['images']:,} images. "
-        f"Model **{result['model_version']}**{' (champion)' if result['champion'] else ''}, "
-        f"MLflow run `{result['mlflow_run_id']}`, fingerprint `{result['fingerprint'][:12]}`.",
+        f"Model **{result.model_version}**{' (champion)' if result.champion else ''}, "
+        f"MLflow run `{result.mlflow_run_id}`, fingerprint `{result.fingerprint[:12]}`.",
         "",
-        *[f"- {sentence}" for sentence in [*result["evidence"], *result["notes"]]],
+        *[f"- {sentence}" for sentence in [*result.evidence, *result.notes]],
         "",
         "| metric | value | real images score | generated images |",
         "|---|---|---|---|",
         *[
             f"| {name} | {m['value']:.4g} {m['note']} | {_or_empty(m['floor'])} | {m['samples']:,} |"
-            for name, m in result["metrics"].items()
+            for name, m in result.metrics.items()
             if m["value"] is not None
         ],
         "",
         *[
             f"- stylized pictures, mean {name.replace('_', ' ')}: {v:.3g}"
-            for name, v in result["style_quality"].items()
+            for name, v in result.style_quality.items()
         ],
         "",
         "| stage | seconds |",
         "|---|---|",
-        *[f"| {stage} | {seconds:.1f} |" for stage, seconds in result["seconds"].items()],
+        *[f"| {stage} | {seconds:.1f} |" for stage, seconds in result.seconds.items()],
         "",
     ]
     pictures = [
-        ("Generated beside real images", result["grid"]),
-        ("Stylized", result["contact_sheet"]),
-        ("Style: quality against time", result["quality_chart"]),
+        ("Generated beside real images", result.grid),
+        ("Stylized", result.contact_sheet),
+        ("Style: quality against time", result.quality_chart),
     ]
     for title, path in pictures:
         if path and Path(path).exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -10,56 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from ganpipe.compute.processes import start_process, stop_process
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
-from ganpipe.files import write_json
+from ganpipe.stores.addresses import answers, running_servers
 from ganpipe.stores.workspace import Workspace
 
 START_S = 120.0
 HOST = "127.0.0.1"
-
-
-def up_file(workspace: Workspace) -> Path:
-    """Where `ganpipe up` says under which addresses it serves."""
-    return workspace.state / "up.json"
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where a running `ganpipe up` can be reached."""
-
-    pid: int
-    prefect_api: str
-    mlflow: str
-
-
-def running_servers(workspace: Workspace) -> Addresses | None:
-    """The workspace's running `ganpipe up`, if it answers."""
-    try:
-        found = Addresses(**json.loads(up_file(workspace).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return found if answers(f"{found.prefect_api}/health") else None
-
-
-def announce(workspace: Workspace, addresses: Addresses) -> None:
-    """Lets other commands of this workspace find the servers."""
-    write_json(up_file(workspace), addresses.__dict__)
-
-
-def answers(url: str, timeout_s: float = 2.0) -> bool:
-    """Whether an HTTP server answers."""
-    try:
-        with urlopen(url, timeout=timeout_s) as reply:  # noqa: S310  (our own http://127.0.0.1 address)
-            return bool(reply.status < 500)
-    except (URLError, OSError, ValueError):
-        return False
 
 
 def free_port(preferred: int | None = None, name: str = "server") -> int:

@@ -15,17 +15,10 @@ from ganpipe.compute.processes import start_process, stop_process
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
 from ganpipe.services.mlflow import start_mlflow
-from ganpipe.services.prefect import (
-    HOST,
-    Addresses,
-    announce,
-    free_port,
-    start_prefect,
-    up_file,
-    wait_until_ready,
-)
+from ganpipe.services.prefect import HOST, free_port, start_prefect, wait_until_ready
 from ganpipe.services.watcher import watch_folder
 from ganpipe.stages.requests import RunRequest
+from ganpipe.stores.addresses import Addresses, announce, up_file
 from ganpipe.stores.workspace import Workspace
 
 RUNNER_PATIENCE_S = 60.0  # a training in progress finishes its step and writes its checkpoint

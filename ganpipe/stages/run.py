@@ -1,14 +1,14 @@
-"""What fixes a whole run, and whether it has been done."""
+"""Whether a whole run has been done already: its fingerprint and its result."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.stylize import _pictures_id
 from ganpipe.stages.train import compute_names
 from ganpipe.stores.fingerprint import run_fingerprint, train_fingerprint
-from ganpipe.stores.run_records import finished_result
+from ganpipe.stores.run_results import RunResult, finished_result
 from ganpipe.stores.workspace import Workspace
 from ganpipe.vgg19.weights import style_weights, weights_id
 
@@ -22,6 +22,7 @@ def fingerprint_of(workspace: Workspace, version: str, settings: Settings) -> st
     return run_fingerprint(training, settings, pictures | networks)
 
 
-def up_to_date(workspace: Workspace, version: str, settings: Settings) -> dict[str, Any] | None:
-    """What the finished run with the same fingerprint made, if it is all still there."""
-    return finished_result(workspace, fingerprint_of(workspace, version, settings))
+def up_to_date(workspace: Workspace, version: str, settings: Settings) -> RunResult | None:
+    """The result of the finished run with the same fingerprint, if all of it still exists."""
+    earlier = finished_result(workspace, fingerprint_of(workspace, version, settings))
+    return replace(earlier, state="up_to_date") if earlier else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import ganpipe
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, sha256_of, write_json
+from ganpipe.files import read_json, write_json
 from ganpipe.settings.schema import Settings, from_dict
 from ganpipe.stores.fingerprint import environment, source_sha256, train_fingerprint
 from ganpipe.stores.workspace import Workspace
@@ -115,20 +115,3 @@ def find_record(workspace: Workspace, reference: str) -> RunRecord:
     raise GanpipeError(
         f"{'No' if not found else 'More than one'} run is called {reference}; the latest are: {there}."
     )
-
-
-def save_result(workspace: Workspace, fingerprint: str, result: dict[str, Any]) -> None:
-    """Remembers what a whole run made, under its fingerprint, with the hash of every picture it names."""
-    pictures = [p for p in [result.get("grid"), *result.get("stylized", [])] if p]
-    hashes = {p: sha256_of(Path(p)) for p in pictures}
-    write_json(workspace.state / "results" / f"{fingerprint}.json", {"result": result, "sha256": hashes})
-
-
-def finished_result(workspace: Workspace, fingerprint: str) -> dict[str, Any] | None:
-    """What a finished run with this fingerprint made, if every picture of it is still there, unchanged."""
-    path = workspace.state / "results" / f"{fingerprint}.json"
-    if not path.exists():
-        return None
-    saved = read_json(path)
-    intact = all(Path(p).exists() and sha256_of(Path(p)) == sha for p, sha in saved["sha256"].items())
-    return dict(saved["result"]) if intact else None
