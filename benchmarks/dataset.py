@@ -56,7 +56,7 @@ def make_small(path: Path, seed: int) -> None:
 
 
 def fill(folder: Path, count: int, make: Callable[[Path, int], None], ending: str) -> Path:
-    """`count` pictures, made on every core."""
+    """`count` images, made on every core."""
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor() as pool:
         paths = [folder / f"{k:06d}{ending}" for k in range(count)]

@@ -26,7 +26,7 @@ BATCH = 64
 
 
 def make_folder(folder: Path, images: int) -> None:
-    """PNG files of painted flowers, 64×64, in one class folder, as ImageFolder wants it."""
+    """PNG files of stylized flowers, 64×64, in one class folder, as ImageFolder wants it."""
     from ganpipe.samples.flowers import paint_flower
 
     (folder / "flowers").mkdir(parents=True)

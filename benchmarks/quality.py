@@ -28,7 +28,7 @@ PROBE_IMAGES = 6400
 
 
 def prepared(name: str, scratch: Path, fashion: str) -> Any:
-    """The dataset, painted or read once, at 32×32."""
+    """The dataset, stylized or read once, at 32×32."""
     from ganpipe.data.ingest import add_items
     from ganpipe.data.prepare import prepare
     from ganpipe.data.shards import load_prepared

@@ -101,7 +101,7 @@ def coverage(found: Tensor, real: Tensor) -> tuple[int, float]:
 
 
 def generated(name: str, data: PreparedData, seconds: float, picture: Path) -> tuple[Tensor, int, float]:
-    """Pictures of a model that was trained for so many seconds, the images it saw, and the time it took."""
+    """Images of a model that was trained for so many seconds, the images it saw, and the time it took."""
 
     def settings(total: int) -> Settings:
         return resolve(Params(), "demo", [*RECIPES[name], f"training.total_images={total}"])

@@ -2,10 +2,10 @@
 
     python -m benchmarks.style [--checkout DIR] [--rounds 3] [--steps 8] [--pairs 0] [--out benchmarks/out]
 
-All sides have the same VGG19 and paint 256×171 pixels. The peers are crowsonkb's style-transfer-pytorch (the real code
+All sides have the same VGG19 and stylize 256×171 pixels. The peers are crowsonkb's style-transfer-pytorch (the real code
 where `--checkout` names it, else a replica of its loop) and the plain loop of Gatys et al. 2016 as tutorials write it,
 both float32 as they come; ganpipe chooses its own precision. They run in turn, and medians over the rounds are
-compared. With `--pairs N` ganpipe and crowsonkb paint N content × style pairs, and the
+compared. With `--pairs N` ganpipe and crowsonkb stylize N content × style pairs, and the
 time is given that ganpipe needs to reach the peer's final style distance and structure, neither of which was optimized.
 """
 
@@ -85,7 +85,7 @@ def pixels(path: Path) -> Tensor:
 
 
 class Judge:
-    """Style distance and structure of pictures of one content in one style."""
+    """Style distance and structure of images of one content in one style."""
 
     def __init__(self, content: Tensor, style: Tensor) -> None:
         self.network, self.compute = Vgg19("relu4_1"), choose_compute("auto", "fp32")
@@ -100,7 +100,7 @@ class Judge:
 
 
 def our_history(content: Tensor, style: Tensor, recipe: StyleParams) -> list[tuple[float, Tensor]]:
-    """Pictures of one run by seconds: those of runs of 5, 10, 20 and 40 steps at each size, each timed whole."""
+    """Images of one run by seconds: those of runs of 5, 10, 20 and 40 steps at each size, each timed whole."""
     compute = choose_compute("auto", "auto")
     network = Vgg19(recipe.last, pooling="average").to(compute.device)
     history = []

@@ -51,18 +51,19 @@ def report_progress(progress_of: str | None = None, quiet: bool = False) -> Iter
 
 
 def publish_dataset_page(page: Path) -> None:
-    """What the data look like and what they are enough for, as a Prefect artifact with the contact sheet inside."""
-    survey = read_json(page.with_suffix(".json"))
-    width, height = survey["width_px"], survey["height_px"]
+    """The profile of a dataset as a Prefect artifact, with the contact sheet inside."""
+    profile = read_json(page.with_suffix(".json"))
+    width, height = profile["width_px"], profile["height_px"]
     lines = [
-        f"# Dataset {survey['name']}",
+        f"# Dataset {profile['name']}",
         "",
-        f"`{survey['version']}`: {survey['images']:,} images, {survey['train']:,} to train on, {survey['holdout']:,} held out; "
+        f"`{profile['version']}`: {profile['images']:,} images, {profile['train']:,} to train on, "
+        f"{profile['holdout']:,} held out; "
         f"{width['low']:g}×{height['low']:g} to {width['high']:g}×{height['high']:g} pixels, median "
-        f"{width['median']:g}×{height['median']:g}; {survey['gray']:,} gray, {survey['dark']:,} dark, "
-        f"{survey['blurred']:,} blurred; {survey['near_copies']:,} near copies in {survey['near_groups']:,} groups.",
+        f"{width['median']:g}×{height['median']:g}; {profile['gray']:,} gray, {profile['dark']:,} dark, "
+        f"{profile['blurred']:,} blurred; {profile['near_copies']:,} near copies in {profile['near_groups']:,} groups.",
         "",
-        *[f"- {sentence}" for sentence in survey["advice"]],
+        *[f"- {sentence}" for sentence in profile["advice"]],
         "",
         f"![64 images spread over the dataset]({data_uri(page.with_name('contact-sheet.png'))})",
         "",

@@ -1,4 +1,4 @@
-"""What Prefect shows of a run: its name, and its links to MLflow."""
+"""A flow run's name in Prefect, and its links to MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch of pictures as a flow of its own: one task for dozens of them, here or wherever a task runner sends it."""
+"""A batch of images as a flow of its own: one task for dozens of them, here or wherever a task runner sends it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def stylize_batch(job: StyleRequest, spread: bool, quiet: bool = False) -> Style
     Called in a flow. Here a signal stops a shard between two steps; elsewhere the runner stops its workers.
     """
     plan = tasks.plan_batch(job)
-    networks = tasks.train_feedforward(job, plan, quiet) if plan.works else {}
+    networks = tasks.train_feedforward(job, plan, quiet) if plan.tasks else {}
     shards = plan.shards(job.settings.style.shard_items)
     if spread:
         parts = tasks.stylize_shard.map(unmapped(job), unmapped(networks), shards, unmapped(quiet)).result()

@@ -107,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="FILE", help=".mp4, .gif or .png")
     json_too(sub)
 
-    sub = add("stylize", "models.stylize", "paint contents in styles")
+    sub = add("stylize", "models.stylize", "stylize contents in styles")
     pictures = "images, folders, patterns, @LIST, sample:NAME or model:REFERENCE[:COUNT]"
     sub.add_argument("--content", nargs="+", required=True, metavar="PATH", help=pictures)
     sub.add_argument("--style", nargs="+", required=True, metavar="PATH", help="the same")
@@ -116,14 +116,14 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="one for each style, white where it applies: a picture, or a folder of them by content",
+        help="one for each style, white where it applies: an image, or a folder of them by content",
     )
     sub.add_argument("--out", required=True, metavar="DIR")
     sub.add_argument(
         "--runner",
         default="here",
         choices=("here", "threads", "processes", "ray"),
-        help="who paints: this process, or Prefect's task runners, shard by shard; default: here",
+        help="who stylizes: this process, or Prefect's task runners, shard by shard; default: here",
     )
     sub.add_argument("--workers", type=int, default=2, help="of the runner; default: 2")
     chosen(sub, dataset=False)
@@ -137,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     chosen(sub)
 
     json_too(add("status", "operations.status", "datasets, runs, champions, servers"))
-    sub = add("trace", "operations.trace", "where a picture comes from")
+    sub = add("trace", "operations.trace", "where an image comes from")
     sub.add_argument("file")
     json_too(sub)
     sub = add("reproduce", "operations.reproduce", "train a run again and compare every bit")
@@ -189,7 +189,7 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
         help="a name, a pattern such as 'blurred/*', or the beginning of a SHA-256",
     )
     on_one("list", "data.list_all", "all datasets with their versions")
-    sub = on_one("show", "data.show", "one dataset: numbers, advice, versions, and a page with pictures")
+    sub = on_one("show", "data.show", "one dataset: numbers, advice, versions, and a page with images")
     sub.add_argument("name", metavar="NAME")
     sub = on_one(
         "diff", "data.diff", "what came and went between two datasets or versions, with a contact sheet"
@@ -205,7 +205,7 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
         help="the version that a run was trained on, from what MLflow knows of it",
     )
     for name, run, help in (
-        ("prepare", "data.prepare", "make the shards that training reads, where they are not there"),
+        ("prepare", "data.prepare", "make the shards that training reads, if they are not there"),
         ("verify", "data.verify", "hash every byte of a dataset, and bring back what is damaged"),
         ("push", "data.push", "copy a dataset's version to the DVC remote"),
         ("pull", "data.pull", "bring a dataset's version from the DVC remote"),
@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _terminated(signum: int, _: FrameType | None) -> None:
     """SIGTERM ends as an exception, so that everything that was started is stopped."""
-    raise Interrupted(signum, "SIGTERM: stopped; the same command goes on from what is finished.")
+    raise Interrupted(signum, "SIGTERM: stopped; the same command resumes from what is finished.")
 
 
 def _fail(error: Exception, debug: bool, code: int) -> int:

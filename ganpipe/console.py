@@ -1,4 +1,4 @@
-"""What people see: bars with a rate and the time left, tables, and one JSON line for programs."""
+"""Output for people: bars with a rate and the time left, tables, and one JSON line for programs."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class GanpipeError(Exception):
-    """Something the user can mend. The message is one sentence: what, found, expected, what to do."""
+    """Something the user can fix. The message is one sentence: what, found, expected, what to do."""
 
 
 class Interrupted(GanpipeError):

@@ -29,7 +29,7 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at the present rate; None where nothing can be said yet."""
+        """Seconds left at the present rate; None if nothing can be said yet."""
         return (self.total - self.done) / self.per_second if self.per_second > 0 and self.total else None
 
 

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=256, help="longer edge in pixels")
     parser.add_argument("--min-edge", type=int, help="smallest size of the pyramid; without it, one size")
     parser.add_argument("--pooling", default="max", choices=list(POOLINGS))
-    parser.add_argument("--out", type=Path, help="folder for the pictures")
+    parser.add_argument("--out", type=Path, help="folder for the images")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         content, style = sample_photos(Path(scratch))[0], sample_styles(Path(scratch))[0]

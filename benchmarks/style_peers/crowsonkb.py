@@ -48,7 +48,7 @@ def run_crowsonkb(
     """crowsonkb's stylization with its own weights and learning rate; without a `checkout`, our replica of its loop.
 
     Sizes grow by √2 from `min_edge_px` (its default; `long_edge_px` makes it one size) with `steps` at each and
-    `first_steps` at the first: by default, as its own 1,000 and 500, twice as many where there are several.
+    `first_steps` at the first: by default, as its own 1,000 and 500, twice as many if there are several.
 
     Raises:
         ValueError: fewer than two steps, of which none could be timed.
@@ -124,7 +124,7 @@ class Replica:
 
     VGG19 with replicated borders at its first convolution; style as the Wasserstein-2 distance of Gaussians at five
     layers, weighed 256 : 64 : 16 : 4 : 1; content as 0.015 of a mean square; 2 of a nine-point total variation; Adam
-    with step 0.02 and β (0.9, 0.99), warm from size to size; the picture is the average of the iterates (0.99).
+    with step 0.02 and β (0.9, 0.99), warm from size to size; the image is the average of the iterates (0.99).
     """
 
     STYLE_WEIGHTS = (256 / 341, 64 / 341, 16 / 341, 4 / 341, 1 / 341)
@@ -167,7 +167,7 @@ class Replica:
         return image
 
     def objective(self, content: Tensor, style: Tensor) -> Callable[[Tensor], Tensor]:
-        """The loss of a picture of `content`'s size."""
+        """The loss of an image of `content`'s size."""
         with torch.no_grad():
             wanted = activations(self.network, content)[CONTENT]
             found = activations(self.network, style)

@@ -26,7 +26,7 @@ def run_gatys(
 
     A step is one forward and one backward pass. Content is a mean square and weighs 1; style is the mean square of
     the difference of Gram matrices, averaged over the layers, and weighs `style_weight`: a hundred times as much gives
-    nearly the same picture after 100 steps.
+    nearly the same image after 100 steps.
 
     Raises:
         ValueError: fewer than two steps, of which none could be timed.

@@ -18,14 +18,14 @@ class PeerRun:
 
     name: str
     seconds_per_step: float  # median at the final size, its first step excluded
-    total_s: float  # from the built network and the decoded pictures to the result, all sizes
+    total_s: float  # from the built network and the decoded images to the result, all sizes
     picture: Tensor  # [1, 3, H, W] in [0, 1]
-    history: list[tuple[float, Tensor]]  # (elapsed_s, picture at that moment's size); the last is the result
+    history: list[tuple[float, Tensor]]  # (elapsed_s, image at that moment's size); the last is the result
 
 
 @dataclass
 class Watch:
-    """Times the steps of a peer and keeps pictures of its way, every so many seconds (0: only the result)."""
+    """Times the steps of a peer and keeps images of its way, every so many seconds (0: only the result)."""
 
     name: str
     snapshot_every_s: float = 0.0

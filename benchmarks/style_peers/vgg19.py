@@ -1,4 +1,4 @@
-"""What the peers look at: VGG19 as torchvision lays it out, with the weights that ganpipe uses, and pictures for it.
+"""What the peers look at: VGG19 as torchvision lays it out, with the weights that ganpipe uses, and images for it.
 
 The peers know VGG19 in that layout and would download its weights.
 """
@@ -64,7 +64,7 @@ def activations(network: nn.Sequential, picture: Tensor) -> dict[int, Tensor]:
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """The picture as RGB."""
+    """The image as RGB."""
     return Image.open(path).convert("RGB")
 
 

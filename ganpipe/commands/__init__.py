@@ -1,1 +1,1 @@
-"""What each command does: open the workspace, call a stage, show the outcome. Each returns the exit code."""
+"""One function per command: open the workspace, call a stage, print the outcome. Each returns the exit code."""

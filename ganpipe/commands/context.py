@@ -1,4 +1,4 @@
-"""What every command begins with: the workspace, the settings, the run that is meant."""
+"""The start of every command: the workspace, the settings, the run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def resolve_settings(arguments: Namespace, workspace: Workspace) -> Settings:
 
 
 def explain_preset(arguments: Namespace, workspace: Workspace) -> None:
-    """Says which preset was chosen, and why, where nobody has named one."""
+    """Says which preset was chosen, and why, if nobody has named one."""
     choice = _request(arguments, workspace).choice()
     if choice.why != ASKED_FOR:
         say(f"Preset {choice.preset} ({choice.why}); --preset NAME takes another.")

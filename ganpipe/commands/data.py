@@ -111,17 +111,17 @@ def show(arguments: Namespace) -> int:
     info = open_version(workspace, arguments.name, settings)
     with Bars(quiet=arguments.json) as bars:
         page = write_page(workspace, info, settings, bars)
-    survey = read_json(page.with_suffix(".json"))
+    profile = read_json(page.with_suffix(".json"))
     sheet = str(page.with_name("contact-sheet.png"))
     versions = [
         {k: v for k, v in entry.items() if k != "pointer"} for entry in versions_of(workspace, info.name)
     ]
     if arguments.json:
         print_json(
-            survey
+            profile
             | info.as_dict()
             | {
-                "label_counts": survey["labels"],
+                "label_counts": profile["labels"],
                 "labels": info.labels,
                 "contact_sheet": sheet,
                 "page": str(page),
@@ -129,20 +129,20 @@ def show(arguments: Namespace) -> int:
             }
         )
         return 0
-    labels = survey["labels"]
+    labels = profile["labels"]
     most = ", ".join(f"{name} {count:,}" for name, count in list(labels.items())[:12])
-    width, height = survey["width_px"], survey["height_px"]
+    width, height = profile["width_px"], profile["height_px"]
     rows = [
         ("version", info.version),
         ("images", f"{info.images:,}: {info.train:,} to train on, {info.holdout:,} held out"),
         ("sizes", f"{width['low']:g}×{height['low']:g} to {width['high']:g}×{height['high']:g} pixels"),
-        ("near copies", f"{survey['near_copies']:,} in {survey['near_groups']:,} groups"),
+        ("near copies", f"{profile['near_copies']:,} in {profile['near_groups']:,} groups"),
         ("labels", f"{len(labels)}: {most}" if labels else "none"),
         ("contact sheet", relative_path(workspace, sheet)),
         ("page", relative_path(workspace, str(page))),
     ]
     pairs(f"Dataset {info.name}", rows)
-    for sentence in survey["advice"]:
+    for sentence in profile["advice"]:
         say(f"  {sentence}")
     if len(versions) > 1:
         table(
@@ -184,7 +184,7 @@ def diff(arguments: Namespace) -> int:
 
 
 def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], came: list[Record]) -> str:
-    """A picture of what came and went: on the left what only A has, on the right what only B has."""
+    """A image of what came and went: on the left what only A has, on the right what only B has."""
     from ganpipe.imaging.grid import side_by_side
     from ganpipe.imaging.provenance import save_png
     from ganpipe.reports.dataset_page import make_sheet

@@ -139,7 +139,7 @@ def interpolate(arguments: Namespace) -> int:
 
 
 def stylize(arguments: Namespace) -> int:
-    """Paints contents in styles; exit 1 if one of them failed."""
+    """Stylizes contents in styles; exit 1 if one of them failed."""
 
     from ganpipe.stages import stylize
 
@@ -171,7 +171,7 @@ def stylize(arguments: Namespace) -> int:
 
 
 def _spread(arguments: Namespace, workspace: Workspace, job: Any) -> Any:
-    """The batch as a Prefect flow, whose task runner sends the shards where they are painted."""
+    """The batch as a Prefect flow, whose task runner sends the shards where they are stylized."""
     from ganpipe.services.prefect import prefect_api
 
     with prefect_api(workspace):
@@ -193,9 +193,9 @@ def _show_painted(workspace: Workspace, result: Any) -> None:
     from ganpipe.style.batch.report import mean_quality
 
     if result.done == 0 and not result.failed:
-        out.print(f"up to date: all {result.skipped} pictures are there already; nothing was painted.")
+        out.print(f"up to date: all {result.skipped} images are there already; nothing was stylized.")
     else:
-        out.print(f"{result.done} painted, {result.skipped} there already, {result.failed} failed.")
+        out.print(f"{result.done} stylized, {result.skipped} there already, {result.failed} failed.")
     rows = [
         ("network", result.network),
         ("contact sheet", relative_path(workspace, result.sheet)),

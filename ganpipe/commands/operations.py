@@ -59,7 +59,7 @@ def status(arguments: Namespace) -> int:
 
 
 def trace(arguments: Namespace) -> int:
-    """Where a picture comes from: what it carries, and whether the run is still here."""
+    """Prints the origin of an image, and whether its run is still here."""
     from ganpipe.imaging.provenance import read_origin
     from ganpipe.stores.run_records import load_record
 

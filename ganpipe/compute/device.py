@@ -1,4 +1,4 @@
-"""Where to compute and in which precision: rules, not timings, so that a resumed run chooses the same."""
+"""Device and precision, chosen by rules instead of timings, so that a resumed run chooses the same."""
 
 from __future__ import annotations
 

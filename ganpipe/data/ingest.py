@@ -32,7 +32,7 @@ REPORT_EVERY_S = 0.2
 
 @dataclass
 class AddReport:
-    """What became of every file that was found: `found == accepted + len(quarantined) + duplicates`."""
+    """The account of every file found: `found == accepted + len(quarantined) + duplicates`."""
 
     name: str
     version: str = ""
@@ -48,9 +48,9 @@ class AddReport:
     near_groups: list[list[str]] = field(default_factory=list)  # of the whole dataset
     page: str | None = None
 
-    def reject(self, name: str, refusal: RejectedImage) -> None:
+    def reject(self, name: str, rejected: RejectedImage) -> None:
         """Counts a file that is not taken."""
-        self.quarantined.append({"file": printable(name), "code": refusal.code, "reason": str(refusal)})
+        self.quarantined.append({"file": printable(name), "code": rejected.code, "reason": str(rejected)})
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def add_items(
     folder: Path,
     items: Iterable[Item],
     report: Report = ignore,
-    ledger: InspectionCache | None = None,
-    taking: IngestPolicy = IngestPolicy(),
+    cache: InspectionCache | None = None,
+    policy: IngestPolicy = IngestPolicy(),
     replace: bool = False,
 ) -> AddReport:
     """Adds what is new among `items` to the raw dataset in `folder`, and accounts for every one found.
@@ -79,7 +79,7 @@ def add_items(
     result = AddReport(name=folder.name)
     before = read_manifest(folder) if (folder / MANIFEST).exists() else []
     addition = _Addition(
-        folder, [] if replace else before, result, ledger or InspectionCache(), taking, report
+        folder, [] if replace else before, result, cache or InspectionCache(), policy, report
     )
     try:
         addition.take(items)
@@ -105,15 +105,15 @@ class _Addition:
         folder: Path,
         records: list[Record],
         result: AddReport,
-        ledger: InspectionCache,
-        taking: IngestPolicy,
+        cache: InspectionCache,
+        policy: IngestPolicy,
         report: Report,
     ) -> None:
-        self.folder, self.result, self.ledger, self.taking, self.report = (
+        self.folder, self.result, self.cache, self.policy, self.report = (
             folder,
             result,
-            ledger,
-            taking,
+            cache,
+            policy,
             report,
         )
         self.records = list(records)
@@ -141,9 +141,9 @@ class _Addition:
         self._tell(always=True)
 
     def _task(self, item: FileItem | RefusedItem) -> Any:
-        """What a worker has to read, or what is known without."""
+        """The task for a worker, or the known result."""
         if isinstance(item, RefusedItem):
-            return KnownResult(item.refusal)
+            return KnownResult(item.rejected)
         known = self._known_already(item)
         if known is not None:
             return KnownResult(known)
@@ -151,11 +151,11 @@ class _Addition:
             return item.read
         try:
             return HeldBytes(item.read())
-        except RejectedImage as refusal:
-            return KnownResult(refusal)
+        except RejectedImage as rejected:
+            return KnownResult(rejected)
 
     def _known_already(self, item: FileItem) -> Inspected | RejectedImage | None:
-        found = self.ledger.verdict(item.stamp)
+        found = self.cache.verdict(item.stamp)
         if isinstance(found, Inspected):
             file = self.folder / stored_as(found)  # it may be lost, or not yet here: then it is read again
             if not (file.exists() and file.stat().st_size == found.bytes):
@@ -170,17 +170,17 @@ class _Addition:
         self.result.found += 1
         self._tell()
         if isinstance(item, FileItem) and is_news:
-            self.ledger.remember(item.settled_stamp(), found)
+            self.cache.remember(item.settled_stamp(), found)
         if isinstance(item, RefusedItem) or isinstance(found, RejectedImage):
             assert isinstance(found, RejectedImage)
             self.result.reject(item.name, found)
             return
         smallest = min(found.facts.width_px, found.facts.height_px)
-        if smallest < self.taking.min_edge_px:
+        if smallest < self.policy.min_edge_px:
             size = f"it is {found.facts.width_px}×{found.facts.height_px} pixels"
             self.result.reject(
                 item.name,
-                RejectedImage("too_small", f"{size}; data.min_edge_px asks for {self.taking.min_edge_px}"),
+                RejectedImage("too_small", f"{size}; data.min_edge_px asks for {self.policy.min_edge_px}"),
             )
             return
         name, label = printable(item.name), None if item.label is None else printable(item.label)
@@ -223,7 +223,7 @@ class _Addition:
     def grouped(self, earlier: dict[str, str | None]) -> list[Record]:
         """All records with their groups of near copies; without the near copies where these are dropped.
 
-        `earlier`: groups by hash, which pictures keep when a dataset is replaced.
+        `earlier`: groups by hash, which images keep when a dataset is replaced.
         """
         self.result.duplicate_groups = list(self.copies.values())
         self.result.near_groups = [[r.name for r in members] for members in groups_of(self.records)]
@@ -233,12 +233,12 @@ class _Addition:
             Record(**{**vars(r), "group": earlier[r.sha256]}) if earlier.get(r.sha256) else r
             for r in self.records
         ]
-        facts = facts_of_records(self.folder, records, self.ledger, self.report)
+        facts = facts_of_records(self.folder, records, self.cache, self.report)
         settled = [k for k, r in enumerate(records) if r.sha256 in earlier]
         groups = group_near(records, facts, settled)
         self.result.near_duplicates = len(groups.repeats)
         self.result.near_groups = [[r.name for r in members] for members in groups_of(groups.records)]
-        if not self.taking.drop_near:
+        if not self.policy.drop_near:
             return groups.records
         dropped = set(groups.repeats)
         self.result.accepted -= len(dropped)
@@ -267,18 +267,18 @@ def _bytes_on_the_way(read: Any) -> int:
 
 
 def facts_of_records(
-    folder: Path, records: Iterable[Record], ledger: InspectionCache, report: Report = ignore
+    folder: Path, records: Iterable[Record], cache: InspectionCache, report: Report = ignore
 ) -> dict[str, Facts]:
-    """Facts of the files among the records by hash; those that the ledger has lost are found out again."""
+    """Facts of the files among the records by hash; those that the inspection cache has lost are found out again."""
     files = [r for r in records if r.row is None]
-    known = ledger.facts(r.sha256 for r in files)
+    known = cache.facts(r.sha256 for r in files)
     missing = [r for r in files if r.sha256 not in known]
     started = time.monotonic()
     with WorkerPool(partial(inspect_file, keep_in=None)) as workers:
         reads = (partial(read_image_file, folder / r.file) for r in missing)
         for done, (record, found) in enumerate(zip(missing, workers.ordered(reads), strict=True), start=1):
             if isinstance(found, Inspected):
-                ledger.remember(None, found)
+                cache.remember(None, found)
                 known[record.sha256] = found.facts
             report(Progress("facts", done, len(missing), "images", time.monotonic() - started))
     return known

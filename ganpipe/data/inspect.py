@@ -19,7 +19,7 @@ from ganpipe.imaging.image import RejectedImage
 Read = Callable[[], bytes]  # picklable; raises Refusal
 
 LOOK_PX = 256  # a JPEG's shorter side is decoded no smaller: all its data are read, few of them transformed
-SMALL_PX = 128  # of the shorter side, at which a picture is described
+SMALL_PX = 128  # of the shorter side, at which an image is described
 PHASH_SIDE = 16  # 256 bits; 64 take all flowers of one kind for copies (LOG.md)
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp", b"GI": ".gif"}
 
@@ -61,8 +61,8 @@ def inspect_file(read: Read, keep_in: Path | None) -> Inspected | RejectedImage:
     try:
         data = read()
         facts = facts_of(data)
-    except RejectedImage as refusal:
-        return refusal
+    except RejectedImage as rejected:
+        return rejected
     except MemoryError:
         return RejectedImage("memory", "it takes more memory to read than a file may use")
     digest = hashlib.sha256(data).hexdigest()
@@ -73,7 +73,7 @@ def inspect_file(read: Read, keep_in: Path | None) -> Inspected | RejectedImage:
 
 
 def stored_as(image: Inspected) -> str:
-    """Where an image lies, relative to its dataset."""
+    """The path of an image, relative to its dataset."""
     return f"files/{image.sha256[:2]}/{image.sha256}{image.suffix}"
 
 
@@ -108,7 +108,7 @@ def facts_of(data: bytes) -> Facts:
 
 
 def facts_of_picture(image: Image.Image, width_px: int, height_px: int) -> Facts:
-    """Facts of a decoded picture, which may be smaller than the file says."""
+    """Facts of a decoded image, which may be smaller than the file says."""
     small = image.reduce(max(1, min(image.size) // SMALL_PX))  # by boxes: exact, and faster than any filter
     gray = over_white(small).convert("L")
     luminance = np.asarray(gray, dtype=np.float32) / np.float32(255)

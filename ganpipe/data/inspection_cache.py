@@ -1,4 +1,4 @@
-"""What is known of files that were looked at before: so that none is read twice for nothing.
+"""A cache of inspected files (SQLite, may be deleted), so that no file is decoded twice for nothing.
 
 One SQLite file in the workspace's state, shared by its datasets; it may be deleted at any time. A file is known by
 its stamp (device, inode, size, times of change), an image by the SHA-256 of its bytes.
@@ -73,7 +73,7 @@ class InspectionCache:
         self._database.close()
 
     def verdict(self, stamp: str | None) -> Inspected | RejectedImage | None:
-        """What was found in the file with this stamp; None where it was never looked at."""
+        """What was found in the file with this stamp; None if it was never looked at."""
         if stamp is None:
             return None
         row = self._database.execute(

@@ -88,7 +88,7 @@ def _line(record: Record) -> str:
 
 
 def count_images(folder: Path) -> int | None:
-    """How many images a raw dataset has, without parsing its manifest; None where there is none."""
+    """How many images a raw dataset has, without parsing its manifest; None if there is none."""
     path = folder / MANIFEST
     return path.read_bytes().count(b"\n") if path.exists() else None
 

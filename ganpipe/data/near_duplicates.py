@@ -1,4 +1,4 @@
-"""Pictures that are nearly the same: groups by perceptual hash, which no split may divide."""
+"""Images that are nearly the same: groups by perceptual hash, which no split may divide."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ BITS = PHASH_SIDE**2
 NEAR_BITS = (
     24  # of 256 may differ: scaled and recompressed copies differ by up to about 14, strangers by 80 (LOG.md)
 )
-FLAT_SHARPNESS = (
-    0.01  # pictures of one color have a hash of rounding noise; only equal bytes make them copies
-)
+FLAT_SHARPNESS = 0.01  # images of one color have a hash of rounding noise; only equal bytes make them copies
 BLOCK = 2048
 
 
@@ -35,7 +33,7 @@ def near_pairs(
     """Pairs `[P, 2]`, larger place first, of `hashes: [N, 32]` that differ in at most NEAR_BITS; with one new at least.
 
     All against all, as a product of signs: a·b of ±1 vectors is BITS − 2 × the bits that differ. Block by block: a
-    camera that stands still makes every picture a copy of every other.
+    camera that stands still makes every image a copy of every other.
     """
     signs = np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
     for start in range(0, len(signs), BLOCK):
@@ -74,8 +72,8 @@ def group_near(
     """Gives near copies a common `Record.group`; `settled`: the places of images that were there before.
 
     A group is called after its first image, settled ones first, and that one's hash decides the split of all. What is
-    settled keeps its group, so that no image moves between the splits; a new picture near two old groups joins the
-    older. Links count over any number of pictures: A near B and B near C puts A and C in one group.
+    settled keeps its group, so that no image moves between the splits; a new image near two old groups joins the
+    older. Links count over any number of images: A near B and B near C puts A and C in one group.
     """
     old = set(settled)
     known = [k for k, r in enumerate(records) if r.row is None and _has_detail(facts.get(r.sha256))]

@@ -91,7 +91,7 @@ def prepare(
     out: Path,
     settings: DataSettings,
     report: Report = ignore,
-    ledger: InspectionCache | None = None,
+    cache: InspectionCache | None = None,
 ) -> dict[str, Any]:
     """Writes shards of every image of the raw dataset to the folder `out`, and returns `meta.json`.
 
@@ -106,7 +106,7 @@ def prepare(
         raise GanpipeError(
             f"{raw} has {len(sides['train'])} images to train on; at least 2 are needed: add images."
         )
-    facts = facts_of_records(raw, records, ledger or InspectionCache(), report)
+    facts = facts_of_records(raw, records, cache or InspectionCache(), report)
     images = RawImages(raw)
     channels = settings.channels or _find_channels(images, records, facts)
     fit = ResizeRules(
@@ -148,7 +148,7 @@ def _label(record: Record, place: dict[str, int]) -> int:
 
 
 def _find_channels(images: RawImages, records: Sequence[Record], facts: dict[str, Facts]) -> int:
-    """1 where no image of the dataset has color, else 3."""
+    """1 if no image of the dataset has color, else 3."""
     arrays = {r.file: r for r in records if r.row is not None}
     color = any(images.picture(r).mode != "L" for r in arrays.values())
     return 3 if color or any(not f.gray for f in facts.values()) else 1
@@ -323,7 +323,7 @@ def _sweep(out: Path, named: set[str]) -> None:
 
 
 def prepare_entry(settings: DataSettings) -> dict[str, Any]:
-    """What the stage depends on beside the images."""
+    """The parameters of the DVC stage."""
     return {name: getattr(settings, name) for name in PREPARED_BY}
 
 
@@ -334,7 +334,7 @@ def preparation_key(name: str, settings: DataSettings) -> str:
 
 
 def read_prepare_file(path: Path) -> dict[str, dict[str, Any]]:
-    """`{key: entry}` of data/prepare.yaml; empty where there is none."""
+    """`{key: entry}` of data/prepare.yaml; empty if there is none."""
     if not path.exists():
         return {}
     tree = yaml.safe_load(path.read_text()) or {}
@@ -367,8 +367,8 @@ def main() -> None:
     entry = read_prepare_file(PREPARE_FILE)[key]
     name = entry.pop("dataset")
     try:
-        with InspectionCache(CACHE_FILE) as ledger:
-            prepare(Path("data/raw", name), Path("data/prepared", key), DataSettings(**entry), ledger=ledger)
+        with InspectionCache(CACHE_FILE) as cache:
+            prepare(Path("data/raw", name), Path("data/prepared", key), DataSettings(**entry), cache=cache)
     except GanpipeError as error:
         sys.exit(f"{FAILED}{error}")
 

@@ -62,14 +62,14 @@ class DatasetProfile:
     shown: dict[str, list[Record]] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, without the pictures that are shown."""
+        """Plain values, without the images that are shown."""
         return {k: v for k, v in asdict(self).items() if k != "shown"}
 
 
 def profile_records(
     name: str, version: str, records: Sequence[Record], facts: Mapping[str, Facts], settings: DataSettings
 ) -> DatasetProfile:
-    """The survey of `records`, whose `facts` are by hash."""
+    """The profile of `records`, whose `facts` are by hash."""
     train, holdout = split_records(records, settings.holdout_fraction)
     known = [(r, facts[r.sha256]) for r in records if r.sha256 in facts]
     groups = groups_of(records)

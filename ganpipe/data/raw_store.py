@@ -68,7 +68,7 @@ def remove_empty_folders(folder: Path) -> None:
 
 
 class RawImages:
-    """Reads the pictures of a raw dataset, files and array rows alike."""
+    """Reads the images of a raw dataset, files and array rows alike."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,7 +81,7 @@ class RawImages:
         return self._array(record)[record.row].tobytes()
 
     def picture(self, record: Record, shrink: Shrink | None = None) -> Image.Image:
-        """The picture, upright, with 8 bits a channel; smaller where `shrink` allows it (see `decode_image`).
+        """The image, upright, with 8 bits a channel; smaller where `shrink` allows it (see `decode_image`).
 
         Raises:
             GanpipeError: it is missing, or its bytes are not those that were added.

@@ -1,4 +1,4 @@
-"""From a picture of any shape to training images: which part is shown, on what ground, resampled how."""
+"""From an image of any shape to training images: which part is shown, on what ground, resampled how."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ganpipe.imaging.decode import MODES, SHRINKS
 from ganpipe.imaging.image import ImageShape, Pixels
 
 SHRINK_ABOVE = 10
-MOST_CROPS = 8  # of one picture with cover-many: a panorama of 40:1 would fill a dataset by itself
+MOST_CROPS = 8  # of one image with cover-many: a panorama of 40:1 would fill a dataset by itself
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class ResizeRules:
-    """How pictures become images of one shape. See `data.fit` and its neighbors in `params.yaml`."""
+    """How images become images of one shape. See `data.fit` and its neighbors in `params.yaml`."""
 
     shape: ImageShape
     how: str = "crop"
@@ -49,7 +49,7 @@ def parse_color(setting: str, text: str) -> Color:
 
 
 def crop_boxes(width: int, height: int, fit: ResizeRules) -> list[Box]:
-    """The parts of a picture that are shown, one box an image: the middle, the whole, or several that cover it.
+    """The parts of an image that are shown, one box an image: the middle, the whole, or several that cover it.
 
     `cover-many` lays as few frames of the asked shape as cover the longer side, evenly spaced, at most MOST_CROPS.
     """
@@ -87,14 +87,14 @@ def shrink_for(fit: ResizeRules, width: int, height: int) -> int:
 
 
 def resize_picture(image: Image.Image, fit: ResizeRules) -> list[Pixels]:
-    """Images `[H, W, C]` uint8 of one picture, as many as `crop_boxes` gives. Resampling is Lanczos, antialiased."""
+    """Images `[H, W, C]` uint8 of one image, as many as `crop_boxes` gives. Resampling is Lanczos, antialiased."""
     flat = _flatten(image, fit)
     parts = (flat.crop(box) for box in crop_boxes(*flat.size, fit))
     return [_frame(np.asarray(p).reshape(p.height, p.width, fit.shape.channels), fit) for p in parts]
 
 
 def resize_image(image: Image.Image, shape: ImageShape, how: str) -> Pixels:
-    """One image of a picture, on white, or black around it: for sheets and comparisons."""
+    """One image of an image, on white, or black around it: for sheets and comparisons."""
     return resize_picture(image, ResizeRules(shape, how))[0]
 
 
@@ -107,7 +107,7 @@ def _flatten(image: Image.Image, fit: ResizeRules) -> Image.Image:
 
 
 def _frame(part: Pixels, fit: ResizeRules) -> Pixels:
-    """A part of a picture `[h, w, C]` as an image of the asked shape."""
+    """A part of an image `[h, w, C]` as an image of the asked shape."""
     height, width, channels = fit.shape.height_px, fit.shape.width_px, fit.shape.channels
     size = (width, height)
     if fit.how == "pad":

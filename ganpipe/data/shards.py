@@ -1,4 +1,4 @@
-"""What training reads: uint8 shards `[N, H, W, C]`, mapped from their files, with labels and checksums.
+"""Prepared datasets: uint8 shards `[N, H, W, C]`, mapped from their files, with labels and checksums.
 
 data/prepared/KEY/train-00000-1a2b3c4d5e6f.npy, holdout-00000-….npy, …
 data/prepared/KEY/meta.json                     shape, counts, labels, checksums, origin"""
@@ -94,7 +94,7 @@ def load_prepared(out: Path, version: str) -> PreparedData:
     if bad := damaged_shards(out):
         raise GanpipeError(
             f"{out / bad[0]} is damaged: its bytes are not those that were prepared. "
-            f"Delete {out} and run again to prepare it anew."
+            f"Delete {out} and run again to prepare it again."
         )
     entry = meta["settings"]
     shape = ImageShape(meta["channels"], entry["height_px"], entry["width_px"])

@@ -98,12 +98,12 @@ class WorkerPool:
             )
         return self._pool.schedule(_run, args=(self.function, chunk), timeout=self.seconds)
 
-    def _received(self, chunk: list[T], errand: Any) -> Iterator[R | RejectedImage]:
-        if isinstance(errand, KnownResult):
-            yield errand.result
+    def _received(self, chunk: list[T], future: Any) -> Iterator[R | RejectedImage]:
+        if isinstance(future, KnownResult):
+            yield future.result
             return
         try:
-            results = errand.result()
+            results = future.result()
         except (Timeout, ProcessExpired, MemoryError) as error:
             if len(chunk) > 1:  # one of them is guilty: each alone
                 for task in chunk:

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """One number, what saw it, and from how many generated pictures; `floor` is what real images score."""
+    """One number, what saw it, and from how many generated images; `floor` is what real images score."""
 
     value: float
     extractor: str

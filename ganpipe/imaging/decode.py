@@ -68,7 +68,7 @@ Image.core.set_blocks_max(16)
 
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
-TURNS = {  # what makes a picture upright, by its EXIF orientation
+TURNS = {  # what makes an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -118,7 +118,7 @@ def _unreadable(error: OSError) -> RejectedImage:
 
 
 def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = False) -> Image.Image:
-    """The picture in `data`, upright and in sRGB, as mode L (gray), LA, RGB or RGBA with 8 bits a channel.
+    """The image in `data`, upright and in sRGB, as mode L (gray), LA, RGB or RGBA with 8 bits a channel.
 
     16-bit gray keeps its tones (Pillow's own conversion clips it to white); a palette with transparency
     becomes RGBA; of an animation the first frame is taken. An embedded color profile is converted to sRGB;
@@ -183,7 +183,7 @@ def reject_damage() -> Iterator[None]:
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
-    """A picture whose header is read and whose pixels are not; to be called inside `refusing_damage`.
+    """A image whose header is read and whose pixels are not; to be called inside `refusing_damage`.
 
     Raises:
         Refusal: larger than MAX_PIXELS.
@@ -201,7 +201,7 @@ def open_image(file: IO[bytes]) -> Image.Image:
 
 
 def header_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a file's header names; before the picture is turned upright.
+    """Width and height that a file's header names; before the image is turned upright.
 
     Raises:
         Refusal: as `decode_image`.
@@ -248,14 +248,14 @@ def _scale_transparency(image: Image.Image) -> None:
 
 
 def load_upright(image: Image.Image) -> Image.Image:
-    """Decodes an opened picture and turns it as its EXIF says; to be called inside `refusing_damage`."""
+    """Decodes an opened image and turns it as its EXIF says; to be called inside `refusing_damage`."""
     image.load()  # verify() lets half a JPEG pass
     turn = TURNS.get(orientation(image))  # a TIFF was turned by load(), which forgets the tag
     return image if turn is None else image.transpose(turn)
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an opened picture; 1, upright, where there is none or the EXIF is damaged."""
+    """The EXIF orientation of an opened image; 1, upright, if there is none or the EXIF is damaged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF
@@ -291,18 +291,18 @@ def _with_hole(gray: Image.Image, shown: npt.NDArray[np.bool_] | None) -> Image.
 
 
 def _deep_gray_curve(image: Image.Image, profile: bytes | None) -> list[int] | None:
-    """Where the 256 grays go, for a picture with more of them: between two of them its own are interpolated."""
+    """Where the 256 grays go, for an image with more of them: between two of them its own are interpolated."""
     transform = srgb_transform(profile) if profile and is_deep_gray(image) else None
     return _gray_curve(transform) if transform and transform.input_mode in ("L", "RGB") else None
 
 
 def is_deep_gray(image: Image.Image) -> bool:
-    """Whether Pillow keeps more than 8 bits of a picture: only of gray."""
+    """Whether Pillow keeps more than 8 bits of an image: only of gray."""
     return image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
 def gray_levels(image: Image.Image) -> npt.NDArray[np.float64]:
-    """The tones `[H, W]` of a deep gray picture in [0, 1].
+    """The tones `[H, W]` of a deep gray image in [0, 1].
 
     Whole numbers fill what their bits can hold, up to 16; float files fill 0…1; anything else is scaled to its own range.
 
@@ -326,13 +326,13 @@ def gray_levels(image: Image.Image) -> npt.NDArray[np.float64]:
 
 
 def not_transparent(image: Image.Image, key: Any = None) -> npt.NDArray[np.bool_] | None:
-    """Where `[H, W]` a gray picture shows; None if it names no gray value that is transparent."""
+    """Where `[H, W]` a gray image shows; None if it names no gray value that is transparent."""
     key = image.info.get("transparency") if key is None else key
     return np.asarray(image) != key if isinstance(key, int) else None
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """The picture without alpha: composited on white, because under alpha lie colors that nobody saw."""
+    """The image without alpha: composited on white, because under alpha lie colors that nobody saw."""
     if image.mode not in ("LA", "RGBA"):
         return image
     white = Image.new("RGBA", image.size, "white")
@@ -341,7 +341,7 @@ def over_white(image: Image.Image) -> Image.Image:
 
 
 def is_gray(image: Image.Image) -> bool:
-    """Whether a picture has no color, whatever its mode."""
+    """Whether an image has no color, whatever its mode."""
     if image.mode in ("L", "LA"):
         return True
     small = np.asarray(image.convert("RGB").reduce(max(1, min(image.size) // 64)), dtype=np.int16)

@@ -50,7 +50,7 @@ FORMATS = {
 def check_format(format: str, bit_depth: int, size: tuple[int, int] | None = None) -> None:
     """Raises GanpipeError, before any work, if we cannot write such a file; `size` is height and width."""
     if format not in FORMATS:
-        raise GanpipeError(f"Pictures cannot be written as {format!r}; choose one of {', '.join(FORMATS)}.")
+        raise GanpipeError(f"Images cannot be written as {format!r}; choose one of {', '.join(FORMATS)}.")
     able = FORMATS[format]
     if bit_depth not in able.bit_depths:
         others = [name for name, other in FORMATS.items() if bit_depth in other.bit_depths]
@@ -71,7 +71,7 @@ def write_picture(
     """Writes colors `[3, H, W]` and alpha `[H, W]`, both in [0, 1], in sRGB, whole or not at all; returns `path`.
 
     Values are clamped and rounded to the nearest. The file names its colors (an sRGB profile) and carries
-    `origin`, which `ganpipe.imaging.provenance.read_origin` reads. JPEG has no alpha and shows the picture on white. JPEG
+    `origin`, which `ganpipe.imaging.provenance.read_origin` reads. JPEG has no alpha and shows the image on white. JPEG
     and WebP have quality 95, JPEG without chroma subsampling; PNG and TIFF lose nothing.
 
     Raises:

@@ -125,7 +125,7 @@ def _parametric_curve(tag: bytes) -> Curve:
 
 
 def _in_gamma(image: Image.Image, gamma: float) -> Image.Image:
-    """A picture whose numbers are light to the power of `gamma`, in sRGB; alpha as it is."""
+    """A image whose numbers are light to the power of `gamma`, in sRGB; alpha as it is."""
     light = (np.arange(256) / 255) ** (1 / gamma)
     curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     table = np.clip(np.round(curve * 255), 0, 255).astype(int).tolist()
@@ -137,7 +137,7 @@ def _in_gamma(image: Image.Image, gamma: float) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """A picture of mode L, LA, RGB, RGBA or CMYK in sRGB; CMYK becomes RGB."""
+    """A image of mode L, LA, RGB, RGBA or CMYK in sRGB; CMYK becomes RGB."""
     image.info.pop("icc_profile", None)  # it would no longer be true
     transform = srgb_transform(profile) if profile else None
     speaks_of = transform.input_mode if transform else None

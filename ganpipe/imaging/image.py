@@ -1,4 +1,4 @@
-"""What an image is here: its shape, its pixels, and why one is rejected."""
+"""Image shape, pixels, and the reason why a file is rejected."""
 
 from __future__ import annotations
 

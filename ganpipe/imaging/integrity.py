@@ -24,7 +24,7 @@ def check_integrity(image: Image.Image, data: bytes) -> None:
 
     Raises:
         Refusal: a JPEG with no end, whose missing half Pillow may invent, or with absurdly many scans; a PNG whose
-            pixels fail their check sum (libpng refuses it too), or that has color numbers and no palette.
+            pixels fail their check sum (libpng rejects it too), or that has color numbers and no palette.
     """
     if image.format in ("JPEG", "MPO"):
         _check_markers(data)

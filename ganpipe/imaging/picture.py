@@ -35,9 +35,9 @@ from ganpipe.imaging.image import RejectedImage
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture.
+    """A decoded image.
 
-    `pixels` are float32 `[1, 3, H, W]` in [0, 1], sRGB, upright, composited on white where there is alpha.
+    `pixels` are float32 `[1, 3, H, W]` in [0, 1], sRGB, upright, composited on white if there is alpha.
     `alpha` is `[H, W]` in [0, 1], or None if the file has none. `sha256` is that of the file's bytes.
     """
 
@@ -49,7 +49,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """The picture in a file.
+    """The image in a file.
 
     16-bit PNG and TIFF, gray or RGB, with or without alpha, keep their precision, and so do float and
     integer gray TIFF; all else has 8 bits, and so have 16-bit CMYK, 16-bit TIFF in compressed planes, and

@@ -41,8 +41,8 @@ def read_origin(path: Path) -> dict[str, Any]:
         raise GanpipeError(f"{path} does not exist.")
     try:
         text = _origin_text(read_image_file(path))
-    except RejectedImage as refusal:
-        raise GanpipeError(f"{path} is not a readable image ({refusal.sentence}).") from None
+    except RejectedImage as rejected:
+        raise GanpipeError(f"{path} is not a readable image ({rejected.sentence}).") from None
     if text is None:
         raise GanpipeError(
             f"{path} carries no ganpipe origin: it was not made by ganpipe, or another program saved it again."

@@ -17,7 +17,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def composite_on_white(pixels: Tensor) -> Tensor:
-    """uint8 pictures `[N, H, W, 4]` composited on white as `[N, H, W, 3]`; others as they are."""
+    """uint8 images `[N, H, W, 4]` composited on white as `[N, H, W, 3]`; others as they are."""
     if pixels.shape[3] != 4:
         return pixels
     color, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255

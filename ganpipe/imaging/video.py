@@ -17,7 +17,7 @@ from ganpipe.imaging.image import Pixels
 from ganpipe.imaging.provenance import save_png
 
 FRAMES_PER_SECOND = 24
-SMALLEST_SIDE_PX = 256  # small pictures are enlarged by a whole factor, or no player shows them well
+SMALLEST_SIDE_PX = 256  # small images are enlarged by a whole factor, or no player shows them well
 SUFFIXES = (".mp4", ".gif", ".png")
 
 

@@ -1,1 +1,1 @@
-"""What people look at: dataset pages, contact sheets, charts."""
+"""Reports for people: dataset pages, contact sheets, charts."""

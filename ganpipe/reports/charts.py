@@ -16,7 +16,7 @@ AXES = {
 
 
 def quality_chart(entries: Sequence[ManifestEntry], path: Path) -> Path:
-    """Quality against seconds a picture, a color for each preset that has painted here: what a preset buys."""
+    """Quality against seconds an image, a color for each preset that has stylized here: what a preset buys."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -34,7 +34,7 @@ def quality_chart(entries: Sequence[ManifestEntry], path: Path) -> Path:
             if points:
                 mean = sum(seconds) / len(points), sum(values) / len(points)
                 panel.scatter(*mean, s=90, marker="D", color=f"C{number}", label=f"{preset} ({len(points)})")
-        panel.set(xlabel="seconds a picture", ylabel=AXES[name], xlim=(0, None))
+        panel.set(xlabel="seconds an image", ylabel=AXES[name], xlim=(0, None))
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     with replacing(path) as file:

@@ -59,7 +59,7 @@ def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Im
 
 
 def _thumbnail(source: str) -> Image.Image:
-    """A picture that fits a cell; an empty one where the file is gone by now."""
+    """A image that fits a cell; an empty one where the file is gone by now."""
     try:
         picture = over_white(decode_image(read_image_file(Path(source)))).convert("RGB")
     except RejectedImage:

@@ -29,7 +29,7 @@ SHEET_IMAGES, THUMB_PX = 64, 96
 
 
 def write_dataset_page(
-    survey: DatasetProfile,
+    profile: DatasetProfile,
     folder: Path,
     images: RawImages,
     records: Sequence[Record],
@@ -43,15 +43,15 @@ def write_dataset_page(
     save_png(
         sheet,
         folder / "contact-sheet.png",
-        {"kind": "contact sheet", "dataset": {"name": survey.name, "version": survey.version}},
+        {"kind": "contact sheet", "dataset": {"name": profile.name, "version": profile.version}},
     )
-    write_json(folder / "dataset.json", survey.as_dict() | {"addition": added})
+    write_json(folder / "dataset.json", profile.as_dict() | {"addition": added})
     template = Environment(autoescape=True).from_string(
         resources.files("ganpipe").joinpath("templates/dataset.html").read_text()
     )
     thumbs = {
         title: [(r.name, _thumb(images, r)) for r in chosen]
-        for title, chosen in survey.shown.items()
+        for title, chosen in profile.shown.items()
         if chosen
     }
     groups = [
@@ -59,14 +59,14 @@ def write_dataset_page(
         for members in groups_of(records)[:GROUPS_SHOWN]
     ]
     page = template.render(
-        survey=survey, thumbs=thumbs, groups=groups, added=added, sheet=_data_uri(sheet, "JPEG")
+        profile=profile, thumbs=thumbs, groups=groups, added=added, sheet=_data_uri(sheet, "JPEG")
     )
     write_text(folder / "dataset.html", page)
     return folder / "dataset.html"
 
 
 def contact_sheet(images: RawImages, records: Sequence[Record], count: int = SHEET_IMAGES) -> Image.Image:
-    """Pictures spread over the whole dataset, each shown whole."""
+    """Images spread over the whole dataset, each shown whole."""
     edges = np.linspace(0, len(records), min(count, len(records)) + 1).astype(int)
     return make_sheet(
         [images.picture(records[a], shrink_above(THUMB_PX)) for a, _ in pairwise(edges.tolist())]
@@ -74,7 +74,7 @@ def contact_sheet(images: RawImages, records: Sequence[Record], count: int = SHE
 
 
 def make_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures side by side, each shown whole; one gray tile where there is none."""
+    """Images side by side, each shown whole; one gray tile if there is none."""
     shape = ImageShape(3, THUMB_PX, THUMB_PX)
     shown = [resize_image(picture, shape, "pad") for picture in pictures]
     return grid(np.stack(shown or [np.full((THUMB_PX, THUMB_PX, 3), 60, np.uint8)]))

@@ -12,7 +12,7 @@ from ganpipe.stores.run_results import RunResult
 
 
 def report_markdown(result: RunResult, embed: bool = False) -> str:
-    """A short report; with `embed` the pictures are inside it, so that it can be looked at anywhere."""
+    """A short report; with `embed` the images are inside it, so that it can be looked at anywhere."""
     data = result.dataset
     lines = [
         f"# {data['name']}: {result.verdict}",
@@ -32,7 +32,7 @@ def report_markdown(result: RunResult, embed: bool = False) -> str:
         ],
         "",
         *[
-            f"- stylized pictures, mean {name.replace('_', ' ')}: {v:.3g}"
+            f"- stylized images, mean {name.replace('_', ' ')}: {v:.3g}"
             for name, v in result.style_quality.items()
         ],
         "",
@@ -57,7 +57,7 @@ def _or_empty(value: float | None) -> str:
 
 
 def data_uri(path: Path, long_edge_px: int = 900) -> str:
-    """A JPEG of the picture as a data URI, small enough for an artifact."""
+    """A JPEG of the image as a data URI, small enough for an artifact."""
     with Image.open(path) as image:
         small = image.convert("RGB")
     small.thumbnail((long_edge_px, long_edge_px), Image.Resampling.LANCZOS)

@@ -1,6 +1,6 @@
-"""`sample:flowers`: pictures painted by the project, whose modes (petals × hue × background) are known.
+"""`sample:flowers`: images painted by the project, whose modes (petals × hue × background) are known.
 
-Every picture is a function of `(seed, index)` alone, so that the dataset can be painted anywhere, in any
+Every image is a function of `(seed, index)` alone, so that the dataset can be painted anywhere, in any
 order, in parallel, and mode coverage of a GAN trained on it can be counted instead of guessed.
 """
 
@@ -20,7 +20,7 @@ BACKGROUNDS = ("meadow", "sky", "dusk")
 SIZE_PX = 128
 IMAGES = 4320  # 36 modes × 120
 SEED = 20261123
-PAINTER = 1  # to be raised where the pictures change
+PAINTER = 1  # to be raised where the images change
 
 Point = tuple[float, float]
 Color = tuple[int, int, int]
@@ -28,7 +28,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Mode:
-    """What a picture shows; the part of it that a GAN must not lose."""
+    """What an image shows; the part of it that a GAN must not lose."""
 
     petals: int
     hue: str
@@ -44,12 +44,12 @@ MODES = tuple(Mode(p, h, b) for p in PETALS for h in HUES for b in BACKGROUNDS)
 
 
 def mode_of(index: int) -> Mode:
-    """The mode of picture `index`: they take turns, so that every mode is equally frequent."""
+    """The mode of image `index`: they take turns, so that every mode is equally frequent."""
     return MODES[index % len(MODES)]
 
 
 def paint_flower(index: int, seed: int = SEED, size_px: int = SIZE_PX) -> Image.Image:
-    """Picture `index` as an RGB image of `size_px` × `size_px` pixels."""
+    """Image `index` as an RGB image of `size_px` × `size_px` pixels."""
     rng = random.Random(f"{seed}/{index}")
     mode = mode_of(index)
     large = Image.new("RGB", (2 * size_px, 2 * size_px))

@@ -87,7 +87,7 @@ PAINTERS: dict[str, Callable[[], Image.Image]] = {"swirl": paint_swirl, "glass":
 
 
 def sample_styles(folder: Path) -> list[Path]:
-    """The painted styles as PNG files in `folder`; painted where they are not there yet."""
+    """The painted styles as PNG files in `folder`; painted if they are not there yet."""
     paths = []
     for name, paint in PAINTERS.items():
         path = folder / f"{name}.png"

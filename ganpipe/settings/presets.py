@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Preset:
-    """What differs from the defaults: `scale` for every model, and a recipe for each model that has one.
+    """The changes from the defaults: `scale` for every model, and a recipe for each model that has one.
 
     `model` is the default architecture; `why` ends the sentence "preset NAME: …".
     """
@@ -117,12 +117,12 @@ def _published(side_px: int, batch: int, gamma: float, augment: float, ema: int)
         "training.batch_images": batch,
         "training.validation_images": 2_000,
     }
-    recipe = R3GAN | {
+    params = R3GAN | {
         "loss.gamma": gamma,
         "augment.probability": augment,
         "training.ema_halflife_images": ema,
     }
-    return Preset(f"R3GAN as published for images of {side_px} pixels", scale, "r3gan", {"r3gan": recipe})
+    return Preset(f"R3GAN as published for images of {side_px} pixels", scale, "r3gan", {"r3gan": params})
 
 
 PRESETS: dict[str, Preset] = {
@@ -193,7 +193,7 @@ NEEDED_IMAGES = {"fastgan": 50, "dcgan": FEW_IMAGES, "mlp": FEW_IMAGES, "r3gan":
 
 
 def preset_row(name: str, model: str | None = None) -> Row:
-    """What preset `name` changes, with the recipe of `model`; raises GanpipeError for an unknown name."""
+    """The settings that preset `name` changes, with the recipe of `model`; raises GanpipeError for an unknown name."""
     if name not in PRESETS:
         raise GanpipeError(f"Unknown preset {name}: {nearest(name, PRESETS)}")
     preset = PRESETS[name]

@@ -34,9 +34,9 @@ def write_page(
     if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
         return folder / "dataset.html"
     records = read_manifest(raw)
-    with open_inspection_cache(workspace) as ledger:
-        facts = facts_of_records(raw, records, ledger, report) | facts_of_rows(raw, records)
-    survey = profile_records(name, version.version, records, facts, settings)
-    page = write_dataset_page(survey, folder, RawImages(raw), records, added)
+    with open_inspection_cache(workspace) as cache:
+        facts = facts_of_records(raw, records, cache, report) | facts_of_rows(raw, records)
+    profile = profile_records(name, version.version, records, facts, settings)
+    page = write_dataset_page(profile, folder, RawImages(raw), records, added)
     write_text(folder / "stamp", stamp)
     return page

@@ -1,4 +1,4 @@
-"""Pictures from a registered model: single ones, and walks through its latents."""
+"""Images from a registered model: single ones, and walks through its latents."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LoadedModel:
         return list(self.config["labels"])
 
     def labels(self, seed: int, numbers: range, wanted: str | None) -> Tensor | None:
-        """The wanted label for each picture, or one that depends on (seed, number); None where the model has none.
+        """The wanted label for each image, or one that depends on (seed, number); None if the model has none.
 
         Raises:
             GanpipeError: the model knows no such label.
@@ -59,7 +59,7 @@ class LoadedModel:
         return torch.cat([d for d in drawn if d is not None]) if counts else None
 
     def origin(self, kind: str, seed: int) -> dict[str, Any]:
-        """What a picture of this model carries."""
+        """The record of origin of an image of this model."""
         return dict(self.config["origin"]) | {"kind": kind, "model": str(self.reference), "seed": seed}
 
 
@@ -79,7 +79,7 @@ def load_model(workspace: Workspace, reference: str, dataset: str | None) -> Loa
 def generate_images(
     model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore, label: str | None = None
 ) -> list[Path]:
-    """Writes `count` pictures as PNG files, each with its origin; picture k depends on (seed, k) and the label alone.
+    """Writes `count` images as PNG files, each with its origin; image k depends on (seed, k) and the label alone.
 
     Without `label` a conditional model draws labels as often as its training images had them.
     """

@@ -17,7 +17,7 @@ from ganpipe.training.probe import PROBE_FILE
 
 
 def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) -> dict[str, Any]:
-    """Trains a finished run anew in a folder of its own and compares the weights, bit for bit.
+    """Trains a finished run again in a folder of its own and compares the weights, bit for bit.
 
     Raises:
         GanpipeError: the run is not finished, or data, source or packages are no longer those of the run.

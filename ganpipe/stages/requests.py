@@ -1,4 +1,4 @@
-"""What a run is asked for, in words that Prefect can store and a schedule can repeat."""
+"""Requests: what a run is asked for, in plain values that Prefect can store and a schedule can repeat."""
 
 from __future__ import annotations
 

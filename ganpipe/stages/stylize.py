@@ -1,4 +1,4 @@
-"""Stylization tied to the workspace: which pictures are meant, who paints them, and what MLflow hears of it."""
+"""Stylization tied to the workspace: which images are meant, who stylizes them, and what MLflow hears of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHART = "quality.png"
 
 @dataclass(frozen=True)
 class StyleRequest:
-    """A batch as it can be sent to another process or machine: words and settings, no pictures."""
+    """A batch as it can be sent to another process or machine: words and settings, no images."""
 
     workspace: str
     contents: tuple[str, ...]
@@ -54,9 +54,9 @@ class StyleRequest:
 
 
 def picture_paths(workspace: Workspace, words: Sequence[str], folder: Path) -> list[Path]:
-    """The pictures that words mean: samples, pictures of a model, or what `image_paths` knows, relative to `folder`.
+    """The images that words mean: samples, images of a model, or what `image_paths` knows, relative to `folder`.
 
-    `model:REFERENCE` or `model:REFERENCE:COUNT` draws pictures of a registered model (16 of them).
+    `model:REFERENCE` or `model:REFERENCE:COUNT` draws images of a registered model (16 of them).
 
     Raises:
         GanpipeError: there is nothing of that name.
@@ -66,7 +66,7 @@ def picture_paths(workspace: Workspace, words: Sequence[str], folder: Path) -> l
         if word in SAMPLES:
             paths += SAMPLES[word](workspace.styles)
         elif word.startswith("sample:"):
-            raise GanpipeError(f"There are no pictures {word}; there are {', '.join(SAMPLES)}.")
+            raise GanpipeError(f"There are no images {word}; there are {', '.join(SAMPLES)}.")
         elif word.startswith(MODEL):
             paths += _pictures_of_model(workspace, word.removeprefix(MODEL))
         else:
@@ -81,7 +81,7 @@ def in_folder(word: str, folder: Path) -> str:
 
 
 def _pictures_of_model(workspace: Workspace, words: str) -> list[Path]:
-    """Pictures of a registered model, drawn where they are not there yet."""
+    """Images of a registered model, drawn if they are not there yet."""
     reference, _, count = words.rpartition(":") if words.rpartition(":")[2].isdigit() else (words, "", "")
     model = load_model(workspace, reference, None)
     wanted = int(count or MODEL_PICTURES)
@@ -91,7 +91,7 @@ def _pictures_of_model(workspace: Workspace, words: str) -> list[Path]:
 
 
 def plan_batch_of(job: StyleRequest) -> BatchPlan:
-    """What there is to paint, and what is there already."""
+    """Plans the batch: what is left to do, and what exists already."""
     workspace = job.opened()
     contents = picture_paths(workspace, job.contents, workspace.root)
     styles = picture_paths(workspace, job.styles, workspace.root)
@@ -100,22 +100,27 @@ def plan_batch_of(job: StyleRequest) -> BatchPlan:
 
 
 def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignore) -> dict[Path, Path]:
-    """The student of each style that has or is worth one; a new one is registered in MLflow."""
+    """The feed-forward network of each style that has or is worth one; a new one is registered in MLflow."""
     workspace = job.opened()
-    schooled = train_where_it_pays(
-        plan, job.settings.style, _compute(job), workspace.state / "students", report
+    trained = train_where_it_pays(
+        plan, job.settings.style, _compute(job), workspace.state / "feedforward", report
     )
-    for student in schooled:
-        if student.new:
-            Tracker(workspace).register_student(student.style.stem, student.folder, student.seconds)
-    return {student.style: student.folder for student in schooled}
+    for feedforward in trained:
+        if feedforward.new:
+            Tracker(workspace).register_feedforward(
+                feedforward.style.stem, feedforward.folder, feedforward.seconds
+            )
+    return {feedforward.style: feedforward.folder for feedforward in trained}
 
 
 def stylize_tasks(
-    job: StyleRequest, works: Sequence[BatchTask], students: Mapping[Path, Path], report: Report = ignore
+    job: StyleRequest,
+    tasks: Sequence[BatchTask],
+    feedforward_networks: Mapping[Path, Path],
+    report: Report = ignore,
 ) -> BatchOutcome:
-    """Paints part of a plan, here: on whichever machine this is called."""
-    return run_batch(works, job.settings.style, _compute(job), job.origin, report, students)
+    """Stylizes part of a plan, here: on whichever machine this is called."""
+    return run_batch(tasks, job.settings.style, _compute(job), job.origin, report, feedforward_networks)
 
 
 def _compute(job: StyleRequest) -> Compute:
@@ -128,7 +133,7 @@ def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcom
     result = summarize_batch(plan, parts, job.settings.style)
     shown = [(i.content, i.style, i.output) for i in result.items if i.state != "failed"]
     if shown:
-        result.sheets = [str(path) for path in contact_sheets(shown, out, job.origin, bool(plan.works))]
+        result.sheets = [str(path) for path in contact_sheets(shown, out, job.origin, bool(plan.tasks))]
     if result.done:
         result.chart = str(quality_chart(read_entries(out), out / CHART))
     elif (out / CHART).exists():
@@ -139,8 +144,8 @@ def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcom
 def stylize_here(job: StyleRequest, report: Report = ignore) -> StyleReport:
     """A whole batch in this process."""
     plan = plan_batch_of(job)
-    students = train_feedforward(job, plan, report)
-    return finish_batch(job, plan, [stylize_tasks(job, plan.works, students, report)])
+    feedforward_networks = train_feedforward(job, plan, report)
+    return finish_batch(job, plan, [stylize_tasks(job, plan.tasks, feedforward_networks, report)])
 
 
 def log_batch_run(job: StyleRequest, result: StyleReport) -> str:
@@ -149,14 +154,14 @@ def log_batch_run(job: StyleRequest, result: StyleReport) -> str:
 
 
 def _pictures_id(workspace: Workspace, spec: str) -> str:
-    """What identifies the pictures that a setting names, without painting or generating any."""
+    """Identifies the images that a setting names, without generating any."""
     if spec.startswith(("sample:", MODEL)):
         return spec
     return sha256_of_json([[p.name, sha256_of(p)] for p in picture_paths(workspace, [spec], workspace.root)])
 
 
 def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleRequest:
-    """A run's contents in the run's styles; results of the same settings are kept and not painted again."""
+    """A run's contents in the run's styles; results of the same settings are kept and not stylized again."""
     style = settings.style
     key = sha256_of_json([style.model_dump(), style_weights(style.weights).id])[:12]
     out = str(workspace.state / "stylized" / key)
@@ -166,8 +171,8 @@ def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> St
 
 
 def log_stylized(workspace: Workspace, record: RunRecord, result: StyleReport) -> None:
-    """A run's stylized pictures, sheets and chart as artifacts of its MLflow run."""
+    """A run's stylized images, sheets and chart as artifacts of its MLflow run."""
     tracker = Tracker(workspace)
-    painted = [item.output for item in result.items if item.state != "failed"]
-    for path in dict.fromkeys([*painted, *result.sheets, *([result.chart] if result.chart else [])]):
+    stylized_images = [item.output for item in result.items if item.state != "failed"]
+    for path in dict.fromkeys([*stylized_images, *result.sheets, *([result.chart] if result.chart else [])]):
         tracker.picture(str(record.mlflow_run_id), Path(path), "stylized")

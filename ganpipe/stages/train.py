@@ -41,7 +41,7 @@ def compute_names(settings: Settings) -> tuple[str, str]:
 
 
 def check_request(settings: Settings) -> None:
-    """What can be known to be wrong before any image is read; raises GanpipeError."""
+    """Checks the settings before any image is read; raises GanpipeError."""
     channels = settings.data.channels or 3
     check_shape(settings.model, ImageShape(channels, settings.data.height_px, settings.data.width_px))
     compute_names(settings)
@@ -51,7 +51,7 @@ def check_request(settings: Settings) -> None:
 
 @contextmanager
 def exclusive_training(workspace: Workspace, settings: Settings, wait: bool) -> Iterator[None]:
-    """Nobody else trains in this workspace or on these GPUs; waits for whoever does, or leaves, saying who it is."""
+    """Holds the locks of this workspace's trainer and of the GPUs; waits for another trainer, or fails with its name."""
     on_gpu = training_compute(settings.training).device.type == "cuda"
     with (
         workspace.lock("training", TRAINER_WAIT_S if wait else 0.0, log.warning),

@@ -1,1 +1,1 @@
-"""What is kept between runs: the workspace, datasets (DVC), runs and models (MLflow), run records, fingerprints."""
+"""Everything kept between runs: the workspace, datasets (DVC), runs and models (MLflow), run records, fingerprints."""

@@ -1,4 +1,4 @@
-"""Where the servers of a running `ganpipe up` can be reached."""
+"""Addresses of the servers of a running `ganpipe up`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ganpipe.stores.workspace import Workspace
 
 
 def up_file(workspace: Workspace) -> Path:
-    """Where `ganpipe up` says under which addresses it serves."""
+    """The file in which `ganpipe up` announces its addresses."""
     return workspace.state / "up.json"
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a running `ganpipe up` can be reached."""
+    """The process of `ganpipe up` and its addresses."""
 
     pid: int
     prefect_api: str

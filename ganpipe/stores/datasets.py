@@ -81,7 +81,7 @@ class DatasetVersion:
 
 
 def open_inspection_cache(workspace: Workspace) -> InspectionCache:
-    """What the workspace knows of files and images that it has looked at."""
+    """Opens the cache of inspected files and images."""
     return InspectionCache(workspace.root / CACHE_FILE)
 
 
@@ -95,17 +95,17 @@ def add_dataset(
 ) -> AddReport:
     """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC."""
     check_name(name)
-    taking = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop")
+    policy = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop")
     if replace or _pointer(workspace, name).exists():
         # In a fresh clone it is brought; what is there becomes a version first.
         open_version(workspace, name, settings)
     with (
         workspace.lock("data"),
         TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch,
-        open_inspection_cache(workspace) as ledger,
+        open_inspection_cache(workspace) as cache,
     ):
         items = read_source(source, Path(scratch))
-        result = add_items(workspace.raw(name), items, report, ledger, taking, replace)
+        result = add_items(workspace.raw(name), items, report, cache, policy, replace)
         result.version = _commit(workspace, name)
         train, holdout = split_records(read_manifest(workspace.raw(name)), settings.holdout_fraction)
         result.train, result.holdout = len(train), len(holdout)
@@ -126,7 +126,7 @@ def remove_from_dataset(
 
 def _commit(workspace: Workspace, name: str) -> str:
     """Makes DVC know the raw dataset as it is now; returns its hash. Does nothing where it knows it already."""
-    _finish_checkout(workspace, name)
+    _complete_checkout(workspace, name)
     raw = workspace.raw(name)
     pointer, note = _pointer(workspace, name), _note(workspace, name)
     known = read_json(note) if note.exists() else {}
@@ -216,19 +216,19 @@ def open_version(workspace: Workspace, name: str, settings: DataSettings) -> Dat
 def ensure_dataset(
     workspace: Workspace, name: str, settings: DataSettings, report: Report = ignore
 ) -> DatasetVersion:
-    """The dataset; `flowers` and `digits` are made where they are not there yet."""
+    """The dataset; `flowers` and `digits` are made if they are not there yet."""
     if name in SAMPLE_SOURCES and name not in dataset_names(workspace):
         add_dataset(workspace, SAMPLE_SOURCES[name], name, settings, report)
     return open_version(workspace, name, settings)
 
 
 def prepared_folder(workspace: Workspace, name: str, settings: DataSettings) -> Path:
-    """Where the shards of a dataset lie that are made with these settings."""
+    """The folder of a dataset's shards for these settings."""
     return workspace.prepared(preparation_key(name, settings))
 
 
 def prepare_dataset(workspace: Workspace, name: str, settings: DataSettings) -> Path:
-    """The prepared shards of a dataset, made by the DVC stage `prepare@KEY` where they are not there."""
+    """The prepared shards of a dataset, made by the DVC stage `prepare@KEY` if they are not there."""
     raw, out = workspace.raw(name), prepared_folder(workspace, name, settings)
     with workspace.lock("data"):
         if not is_prepared(raw, out, settings):
@@ -263,7 +263,7 @@ def load_dataset(workspace: Workspace, version: DatasetVersion, settings: DataSe
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What `verify_dataset` found: names of what was damaged or gone, brought back or lost."""
+    """Names of the damaged or missing files that were repaired, and of those that are lost."""
 
     repaired: list[str]
     lost: list[str]
@@ -337,7 +337,7 @@ def _restore_files(workspace: Workspace, name: str, files: list[str]) -> None:
 
 
 def _is_whole(cached: Path, file: str, md5: str) -> bool:
-    """Whether a cached file has the bytes that its MD5 and, for a picture, its own name promise."""
+    """Whether a cached file has the bytes that its MD5 and, for an image, its own name promise."""
     if not cached.exists() or md5_of(cached) != md5:
         return False
     return not file.startswith("files/") or sha256_of(cached) == Path(file).stem
@@ -449,22 +449,22 @@ def _checkout_version(workspace: Workspace, name: str, text: str) -> None:
     write_text(_intent(workspace, name), text)
     write_text(_pointer(workspace, name), text)
     _checkout(workspace, name, "--force")
-    _forget_manifest(workspace, name)
+    _mark_manifest_changed(workspace, name)
     _intent(workspace, name).unlink()
 
 
 def _checkout(workspace: Workspace, name: str, *options: str) -> None:
-    """Puts what the pointer names into the raw folder, from the remote where there is one."""
+    """Puts what the pointer names into the raw folder, from the remote if there is one."""
     dvc(workspace, "pull" if default_remote(workspace) else "checkout", *options, f"data/raw/{name}.dvc")
 
 
-def _finish_checkout(workspace: Workspace, name: str) -> None:
+def _complete_checkout(workspace: Workspace, name: str) -> None:
     intent = _intent(workspace, name)
     if intent.exists():
         _checkout_version(workspace, name, intent.read_text())
 
 
-def _forget_manifest(workspace: Workspace, name: str) -> None:
+def _mark_manifest_changed(workspace: Workspace, name: str) -> None:
     """The folder has just been changed on purpose: the note's manifest no longer says which version it holds."""
     note = _note(workspace, name)
     if note.exists():
@@ -487,7 +487,7 @@ def records_at(workspace: Workspace, reference: str, settings: DataSettings) -> 
 
 
 def pictures_at(workspace: Workspace, reference: str, records: list[Record]) -> list[Image.Image]:
-    """Pictures of `NAME` or `NAME@VERSION`, those whose files are here or in DVC's cache."""
+    """Images of `NAME` or `NAME@VERSION`, those whose files are here or in DVC's cache."""
     name, _, version = reference.partition("@")
     if not version:
         images = RawImages(workspace.raw(name))

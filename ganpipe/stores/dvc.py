@@ -79,7 +79,7 @@ def dvc_yaml_template() -> str:
 
 
 def default_remote(workspace: Workspace) -> str | None:
-    """The name of DVC's default remote; None where there is none."""
+    """The name of DVC's default remote; None if there is none."""
     named = dvc(workspace, "config", "core.remote", check=False).strip()
     return named or None
 

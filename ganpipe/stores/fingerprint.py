@@ -1,4 +1,4 @@
-"""What fixes a run: the SHA-256 of source, data, settings and packages."""
+"""The fingerprint of a run: the SHA-256 of source, data, settings and packages."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.report import StyleReport, mean_quality
-from ganpipe.style.feedforward.network import CONFIG as STUDENT_CONFIG
+from ganpipe.style.feedforward.network import CONFIG as FEEDFORWARD_CONFIG
 from ganpipe.training.callbacks import Point
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Tracker:
         return run_id
 
     def picture(self, run_id: str, path: Path, folder: str) -> None:
-        """A picture as an artifact."""
+        """A image as an artifact."""
         self.client.log_artifact(run_id, str(path), folder)
 
     def outcome(self, run_id: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
@@ -236,16 +236,16 @@ class Tracker:
         )
         return _reference(version)
 
-    def register_student(self, style: str, folder: Path, seconds: float) -> ModelRef:
-        """A student of a style with its own run, loss curve and registered version."""
+    def register_feedforward(self, style: str, folder: Path, seconds: float) -> ModelRef:
+        """A feed-forward network of a style with its own run, loss curve and registered version."""
         experiment = self.experiment(STYLE_EXPERIMENT)
         run_id = str(self.client.create_run(experiment, run_name=folder.name).info.run_id)
-        lesson = read_json(folder / STUDENT_CONFIG)["origin"]
-        self.client.log_dict(run_id, lesson["lesson"], "lesson.json")
+        training_key = read_json(folder / FEEDFORWARD_CONFIG)["origin"]
+        self.client.log_dict(run_id, training_key["training_key"], "training.json")
         now = int(time.time() * 1000)
         points = [
-            Metric(f"student_{name}", value, now, nimg)
-            for nimg, *values in lesson["curve"]
+            Metric(f"feedforward_{name}", value, now, nimg)
+            for nimg, *values in training_key["curve"]
             for name, value in zip(("loss", "content", "style"), values, strict=True)
         ]
         for start in range(0, len(points), MOST_METRICS):
@@ -254,7 +254,7 @@ class Tracker:
         self.end(run_id, "finished")
         name = "".join(c if c.isalnum() or c in "-_" else "-" for c in f"style-{style}")
         return self._new_version(
-            name, run_id, folder.name, experiment, folder, "style-student", {"ganpipe.style": style}
+            name, run_id, folder.name, experiment, folder, "style-feedforward", {"ganpipe.style": style}
         )
 
     def _version_of_run(self, name: str, run_id: str) -> ModelRef | None:
@@ -346,7 +346,7 @@ class Tracker:
         return found
 
     def model_files(self, reference: ModelRef, into: Path) -> Path:
-        """The folder with a version's files, fetched where it is not on this machine."""
+        """The folder with a version's files, fetched if it is not on this machine."""
         from mlflow.artifacts import download_artifacts
 
         try:

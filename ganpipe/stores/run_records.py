@@ -18,7 +18,7 @@ RECORD = "run.json"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder says of itself (run.json)."""
+    """The record in a run folder (run.json)."""
 
     run_id: str
     fingerprint: str
@@ -36,11 +36,11 @@ class RunRecord:
     champion: bool = False
 
     def resolved(self) -> Settings:
-        """The settings, checked anew."""
+        """The settings, checked again."""
         return from_dict(self.settings)
 
     def origin(self) -> dict[str, Any]:
-        """What every picture of this run carries."""
+        """The record of origin that every image of this run carries."""
         return {
             "run": self.run_id,
             "fingerprint": self.fingerprint,
@@ -77,7 +77,7 @@ def save_record(workspace: Workspace, record: RunRecord) -> RunRecord:
 
 
 def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
-    """The record of a run; None where there is none."""
+    """The record of a run; None if there is none."""
     path = run_folder(workspace, run_id) / RECORD
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""What a whole run made: remembered under its fingerprint, so that it is not done again."""
+"""The result of a whole run, remembered under its fingerprint, so that it is not done again."""
 
 from __future__ import annotations
 

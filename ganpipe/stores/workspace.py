@@ -62,7 +62,7 @@ class Workspace:
         return self.root / "data" / "prepared" / name
 
     def params(self) -> Params:
-        """What `params.yaml` says."""
+        """The contents of `params.yaml`."""
         return read_params(self.params_file)
 
     def activate(self) -> None:

@@ -1,4 +1,4 @@
-"""What a user may ask of a stylization beyond its weights: whose colors, which style where, how styles are mixed."""
+"""Color preservation, masks and blends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganpipe.imaging.decode import decode_image, over_white, read_image_file
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.style.losses import matrix_sqrt
 
-# Luminance and two chroma axes, NTSC (Gatys et al. 2017, arXiv 1611.07865, section 5, paints in this space).
+# Luminance and two chroma axes, NTSC (Gatys et al. 2017, arXiv 1611.07865, section 5, stylizes in this space).
 RGB_TO_YIQ = torch.tensor(
     [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64
 )
@@ -57,9 +57,9 @@ def match_luminance(style: Tensor, content: Tensor) -> Tensor:
     return ((ours - ours.mean()) * scale + theirs.mean()).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
 
 
-def transfer_luminance(painted: Tensor, content: Tensor) -> Tensor:
-    """The luminance of what was painted and the chroma of the content, both `[N, 3, H, W]`."""
-    ours, theirs = _mix_channels(RGB_TO_YIQ, painted), _mix_channels(RGB_TO_YIQ, content)
+def transfer_luminance(stylized_images: Tensor, content: Tensor) -> Tensor:
+    """The luminance of what was stylized and the chroma of the content, both `[N, 3, H, W]`."""
+    ours, theirs = _mix_channels(RGB_TO_YIQ, stylized_images), _mix_channels(RGB_TO_YIQ, content)
     return _mix_channels(YIQ_TO_RGB, torch.cat([ours[:, :1], theirs[:, 1:]], 1)).clamp(0, 1)
 
 
@@ -76,7 +76,7 @@ def match_colors(style: Tensor, content: Tensor) -> Tensor:
 
 
 def styles_for(content: Tensor, styles: Sequence[Tensor], color_mode: str) -> tuple[Tensor, ...]:
-    """The styles as a content is painted in them, by whose colors are asked for."""
+    """The styles as a content is stylized in them, by whose colors are asked for."""
     if color_mode == "luminance":
         return tuple(match_luminance(style, content) for style in styles)
     if color_mode == "match":
@@ -85,7 +85,7 @@ def styles_for(content: Tensor, styles: Sequence[Tensor], color_mode: str) -> tu
 
 
 def mask_path(given: Path, content: Path) -> Path:
-    """The mask for a content: the file itself, or in a folder the picture of the content's name.
+    """The mask for a content: the file itself, or in a folder the image of the content's name.
 
     Raises:
         Refusal: the folder has none.

@@ -1,7 +1,7 @@
-"""What a good stylization is: its content, style and variation losses, one value an item of the batch.
+"""Content, style and total variation losses, one value per item of the batch.
 
 Losses are summed over the batch, never averaged, so that an item's gradient does not depend on its companions. Style
-is known from sums over positions alone (`Moments`), so that a picture in tiles has the same loss as a whole one.
+is known from sums over positions alone (`Moments`), so that an image in tiles has the same loss as a whole one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How good a stylization is, in numbers that no stylization optimizes.
 
-`style_distance` says how far the picture is from the style, `structure_similarity` how much of the content is left:
+`style_distance` says how far the image is from the style, `structure_similarity` how much of the content is left:
 only the two together say anything, since the content alone and the style alone are each perfect in one.
 """
 
@@ -28,8 +28,8 @@ def style_distance(
     layers is a share of the style's own root mean square along the same directions, so that it has no unit, and the
     mean over the layers is returned.
 
-    Both pictures are shown at one size: the longer edge is that of `image`, at most 256 px, and the other picture is
-    shrunk or enlarged to it, as in painting. Distances of pictures whose longer edges differ below 256 px are
+    Both images are shown at one size: the longer edge is that of `image`, at most 256 px, and the other image is
+    shrunk or enlarged to it, as in stylizing. Distances of images whose longer edges differ below 256 px are
     therefore of different detail. The directions depend on `seed` and `projections` alone.
     """
     edge = min(LARGEST_PX, max(image.shape[2:]))
@@ -53,7 +53,7 @@ def _features(network: Vgg19, picture: Tensor, edge: int, compute: Compute) -> d
 
 
 def _with_longer_edge(picture: Tensor, edge: int) -> Tensor:
-    """The picture at another size, antialiased; no edge under 16 px, of which relu4_1 sees 2."""
+    """The image at another size, antialiased; no edge under 16 px, of which relu4_1 sees 2."""
     height, width = picture.shape[2:]
     scale = edge / max(height, width)
     size = max(16, round(height * scale)), max(16, round(width * scale))
@@ -85,22 +85,22 @@ def _quantiles(values: Tensor, count: int) -> Tensor:
 
 
 WINDOW_PX, SIGMA_PX = 11, 1.5
-C1, C2 = 0.01**2, 0.03**2  # for pictures in [0, 1]
+C1, C2 = 0.01**2, 0.03**2  # for images in [0, 1]
 
 
 @torch.no_grad()
 def structure_similarity(image: Tensor, content: Tensor) -> float:
-    """SSIM of the luminance of two pictures `[1, 3, H, W]` of one size in [0, 1]: 1 for equal ones, about 0 for strangers.
+    """SSIM of the luminance of two images `[1, 3, H, W]` of one size in [0, 1]: 1 for equal ones, about 0 for strangers.
 
     Wang et al. 2004, with its constants and its gaussian window of 11 pixels (σ 1.5), averaged where the
-    window lies inside the picture; pictures are not shrunk first, as the authors' later code suggests.
+    window lies inside the image; images are not shrunk first, as the authors' later code suggests.
 
     Raises:
         ValueError: the sizes differ, or an edge is under 11 pixels.
     """
     if image.shape != content.shape or min(image.shape[2:]) < WINDOW_PX:
         raise ValueError(
-            f"SSIM needs two pictures of one size from {WINDOW_PX} px on, "
+            f"SSIM needs two images of one size from {WINDOW_PX} px on, "
             f"not {tuple(image.shape)} and {tuple(content.shape)}"
         )
     # In float64: a GPU's TF32 convolutions are coarser than the variances that are to come.

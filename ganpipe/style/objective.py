@@ -39,14 +39,14 @@ class Losses:
 
 @dataclass
 class Objective:
-    """What a batch of pictures `[N, 3, H, W]` is drawn towards, at one scale.
+    """The objective of a batch of images `[N, 3, H, W]`, at one scale.
 
     `content`: the contents' activations, a dict for each tile; `content_size`: their squared norms `[N]` by layer.
     `regions`: masks `[N, R, H, W]` where different styles apply to different parts (None: one style everywhere).
     """
 
     network: Vgg19
-    recipe: StyleParams
+    params: StyleParams
     compute: Compute
     tiles: list[Tile]
     content: list[Features]
@@ -58,7 +58,7 @@ class Objective:
         """The objective of some items of the batch."""
         return Objective(
             self.network,
-            self.recipe,
+            self.params,
             self.compute,
             self.tiles,
             [{k: f[keep] for k, f in tile.items()} for tile in self.content],
@@ -71,7 +71,7 @@ class Objective:
         """The losses of `images` and the gradient of their total, summed over the batch, with respect to the images."""
         if len(self.tiles) == 1:
             return self._whole(images)
-        return self._tiled(images)
+        return self._tile_by_tile(images)
 
     def _whole(self, images: Tensor) -> tuple[Losses, Tensor]:
         with torch.enable_grad():
@@ -80,10 +80,10 @@ class Objective:
             errors = self._errors(features, self.content[0])
             losses = self._losses(self._sums(features, self.tiles[0]), errors, variation_loss(leaf))
             slope = torch.autograd.grad(losses.total.sum(), leaf)[0]
-        return _detached(losses), slope
+        return _detach(losses), slope
 
-    def _tiled(self, images: Tensor) -> tuple[Losses, Tensor]:
-        sums, errors = self._gathered(images)
+    def _tile_by_tile(self, images: Tensor) -> tuple[Losses, Tensor]:
+        sums, errors = self._gather_sums(images)
         variation, slope = self._variation_slope(images)
         losses, by_sum, by_error = self._slopes(sums, errors, variation)
         for tile, target in zip(self.tiles, self.content, strict=True):
@@ -107,7 +107,7 @@ class Objective:
         return losses, slope
 
     @torch.no_grad()
-    def _gathered(self, images: Tensor) -> tuple[dict[str, Moments], Features]:
+    def _gather_sums(self, images: Tensor) -> tuple[dict[str, Moments], Features]:
         """First pass: sums for the style, and squared content errors by layer."""
         sums: dict[str, Moments] = {}
         errors: Features = {}
@@ -131,7 +131,7 @@ class Objective:
             inputs = [t for m in leaves.values() for t in (m.first, m.second)] + list(own_errors.values())
             slopes = torch.autograd.grad(losses.total.sum(), inputs, materialize_grads=True)
         pairs = {k: (slopes[2 * n], slopes[2 * n + 1]) for n, k in enumerate(leaves)}
-        return _detached(losses), pairs, dict(zip(own_errors, slopes[2 * len(leaves) :], strict=True))
+        return _detach(losses), pairs, dict(zip(own_errors, slopes[2 * len(leaves) :], strict=True))
 
     def _variation_slope(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The variation loss and its weighted gradient, strip by strip."""
@@ -142,11 +142,11 @@ class Objective:
                 own = variation_of_rows(leaf, 0, rows.stop - rows.start) / images[0].numel()
                 slope[:, :, rows.start : rows.stop + 1] += torch.autograd.grad(own.sum(), leaf)[0]
             total += own.detach()
-        return total, slope.mul_(self.recipe.variation_weight)
+        return total, slope.mul_(self.params.variation_weight)
 
     def _features(self, images: Tensor) -> Features:
         with self.compute.autocast():
-            return self.network(images, self.recipe.layers)
+            return self.network(images, self.params.layers)
 
     def _sums(self, features: Features, tile: Tile) -> dict[str, Moments]:
         return {k: moments(features[k], self._regions_at(k, tile)) for k in self.style}
@@ -163,14 +163,14 @@ class Objective:
         return {k: content_error(features[k], target[k]) for k in target}
 
     def _losses(self, sums: dict[str, Moments], errors: Features, variation: Tensor) -> Losses:
-        recipe = self.recipe
-        style = style_loss(sums, self.style, recipe.statistics)
+        params = self.params
+        style = style_loss(sums, self.style, params.statistics)
         relative = [errors[k] / self.content_size[k].clamp_min(EPS) for k in errors]
         content = torch.stack(relative).sum(0) if relative else torch.zeros_like(style)
         total = (
-            recipe.content_weight * content
-            + recipe.style_weight * style
-            + recipe.variation_weight * variation
+            params.content_weight * content
+            + params.style_weight * style
+            + params.variation_weight * variation
         )
         return Losses(total, content, style, variation)
 
@@ -181,16 +181,16 @@ def _add(sums: dict[str, Sum], of_tile: dict[str, Sum]) -> None:
         sums[layer] = sums[layer] + own if layer in sums else own
 
 
-def _detached(losses: Losses) -> Losses:
+def _detach(losses: Losses) -> Losses:
     return Losses(*(part.detach() for part in (losses.total, losses.content, losses.style, losses.variation)))
 
 
 @torch.no_grad()
 def style_moments(
-    network: Vgg19, image: Tensor, recipe: StyleParams, compute: Compute, tile_px: int
+    network: Vgg19, image: Tensor, params: StyleParams, compute: Compute, tile_px: int
 ) -> dict[str, Moments]:
     """Sums over a style `[1, 3, H, W]` for each style layer."""
-    wanted = tuple(name for name, _ in recipe.style_layers)
+    wanted = tuple(name for name, _ in params.style_layers)
     sums: dict[str, Moments] = {}
     for tile in tiles_of(image.shape[2], image.shape[3], tile_px, wanted[-1]):
         with compute.autocast():
@@ -201,19 +201,19 @@ def style_moments(
 
 @torch.no_grad()
 def content_targets(
-    network: Vgg19, images: Tensor, recipe: StyleParams, compute: Compute, tiles: list[Tile]
+    network: Vgg19, images: Tensor, params: StyleParams, compute: Compute, tiles: list[Tile]
 ) -> tuple[list[Features], dict[str, Tensor]]:
     """Activations of the contents `[N, 3, H, W]` for each tile, and their squared norms `[N]` by layer.
 
     Empty where the recipe gives the content no weight.
     """
-    if recipe.content_weight <= 0:
+    if params.content_weight <= 0:
         return [{} for _ in tiles], {}
     kept: list[Features] = []
-    size = {k: torch.zeros(len(images), device=images.device) for k in recipe.content_layers}
+    size = {k: torch.zeros(len(images), device=images.device) for k in params.content_layers}
     for tile in tiles:
         with compute.autocast():
-            features = tile.inner(network(tile.window(images), recipe.content_layers))
+            features = tile.inner(network(tile.window(images), params.content_layers))
         kept.append({k: f.clone() for k, f in features.items()})  # a view would keep the halo
         for k, f in features.items():
             size[k] += f.float().square().flatten(1).sum(1)

@@ -1,4 +1,4 @@
-"""Painting a batch of pictures: descent on pixels, from coarse to fine."""
+"""Painting a batch of images: descent on pixels, from coarse to fine."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ganpipe.style.tiling import tiles_of
 from ganpipe.vgg19.network import Vgg19
 
 SMALLEST_PX = 48  # relu5_1 sees 1/16: three cells a side
-WINDOW_STEPS = 10  # a picture's loss is compared over two windows to see whether it still falls
+WINDOW_STEPS = 10  # an image's loss is compared over two windows to see whether it still falls
 BETAS = (0.9, 0.99)
-# Adam's eps, times the numbers in a picture: the loss is a mean over them, so each one's gradient falls as they grow,
-# and a fixed eps would stall large pictures. 1e-8, torch's own, at 256×171.
+# Adam's eps, times the numbers in an image: the loss is a mean over them, so each one's gradient falls as they grow,
+# and a fixed eps would stall large images. 1e-8, torch's own, at 256×171.
 EPS_OF_A_MEAN = 1e-3
 SETTLED_STEPS = 10_000  # moments that were carried over need no correction of their bias any more
 
 
 @dataclass(frozen=True)
 class StyleTask:
-    """One picture to paint: its content `[1, 3, H, W]` in [0, 1], and the styles `[1, 3, h, w]` that it is drawn in.
+    """One image to stylize: its content `[1, 3, H, W]` in [0, 1], and the styles `[1, 3, h, w]` that it is drawn in.
 
     Without masks the styles are mixed by `shares` (sum 1); with `masks: [S, H, W]` (sum 1 at each pixel) each style has
-    its own part of the picture.
+    its own part of the image.
     """
 
     content: Tensor
@@ -42,7 +42,7 @@ class StyleTask:
 
 @dataclass(frozen=True)
 class StyledImages:
-    """Pictures `[N, 3, H, W]` in [0, 1], the last losses of each, and the steps that each took over all scales."""
+    """Images `[N, 3, H, W]` in [0, 1], the last losses of each, and the steps that each took over all scales."""
 
     images: Tensor
     losses: list[float]
@@ -51,7 +51,7 @@ class StyledImages:
 
 @dataclass(frozen=True)
 class Step:
-    """What the caller hears after each step: the share of the work that is done, and the losses on request."""
+    """A report after each optimizer step: the share done, and the losses on request."""
 
     share: float
     active: int
@@ -68,7 +68,7 @@ def pyramid(long_edge_px: int, scales: int) -> list[int]:
 
 
 def size_at(height: int, width: int, long_edge_px: int) -> tuple[int, int]:
-    """Height and width with the given longer edge and the picture's shape."""
+    """Height and width with the given longer edge and the image's shape."""
     scale = long_edge_px / max(height, width)
     return max(16, round(height * scale)), max(16, round(width * scale))
 
@@ -83,99 +83,99 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def stylize(
     network: Vgg19,
-    commissions: list[StyleTask],
-    recipe: StyleParams,
+    style_tasks: list[StyleTask],
+    params: StyleParams,
     compute: Compute,
     tile_px: int = 0,
     on_step: OnStep = lambda step: None,
     start: Tensor | None = None,
 ) -> StyledImages:
-    """Paints commissions whose contents have one shape and whose masks are all there or all absent.
+    """Stylizes style tasks whose contents have one shape and whose masks are all there or all absent.
 
-    Each item's picture is what it would be alone. `start: [N, 3, H, W]`: where to begin instead of `recipe.init`.
+    Each item's image is what it would be alone. `start: [N, 3, H, W]`: where to begin instead of `params.init`.
     """
-    height, width = commissions[0].content.shape[2:]
-    edges = pyramid(recipe.long_edge_px, recipe.scales)
+    height, width = style_tasks[0].content.shape[2:]
+    edges = pyramid(params.long_edge_px, params.scales)
     work = [float(edge * edge) for edge in edges]
-    descent = _start(commissions, start, size_at(height, width, edges[0]), recipe, compute)
-    steps = torch.zeros(len(commissions), dtype=torch.long)
+    descent = _start(style_tasks, start, size_at(height, width, edges[0]), params, compute)
+    steps = torch.zeros(len(style_tasks), dtype=torch.long)
     for number, edge in enumerate(edges):
         size = size_at(height, width, edge)
-        objective = objective_at(network, commissions, size, edge, recipe, compute, tile_px)
+        objective = objective_at(network, style_tasks, size, edge, params, compute, tile_px)
         descent = descent.resized(size)
 
         def tell(share: float, active: int, losses: Losses, number: int = number) -> None:
             on_step(Step((sum(work[:number]) + share * work[number]) / sum(work), active, losses))
 
-        descend = _descend_lbfgs if recipe.optimizer == "lbfgs" else _descend_adam
-        descent, losses, taken = descend(objective, descent, recipe, tell)
+        descend = _descend_lbfgs if params.optimizer == "lbfgs" else _descend_adam
+        descent, losses, taken = descend(objective, descent, params, tell)
         steps += taken
     return StyledImages(descent.canvas, losses.tolist(), steps.tolist())
 
 
 def _start(
-    commissions: list[StyleTask],
+    style_tasks: list[StyleTask],
     given: Tensor | None,
     size: tuple[int, int],
-    recipe: StyleParams,
+    params: StyleParams,
     compute: Compute,
 ) -> Descent:
     """From the content, or from noise: the same for every item, so that it does not depend on the batch."""
     if given is not None:
         return Descent.at(resize(given.to(compute.device), size))
-    if recipe.init == "content":
-        return Descent.at(torch.cat([resize(c.content.to(compute.device), size) for c in commissions]))
-    noise = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(recipe.seed))
-    return Descent.at(noise.expand(len(commissions), -1, -1, -1).to(compute.device))
+    if params.init == "content":
+        return Descent.at(torch.cat([resize(c.content.to(compute.device), size) for c in style_tasks]))
+    noise = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(params.seed))
+    return Descent.at(noise.expand(len(style_tasks), -1, -1, -1).to(compute.device))
 
 
 def objective_at(
     network: Vgg19,
-    commissions: list[StyleTask],
+    style_tasks: list[StyleTask],
     size: tuple[int, int],
     edge: int,
-    recipe: StyleParams,
+    params: StyleParams,
     compute: Compute,
     tile_px: int,
 ) -> Objective:
-    """What the commissions are drawn towards at one size."""
-    tiles = tiles_of(*size, tile_px, recipe.last)
-    contents = torch.cat([resize(c.content.to(compute.device), size) for c in commissions])
-    content, content_size = content_targets(network, contents, recipe, compute, tiles)
+    """The objective of the style tasks at one size."""
+    tiles = tiles_of(*size, tile_px, params.last)
+    contents = torch.cat([resize(c.content.to(compute.device), size) for c in style_tasks])
+    content, content_size = content_targets(network, contents, params, compute, tiles)
     regions = None
-    if commissions[0].masks is not None:
-        masks = [c.masks[None].to(compute.device) for c in commissions if c.masks is not None]
+    if style_tasks[0].masks is not None:
+        masks = [c.masks[None].to(compute.device) for c in style_tasks if c.masks is not None]
         regions = torch.cat([F.interpolate(m, size, mode="area") for m in masks])
-    style = style_targets(network, commissions, edge, recipe, compute, tile_px)
-    return Objective(network, recipe, compute, tiles, content, content_size, style, regions)
+    style = style_targets(network, style_tasks, edge, params, compute, tile_px)
+    return Objective(network, params, compute, tiles, content, content_size, style, regions)
 
 
 def style_targets(
     network: Vgg19,
-    commissions: list[StyleTask],
+    style_tasks: list[StyleTask],
     edge: int,
-    recipe: StyleParams,
+    params: StyleParams,
     compute: Compute,
     tile_px: int = 0,
 ) -> dict[str, StyleTarget]:
     """The targets of each style layer for all items; a style that several share is looked at once."""
-    style_edge = max(SMALLEST_PX, round(edge * recipe.style_scale))
+    style_edge = max(SMALLEST_PX, round(edge * params.style_scale))
     known: dict[int, dict[str, Statistics]] = {}
-    for style in (s for c in commissions for s in c.styles):
+    for style in (s for c in style_tasks for s in c.styles):
         if id(style) not in known:
             image = resize(style.to(compute.device), size_at(style.shape[2], style.shape[3], style_edge))
-            sums = style_moments(network, image, recipe, compute, tile_px)
-            known[id(style)] = {k: statistics(m, recipe.statistics) for k, m in sums.items()}
+            sums = style_moments(network, image, params, compute, tile_px)
+            known[id(style)] = {k: statistics(m, params.statistics) for k, m in sums.items()}
 
     def target(layer: str, weight: float) -> StyleTarget:
         items = []
-        for c in commissions:
+        for c in style_tasks:
             parts = [known[id(s)][layer] for s in c.styles]
             items.append(blend(parts, c.shares) if c.masks is None else _pad_and_stack(parts))
         joined = Statistics(torch.cat([i.mean for i in items]), torch.cat([i.second for i in items]))
-        return style_target(joined, weight, recipe.statistics)
+        return style_target(joined, weight, params.statistics)
 
-    return {layer: target(layer, weight) for layer, weight in recipe.style_layers}
+    return {layer: target(layer, weight) for layer, weight in params.style_layers}
 
 
 def _pad_and_stack(parts: list[Statistics]) -> Statistics:
@@ -184,7 +184,7 @@ def _pad_and_stack(parts: list[Statistics]) -> Statistics:
 
 @dataclass(frozen=True)
 class Descent:
-    """Pictures on their way, with Adam's two moments: without bias where they come from an earlier scale."""
+    """Images on their way, with Adam's two moments: without bias where they come from an earlier scale."""
 
     canvas: Tensor
     first: Tensor
@@ -216,11 +216,11 @@ Tell = Callable[[float, int, Losses], None]
 
 @torch.no_grad()
 def _descend_adam(
-    objective: Objective, start: Descent, recipe: StyleParams, tell: Tell
+    objective: Objective, start: Descent, params: StyleParams, tell: Tell
 ) -> tuple[Descent, Tensor, Tensor]:
     """Adam on the pixels; what comes out is the average of the iterates (Polyak & Juditsky 1992, exponential).
 
-    An item whose loss no longer falls leaves the batch. Returns the pictures, and each one's last loss and steps.
+    An item whose loss no longer falls leaves the batch. Returns the images, and each one's last loss and steps.
     """
     count = len(start.canvas)
     average, first, second = (torch.empty_like(start.canvas) for _ in range(3))
@@ -230,7 +230,7 @@ def _descend_adam(
     mean = torch.zeros_like(canvas)
     clock = torch.tensor(float(SETTLED_STEPS if start.begun else 0), device=canvas.device)
     history: list[Tensor] = []
-    for step in range(1, recipe.steps + 1):
+    for step in range(1, params.steps + 1):
         losses, slope = objective.losses_and_slope(canvas)
         slope = slope.contiguous(
             memory_format=torch.channels_last
@@ -246,24 +246,24 @@ def _descend_adam(
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],
-            lr=recipe.lr,
+            lr=params.lr,
             weight_decay=0.0,
             eps=EPS_OF_A_MEAN / canvas[0].numel(),
             maximize=False,
         )
         canvas.clamp_(0, 1)
-        mean.lerp_(canvas, 1 - recipe.ema)
+        mean.lerp_(canvas, 1 - params.ema)
         history.append(losses.total)
-        tell(step / recipe.steps, len(active), losses)
+        tell(step / params.steps, len(active), losses)
         leaving = (
-            _has_converged(history, recipe.stop_below)
-            if step < recipe.steps
+            _has_converged(history, params.stop_below)
+            if step < params.steps
             else torch.ones(len(active), dtype=torch.bool)
         )
         if leaving.any():
             out = active[leaving]
             age = 0 if start.begun else step
-            average[out] = mean[leaving] / (1 - recipe.ema**step)
+            average[out] = mean[leaving] / (1 - params.ema**step)
             first[out] = m[leaving] / (1 - BETAS[0] ** age if age else 1)
             second[out] = v[leaving] / (1 - BETAS[1] ** age if age else 1)
             last[out], taken[out] = losses.total[leaving.to(losses.total.device)].cpu(), step
@@ -289,11 +289,11 @@ def _has_converged(history: list[Tensor], stop_below: float) -> Tensor:
 
 
 def _descend_lbfgs(
-    objective: Objective, start: Descent, recipe: StyleParams, tell: Tell
+    objective: Objective, start: Descent, params: StyleParams, tell: Tell
 ) -> tuple[Descent, Tensor, Tensor]:
-    """L-BFGS with a strong Wolfe line search (Nocedal & Wright 2006, chapter 7), one picture after another.
+    """L-BFGS with a strong Wolfe line search (Nocedal & Wright 2006, chapter 7), one image after another.
 
-    One search over a whole batch would make each picture depend on the others.
+    One search over a whole batch would make each image depend on the others.
     """
     canvases, last, taken = [], [], []
     for n in range(len(start.canvas)):
@@ -301,8 +301,8 @@ def _descend_lbfgs(
         canvas = start.canvas[n : n + 1].clone(memory_format=torch.contiguous_format).requires_grad_(True)
         optimizer = torch.optim.LBFGS(
             [canvas],
-            max_iter=recipe.steps,
-            max_eval=recipe.steps,
+            max_iter=params.steps,
+            max_eval=params.steps,
             history_size=20,
             line_search_fn="strong_wolfe",
             tolerance_grad=0.0,
@@ -316,7 +316,7 @@ def _descend_lbfgs(
             losses, slope = alone.losses_and_slope(canvas)
             canvas.grad = slope.contiguous()
             totals.append(float(losses.total))
-            tell((n + min(1.0, len(totals) / recipe.steps)) / len(start.canvas), 1, losses)
+            tell((n + min(1.0, len(totals) / params.steps)) / len(start.canvas), 1, losses)
             return totals[-1]
 
         optimizer.step(closure)

@@ -1,4 +1,4 @@
-"""What fixes a stylized picture beside its content, its styles and the network; and what each preset spends."""
+"""The parameters of a stylized image, resolved from settings and preset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEEPER_COUNTS = (
 
 @dataclass(frozen=True)
 class StylePreset:
-    """What a style preset spends on a picture."""
+    """The cost of a style preset."""
 
     long_edge_px: int
     scales: int
@@ -88,7 +88,7 @@ def resolve_params(settings: StyleSettings) -> StyleParams:
     """The recipe that the settings ask for.
 
     Raises:
-        GanpipeError: a layer that does not exist, or nothing to paint by.
+        GanpipeError: a layer that does not exist, or nothing to stylize by.
     """
     effort = STYLE_PRESETS[settings.preset]
     chosen: dict[str, Any] = {
@@ -106,7 +106,7 @@ def resolve_params(settings: StyleSettings) -> StyleParams:
     }
     if chosen["content_weight"] == chosen["style_weight"] == 0:
         raise GanpipeError(
-            "style.content_weight and style.style_weight are both 0: there is nothing to paint by."
+            "style.content_weight and style.style_weight are both 0: there is nothing to stylize by."
         )
     return StyleParams(
         **chosen, **{f.name: getattr(settings, f.name) for f in fields(StyleParams) if f.name not in chosen}

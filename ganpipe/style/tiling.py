@@ -31,17 +31,17 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of the picture with its halo."""
+    """A rectangle of the image with its halo."""
 
     rows: Span
     columns: Span
 
     def window(self, images: Tensor) -> Tensor:
-        """What is computed of `images: [N, C, H, W]`."""
+        """The computed part of `images: [N, C, H, W]`."""
         return images[:, :, self.rows.low : self.rows.high, self.columns.low : self.columns.high]
 
     def inner(self, features: Features) -> Features:
-        """What is counted of the features of the window."""
+        """The features of the window without its halo."""
         return {
             k: f[:, :, self.rows.inner(SHRINK[k]), self.columns.inner(SHRINK[k])] for k, f in features.items()
         }
@@ -65,7 +65,7 @@ def spans(size: int, tile_px: int, halo_px: int) -> list[Span]:
 
 
 def tiles_of(height: int, width: int, tile_px: int, last: str) -> list[Tile]:
-    """The picture in tiles; one alone where `tile_px` is 0 or the picture is no larger."""
+    """The image in tiles; one alone where `tile_px` is 0 or the image is no larger."""
     if not tile_px or max(height, width) <= tile_px:
         return [Tile(Span(0, height, 0, height), Span(0, width, 0, width))]
     halo = reach_px(last)

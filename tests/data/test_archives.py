@@ -129,9 +129,7 @@ def test_an_archive_that_was_read_before_is_not_decoded_again(
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for k in range(4):
             archive.writestr(f"{k}.png", png(k))
-    with InspectionCache(tmp_path / "ledger") as ledger:
+    with InspectionCache(tmp_path / "ledger") as cache:
         for read in (4, 0):
-            report = add_items(
-                tmp_path / "raw", read_source(str(tmp_path / "a.zip"), tmp_path), ledger=ledger
-            )
+            report = add_items(tmp_path / "raw", read_source(str(tmp_path / "a.zip"), tmp_path), cache=cache)
             assert (report.found, report.read) == (4, read)

@@ -32,8 +32,8 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def add(folder: Path, raw: Path, taking: IngestPolicy | None = None) -> AddReport:
-    return add_items(raw, read_source(str(folder), raw.parent / "scratch"), taking=taking or IngestPolicy())
+def add(folder: Path, raw: Path, policy: IngestPolicy | None = None) -> AddReport:
+    return add_items(raw, read_source(str(folder), raw.parent / "scratch"), policy=policy or IngestPolicy())
 
 
 def test_near_copies_form_a_group_on_one_side_of_the_split(folder: Path, tmp_path: Path) -> None:

@@ -29,12 +29,12 @@ def test_the_page_counts_and_shows_what_is_there(
     (folder / "<img src=x onerror=y>.png").write_text("no image")
     datasets.add_dataset(workspace, str(folder), "pets", settings.data)
     page = data.write_page(workspace, open_version(workspace, "pets", settings.data), settings.data)
-    survey = json.loads(page.with_suffix(".json").read_text())
-    assert (survey["images"], survey["train"] + survey["holdout"]) == (13, 13)
-    assert (survey["width_px"]["low"], survey["width_px"]["high"]) == (8, 40)
-    assert (survey["dark"], survey["with_alpha"], survey["smaller_than_asked"]) == (1, 1, 1)
-    assert survey["gray"] == 2
-    assert survey["addition"]["quarantined"][0]["code"] == "not_an_image"
+    profile = json.loads(page.with_suffix(".json").read_text())
+    assert (profile["images"], profile["train"] + profile["holdout"]) == (13, 13)
+    assert (profile["width_px"]["low"], profile["width_px"]["high"]) == (8, 40)
+    assert (profile["dark"], profile["with_alpha"], profile["smaller_than_asked"]) == (1, 1, 1)
+    assert profile["gray"] == 2
+    assert profile["addition"]["quarantined"][0]["code"] == "not_an_image"
     text = page.read_text()
     assert "<img src=x" not in text, "names are strangers' words"
     assert "&lt;img src=x onerror=y&gt;.png" in text

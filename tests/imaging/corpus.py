@@ -144,7 +144,7 @@ def _expect(run: Callable[[], tuple[bytes, Shown]]) -> np.ndarray:
     return shown.round().clip(0, 255).astype(np.uint8)
 
 
-# What is in the pictures.
+# What is in the images.
 
 
 def noise(rng: Random, *shape: int, levels: int = 256) -> np.ndarray:
@@ -442,7 +442,7 @@ def webp_of_one_color(width_px: int, height_px: int, color: tuple[int, int, int]
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-# Pictures upright, whichever way they lie in the file.
+# Images upright, whichever way they lie in the file.
 
 
 @taken(".jpg", each=range(1, 9))

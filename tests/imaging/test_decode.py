@@ -400,9 +400,9 @@ def test_allowed_formats_are_read(format: str) -> None:
     ],
 )
 def test_what_cannot_be_decoded_is_refused_with_a_code(data: bytes, code: str) -> None:
-    with pytest.raises(RejectedImage) as refusal:
+    with pytest.raises(RejectedImage) as rejected:
         decode_image(data)
-    assert refusal.value.code == code
+    assert rejected.value.code == code
 
 
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:

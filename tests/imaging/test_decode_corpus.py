@@ -36,7 +36,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> Taken:
     for case in CASES:
         case.make(folder / os.fsdecode(case.file))
     report = add_items(
-        place / "raw", read_source(str(folder), place / "scratch"), taking=IngestPolicy(min_edge_px=1)
+        place / "raw", read_source(str(folder), place / "scratch"), policy=IngestPolicy(min_edge_px=1)
     )
     records = {record.name: record for record in read_manifest(place / "raw")}
     return Taken(report, records, RawImages(place / "raw"))

@@ -498,13 +498,13 @@ REFUSED = {
 @pytest.mark.parametrize("code", REFUSED)
 def test_what_cannot_be_read_is_refused_with_a_code(tmp_path: Path, code: str) -> None:
     path = saved(REFUSED[code], tmp_path)
-    with pytest.raises(RejectedImage) as refusal:
+    with pytest.raises(RejectedImage) as rejected:
         read_picture(path)
-    assert refusal.value.code == code
+    assert rejected.value.code == code
     if code != "damaged":  # the header is whole
-        with pytest.raises(RejectedImage) as refusal:
+        with pytest.raises(RejectedImage) as rejected:
             upright_size(path)
-        assert refusal.value.code == code
+        assert rejected.value.code == code
 
 
 def test_half_a_sixteen_bit_tiff_is_refused(tmp_path: Path) -> None:

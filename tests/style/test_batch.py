@@ -45,7 +45,7 @@ def run(
     report: Report = ignore,
 ) -> StyleReport:
     plan = plan_batch(contents, styles, out, settings, masks)
-    return summarize_batch(plan, [run_batch(plan.works, settings, CPU, report=report)], settings)
+    return summarize_batch(plan, [run_batch(plan.tasks, settings, CPU, report=report)], settings)
 
 
 def test_a_second_run_paints_nothing_and_changed_settings_paint_all(tmp_path: Path) -> None:
@@ -130,11 +130,11 @@ def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
 ) -> None:
     real, calls = runner.stylize, []
 
-    def short_of_memory(network, commissions, recipe, compute, tile_px, on_step):  # type: ignore[no-untyped-def]
-        calls.append((len(commissions), tile_px))
-        if len(commissions) > 1 or not tile_px:
+    def short_of_memory(network, style_tasks, params, compute, tile_px, on_step):  # type: ignore[no-untyped-def]
+        calls.append((len(style_tasks), tile_px))
+        if len(style_tasks) > 1 or not tile_px:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-        return real(network, commissions, recipe, compute, tile_px, on_step)
+        return real(network, style_tasks, params, compute, tile_px, on_step)
 
     monkeypatch.setattr(runner, "stylize", short_of_memory)
     settings = changed(QUICK, long_edge_px=256, batch_items=2)
@@ -219,9 +219,9 @@ def test_luminance_keeps_the_contents_colors(tmp_path: Path) -> None:
     contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
     report = run(contents, styles, tmp_path / "out", changed(QUICK, color_mode="luminance"))
     assert report.done == 1
-    painted, content = torch.rand(1, 3, 8, 8) * 0.2 + 0.4, torch.rand(1, 3, 8, 8) * 0.1 + 0.45
-    mixed = transfer_luminance(painted, content)
-    torch.testing.assert_close(luminance(mixed), luminance(painted), atol=1e-5, rtol=1e-4)
+    stylized_images, content = torch.rand(1, 3, 8, 8) * 0.2 + 0.4, torch.rand(1, 3, 8, 8) * 0.1 + 0.45
+    mixed = transfer_luminance(stylized_images, content)
+    torch.testing.assert_close(luminance(mixed), luminance(stylized_images), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(mixed - luminance(mixed), content - luminance(content), atol=1e-5, rtol=1e-4)
 
 

@@ -123,10 +123,10 @@ def test_a_pyramid_ends_at_the_asked_size() -> None:
 @pytest.mark.parametrize("kind", ["covariance", "wasserstein", "gram"])
 def test_a_batch_equals_its_items_one_by_one(network: Vgg19, kind: str) -> None:
     items = [StyleTask(noise(k), (noise(10 + k, 40, 50),)) for k in range(2)]
-    recipe = quick(statistics=kind)
-    together = stylize(network, items, recipe, CPU)
+    params = quick(statistics=kind)
+    together = stylize(network, items, params, CPU)
     for k, item in enumerate(items):
-        alone = stylize(network, [item], recipe, CPU)
+        alone = stylize(network, [item], params, CPU)
         assert (together.images[k] - alone.images[0]).abs().max() < 2 / 255
 
 
@@ -136,9 +136,9 @@ def test_tiles_have_the_losses_and_the_gradient_of_the_whole(network: Vgg19, kin
     masks = torch.zeros(2, 150, 203)
     masks[0, :, :90], masks[1, :, 90:] = 1, 1
     item = StyleTask(noise(0, 150, 203), (noise(1, 60, 70), noise(2, 90, 50)), (0.5, 0.5), masks)
-    canvas, recipe = noise(3, 150, 203), quick(statistics=kind, long_edge_px=203)
+    canvas, params = noise(3, 150, 203), quick(statistics=kind, long_edge_px=203)
     whole, tiled = (
-        objective_at(network, [item], (150, 203), 203, recipe, CPU, tile_px).losses_and_slope(canvas)
+        objective_at(network, [item], (150, 203), 203, params, CPU, tile_px).losses_and_slope(canvas)
         for tile_px in (0, 64)
     )
     torch.testing.assert_close(tiled[0].total, whole[0].total, rtol=1e-4, atol=1e-6)
@@ -148,8 +148,8 @@ def test_tiles_have_the_losses_and_the_gradient_of_the_whole(network: Vgg19, kin
 def test_tiled_pictures_equal_whole_ones_after_a_few_steps(network: Vgg19) -> None:
     """Over many steps Adam makes more of the rounding (LOG.md)."""
     item = StyleTask(noise(0, 60, 160), (noise(1, 64, 64),))
-    recipe = quick(long_edge_px=160, content_weight=1.0)
-    whole, tiled = (stylize(network, [item], recipe, CPU, tile_px).images for tile_px in (0, 48))
+    params = quick(long_edge_px=160, content_weight=1.0)
+    whole, tiled = (stylize(network, [item], params, CPU, tile_px).images for tile_px in (0, 48))
     assert (whole - tiled).abs().max() < 1 / 255
 
 
@@ -175,16 +175,16 @@ def test_a_cell_sees_no_farther_than_its_reach(network: Vgg19) -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_the_loss_falls(network: Vgg19, kind: str, init: str, optimizer: str) -> None:
     losses: list[float] = []
-    recipe = quick(steps=12, scales=1, statistics=kind, init=init, optimizer=optimizer, stop_below=0.0)
+    params = quick(steps=12, scales=1, statistics=kind, init=init, optimizer=optimizer, stop_below=0.0)
     item = StyleTask(noise(0), (noise(1),))
-    stylize(network, [item], recipe, CPU, on_step=lambda step: losses.append(step.losses.total.item()))
+    stylize(network, [item], params, CPU, on_step=lambda step: losses.append(step.losses.total.item()))
     assert losses[-1] < losses[0]
 
 
 def test_without_style_the_content_stays(network: Vgg19) -> None:
     content = noise(0)
-    recipe = quick(style_weight=0.0, variation_weight=0.0)
-    result = stylize(network, [StyleTask(content, (noise(1),))], recipe, CPU).images
+    params = quick(style_weight=0.0, variation_weight=0.0)
+    result = stylize(network, [StyleTask(content, (noise(1),))], params, CPU).images
     assert (result - content).abs().mean() < 0.05
 
 
@@ -202,9 +202,9 @@ def test_an_item_that_leaves_changes_nothing_for_the_others(
     network: Vgg19, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = [StyleTask(noise(k), (noise(10 + k),)) for k in range(2)]
-    recipe, active = quick(steps=12, scales=1), []
+    params, active = quick(steps=12, scales=1), []
     alone = [
-        stylize(network, [item], replace(recipe, steps=n), CPU)
+        stylize(network, [item], replace(params, steps=n), CPU)
         for item, n in zip(items, (5, 12), strict=True)
     ]
 
@@ -212,10 +212,10 @@ def test_an_item_that_leaves_changes_nothing_for_the_others(
         return torch.tensor([len(history) == 5, False]) if len(history[0]) == 2 else torch.tensor([False])
 
     monkeypatch.setattr(optimize, "_has_converged", first_leaves)
-    painted = stylize(network, items, recipe, CPU, on_step=lambda step: active.append(step.active))
-    assert (painted.steps, active) == ([5, 12], [2] * 5 + [1] * 7)
+    stylized_images = stylize(network, items, params, CPU, on_step=lambda step: active.append(step.active))
+    assert (stylized_images.steps, active) == ([5, 12], [2] * 5 + [1] * 7)
     for k in range(2):
-        assert (painted.images[k] - alone[k].images[0]).abs().max() < 4 / 255
+        assert (stylized_images.images[k] - alone[k].images[0]).abs().max() < 4 / 255
 
 
 def test_each_mask_has_its_own_style(network: Vgg19) -> None:
@@ -238,8 +238,8 @@ def test_strength_goes_from_the_content_to_the_style(network: Vgg19) -> None:
     parts = []
     for strength in (0.1, 0.5, 0.9):
         seen = []
-        recipe = quick(steps=25, scales=1, strength=strength, stop_below=0.0)
-        stylize(network, [item], recipe, CPU, on_step=lambda step, seen=seen: seen.append(step.losses))
+        params = quick(steps=25, scales=1, strength=strength, stop_below=0.0)
+        stylize(network, [item], params, CPU, on_step=lambda step, seen=seen: seen.append(step.losses))
         parts.append((seen[-1].content.item(), seen[-1].style.item()))
     assert parts[0][0] < parts[1][0] < parts[2][0]
     assert parts[0][1] > parts[1][1] > parts[2][1]
@@ -278,8 +278,8 @@ def test_the_optimality_gap_falls_with_the_work_and_is_none_for_the_long_run(
     item = StyleTask(noise(0), (noise(1),))
     few, many = (quick(steps=steps, scales=1, stop_below=0.0) for steps in (2, 40))
     gaps = [
-        optimality_gap.optimality_gap(network, item, stylize(network, [item], recipe, CPU).images, few, CPU)
-        for recipe in (few, many)
+        optimality_gap.optimality_gap(network, item, stylize(network, [item], params, CPU).images, few, CPU)
+        for params in (few, many)
     ]
     assert gaps[0] > 0.1
     assert gaps[1] == pytest.approx(0, abs=1e-3)

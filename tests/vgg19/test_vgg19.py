@@ -331,7 +331,7 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path: Path, monkeypatch
     assert len(hashed) == 2
 
 
-# A download, where nothing else is there.
+# A download, if nothing else is there.
 
 
 def _serves(folder: Path, asked: list[Any]) -> Callable[..., Tensors]:

@@ -1,4 +1,4 @@
-"""Members of archives, one by one, never unpacked to the disk: traversal, links and bombs are refused.
+"""Members of archives, one by one, never unpacked to the disk: traversal, links and bombs are rejected.
 
 .zip, .tar, and .tar packed by gzip, bzip2, xz or Zstandard. A packed .tar is one stream that is read once, in its own
 order; what it unpacks to is counted while it is read.
@@ -51,12 +51,12 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside an archive: readable, or refused."""
+    """A file inside an archive: readable, or rejected."""
 
     name: str
     place: int  # where it lies, which is its identity within the archive
     read: Read  # to be called before the next member is asked for
-    refusal: RejectedImage | None = None
+    rejected: RejectedImage | None = None
 
 
 def members_of(path: Path) -> Iterator[Member] | None:
@@ -148,7 +148,7 @@ MAGIC: dict[bytes, Callable[[IO[bytes]], Any]] = {
 
 
 def _unpacker(path: Path) -> Callable[[IO[bytes]], Any] | None:
-    """What opens a packed .tar; None for anything else."""
+    """The opener of a compressed .tar; None for anything else."""
     with path.open("rb") as file:
         head = file.read(6)
         opener = next((o for magic, o in MAGIC.items() if head.startswith(magic)), None)
@@ -228,8 +228,8 @@ def read_archive(path: Path) -> Iterator[Item]:
     """The files in an archive, member by member, never unpacked to the disk."""
     stamp, changed_ns = file_stamp(path.stat())
     for member in members_of(path) or ():
-        if member.refusal is not None:
-            yield RefusedItem(member.name, member.refusal)
+        if member.rejected is not None:
+            yield RefusedItem(member.name, member.rejected)
         else:
             place = f"{stamp}!{member.place}"
             yield FileItem(

@@ -31,7 +31,7 @@ def _open_maybe_gzip(path: Path) -> bytes:
 
 
 def is_idx(path: Path) -> bool:
-    """By its name and by how it begins: a picture may be called so."""
+    """By its name and by how it begins: an image may be called so."""
     if not ("idx" in path.name and "ubyte" in path.name):
         return False
     try:

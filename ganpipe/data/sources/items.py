@@ -1,4 +1,4 @@
-"""What a source yields: files, arrays, and what was rejected."""
+"""The items of a source: files, arrays, and rejected files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RefusedItem:
     """Something that was found and cannot be read as a file at all."""
 
     name: str
-    refusal: RejectedImage
+    rejected: RejectedImage
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Named datasets: the painted flowers, scikit-learn's digits, torchvision's datasets."""
+"""Named datasets: the stylized flowers, scikit-learn's digits, torchvision's datasets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganpipe.samples.flowers import IMAGES, PAINTER, SEED, flower_png, mode_of
 
 
 def read_flowers() -> Iterator[Item]:
-    """Each is painted by whoever reads it, so that those that are known are not painted again."""
+    """Each is stylized by whoever reads it, so that those that are known are not stylized again."""
     order = sorted(range(IMAGES), key=lambda k: (mode_of(k).label, k))
     for k in order:
         label = mode_of(k).label

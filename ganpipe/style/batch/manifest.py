@@ -1,4 +1,4 @@
-"""What a folder of stylized pictures holds: one line a finished picture, so that a kill loses none of them."""
+"""The manifest of a folder of stylized images: one line per finished image, so that a kill loses none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANIFEST = "manifest.jsonl"
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """A finished picture: what fixes it (`key`), the file and its hash, and what was measured."""
+    """A finished image: what fixes it (`key`), the file and its hash, and what was measured."""
 
     key: str
     output: str
@@ -61,6 +61,6 @@ def _parsed(text: str) -> Iterator[ManifestEntry]:
 
 
 def is_intact(folder: Path, entry: ManifestEntry) -> bool:
-    """Whether the picture of an entry is there, byte for byte."""
+    """Whether the image of an entry is there, byte for byte."""
     path = folder / entry.output
     return path.is_file() and sha256_of(path) == entry.sha256

@@ -1,4 +1,4 @@
-"""What there is to paint: contents × styles, every file looked at once, and nothing planned that is there already."""
+"""Plans a batch: contents × styles; each file is read once, and images that exist already are skipped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEM_BYTES = 100  # of each of the two names in an output's name; file systems t
 
 @dataclass
 class StyledItem:
-    """What became of one picture. `style` names all styles where several are mixed."""
+    """The outcome of one image. `style` names all styles if several are blended."""
 
     content: str
     style: str
@@ -40,7 +40,7 @@ class StyledItem:
 
 @dataclass(frozen=True)
 class BatchTask:
-    """One picture to paint. `place`: of its item in the plan."""
+    """One image to stylize. `place`: of its item in the plan."""
 
     place: int
     key: str
@@ -57,11 +57,11 @@ class BatchPlan:
     """All items, and the work that is left."""
 
     items: list[StyledItem]
-    works: list[BatchTask]
+    tasks: list[BatchTask]
 
     def shards(self, count: int) -> list[list[BatchTask]]:
-        """The work in parts of `count` pictures; those of one size stay together."""
-        ordered = sorted(self.works, key=lambda work: (work.size, work.place))
+        """The work in parts of `count` images; those of one size stay together."""
+        ordered = sorted(self.tasks, key=lambda work: (work.size, work.place))
         return [ordered[k : k + count] for k in range(0, len(ordered), count)]
 
 
@@ -72,12 +72,12 @@ def plan_batch(
     settings: StyleSettings,
     masks: Sequence[Path] = (),
 ) -> BatchPlan:
-    """Looks at every file, and finds the pictures that are not there yet.
+    """Looks at every file, and finds the images that are not there yet.
 
     Raises:
         GanpipeError: a format, a blend, masks or layers that cannot be.
     """
-    recipe = resolve_params(settings)
+    params = resolve_params(settings)
     check_format(settings.format, settings.bit_depth)
     if masks and len(masks) != len(styles):
         raise GanpipeError(f"{len(masks)} masks are given for {len(styles)} styles; give one for each style.")
@@ -95,19 +95,19 @@ def plan_batch(
             plan.items.append(item)
             try:
                 own_masks = tuple(mask_path(mask, content) for mask in masks)
-                size = size_at(*identities.size(content), recipe.long_edge_px)
+                size = size_at(*identities.size(content), params.long_edge_px)
                 for style in group:
                     identities.size(style)
                 own_shares = shares if together else (1.0,)
                 key = item_key(
                     [identities.sha256(p) for p in (content, *group, *own_masks)],
                     own_shares,
-                    recipe,
+                    params,
                     network,
                     settings,
                 )
-            except RejectedImage as refusal:
-                item.reason = refusal.sentence
+            except RejectedImage as rejected:
+                item.reason = rejected.sentence
                 log.warning("Not stylized: %s", item.reason)
                 continue
             entry = known.get(key)
@@ -115,21 +115,21 @@ def plan_batch(
                 item.state, item.quality = "skipped", entry.quality
                 continue
             work = BatchTask(len(plan.items) - 1, key, content, group, own_shares, own_masks, output, size)
-            plan.works.append(work)
+            plan.tasks.append(work)
     return plan
 
 
 def item_key(
     sha256s: Sequence[str],
     shares: Sequence[float],
-    recipe: StyleParams,
+    params: StyleParams,
     network: str,
     settings: StyleSettings,
 ) -> str:
-    """What fixes a stylized picture: the pictures that go in, the recipe, the network and the file's format."""
-    student = [settings.feedforward, settings.feedforward_images, settings.refine_steps]
+    """Everything that fixes a stylized image: its inputs, the parameters, the network and the file format."""
+    feedforward = [settings.feedforward, settings.feedforward_images, settings.refine_steps]
     return sha256_of_json(
-        [*sha256s, *shares, recipe.as_dict(), network, settings.format, settings.bit_depth, student]
+        [*sha256s, *shares, params.as_dict(), network, settings.format, settings.bit_depth, feedforward]
     )
 
 
@@ -144,8 +144,8 @@ class _Identities:
         if path not in self._sizes:
             try:
                 self._sizes[path] = upright_size(path)
-            except RejectedImage as refusal:
-                self._sizes[path] = RejectedImage(refusal.code, f"{path}: {refusal.sentence}")
+            except RejectedImage as rejected:
+                self._sizes[path] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
         size = self._sizes[path]
         if isinstance(size, RejectedImage):
             raise size

@@ -13,7 +13,7 @@ from ganpipe.vgg19.weights import style_weights
 
 @dataclass
 class StyleReport:
-    """What became of the whole batch."""
+    """The outcome of a whole batch."""
 
     items: list[StyledItem] = field(default_factory=list)
     done: int = 0
@@ -49,7 +49,7 @@ def summarize_batch(
 
 
 def mean_quality(report: StyleReport) -> dict[str, float]:
-    """The mean of each quality over the pictures that have it, painted now or before."""
+    """The mean of each quality over the images that have it, stylized now or before."""
     names = dict.fromkeys(name for item in report.items for name in item.quality)
     values = {name: [i.quality[name] for i in report.items if name in i.quality] for name in names}
     return {name: sum(found) / len(found) for name, found in values.items()}

@@ -1,4 +1,4 @@
-"""Paints planned works in buckets of one shape, as many at once as memory takes, and writes each as it is finished."""
+"""Stylizes planned works in buckets of one shape, as many at once as memory takes, and writes each as it is finished."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 MOST_AT_ONCE = {"cpu": 4, "cuda": 32}  # more at once is no faster (benchmarks.style), and a kill loses more
 SMALLEST_TILE_PX = 128
 # Activations that autograd keeps for relu1_1 to relu5_1, with what its backward needs at once: measured as the growth
-# of the peak over pictures of 256² and 512² (LOG.md).
+# of the peak over images of 256² and 512² (LOG.md).
 BYTES_PER_PIXEL = {"bf16": 2_000, "fp32": 3_600}
 
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What became of works: their items by place, and item-steps with the seconds that they took."""
+    """The outcome of tasks: items by place, and item-steps with the seconds that they took."""
 
     items: dict[int, StyledItem]
     steps: int
@@ -53,35 +53,37 @@ class BatchOutcome:
 
 
 def run_batch(
-    works: Sequence[BatchTask],
+    tasks: Sequence[BatchTask],
     settings: StyleSettings,
     compute: Compute,
     origin: dict[str, Any] | None = None,
     report: Report = ignore,
-    students: Mapping[Path, Path] | None = None,
+    feedforward_networks: Mapping[Path, Path] | None = None,
 ) -> BatchOutcome:
-    """Paints and writes works, as many of one size at once as memory takes; the whole plan, or a shard of it.
+    """Stylizes and writes works, as many of one size at once as memory takes; the whole plan, or a shard of it.
 
-    `students`: the folder of a feed-forward network for each style that has one. A file that cannot be read fails
+    `feedforward_networks`: the folder of a feed-forward network for each style that has one. A file that cannot be read fails
     its own items and stops nobody else.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; what was finished is in the manifest, and the next run goes on.
         GanpipeError: the output cannot be written.
     """
-    if not works:
+    if not tasks:
         return BatchOutcome({}, 0, 0.0)
-    return _BatchRunner(settings, compute, origin or {}, report, students or {}, len(works)).paint(works)
+    return _BatchRunner(
+        settings, compute, origin or {}, report, feedforward_networks or {}, len(tasks)
+    ).paint(tasks)
 
 
 @dataclass
 class _LoadedTask:
-    """A work with its pictures in memory."""
+    """A work with its images in memory."""
 
     work: BatchTask
     content: Picture
     styles: list[Picture]
-    commission: StyleTask
+    style_task: StyleTask
 
 
 class _BatchRunner:
@@ -93,44 +95,48 @@ class _BatchRunner:
         compute: Compute,
         origin: dict[str, Any],
         report: Report,
-        students: Mapping[Path, Path],
+        feedforward_networks: Mapping[Path, Path],
         total: int,
     ) -> None:
         self.settings, self.compute, self.origin = settings, compute, origin
         self.report, self.total = report, total
-        self.recipe = resolve_params(settings)
+        self.params = resolve_params(settings)
         weights = style_weights(settings.weights)
-        self.network = Vgg19(self.recipe.last, pooling="average", weights=weights).to(compute.device)
+        self.network = Vgg19(self.params.last, pooling="average", weights=weights).to(compute.device)
         self.judge = Vgg19("relu4_1").to(compute.device)  # the embedded weights: scores stay comparable
         self.items: dict[int, StyledItem] = {}
         self.steps, self.started = 0, time.monotonic()
         self.styles: dict[Path, Picture] = {}
-        self.students = {style: load_network(folder) for style, folder in students.items()}
+        self.feedforward_networks = {
+            style: load_network(folder) for style, folder in feedforward_networks.items()
+        }
 
-    def paint(self, works: Sequence[BatchTask]) -> BatchOutcome:
-        painting_s = 0.0
+    def paint(self, tasks: Sequence[BatchTask]) -> BatchOutcome:
+        feedforward_s = 0.0
         with catch_stop_signals() as self.stop:
-            for bucket in self._buckets(works):
-                if loaded := self._loaded(bucket):
+            for bucket in self._buckets(tasks):
+                if loaded := self._load(bucket):
                     before = time.monotonic()
-                    self._paint_bucket(loaded, self._tile_px(loaded[0].work.size))
-                    painting_s += time.monotonic() - before
-        return BatchOutcome(self.items, self.steps, painting_s)
+                    self._stylize_bucket(loaded, self._tile_px(loaded[0].work.size))
+                    feedforward_s += time.monotonic() - before
+        return BatchOutcome(self.items, self.steps, feedforward_s)
 
-    def _buckets(self, works: Sequence[BatchTask]) -> Iterator[list[BatchTask]]:
+    def _buckets(self, tasks: Sequence[BatchTask]) -> Iterator[list[BatchTask]]:
         """Works whose results have one shape and that have as many masks, as many as fit into memory."""
         groups: dict[Any, list[BatchTask]] = {}
-        for work in works:
-            groups.setdefault((work.size, len(work.masks), self._student_style(work)), []).append(work)
+        for work in tasks:
+            groups.setdefault((work.size, len(work.masks), self._feedforward_style(work)), []).append(work)
         for (size, _, _), group in groups.items():
-            count = 1 if self.recipe.optimizer == "lbfgs" else self._at_once(size)
+            count = 1 if self.params.optimizer == "lbfgs" else self._at_once(size)
             for k in range(0, len(group), count):
                 yield group[k : k + count]
 
-    def _student_style(self, work: BatchTask) -> Path | None:
-        """The style of a work that a student paints; None where it is optimized."""
+    def _feedforward_style(self, work: BatchTask) -> Path | None:
+        """The style of a work that a feed-forward network stylizes; None if it is optimized."""
         style = work.styles[0]
-        return style if len(work.styles) == 1 and not work.masks and style in self.students else None
+        return (
+            style if len(work.styles) == 1 and not work.masks and style in self.feedforward_networks else None
+        )
 
     def _at_once(self, size: tuple[int, int]) -> int:
         if self.settings.batch_items:
@@ -139,7 +145,7 @@ class _BatchRunner:
         return max(1, min(MOST_AT_ONCE[self.compute.device.type], fitting))
 
     def _tile_px(self, size: tuple[int, int]) -> int:
-        """Edge of the tiles: as asked; 0 where the whole picture fits; else what a fifth of the free memory takes."""
+        """Edge of the tiles: as asked; 0 where the whole image fits; else what a fifth of the free memory takes."""
         if self.settings.tile_px:
             return self.settings.tile_px
         free = USABLE_SHARE * free_memory(self.compute.device)
@@ -149,19 +155,19 @@ class _BatchRunner:
         return max(SMALLEST_TILE_PX, min(1024, fitting))
 
     def _bytes_of(self, height: int, width: int) -> int:
-        """What a picture takes while it is painted whole: see BYTES_PER_PIXEL."""
+        """Bytes of an image while it is stylized whole (BYTES_PER_PIXEL)."""
         return height * width * BYTES_PER_PIXEL[self.compute.precision]
 
-    def _loaded(self, bucket: list[BatchTask]) -> list[_LoadedTask]:
-        """The works whose pictures can be read; the others fail."""
+    def _load(self, bucket: list[BatchTask]) -> list[_LoadedTask]:
+        """The works whose images can be read; the others fail."""
         loaded = []
         for work in bucket:
             try:
                 content = read_picture(work.content)
                 styles = [self._style(path) for path in work.styles]
-                loaded.append(_LoadedTask(work, content, styles, self._commission(work, content, styles)))
-            except RejectedImage as refusal:
-                self._fail(work, f"{refusal.sentence}")
+                loaded.append(_LoadedTask(work, content, styles, self._style_task(work, content, styles)))
+            except RejectedImage as rejected:
+                self._fail(work, f"{rejected.sentence}")
         return loaded
 
     def _style(self, path: Path) -> Picture:
@@ -171,9 +177,9 @@ class _BatchRunner:
             self.styles[path] = read_picture(path)
         return self.styles[path]
 
-    def _commission(self, work: BatchTask, content: Picture, styles: list[Picture]) -> StyleTask:
+    def _style_task(self, work: BatchTask, content: Picture, styles: list[Picture]) -> StyleTask:
         pixels = resize(content.pixels, work.size)
-        painted_in = styles_for(pixels, [style.pixels for style in styles], self.recipe.color_mode)
+        painted_in = styles_for(pixels, [style.pixels for style in styles], self.params.color_mode)
         masks = read_masks(work.masks, work.size) if work.masks else None
         return StyleTask(pixels, painted_in, work.shares, masks)
 
@@ -183,8 +189,8 @@ class _BatchRunner:
         log.warning("Not stylized: %s", item.reason)
         self.items[work.place] = item
 
-    def _paint_bucket(self, bucket: list[_LoadedTask], tile_px: int) -> None:
-        """Paints a bucket, in halves or tiles as often as memory asks, and writes its pictures."""
+    def _stylize_bucket(self, bucket: list[_LoadedTask], tile_px: int) -> None:
+        """Stylizes a bucket, in halves or tiles as often as memory asks, and writes its images."""
         started, already = time.monotonic(), len(self.items)
 
         def on_step(step: Step) -> None:
@@ -194,80 +200,82 @@ class _BatchRunner:
             if self.stop.signum is not None:
                 raise Interrupted(
                     self.stop.signum,
-                    "Stopped in the middle of a batch; the same command goes on after the last finished picture.",
+                    "Stopped in the middle of a batch; the same command goes on after the last finished image.",
                 )
 
         try:
-            commissions = [loaded.commission for loaded in bucket]
-            if style := self._student_style(bucket[0].work):
-                painted = self._by_student(style, commissions, tile_px, on_step)
+            style_tasks = [loaded.style_task for loaded in bucket]
+            if style := self._feedforward_style(bucket[0].work):
+                stylized_images = self._by_feedforward(style, style_tasks, tile_px, on_step)
             else:
-                painted = stylize(self.network, commissions, self.recipe, self.compute, tile_px, on_step)
+                stylized_images = stylize(
+                    self.network, style_tasks, self.params, self.compute, tile_px, on_step
+                )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            self._paint_smaller(bucket, tile_px)
+            self._stylize_smaller(bucket, tile_px)
             return
-        self._write(bucket, painted, (time.monotonic() - started) / len(bucket))
+        self._write(bucket, stylized_images, (time.monotonic() - started) / len(bucket))
 
-    def _by_student(
-        self, style: Path, commissions: list[StyleTask], tile_px: int, on_step: OnStep
+    def _by_feedforward(
+        self, style: Path, style_tasks: list[StyleTask], tile_px: int, on_step: OnStep
     ) -> StyledImages:
-        """A student's pictures, with a few optimizer steps after it where they are asked for."""
-        contents = torch.cat([commission.content for commission in commissions])
-        student, _ = self.students[style]
-        painted = apply_network(student, contents, torch.ones(len(contents), 1), self.compute)
+        """A feed-forward network's images, with a few optimizer steps after it where they are asked for."""
+        contents = torch.cat([style_task.content for style_task in style_tasks])
+        feedforward, _ = self.feedforward_networks[style]
+        stylized_images = apply_network(feedforward, contents, torch.ones(len(contents), 1), self.compute)
         if not self.settings.refine_steps:
-            return StyledImages(painted, [], [0] * len(contents))
-        few = replace(self.recipe, scales=1, steps=self.settings.refine_steps, stop_below=0.0)
-        return stylize(self.network, commissions, few, self.compute, tile_px, on_step, painted)
+            return StyledImages(stylized_images, [], [0] * len(contents))
+        few = replace(self.params, scales=1, steps=self.settings.refine_steps, stop_below=0.0)
+        return stylize(self.network, style_tasks, few, self.compute, tile_px, on_step, stylized_images)
 
-    def _paint_smaller(self, bucket: list[_LoadedTask], tile_px: int) -> None:
+    def _stylize_smaller(self, bucket: list[_LoadedTask], tile_px: int) -> None:
         height, width = bucket[0].work.size
         if len(bucket) > 1:
-            log.warning("Memory ran out with %d pictures at once; going on with half of them.", len(bucket))
+            log.warning("Memory ran out with %d images at once; going on with half of them.", len(bucket))
             middle = len(bucket) // 2
-            self._paint_bucket(bucket[:middle], tile_px)
-            self._paint_bucket(bucket[middle:], tile_px)
+            self._stylize_bucket(bucket[:middle], tile_px)
+            self._stylize_bucket(bucket[middle:], tile_px)
         elif (smaller := (tile_px or max(height, width)) // 2) >= SMALLEST_TILE_PX:
             log.warning("Memory ran out; going on with tiles of %d pixels.", smaller)
-            self._paint_bucket(bucket, smaller)
+            self._stylize_bucket(bucket, smaller)
         else:
             self._fail(
                 bucket[0].work, f"memory ran out at {width}×{height} even in tiles; lower style.long_edge_px"
             )
 
-    def _write(self, bucket: list[_LoadedTask], painted: StyledImages, seconds: float) -> None:
+    def _write(self, bucket: list[_LoadedTask], stylized_images: StyledImages, seconds: float) -> None:
         for n, loaded in enumerate(bucket):
-            pixels = painted.images[n : n + 1].float().cpu()
-            self.steps += painted.steps[n]
+            pixels = stylized_images.images[n : n + 1].float().cpu()
+            self.steps += stylized_images.steps[n]
             if not torch.isfinite(pixels).all():
                 self._fail(loaded.work, "its losses are no longer finite; lower style.lr")
                 continue
-            if self.recipe.color_mode == "luminance":
-                pixels = transfer_luminance(pixels, loaded.commission.content)
-            loss = {"loss": round(painted.losses[n], 6)} if painted.losses else {}
-            quality = loss | self._judged(loaded, pixels)
+            if self.params.color_mode == "luminance":
+                pixels = transfer_luminance(pixels, loaded.style_task.content)
+            loss = {"loss": round(stylized_images.losses[n], 6)} if stylized_images.losses else {}
+            quality = loss | self._measure(loaded, pixels)
             self._write_one(loaded, pixels, seconds, quality)
 
-    def _judged(self, loaded: _LoadedTask, pixels: Tensor) -> dict[str, float]:
+    def _measure(self, loaded: _LoadedTask, pixels: Tensor) -> dict[str, float]:
         """Distance from the style and likeness to the content, neither of which was optimized."""
         distances = [
             share * style_distance(self.judge, pixels, style, self.compute)
-            for share, style in zip(loaded.work.shares, loaded.commission.styles, strict=True)
+            for share, style in zip(loaded.work.shares, loaded.style_task.styles, strict=True)
         ]
-        structure = structure_similarity(pixels, loaded.commission.content)
+        structure = structure_similarity(pixels, loaded.style_task.content)
         quality = {"style_distance": round(sum(distances), 4), "structure": round(structure, 4)}
-        if loaded.work.place < self.settings.reference_items and self.recipe.color_mode != "luminance":
+        if loaded.work.place < self.settings.reference_items and self.params.color_mode != "luminance":
             tile_px = self._tile_px(loaded.work.size)
-            gap = optimality_gap(self.network, loaded.commission, pixels, self.recipe, self.compute, tile_px)
+            gap = optimality_gap(self.network, loaded.style_task, pixels, self.params, self.compute, tile_px)
             quality["gap"] = round(gap, 4)
         return quality
 
     def _write_one(
         self, loaded: _LoadedTask, pixels: Tensor, seconds: float, quality: dict[str, float]
     ) -> None:
-        """The picture by rename, then the manifest: a kill between the two paints one picture again."""
+        """The image by rename, then the manifest: a kill between the two stylizes one image again."""
         work = loaded.work
         alpha = loaded.content.alpha
         if alpha is not None:
@@ -282,8 +290,8 @@ class _BatchRunner:
             "masks": [mask.name for mask in work.masks],
             "network": self.network.weights.id,
             "preset": self.settings.preset,
-            "by": "student" if self._student_style(work) else self.recipe.optimizer,
-            "recipe": self.recipe.as_dict(),
+            "by": "student" if self._feedforward_style(work) else self.params.optimizer,
+            "recipe": self.params.as_dict(),
             "quality": quality,
         }
         if len(loaded.styles) == 1:

@@ -1,4 +1,4 @@
-"""Which styles of a batch get a feed-forward student: where that saves time, it is trained, kept and used again."""
+"""Which styles of a batch get a feed-forward feed-forward network: where that saves time, it is trained, kept and used again."""
 
 from __future__ import annotations
 
@@ -37,14 +37,16 @@ from ganpipe.vgg19.weights import style_weights
 
 log = logging.getLogger(__name__)
 
-WORTH_A_LOOK = 12  # pictures in a style: below, no student has ever paid, and measuring would only cost time
+WORTH_A_LOOK = (
+    12  # images in a style: below, no feed-forward network has ever paid, and measuring would only cost time
+)
 PROBE_IMAGES = 8
 CROP_PX = 128  # of the training crops, at most
 
 
 @dataclass(frozen=True)
 class StyleNetwork:
-    """A style's student: where it is, whether it was trained now, and how long that took."""
+    """A style's feed-forward network: where it is, whether it was trained now, and how long that took."""
 
     style: Path
     folder: Path
@@ -55,70 +57,70 @@ class StyleNetwork:
 def train_where_it_pays(
     plan: BatchPlan, settings: StyleSettings, compute: Compute, folder: Path, report: Report = ignore
 ) -> list[StyleNetwork]:
-    """A student for each style of the plan that has one in `folder`, or whose pictures are enough to pay for one.
+    """A feed-forward network for each style of the plan that has one in `folder`, or whose images are enough to pay for one.
 
     What was computed to decide is logged as a sentence. Raises as `train_student`.
     """
     by_style: dict[Path, list[BatchTask]] = {}
-    for work in plan.works:
+    for work in plan.tasks:
         if len(work.styles) == 1 and not work.masks:
             by_style.setdefault(work.styles[0], []).append(work)
     if settings.feedforward == "never":
         return []
-    recipe = resolve_params(settings)
-    if recipe.color_mode != "style":
+    params = resolve_params(settings)
+    if params.color_mode != "style":
         return []  # the style itself then depends on the content
-    network = Vgg19(recipe.last, pooling="average", weights=style_weights(settings.weights)).to(
+    network = Vgg19(params.last, pooling="average", weights=style_weights(settings.weights)).to(
         compute.device
     )
     found = [
-        _student(style, works, settings, recipe, network, compute, folder, report)
-        for style, works in by_style.items()
+        _train_or_find(style, tasks, settings, params, network, compute, folder, report)
+        for style, tasks in by_style.items()
     ]
-    return [schooled for schooled in found if schooled]
+    return [trained for trained in found if trained]
 
 
-def _student(
+def _train_or_find(
     style: Path,
-    works: list[BatchTask],
+    tasks: list[BatchTask],
     settings: StyleSettings,
-    recipe: StyleParams,
+    params: StyleParams,
     network: Vgg19,
     compute: Compute,
     folder: Path,
     report: Report,
 ) -> StyleNetwork | None:
     images = settings.feedforward_images or STYLE_PRESETS[settings.preset].feedforward_images
-    fixed = [sha256_of(style), recipe.as_dict(), network.weights.id, images, NETWORK_VERSION]
+    fixed = [sha256_of(style), params.as_dict(), network.weights.id, images, NETWORK_VERSION]
     own = folder / f"{style.stem[:40]}-{sha256_of_json(fixed)[:12]}"
     if (own / CONFIG).exists():
         return StyleNetwork(style, own, False, 0.0)
-    if settings.feedforward == "auto" and len(works) < WORTH_A_LOOK:
+    if settings.feedforward == "auto" and len(tasks) < WORTH_A_LOOK:
         return None
     try:
         picture = read_picture(style).pixels
     except RejectedImage:
-        return None  # painting says so for each picture
+        return None  # stylizing says so for each image
     if settings.feedforward == "auto":
-        estimate = estimate_break_even(works, picture, recipe, network, compute, images)
+        estimate = estimate_break_even(tasks, picture, params, network, compute, images)
         log.info("%s", estimate.sentence(style.stem))
         if not estimate.pays:
             return None
     started = time.monotonic()
-    contents = [_loader(work.content, recipe.long_edge_px) for work in works]
+    contents = [_loader(work.content, params.long_edge_px) for work in tasks]
     begun = folder / "unfinished" / own.name
     result = train_network(
-        network, contents, {style.stem: picture}, recipe, images, compute, begun, _crop_px(works), report
+        network, contents, {style.stem: picture}, params, images, compute, begun, _crop_px(tasks), report
     )
-    origin = {"lesson": result.lesson, "curve": result.curve, "network": network.weights.id}
-    save_network(own, result.student, result.config, origin)
+    origin = {"training_key": result.training_key, "curve": result.curve, "network": network.weights.id}
+    save_network(own, result.feedforward, result.config, origin)
     shutil.rmtree(begun, ignore_errors=True)
     return StyleNetwork(style, own, True, time.monotonic() - started)
 
 
-def _crop_px(works: Sequence[BatchTask]) -> int:
-    """Edge of the crops: what fits into all contents, as they will be painted."""
-    return max(SMALLEST_PX, min(CROP_PX, *(edge for work in works for edge in work.size)))
+def _crop_px(tasks: Sequence[BatchTask]) -> int:
+    """Edge of the crops: what fits into all contents, as they will be stylized."""
+    return max(SMALLEST_PX, min(CROP_PX, *(edge for work in tasks for edge in work.size)))
 
 
 def _loader(path: Path, long_edge_px: int) -> Callable[[], Tensor]:
@@ -130,35 +132,35 @@ def _loader(path: Path, long_edge_px: int) -> Callable[[], Tensor]:
 
 
 def estimate_break_even(
-    works: Sequence[BatchTask],
+    tasks: Sequence[BatchTask],
     style: Tensor,
-    recipe: StyleParams,
+    params: StyleParams,
     network: Vgg19,
     compute: Compute,
     images: int,
 ) -> BreakEven:
-    """What optimizing the works would take and what a student would, from a few measured steps of each."""
-    size = works[0].size
+    """Estimates the time of optimizing the tasks and of a feed-forward network, from a few measured steps of each."""
+    size = tasks[0].size
     content = torch.rand(1, 3, *size)
-    commission = StyleTask(content, (style,))
-    objective = objective_at(network, [commission], size, recipe.long_edge_px, recipe, compute, 0)
+    style_task = StyleTask(content, (style,))
+    objective = objective_at(network, [style_task], size, params.long_edge_px, params, compute, 0)
     step_s = _fastest(lambda: objective.losses_and_slope(content.to(compute.device)))
-    edges = pyramid(recipe.long_edge_px, recipe.scales)
-    optimized_s = step_s * recipe.steps * sum((edge / recipe.long_edge_px) ** 2 for edge in edges)
+    edges = pyramid(params.long_edge_px, params.scales)
+    optimized_s = step_s * params.steps * sum((edge / params.long_edge_px) ** 2 for edge in edges)
     with TemporaryDirectory() as scratch:
         probe = train_network(
             network,
             [content],
             {"probe": style},
-            recipe,
+            params,
             PROBE_IMAGES,
             compute,
             Path(scratch),
-            _crop_px(works),
+            _crop_px(tasks),
         )
-    student = FeedforwardNetwork(FeedforwardConfig(("probe",)))
-    painting_s = _fastest(lambda: apply_network(student, content, torch.ones(1, 1), compute))
-    return break_even(len(works), optimized_s, painting_s, images / probe.images_per_second)
+    feedforward = FeedforwardNetwork(FeedforwardConfig(("probe",)))
+    feedforward_s = _fastest(lambda: apply_network(feedforward, content, torch.ones(1, 1), compute))
+    return break_even(len(tasks), optimized_s, feedforward_s, images / probe.images_per_second)
 
 
 def _fastest(step: Callable[[], object]) -> float:
@@ -173,31 +175,31 @@ def _fastest(step: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Whether training a student costs less time than optimizing each picture, and from how many pictures on."""
+    """Whether training a feed-forward network costs less time than optimizing each image, and from how many images on."""
 
     pictures: int
     optimizing_seconds: float
     training_seconds: float
     painting_seconds: float
-    from_pictures: int | None  # None: never
+    from_images: int | None  # None: never
 
     @property
     def pays(self) -> bool:
-        """Whether it does for these pictures."""
-        return self.from_pictures is not None and self.pictures >= self.from_pictures
+        """Whether it does for these images."""
+        return self.from_images is not None and self.pictures >= self.from_images
 
     def sentence(self, *styles: str) -> str:
         """For people."""
         named = " and ".join(f"'{style}'" for style in styles)
-        start = f"{self.pictures:,} picture{'s' * (self.pictures != 1)}" + (f" in {named}" if named else "")
+        start = f"{self.pictures:,} image{'s' * (self.pictures != 1)}" + (f" in {named}" if named else "")
         times = (
-            f"optimizing takes about {format_duration(self.optimizing_seconds)}, training a student "
-            f"{format_duration(self.training_seconds)} and painting {format_duration(self.painting_seconds)}"
+            f"optimizing takes about {format_duration(self.optimizing_seconds)}, training a feed-forward network "
+            f"{format_duration(self.training_seconds)} and stylizing {format_duration(self.painting_seconds)}"
         )
         verdict = (
-            "the student never pays"
-            if self.from_pictures is None
-            else f"the student pays from {self.from_pictures:,} picture{'s' * (self.from_pictures != 1)} on"
+            "the feed-forward network never pays"
+            if self.from_images is None
+            else f"the feed-forward network pays from {self.from_images:,} image{'s' * (self.from_images != 1)} on"
         )
         return f"{start}: {times}: {verdict}."
 
@@ -205,7 +207,7 @@ class BreakEven:
 def break_even(
     pictures: int, seconds_each_optimized: float, seconds_each_student: float, training_seconds: float
 ) -> BreakEven:
-    """The least n with n · optimized > training + n · student."""
+    """The least n with n · optimized > training + n · feed-forward network."""
     saved = seconds_each_optimized - seconds_each_student
     least = math.floor(training_seconds / saved) + 1 if saved > 0 else None
     return BreakEven(

@@ -1,4 +1,4 @@
-"""How far a student's training is, and its checkpoints, from which it goes on bit by bit."""
+"""How far a feed-forward network's training is, and its checkpoints, from which it goes on bit by bit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEEP = 2
 class State:
     """All that changes: what a checkpoint holds. `pending: [4]`: sums of the losses since the last point, and images."""
 
-    student: FeedforwardNetwork
+    feedforward: FeedforwardNetwork
     optimizer: torch.optim.Adam
     pending: Tensor
     nimg: int = 0
@@ -61,14 +61,14 @@ class State:
         """Raises GanpipeError where the loss is no number any more."""
         if not math.isfinite(loss):
             raise GanpipeError(
-                f"A student's loss became {loss} at {self.nimg:,} images; set training.precision to fp32, give other "
-                "pictures, or set style.feedforward to never."
+                f"The feed-forward loss became {loss} at {self.nimg:,} images; set training.precision to fp32, give other "
+                "images, or set style.feedforward to never."
             )
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and Adam's moments by name, and what is pending."""
         found = {"pending": self.pending}
-        for name, weight in self.student.named_parameters():
+        for name, weight in self.feedforward.named_parameters():
             moments = self.optimizer.state[weight]
             found |= {f"weight/{name}": weight, f"first/{name}": moments["exp_avg"]}
             found[f"second/{name}"] = moments["exp_avg_sq"]
@@ -77,7 +77,7 @@ class State:
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
         """The inverse of `tensors`, with a checkpoint's JSON."""
-        for name, weight in self.student.named_parameters():
+        for name, weight in self.feedforward.named_parameters():
             weight.copy_(tensors[f"weight/{name}"])
             # Fused Adam reads by address: moments must lie in memory as their weights do, channels last.
             first, second = (
@@ -95,11 +95,11 @@ class Checkpoints:
     """The last two, each a safetensors file and then its JSON, without which it does not count.
 
     0-000000800.safetensors   weights, moments, pending losses
-    0-000000800.json          its SHA-256, the lesson's, and all plain numbers
+    0-000000800.json          its SHA-256, the training key's, and all plain numbers
     """
 
     folder: Path
-    lesson: str
+    training_key: str
 
     def write(self, state: State) -> None:
         """Writes a checkpoint, whole or not at all, and drops all but it and the one before.
@@ -112,28 +112,28 @@ class Checkpoints:
         path = self.folder / f"0-{state.nimg:09d}.safetensors"
         data = save(state.tensors())
         write_bytes(path, data)
-        note = {"sha256": hashlib.sha256(data).hexdigest(), "lesson": self.lesson}
+        note = {"sha256": hashlib.sha256(data).hexdigest(), "training_key": self.training_key}
         numbers = {name: getattr(state, name) for name in ("nimg", "steps", "seconds", "curve")}
         write_json(path.with_suffix(".json"), note | numbers)
         self._drop(self._listed()[:-KEEP])
 
     def restore(self, state: State) -> None:
-        """Goes on from the newest that is whole and of this lesson; without one the state is as it was."""
+        """Resumes from the newest that is whole and of this training key; without one the state is as it was."""
         notes = self._listed()
         for path in reversed(notes):
             if self._restored(state, path):
-                log.info("Going on with a student after %s images.", f"{state.nimg:,}")
+                log.info("Going on with a feed-forward network after %s images.", f"{state.nimg:,}")
                 return
         if notes:
-            log.warning("No checkpoint in %s is of use; the student starts again.", self.folder)
+            log.warning("No checkpoint in %s is of use; the feed-forward network starts again.", self.folder)
         self._drop(notes)
 
     def _restored(self, state: State, path: Path) -> bool:
         try:
             note = read_json(path)
             data = path.with_suffix(".safetensors").read_bytes()
-            if note["lesson"] != self.lesson:
-                log.info("The checkpoint %s is of another lesson.", path)
+            if note["training_key"] != self.training_key:
+                log.info("The checkpoint %s is of another training key.", path)
                 return False
             if hashlib.sha256(data).hexdigest() == note["sha256"]:
                 state.restore(load(data), note)

@@ -1,4 +1,4 @@
-"""What a student sees of the contents: crops at the size at which they will be painted, as a function of a position."""
+"""Training crops of the contents, at the size at which they will be stylized, as a function of a position."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganpipe.style.optimize import resize
 BATCH_IMAGES = 2  # a lower loss than 4 after as many images; 1 gained no more
 KEPT_BYTES = 256 * 2**20  # of the contents, in memory; the others are loaded whenever they are drawn
 
-# Keys of independent streams drawn from the same seed, after those of `training.stream`; 104 is the student's noise.
+# Keys of independent streams drawn from the same seed, after those of `training.stream`; 104 is the feed-forward network's noise.
 CONTENTS, STYLES, CROPS = 101, 102, 103
 
 Content = Tensor | Callable[[], Tensor]

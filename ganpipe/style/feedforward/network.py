@@ -1,12 +1,12 @@
-"""The network that paints a style in one pass: its layers, how it is applied, and its files.
+"""The network that stylizes a style in one pass: its layers, how it is applied, and its files.
 
-A student is an image transformer (Johnson, Alahi & Fei-Fei 2016, arXiv 1603.08155) with instance normalization
+A feed-forward network is an image transformer (Johnson, Alahi & Fei-Fei 2016, arXiv 1603.08155) with instance normalization
 (Ulyanov et al. 2016, arXiv 1607.08022) whose scale and shift belong to the style (Dumoulin et al. 2017,
-arXiv 1610.07629), so that one network paints several styles and their blends.
+arXiv 1610.07629), so that one network stylizes several styles and their blends.
 
 Departures, so that hundreds of images show the style and not tens of thousands: the last convolution is added to the
-picture itself, and colors start as the style's, as the optimizer starts from the content; noise goes in with the
-picture, or a plain sky gets no strokes (so Ulyanov et al. 2016, arXiv 1603.03417). How it learns: `apprenticeship`.
+image itself, and colors start as the style's, as the optimizer starts from the content; noise goes in with the
+image, or a plain sky gets no strokes (so Ulyanov et al. 2016, arXiv 1603.03417). How it learns: `apprenticeship`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ganpipe.compute.weights import NetworkFiles
 
 EPS = 1e-5  # under the root of a variance
 SHRINK = 4  # pixels of a cell of the residual blocks, each way
-LEAST_PX = 16  # smaller pictures are padded to it
+LEAST_PX = 16  # smaller images are padded to it
 NOISE_CELLS_PX = (4, 16)
 NOISE = 104  # key of a stream drawn from the same seed as those of `crops`
-# To be raised with every change of the network or of how it learns, or batches go on with students of before.
+# To be raised with every change of the network or of how it learns, or batches go on with feed-forward networks of before.
 NETWORK_VERSION = 1
 CONFIG = "model.json"
 FILES = NetworkFiles("model.safetensors", CONFIG)
@@ -88,7 +88,7 @@ class ConditionalNorm(nn.Module):
 
 
 class _Conv(nn.Module):
-    """A convolution with reflected borders, then the conditional norm; upsampled before where asked."""
+    """A convolution with reflected borders, then the conditional norm; upsampled before if asked."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, styles: int, stride: int = 1, up: int = 1
@@ -122,7 +122,7 @@ class _Residual(nn.Module):
 
 @dataclass(frozen=True)
 class FeedforwardConfig:
-    """What a student is made of. `styles`: their names, in the order of the columns of `shares`."""
+    """The architecture of a feed-forward network. `styles`: their names, in the order of the columns of `shares`."""
 
     styles: tuple[str, ...]
     width: int = 32  # channels at full size; twice and four times as many below
@@ -149,9 +149,9 @@ class FeedforwardNetwork(nn.Module):
         self.colors = ConditionalNorm(3, s)
 
     def forward(self, images: Tensor, shares: Tensor, noise_seed: int = 0) -> Tensor:
-        """`images: [N, 3, H, W]` in [0, 1], of any size, painted in styles mixed by `shares: [N, S]`; in [0, 1].
+        """`images: [N, 3, H, W]` in [0, 1], of any size, stylized in styles mixed by `shares: [N, S]`; in [0, 1].
 
-        The noise is one for the whole batch, so that a picture does not depend on its companions.
+        The noise is one for the whole batch, so that an image does not depend on its companions.
         """
         height, width = images.shape[2:]
         whole = F.pad(images, (0, _missing(width), 0, _missing(height)), mode="replicate")
@@ -163,19 +163,19 @@ class FeedforwardNetwork(nn.Module):
             x = block(x, shares)
         for conv in self.up:
             x = F.relu(conv(x, shares), inplace=True)
-        painted = self.colors(self.out(x).float() + whole, shares)
-        return torch.sigmoid(painted)[:, :, :height, :width]
+        stylized_images = self.colors(self.out(x).float() + whole, shares)
+        return torch.sigmoid(stylized_images)[:, :, :height, :width]
 
     @torch.no_grad()
     def take_colors(self, style: int, image: Tensor) -> None:
-        """Gives pictures in a style the mean and deviation of `image: [1, 3, h, w]`, as they are before the sigmoid."""
+        """Gives images in a style the mean and deviation of `image: [1, 3, h, w]`, as they are before the sigmoid."""
         inner = torch.logit(image.to(self.colors.scale).clamp(0.02, 0.98))
         self.colors.shift[style] = inner.mean((0, 2, 3))
         self.colors.scale[style] = inner.std((0, 2, 3), correction=0)
 
 
 def noise_maps(height: int, width: int, seed: int) -> Tensor:
-    """`[1, M, H, W]`: smooth noise in cells of several sizes. Sharp cells showed as a grid in the pictures."""
+    """`[1, M, H, W]`: smooth noise in cells of several sizes. Sharp cells showed as a grid in the images."""
     maps = []
     for cell in NOISE_CELLS_PX:
         shape = (1, 1, -(-height // cell), -(-width // cell))
@@ -190,27 +190,29 @@ def _missing(size: int) -> int:
 
 
 @torch.no_grad()
-def apply_network(student: FeedforwardNetwork, contents: Tensor, shares: Tensor, compute: Compute) -> Tensor:
-    """`contents: [N, 3, H, W]` in [0, 1] painted in styles mixed by `shares: [N, S]`: float32 in [0, 1]."""
-    compute.place(student)
+def apply_network(
+    feedforward: FeedforwardNetwork, contents: Tensor, shares: Tensor, compute: Compute
+) -> Tensor:
+    """`contents: [N, 3, H, W]` in [0, 1] stylized in styles mixed by `shares: [N, S]`: float32 in [0, 1]."""
+    compute.place(feedforward)
     images = contents.to(compute.device, memory_format=torch.channels_last)
     with compute.autocast():
-        painted: Tensor = student(images, shares.to(compute.device))
-    return painted
+        stylized_images: Tensor = feedforward(images, shares.to(compute.device))
+    return stylized_images
 
 
 def save_network(
-    folder: Path, student: FeedforwardNetwork, config: FeedforwardConfig, origin: dict[str, Any]
+    folder: Path, feedforward: FeedforwardNetwork, config: FeedforwardConfig, origin: dict[str, Any]
 ) -> None:
-    """Writes the student's weights, and the JSON that says how to build it and where it comes from.
+    """Writes the feed-forward network's weights, and the JSON that says how to build it and where it comes from.
 
-    `origin`: at least the result's `lesson`.
+    `origin`: at least the result's `training_key`.
     """
-    FILES.write(folder, student, {"format": 1, "model": asdict(config)}, origin)
+    FILES.write(folder, feedforward, {"format": 1, "model": asdict(config)}, origin)
 
 
 def load_network(folder: Path) -> tuple[FeedforwardNetwork, dict[str, Any]]:
-    """The student in `folder`, on the CPU in evaluation mode, and its JSON.
+    """The feed-forward network in `folder`, on the CPU in evaluation mode, and its JSON.
 
     Raises:
         GanpipeError: a file is missing or damaged, or the two do not fit each other.

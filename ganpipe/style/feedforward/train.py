@@ -1,7 +1,7 @@
-"""How a student learns: it is drawn towards the optimizer's losses on crops of the user's own contents.
+"""How a feed-forward network learns: it is drawn towards the optimizer's losses on crops of the user's own contents.
 
 The objective is the optimizer's own: the same layers, statistics and weights. Two departures from the papers that
-`student` names: the rows of a style learn faster than what all styles share, and batches are small.
+`feedforward` names: the rows of a style learn faster than what all styles share, and batches are small.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ SAVE_EVERY_S = 30.0  # when a checkpoint is written changes nothing in the resul
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained student.
+    """A trained feed-forward network.
 
-    `lesson` says what fixed it, in plain values; `curve` is a list of (nimg, total, content, style), each a mean since
+    `training_key` says what fixed it, in plain values; `curve` is a list of (nimg, total, content, style), each a mean since
     the point before; `seconds` are those of all processes that trained it.
     """
 
-    student: FeedforwardNetwork
+    feedforward: FeedforwardNetwork
     config: FeedforwardConfig
-    lesson: dict[str, Any]
+    training_key: dict[str, Any]
     curve: list[tuple[int, float, float, float]]
     seconds: float
     images_per_second: float
@@ -59,7 +59,7 @@ def train_network(
     network: Vgg19,
     contents: Sequence[Content],
     styles: Mapping[str, Tensor],
-    recipe: StyleParams,
+    params: StyleParams,
     images: int,
     compute: Compute,
     folder: Path,
@@ -68,11 +68,11 @@ def train_network(
     seed: int = 0,
     width: int = 32,
 ) -> TrainedNetwork:
-    """Trains a student on `images` crops of `size` × `size` pixels, going on from the newest checkpoint in `folder`.
+    """Trains a feed-forward network on `images` crops of `size` × `size` pixels, resuming from the newest checkpoint in `folder`.
 
-    `contents`: pictures `[3, H, W]` or `[1, 3, H, W]` in [0, 1], or what loads one (called in another thread), with the
-    longer edge at which they will be painted: `recipe.long_edge_px`, at which the styles are looked at, too.
-    `styles`: pictures `[1, 3, h, w]` by name. `folder` belongs to these contents alone.
+    `contents`: images `[3, H, W]` or `[1, 3, H, W]` in [0, 1], or what loads one (called in another thread), with the
+    longer edge at which they will be stylized: `params.long_edge_px`, at which the styles are looked at, too.
+    `styles`: images `[1, 3, h, w]` by name. `folder` belongs to these contents alone.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the step was finished and a checkpoint written.
@@ -80,17 +80,17 @@ def train_network(
     """
     _check(contents, styles, images, size)
     config = FeedforwardConfig(tuple(styles), width)
-    lesson = _training_key(network, contents, styles, recipe, images, size, seed, config)
-    saves = Checkpoints(folder, sha256_of_json(lesson))
+    training_key = _training_key(network, contents, styles, params, images, size, seed, config)
+    saves = Checkpoints(folder, sha256_of_json(training_key))
     state = new_state(config, styles, compute, seed)
     saves.restore(state)
-    teacher = FeedforwardObjective.of(network, styles, recipe, compute, size)
+    training_objective = FeedforwardObjective.of(network, styles, params, compute, size)
     started, first, before_s = time.monotonic(), state.nimg, state.seconds
     saved = started
     with Crops(contents, len(styles), size, seed, images) as crops, catch_stop_signals() as stop:
         while state.nimg < images:
             crop = crops.batch(state.nimg)
-            losses = teacher.step(state, crop, cosine(LR, 0.0, state.nimg, images))
+            losses = training_objective.step(state, crop, cosine(LR, 0.0, state.nimg, images))
             state.add(losses, len(crop.images), images)
             state.seconds = before_s + time.monotonic() - started
             if stop.signum is not None or time.monotonic() - saved > SAVE_EVERY_S or state.nimg == images:
@@ -100,25 +100,27 @@ def train_network(
             elapsed_s = time.monotonic() - started
             report(Progress("student", state.nimg, images, "images", elapsed_s, first, state.note))
     return TrainedNetwork(
-        state.student.eval(),
+        state.feedforward.eval(),
         config,
-        lesson,
+        training_key,
         state.curve,
         state.seconds,
         state.nimg / max(state.seconds, 1e-9),
-        _sha256_of_weights(state.student),
+        _sha256_of_weights(state.feedforward),
     )
 
 
 def _check(contents: Sequence[Content], styles: Mapping[str, Tensor], images: int, size: int) -> None:
     if not contents or not styles:
         raise GanpipeError(
-            f"A student needs contents and styles; there are {len(contents)} and {len(styles)}."
+            f"A feed-forward network needs contents and styles; there are {len(contents)} and {len(styles)}."
         )
     if images < 1:
-        raise GanpipeError(f"A student was to see {images} images; it needs at least 1.")
+        raise GanpipeError(f"A feed-forward network was to see {images} images; it needs at least 1.")
     if size < SMALLEST_PX:
-        raise GanpipeError(f"A student's crops were to be {size} px; they need {SMALLEST_PX} at least.")
+        raise GanpipeError(
+            f"A feed-forward network's crops were to be {size} px; they need {SMALLEST_PX} at least."
+        )
 
 
 TAUGHT = (
@@ -138,18 +140,18 @@ def _training_key(
     network: Vgg19,
     contents: Sequence[Content],
     styles: Mapping[str, Tensor],
-    recipe: StyleParams,
+    params: StyleParams,
     images: int,
     size: int,
     seed: int,
     config: FeedforwardConfig,
 ) -> dict[str, Any]:
-    """What fixes a student beside the contents' pixels. Of the recipe: not what is about descent on pixels."""
+    """Everything that fixes a trained network besides the contents' pixels."""
     return {
         "model": asdict(config),
         "styles": {name: _sha256_of_pixels(style) for name, style in styles.items()},
         "contents": len(contents),
-        "recipe": {name: value for name, value in recipe.as_dict().items() if name in TAUGHT},
+        "recipe": {name: value for name, value in params.as_dict().items() if name in TAUGHT},
         "network": {"weights": network.weights.id, "pool": type(network.pool).__name__},
         "images": images,
         "batch_images": BATCH_IMAGES,
@@ -168,42 +170,42 @@ def _stop_if_asked(stop: StopRequest, nimg: int, images: int) -> None:
     if stop.signum is not None:
         raise Interrupted(
             stop.signum,
-            f"Stopped a student at {nimg:,} of {images:,} images; the same call again goes on there.",
+            f"Stopped a feed-forward network at {nimg:,} of {images:,} images; the same call again goes on there.",
         )
 
 
 def new_state(config: FeedforwardConfig, styles: Mapping[str, Tensor], compute: Compute, seed: int) -> State:
-    """A new student, already in the colors of its styles, and its optimizer."""
+    """A new feed-forward network, already in the colors of its styles, and its optimizer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = FeedforwardNetwork(config)
+        feedforward = FeedforwardNetwork(config)
     for k, image in enumerate(styles.values()):
-        student.take_colors(k, image)
-    compute.place(student)
-    rows = [w for m in student.modules() if isinstance(m, ConditionalNorm) for w in m.parameters()]
-    shared = [m.weight for m in student.modules() if isinstance(m, nn.Conv2d)]
+        feedforward.take_colors(k, image)
+    compute.place(feedforward)
+    rows = [w for m in feedforward.modules() if isinstance(m, ConditionalNorm) for w in m.parameters()]
+    shared = [m.weight for m in feedforward.modules() if isinstance(m, nn.Conv2d)]
     groups = [{"params": shared, "rate": 1.0}, {"params": rows, "rate": ROW_RATE}]
-    return State(student, torch.optim.Adam(groups, LR, fused=True), torch.zeros(4, device=compute.device))
+    return State(feedforward, torch.optim.Adam(groups, LR, fused=True), torch.zeros(4, device=compute.device))
 
 
 @dataclass(frozen=True)
 class FeedforwardObjective:
-    """What a student is drawn towards: the optimizer's objective, with the targets of all styles."""
+    """The training objective: the optimizer's losses, with the targets of all styles."""
 
     network: Vgg19
-    recipe: StyleParams
+    params: StyleParams
     compute: Compute
     targets: dict[str, StyleTarget]
     size: int
 
     @classmethod
     def of(
-        cls, network: Vgg19, styles: Mapping[str, Tensor], recipe: StyleParams, compute: Compute, size: int
+        cls, network: Vgg19, styles: Mapping[str, Tensor], params: StyleParams, compute: Compute, size: int
     ) -> FeedforwardObjective:
-        """Looks at each style once, at the size of the whole pictures."""
-        commissions = [StyleTask(style, (style,)) for style in styles.values()]
-        targets = style_targets(network, commissions, recipe.long_edge_px, recipe, compute)
-        return cls(network, recipe, compute, targets, size)
+        """Looks at each style once, at the size of the whole images."""
+        style_tasks = [StyleTask(style, (style,)) for style in styles.values()]
+        targets = style_targets(network, style_tasks, params.long_edge_px, params, compute)
+        return cls(network, params, compute, targets, size)
 
     def step(self, state: State, crop: Crop, lr: float) -> Losses:
         """One step of Adam; the losses `[N]` before it."""
@@ -214,25 +216,25 @@ class FeedforwardObjective:
             group["lr"] = lr * group["rate"]
         state.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
-            shares = F.one_hot(rows, len(state.student.config.styles)).float()
-            painted = state.student(images, shares, crop.noise_seed)
-        losses, slope = objective.losses_and_slope(painted.detach())
-        painted.backward(slope / len(images))
+            shares = F.one_hot(rows, len(state.feedforward.config.styles)).float()
+            stylized_images = state.feedforward(images, shares, crop.noise_seed)
+        losses, slope = objective.losses_and_slope(stylized_images.detach())
+        stylized_images.backward(slope / len(images))
         state.optimizer.step()
         return losses
 
     def objective(self, images: Tensor, rows: Tensor) -> Objective:
         """That of a batch of crops, each in its style."""
-        tiles = tiles_of(self.size, self.size, 0, self.recipe.last)
-        content, content_size = content_targets(self.network, images, self.recipe, self.compute, tiles)
+        tiles = tiles_of(self.size, self.size, 0, self.params.last)
+        content, content_size = content_targets(self.network, images, self.params, self.compute, tiles)
         style = {layer: target.of_items(rows) for layer, target in self.targets.items()}
-        return Objective(self.network, self.recipe, self.compute, tiles, content, content_size, style)
+        return Objective(self.network, self.params, self.compute, tiles, content, content_size, style)
 
 
-def _sha256_of_weights(student: FeedforwardNetwork) -> str:
+def _sha256_of_weights(feedforward: FeedforwardNetwork) -> str:
     """SHA-256 over the names and bytes of all weights, in a fixed order."""
     digest = hashlib.sha256()
-    for name, weight in sorted(student.state_dict().items()):
+    for name, weight in sorted(feedforward.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

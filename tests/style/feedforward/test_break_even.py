@@ -29,7 +29,7 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
     pictures(tmp_path / "c", "a.png", "b.png", size=(60, 48))
     pictures(tmp_path / "s", "x.png")
 
-    def painted(content: str) -> str:
+    def stylized_images(content: str) -> str:
         job = StyleRequest(
             str(workspace.root),
             (str(tmp_path / "c" / content),),
@@ -42,15 +42,15 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
         assert {"style_distance", "structure"} <= set(item.quality)
         return str(read_origin(Path(item.output))["by"])
 
-    assert [painted("a.png"), painted("b.png")] == ["student", "student"]
+    assert [stylized_images("a.png"), stylized_images("b.png")] == ["student", "student"]
     (folder,) = [p for p in (workspace.state / "students").iterdir() if p.name != "unfinished"]
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json"}
     client = Tracker(workspace).client
     assert [int(v.version) for v in client.search_model_versions("name = 'style-x'")] == [1]
     run_id = client.search_model_versions("name = 'style-x'")[0].run_id
-    assert client.get_metric_history(str(run_id), "student_loss")
+    assert client.get_metric_history(str(run_id), "feedforward_loss")
     with pytest.raises(GanpipeError, match="no champion yet"):
-        Tracker(workspace).find_model("champion", None)  # a student is nobody's champion
+        Tracker(workspace).find_model("champion", None)  # a feed-forward network is nobody's champion
 
 
 @pytest.mark.usefixtures("migrated")
@@ -73,7 +73,7 @@ def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(
             break_even_module,
             "estimate_break_even",
-            lambda works, *_, s=training_s: break_even(len(works), 2.0, 0.1, s),
+            lambda tasks, *_, s=training_s: break_even(len(tasks), 2.0, 0.1, s),
         )
         assert len(train_where_it_pays(plan, auto, CPU, tmp_path / "students")) == expected
     few = plan_batch(contents[:3], styles, tmp_path / "out", auto)
@@ -88,8 +88,8 @@ def test_a_student_is_found_again_until_its_version_changes(
     plan = plan_batch(contents, styles, tmp_path / "out", TAUGHT)
 
     def is_new() -> bool:
-        (schooled,) = train_where_it_pays(plan, TAUGHT, CPU, tmp_path / "students")
-        return schooled.new
+        (trained,) = train_where_it_pays(plan, TAUGHT, CPU, tmp_path / "students")
+        return trained.new
 
     assert [is_new(), is_new()] == [True, False]
     monkeypatch.setattr(break_even_module, "NETWORK_VERSION", 2)
@@ -104,9 +104,9 @@ def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
     plan = plan_batch(pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png"), tmp_path, QUICK)
     style = read_picture(tmp_path / "s/x.png").pixels
     network = Vgg19("relu5_1", pooling="average")
-    found = estimate_break_even(plan.works * 100, style, resolve_params(QUICK), network, CPU, images=100)
+    found = estimate_break_even(plan.tasks * 100, style, resolve_params(QUICK), network, CPU, images=100)
     twice = estimate_break_even(
-        plan.works * 100, style, replace(resolve_params(QUICK), steps=2000), network, CPU, images=100
+        plan.tasks * 100, style, replace(resolve_params(QUICK), steps=2000), network, CPU, images=100
     )
     assert found.pictures == 100
     assert 0 < found.optimizing_seconds < twice.optimizing_seconds
@@ -124,12 +124,12 @@ def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
     ],
 )
 def test_the_break_even_is_the_first_number_of_pictures_that_saves_time(
-    each: float, student: float, training: float, least: int | None
+    each: float, feedforward: float, training: float, least: int | None
 ) -> None:
-    found = break_even(10, each, student, training)
-    assert found.from_pictures == least
-    saves = [n for n in range(1, 1000) if n * each > training + n * student]
-    assert found.from_pictures == (saves[0] if saves else None)
+    found = break_even(10, each, feedforward, training)
+    assert found.from_images == least
+    saves = [n for n in range(1, 1000) if n * each > training + n * feedforward]
+    assert found.from_images == (saves[0] if saves else None)
     assert found.pays == (10 in saves)
 
 

@@ -37,11 +37,11 @@ def picture(
 def student_of(config: FeedforwardConfig = TWO, seed: int = 0) -> FeedforwardNetwork:
     """With rows that differ from style to style."""
     torch.manual_seed(seed)
-    student = FeedforwardNetwork(config)
-    for norm in (m for m in student.modules() if isinstance(m, ConditionalNorm)):
+    feedforward = FeedforwardNetwork(config)
+    for norm in (m for m in feedforward.modules() if isinstance(m, ConditionalNorm)):
         torch.nn.init.normal_(norm.scale, 1.0, 0.3)
         torch.nn.init.normal_(norm.shift, 0.0, 0.3)
-    return student
+    return feedforward
 
 
 # The network.
@@ -49,12 +49,12 @@ def student_of(config: FeedforwardConfig = TWO, seed: int = 0) -> FeedforwardNet
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 70), (17, 33), (48, 64), (50, 47)])
 def test_a_picture_of_any_size_keeps_it_and_stays_in_range(size: tuple[int, int]) -> None:
-    painted = apply_network(student_of(), torch.rand(2, 3, *size), torch.eye(2), CPU)
-    assert painted.shape == (2, 3, *size)
-    assert painted.dtype == torch.float32
-    assert not painted.requires_grad
-    assert painted.min() >= 0
-    assert painted.max() <= 1
+    stylized_images = apply_network(student_of(), torch.rand(2, 3, *size), torch.eye(2), CPU)
+    assert stylized_images.shape == (2, 3, *size)
+    assert stylized_images.dtype == torch.float32
+    assert not stylized_images.requires_grad
+    assert stylized_images.min() >= 0
+    assert stylized_images.max() <= 1
 
 
 def test_the_norm_by_hand_is_torchs_with_its_gradient() -> None:
@@ -80,26 +80,28 @@ def test_a_normalized_map_has_the_mean_and_deviation_of_its_style_or_of_the_blen
 
 def test_blends_lie_on_a_path_from_one_style_to_the_other() -> None:
     """The further from a style, the less like it; the two ends are the styles themselves."""
-    student, content = student_of(), picture(1)
+    feedforward, content = student_of(), picture(1)
     shares = torch.tensor([[1 - t, t] for t in (0.0, 0.25, 0.5, 0.75, 1.0)])
-    painted = apply_network(student, content.expand(5, -1, -1, -1), shares, CPU)
-    from_first, to_last = ((painted - end).square().mean((1, 2, 3)) for end in (painted[0], painted[4]))
+    stylized_images = apply_network(feedforward, content.expand(5, -1, -1, -1), shares, CPU)
+    from_first, to_last = (
+        (stylized_images - end).square().mean((1, 2, 3)) for end in (stylized_images[0], stylized_images[4])
+    )
     assert (from_first.diff() > 0).all()
     assert (to_last.diff() < 0).all()
 
 
 def test_a_plain_picture_gets_structure_from_the_noise_and_the_same_each_time() -> None:
-    student, plain = student_of(), torch.full((2, 3, 32, 32), 0.5)
-    painted = apply_network(student, plain, torch.tensor([[1.0, 0.0]]), CPU)
-    assert painted[0, :, 8:24, 8:24].std((1, 2)).min() > 0.01
-    assert torch.equal(painted[0], painted[1])
-    assert torch.equal(painted, apply_network(student, plain, torch.tensor([[1.0, 0.0]]), CPU))
+    feedforward, plain = student_of(), torch.full((2, 3, 32, 32), 0.5)
+    stylized_images = apply_network(feedforward, plain, torch.tensor([[1.0, 0.0]]), CPU)
+    assert stylized_images[0, :, 8:24, 8:24].std((1, 2)).min() > 0.01
+    assert torch.equal(stylized_images[0], stylized_images[1])
+    assert torch.equal(stylized_images, apply_network(feedforward, plain, torch.tensor([[1.0, 0.0]]), CPU))
 
 
 def test_a_picture_does_not_depend_on_its_companions() -> None:
-    student, images, shares = student_of(), torch.rand(3, 3, 24, 24), torch.rand(3, 2)
-    together = apply_network(student, images, shares, CPU)
-    alone = [apply_network(student, images[k : k + 1], shares[k : k + 1], CPU) for k in range(3)]
+    feedforward, images, shares = student_of(), torch.rand(3, 3, 24, 24), torch.rand(3, 2)
+    together = apply_network(feedforward, images, shares, CPU)
+    alone = [apply_network(feedforward, images[k : k + 1], shares[k : k + 1], CPU) for k in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
@@ -107,16 +109,16 @@ def test_a_picture_does_not_depend_on_its_companions() -> None:
 
 
 def test_a_saved_student_paints_the_same_when_it_is_loaded(tmp_path: Path) -> None:
-    student = student_of()
-    save_network(tmp_path, student, TWO, {"lesson": {"size_px": 48}})
+    feedforward = student_of()
+    save_network(tmp_path, feedforward, TWO, {"training_key": {"size_px": 48}})
     loaded, note = load_network(tmp_path)
     content, shares = picture(1), torch.tensor([[0.3, 0.7]])
     assert torch.equal(
-        apply_network(loaded, content, shares, CPU), apply_network(student, content, shares, CPU)
+        apply_network(loaded, content, shares, CPU), apply_network(feedforward, content, shares, CPU)
     )
     assert loaded.config == TWO
     assert not loaded.training
-    assert note["origin"] == {"lesson": {"size_px": 48}}
+    assert note["origin"] == {"training_key": {"size_px": 48}}
     assert note["model"]["styles"] == ["red", "blue"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 

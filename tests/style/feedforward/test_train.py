@@ -41,7 +41,7 @@ def network() -> Vgg19:
 
 
 @pytest.fixture(scope="module")
-def recipe() -> StyleParams:
+def params() -> StyleParams:
     settings = StyleSettings(
         preset="draft", long_edge_px=64, content_layers="relu2_1", style_layers="relu1_1+relu2_1"
     )
@@ -51,30 +51,33 @@ def recipe() -> StyleParams:
 def test_a_new_student_paints_in_the_colors_of_the_style() -> None:
     """Before any step: the mean and deviation of the style's channels, where the sigmoid begins."""
     state = new_state(TWO, STYLES, CPU, seed=0)
-    painted = apply_network(state.student, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU)
-    for found, style in zip(painted, STYLES.values(), strict=True):
+    stylized_images = apply_network(state.feedforward, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU)
+    for found, style in zip(stylized_images, STYLES.values(), strict=True):
         before, wanted = torch.logit(found), torch.logit(style[0].clamp(0.02, 0.98))
         torch.testing.assert_close(before.mean((1, 2)), wanted.mean((1, 2)), atol=1e-2, rtol=1e-2)
         torch.testing.assert_close(before.std((1, 2)), wanted.std((1, 2)), atol=1e-2, rtol=1e-2)
 
 
-def test_the_gradient_of_a_step_is_that_of_the_optimizers_losses(network: Vgg19, recipe: StyleParams) -> None:
+def test_the_gradient_of_a_step_is_that_of_the_optimizers_losses(network: Vgg19, params: StyleParams) -> None:
     """The step sends the objective's slope on into the student; here autograd goes through everything at once."""
-    recipe = replace(recipe, content_weight=0.7, style_weight=1.3, variation_weight=2.0)
-    teacher = FeedforwardObjective.of(network, STYLES, recipe, CPU, SIZE)
+    params = replace(params, content_weight=0.7, style_weight=1.3, variation_weight=2.0)
+    training_objective = FeedforwardObjective.of(network, STYLES, params, CPU, SIZE)
     crop = Crop(torch.rand(3, 3, SIZE, SIZE), torch.tensor([0, 1, 1]), noise_seed=5)
     state = new_state(TWO, STYLES, CPU, seed=0)
-    painted = state.student(crop.images, F.one_hot(crop.styles, 2).float(), 5)
-    found, wanted = network(painted, recipe.layers), network(crop.images, recipe.content_layers)["relu2_1"]
-    targets = {layer: target.of_items(crop.styles) for layer, target in teacher.targets.items()}
+    stylized_images = state.feedforward(crop.images, F.one_hot(crop.styles, 2).float(), 5)
+    found, wanted = (
+        network(stylized_images, params.layers),
+        network(crop.images, params.content_layers)["relu2_1"],
+    )
+    targets = {layer: target.of_items(crop.styles) for layer, target in training_objective.targets.items()}
     sums = {layer: moments(found[layer]) for layer in targets}
     content = content_error(found["relu2_1"], wanted) / wanted.square().flatten(1).sum(1)
-    style = style_loss(sums, targets, recipe.statistics)
-    total = 0.7 * content + 1.3 * style + 2.0 * variation_loss(painted)
-    expected = torch.autograd.grad(total.mean(), list(state.student.parameters()))
-    losses = teacher.step(state, crop, lr=0.0)
+    style = style_loss(sums, targets, params.statistics)
+    total = 0.7 * content + 1.3 * style + 2.0 * variation_loss(stylized_images)
+    expected = torch.autograd.grad(total.mean(), list(state.feedforward.parameters()))
+    losses = training_objective.step(state, crop, lr=0.0)
     torch.testing.assert_close(losses.total, total.detach())
-    for weight, slope in zip(state.student.parameters(), expected, strict=True):
+    for weight, slope in zip(state.feedforward.parameters(), expected, strict=True):
         torch.testing.assert_close(weight.grad, slope, atol=1e-6, rtol=1e-3)
 
 
@@ -129,7 +132,7 @@ def test_contents_are_kept_as_far_as_memory_goes_and_loaded_again_beyond(
 
 def teach(
     network: Vgg19,
-    recipe: StyleParams,
+    params: StyleParams,
     folder: Path,
     images: int = 8,
     report: Report = ignore,
@@ -137,18 +140,18 @@ def teach(
     styles: dict[str, Tensor] = STYLES,
     seed: int = 0,
 ) -> TrainedNetwork:
-    return train_network(network, contents, styles, recipe, images, CPU, folder, SIZE, report, seed, width=4)
+    return train_network(network, contents, styles, params, images, CPU, folder, SIZE, report, seed, width=4)
 
 
 def test_the_loss_falls_and_each_style_gets_its_own_colors(
-    network: Vgg19, recipe: StyleParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: Vgg19, params: StyleParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "CURVE_IMAGES", 8)
     monkeypatch.setattr(train, "LR", 1e-2)
-    result = teach(network, recipe, tmp_path, images=48)
+    result = teach(network, params, tmp_path, images=48)
     assert [nimg for nimg, *_ in result.curve] == [8, 16, 24, 32, 40, 48]
     assert result.curve[-1][1] < 0.7 * result.curve[0][1]
-    red, blue = apply_network(result.student, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU).mean(
+    red, blue = apply_network(result.feedforward, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU).mean(
         (2, 3)
     )
     assert red[0] > red[2] + 0.2
@@ -156,25 +159,25 @@ def test_the_loss_falls_and_each_style_gets_its_own_colors(
 
 
 def test_a_loss_that_is_no_number_ends_training_and_leaves_no_checkpoint(
-    network: Vgg19, recipe: StyleParams, tmp_path: Path
+    network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     with pytest.raises(GanpipeError, match="loss became nan at 8 images"):
-        teach(network, recipe, tmp_path, contents=(picture(1) * float("nan"),))
+        teach(network, params, tmp_path, contents=(picture(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("saving_always")
 def test_weights_that_are_no_numbers_are_never_saved(
-    network: Vgg19, recipe: StyleParams, tmp_path: Path
+    network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     """A checkpoint looks at the loss itself, whose next point is far away."""
     with pytest.raises(GanpipeError, match="loss became nan at 2 images"):
-        teach(network, recipe, tmp_path, contents=(picture(1) * float("nan"),))
+        teach(network, params, tmp_path, contents=(picture(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_step_falls_along_half_a_cosine(
-    network: Vgg19, recipe: StyleParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: Vgg19, params: StyleParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
     step = FeedforwardObjective.step
@@ -186,38 +189,38 @@ def test_the_step_falls_along_half_a_cosine(
         return losses
 
     monkeypatch.setattr(FeedforwardObjective, "step", watched)
-    teach(network, recipe, tmp_path)
+    teach(network, params, tmp_path)
     assert seen == pytest.approx([train.LR * share for share in (1.0, 0.853553, 0.5, 0.146447)], rel=1e-5)
 
 
 def test_impossible_lessons_are_refused_in_one_sentence(
-    network: Vgg19, recipe: StyleParams, tmp_path: Path
+    network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     with pytest.raises(GanpipeError, match="needs contents and styles; there are 0 and 2"):
-        teach(network, recipe, tmp_path, contents=())
+        teach(network, params, tmp_path, contents=())
     with pytest.raises(GanpipeError, match="to see 0 images"):
-        teach(network, recipe, tmp_path, images=0)
+        teach(network, params, tmp_path, images=0)
     with pytest.raises(GanpipeError, match="to be 20 px"):
-        train_network(network, CONTENTS, STYLES, recipe, 8, CPU, tmp_path, size=20)
+        train_network(network, CONTENTS, STYLES, params, 8, CPU, tmp_path, size=20)
 
 
 def test_a_content_that_cannot_be_loaded_says_so_from_its_thread(
-    network: Vgg19, recipe: StyleParams, tmp_path: Path
+    network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     def load() -> Tensor:
         raise GanpipeError("b.png is damaged.")
 
     with pytest.raises(GanpipeError, match=r"b\.png is damaged"):
-        teach(network, recipe, tmp_path, contents=(load,))
+        teach(network, params, tmp_path, contents=(load,))
 
 
 # Exact resumption: four steps equal two, whatever happens then, and the rest.
 
 
 @pytest.fixture(scope="module")
-def whole(network: Vgg19, recipe: StyleParams, tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
+def whole(network: Vgg19, params: StyleParams, tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
     """Four steps in one go."""
-    return teach(network, recipe, tmp_path_factory.mktemp("whole"))
+    return teach(network, params, tmp_path_factory.mktemp("whole"))
 
 
 def killed_at(nimg: int) -> Report:
@@ -240,7 +243,7 @@ def same(found: TrainedNetwork, whole: TrainedNetwork) -> bool:
 @pytest.mark.usefixtures("saving_always")
 def test_a_kill_while_a_checkpoint_is_written_changes_no_bit(
     network: Vgg19,
-    recipe: StyleParams,
+    params: StyleParams,
     whole: TrainedNetwork,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -253,11 +256,11 @@ def test_a_kill_while_a_checkpoint_is_written_changes_no_bit(
     write_json = checkpoints.write_json
     monkeypatch.setattr(checkpoints, "write_json", dying)
     with pytest.raises(Killed):
-        teach(network, recipe, tmp_path)
+        teach(network, params, tmp_path)
     assert (tmp_path / "0-000000006.safetensors").exists()
     monkeypatch.undo()
     heard: list[Progress] = []
-    assert same(teach(network, recipe, tmp_path, report=heard.append), whole)
+    assert same(teach(network, params, tmp_path, report=heard.append), whole)
     assert [(p.stage, p.done, p.total, p.unit, p.start) for p in heard] == [
         ("student", 6, 8, "images", 4),
         ("student", 8, 8, "images", 4),
@@ -265,29 +268,29 @@ def test_a_kill_while_a_checkpoint_is_written_changes_no_bit(
 
 
 def test_a_signal_writes_a_checkpoint_and_the_same_call_goes_on(
-    network: Vgg19, recipe: StyleParams, whole: TrainedNetwork, tmp_path: Path
+    network: Vgg19, params: StyleParams, whole: TrainedNetwork, tmp_path: Path
 ) -> None:
     def asking(progress: Progress) -> None:
         if progress.done == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="at 4 of 8 images") as stopped:
-        teach(network, recipe, tmp_path, report=asking)
+        teach(network, params, tmp_path, report=asking)
     assert stopped.value.exit_code == 143
     assert json.loads((tmp_path / "0-000000004.json").read_text())["nimg"] == 4
-    assert same(teach(network, recipe, tmp_path), whole)
+    assert same(teach(network, params, tmp_path), whole)
 
 
 @pytest.mark.usefixtures("saving_always")
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     network: Vgg19,
-    recipe: StyleParams,
+    params: StyleParams,
     whole: TrainedNetwork,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(Killed):
-        teach(network, recipe, tmp_path, report=killed_at(6))
+        teach(network, params, tmp_path, report=killed_at(6))
     assert sorted(p.stem for p in tmp_path.glob("*.json")) == ["0-000000004", "0-000000006"]
     newest = tmp_path / "0-000000006.safetensors"
     data = bytearray(newest.read_bytes())
@@ -295,7 +298,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     newest.write_bytes(data)
     heard: list[Progress] = []
     with caplog.at_level(logging.INFO):
-        assert same(teach(network, recipe, tmp_path, report=heard.append), whole)
+        assert same(teach(network, params, tmp_path, report=heard.append), whole)
     assert heard[0].start == 4
     assert "0-000000006.json is damaged" in caplog.text
 
@@ -304,28 +307,28 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
 @pytest.mark.parametrize("damage", [b"", b"{}", b"not JSON", b"[1]"])
 def test_where_every_checkpoint_is_damaged_the_student_starts_again(
     network: Vgg19,
-    recipe: StyleParams,
+    params: StyleParams,
     whole: TrainedNetwork,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     damage: bytes,
 ) -> None:
     with pytest.raises(Killed):
-        teach(network, recipe, tmp_path, report=killed_at(4))
+        teach(network, params, tmp_path, report=killed_at(4))
     for path in tmp_path.glob("*.json"):
         path.write_bytes(damage)
     heard: list[Progress] = []
-    assert same(teach(network, recipe, tmp_path, report=heard.append), whole)
+    assert same(teach(network, params, tmp_path, report=heard.append), whole)
     assert heard[0].start == 0
     assert "the student starts again" in caplog.text
 
 
 def test_a_finished_lesson_is_not_taught_again(
-    network: Vgg19, recipe: StyleParams, whole: TrainedNetwork, tmp_path: Path
+    network: Vgg19, params: StyleParams, whole: TrainedNetwork, tmp_path: Path
 ) -> None:
-    first = teach(network, recipe, tmp_path)
+    first = teach(network, params, tmp_path)
     heard: list[Progress] = []
-    second = teach(network, recipe, tmp_path, report=heard.append)
+    second = teach(network, params, tmp_path, report=heard.append)
     assert same(second, whole)
     assert heard == []
     assert second.seconds == first.seconds > 0
@@ -334,28 +337,28 @@ def test_a_finished_lesson_is_not_taught_again(
 
 @pytest.mark.parametrize("changed", ["recipe", "seed", "images", "styles", "network"])
 def test_another_lesson_in_the_same_folder_starts_again(
-    network: Vgg19, recipe: StyleParams, tmp_path: Path, changed: str
+    network: Vgg19, params: StyleParams, tmp_path: Path, changed: str
 ) -> None:
-    teach(network, recipe, tmp_path, images=4)
+    teach(network, params, tmp_path, images=4)
     heard: list[Progress] = []
-    lesson = {
-        "recipe": lambda: teach(network, replace(recipe, style_weight=2.0), tmp_path, 4, heard.append),
-        "seed": lambda: teach(network, recipe, tmp_path, 4, heard.append, seed=1),
-        "images": lambda: teach(network, recipe, tmp_path, 2, heard.append),
+    training_key = {
+        "recipe": lambda: teach(network, replace(params, style_weight=2.0), tmp_path, 4, heard.append),
+        "seed": lambda: teach(network, params, tmp_path, 4, heard.append, seed=1),
+        "images": lambda: teach(network, params, tmp_path, 2, heard.append),
         "styles": lambda: teach(
-            network, recipe, tmp_path, 4, heard.append, styles=STYLES | {"blue": picture(13)}
+            network, params, tmp_path, 4, heard.append, styles=STYLES | {"blue": picture(13)}
         ),
-        "network": lambda: teach(Vgg19("relu2_1", "max"), recipe, tmp_path, 4, heard.append),
+        "network": lambda: teach(Vgg19("relu2_1", "max"), params, tmp_path, 4, heard.append),
     }[changed]
-    lesson()
+    training_key()
     assert heard[0].start == 0
     assert len(list(tmp_path.glob("*.json"))) <= 2
 
 
 def test_settings_of_the_descent_on_pixels_do_not_change_a_lesson(
-    network: Vgg19, recipe: StyleParams, tmp_path: Path
+    network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
-    teach(network, recipe, tmp_path, images=4)
+    teach(network, params, tmp_path, images=4)
     heard: list[Progress] = []
-    teach(network, replace(recipe, steps=9, scales=2, lr=0.5), tmp_path, 4, heard.append)
+    teach(network, replace(params, steps=9, scales=2, lr=0.5), tmp_path, 4, heard.append)
     assert heard == []
