@@ -197,9 +197,9 @@ class BreakEven:
             f"{format_duration(self.training_seconds)} and stylizing {format_duration(self.painting_seconds)}"
         )
         verdict = (
-            "the feed-forward network never pays"
+            "the network never saves time"
             if self.from_images is None
-            else f"the feed-forward network pays from {self.from_images:,} image{'s' * (self.from_images != 1)} on"
+            else f"the network saves time from {self.from_images:,} image{'s' * (self.from_images != 1)} on"
         )
         return f"{start}: {times}: {verdict}."
 

@@ -43,7 +43,7 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
         return str(read_origin(Path(item.output))["by"])
 
     assert [stylized_images("a.png"), stylized_images("b.png")] == ["student", "student"]
-    (folder,) = [p for p in (workspace.state / "students").iterdir() if p.name != "unfinished"]
+    (folder,) = [p for p in (workspace.state / "feedforward").iterdir() if p.name != "unfinished"]
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json"}
     client = Tracker(workspace).client
     assert [int(v.version) for v in client.search_model_versions("name = 'style-x'")] == [1]
@@ -110,11 +110,11 @@ def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
     )
     assert found.pictures == 100
     assert 0 < found.optimizing_seconds < twice.optimizing_seconds
-    assert "100 pictures in 'x'" in found.sentence("x")
+    assert "100 images in 'x'" in found.sentence("x")
 
 
 @pytest.mark.parametrize(
-    ("each", "student", "training", "least"),
+    ("each", "feedforward", "training", "least"),
     [
         (10.0, 1.0, 90.0, 11),
         (10.0, 1.0, 89.0, 10),
@@ -135,11 +135,11 @@ def test_the_break_even_is_the_first_number_of_pictures_that_saves_time(
 
 def test_the_break_even_is_said_in_one_sentence() -> None:
     assert break_even(40, 18.0, 0.5, 290.0).sentence("swirl") == (
-        "40 pictures in 'swirl': optimizing takes about 12 min, training a student 5 min and painting 20 s: "
-        "the student pays from 17 pictures on."
+        "40 images in 'swirl': optimizing takes about 12 min, training a feed-forward network 5 min and stylizing 20 s: "
+        "the network saves time from 17 images on."
     )
     assert break_even(1, 18.0, 0.5, 9000.0).sentence("swirl", "glass") == (
-        "1 picture in 'swirl' and 'glass': optimizing takes about 18 s, training a student 2.5 h and painting "
-        "under 1 s: the student pays from 515 pictures on."
+        "1 image in 'swirl' and 'glass': optimizing takes about 18 s, training a feed-forward network 2.5 h and stylizing "
+        "under 1 s: the network saves time from 515 images on."
     )
-    assert break_even(3, 1.0, 2.0, 10.0).sentence().endswith("the student never pays.")
+    assert break_even(3, 1.0, 2.0, 10.0).sentence().endswith("the network never saves time.")

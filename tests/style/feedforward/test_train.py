@@ -320,7 +320,7 @@ def test_where_every_checkpoint_is_damaged_the_student_starts_again(
     heard: list[Progress] = []
     assert same(teach(network, params, tmp_path, report=heard.append), whole)
     assert heard[0].start == 0
-    assert "the student starts again" in caplog.text
+    assert "the feed-forward network starts again" in caplog.text
 
 
 def test_a_finished_lesson_is_not_taught_again(
