@@ -160,8 +160,8 @@ class FastGanDiscriminator(nn.Module):
             conv(wide[-1], 1, 4),
         )
         doubled = min(levels - 1, DECODED_UP_TO)
-        self.decode_whole = decoder(wide[-1], shape.channels, doubled)
-        self.decode_quarter = decoder(wide[-2], shape.channels, doubled)
+        self.draw_whole = decoder(wide[-1], shape.channels, doubled)
+        self.draw_quarter = decoder(wide[-2], shape.channels, doubled)
         self.apply(_init)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -170,8 +170,9 @@ class FastGanDiscriminator(nn.Module):
     def reconstruct(self, images: Tensor, quarter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Logits, and pairs of (reconstruction, original) in `[-1, 1]`: the whole image, and one of its quarters (0 to 3)."""
         maps = self._features(images)
+        # The names of the two decoders are part of every hash of FastGAN weights.
         row, column = QUARTERS[quarter]
-        whole, part = self.decode_whole(maps[-1]), self.decode_quarter(_quarter(maps[-2], row, column))
+        whole, part = self.draw_whole(maps[-1]), self.draw_quarter(_quarter(maps[-2], row, column))
         pairs = [(whole, images), (part, _quarter(images, row, column))]
         sized = [
             (decoded, F.interpolate(seen.float(), decoded.shape[2:], mode="area")) for decoded, seen in pairs

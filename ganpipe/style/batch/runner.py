@@ -196,7 +196,7 @@ class _BatchRunner:
         def on_step(step: Step) -> None:
             done = already + step.share * len(bucket)
             elapsed_s = time.monotonic() - self.started
-            self.report(Progress("stylize", round(done, 3), self.total, "pictures", elapsed_s))
+            self.report(Progress("stylize", round(done, 3), self.total, "images", elapsed_s))
             if self.stop.signum is not None:
                 raise Interrupted(
                     self.stop.signum,
