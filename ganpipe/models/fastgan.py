@@ -160,6 +160,7 @@ class FastGanDiscriminator(nn.Module):
             conv(wide[-1], 1, 4),
         )
         doubled = min(levels - 1, DECODED_UP_TO)
+        # The names of the two decoders are keys of its weights and so part of every hash.
         self.draw_whole = decoder(wide[-1], shape.channels, doubled)
         self.draw_quarter = decoder(wide[-2], shape.channels, doubled)
         self.apply(_init)
@@ -170,7 +171,6 @@ class FastGanDiscriminator(nn.Module):
     def reconstruct(self, images: Tensor, quarter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Logits, and pairs of (reconstruction, original) in `[-1, 1]`: the whole image, and one of its quarters (0 to 3)."""
         maps = self._features(images)
-        # The names of the two decoders are part of every hash of FastGAN weights.
         row, column = QUARTERS[quarter]
         whole, part = self.draw_whole(maps[-1]), self.draw_quarter(_quarter(maps[-2], row, column))
         pairs = [(whole, images), (part, _quarter(images, row, column))]
