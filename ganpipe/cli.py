@@ -1,4 +1,4 @@
-"""The commands. Heavy libraries are imported where they are used, so that `--help` answers at once."""
+"""The parser and exit codes. Heavy libraries are imported in the commands, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ganpipe import __version__
+from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError, Interrupted
 
 
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     def chosen(sub: argparse.ArgumentParser, dataset: bool = True) -> None:
         if dataset:
             sub.add_argument(
-                "--dataset", metavar="NAME", help="default: the one of params.yaml, else flowers"
+                "--dataset", metavar="NAME", help="default: dataset of params.yaml, otherwise flowers"
             )
         sub.add_argument(
             "--preset",
@@ -58,56 +59,56 @@ def build_parser() -> argparse.ArgumentParser:
             "--if-busy",
             choices=("wait", "leave"),
             default="wait",
-            help="where another trainer is at work; default: wait",
+            help="if another training is running; default: wait",
         )
 
     def json_too(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="one JSON object as the last line")
 
-    sub = add("run", "run.run", "the whole chain: data, training, evaluation, style")
+    def from_model(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--model", default="champion", help="champion, NAME/VERSION or a run; default: champion"
+        )
+        sub.add_argument(
+            "--dataset", metavar="NAME", help="whose champion; default: the latest changed model"
+        )
+        sub.add_argument(
+            "--label", metavar="NAME", help="of a class-conditional model; default: labels as in its dataset"
+        )
+        sub.add_argument("--seed", type=int, default=0)
+
+    sub = add("run", "run.run", "the whole pipeline: data, training, evaluation, style transfer")
     chosen(sub)
     trains(sub)
     json_too(sub)
 
     _add_data_commands(commands, add, chosen, json_too)
 
-    sub = add("train", "models.train", "train a model, or go on with an unfinished training")
+    sub = add("train", "models.train", "train a model, or resume an unfinished training")
     chosen(sub)
     trains(sub)
     json_too(sub)
 
-    sub = add("evaluate", "models.evaluate", "judge a run's model, or a folder of generated images")
+    sub = add("evaluate", "models.evaluate", "evaluate a run's model, or a folder of generated images")
     sub.add_argument("run_reference", nargs="?", metavar="RUN", help="run id, MLflow run id, or champion")
-    sub.add_argument("--generated", metavar="DIR", help="judge these images instead of a run's model")
+    sub.add_argument("--generated", metavar="DIR", help="evaluate these images instead of a run's model")
     chosen(sub)
     json_too(sub)
 
-    sub = add("generate", "models.generate", "draw images from a registered model")
-    sub.add_argument("--model", default="champion", help="champion, NAME/VERSION or a run; default: champion")
-    sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
-    sub.add_argument(
-        "--label", metavar="NAME", help="of a model that was told labels; default: as in its data"
-    )
+    sub = add("generate", "models.generate", "generate images from a registered model")
+    from_model(sub)
     sub.add_argument("-n", type=int, default=64, dest="count", help="how many images; default: 64")
-    sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", required=True, metavar="DIR")
     json_too(sub)
 
-    sub = add(
-        "interpolate", "models.interpolate", "a walk through latent space as a film, an animation or a strip"
-    )
-    sub.add_argument("--model", default="champion", help="champion, NAME/VERSION or a run; default: champion")
-    sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
-    sub.add_argument(
-        "--label", metavar="NAME", help="of a model that was told labels; default: as in its data"
-    )
-    sub.add_argument("--stops", type=int, default=6, help="latents on the walk; default: 6")
+    sub = add("interpolate", "models.interpolate", "latent interpolation as a video, an animation or a strip")
+    from_model(sub)
+    sub.add_argument("--stops", type=int, default=6, help="latents on the path; default: 6")
     sub.add_argument("--frames", type=int, default=24, help="frames between two of them; default: 24")
-    sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", required=True, metavar="FILE", help=".mp4, .gif or .png")
     json_too(sub)
 
-    sub = add("stylize", "models.stylize", "stylize contents in styles")
+    sub = add("stylize", "models.stylize", "style transfer: every content in every style")
     pictures = "images, folders, patterns, @LIST, sample:NAME or model:REFERENCE[:COUNT]"
     sub.add_argument("--content", nargs="+", required=True, metavar="PATH", help=pictures)
     sub.add_argument("--style", nargs="+", required=True, metavar="PATH", help="the same")
@@ -116,16 +117,16 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="one for each style, white where it applies: an image, or a folder of them by content",
+        help="one per style, white where the style applies: an image, or a folder of images named as the contents",
     )
     sub.add_argument("--out", required=True, metavar="DIR")
     sub.add_argument(
         "--runner",
         default="here",
         choices=("here", "threads", "processes", "ray"),
-        help="who stylizes: this process, or Prefect's task runners, shard by shard; default: here",
+        help="this process, or one of Prefect's task runners, shard by shard; default: here",
     )
-    sub.add_argument("--workers", type=int, default=2, help="of the runner; default: 2")
+    sub.add_argument("--workers", type=int, default=2, help="workers of the runner; default: 2")
     chosen(sub, dataset=False)
     json_too(sub)
 
@@ -137,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     chosen(sub)
 
     json_too(add("status", "operations.status", "datasets, runs, champions, servers"))
-    sub = add("trace", "operations.trace", "where an image comes from")
+    sub = add("trace", "operations.trace", "the origin of an image")
     sub.add_argument("file")
     json_too(sub)
     sub = add("reproduce", "operations.reproduce", "train a run again and compare every bit")
@@ -146,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("promote", "operations.promote", "make a run's model the champion")
     sub.add_argument("run_reference", metavar="RUN")
     json_too(sub)
-    sub = add("rollback", "operations.rollback", "bring the champion before back")
+    sub = add("rollback", "operations.rollback", "make the previous champion the champion again")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
     json_too(sub)
     sub = add("completion", "operations.completion", "print the completion script of a shell")
@@ -173,7 +174,7 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
         json_too(sub)
         return sub
 
-    sources = "folder, .zip, .tar(.gz|.zst|…), IDX files, an image, torchvision:NAME, sample:flowers, sklearn:digits"
+    sources = "one of: " + ", ".join(SOURCE_NAMES)
     sub = on_one("add", "data.add", "add images to a dataset and version it")
     sub.add_argument("source", help=sources)
     sub.add_argument("--name", required=True, metavar="NAME")

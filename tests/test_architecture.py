@@ -96,3 +96,29 @@ def test_the_fingerprint_covers_what_the_engines_import() -> None:
     assert packages - {"samples"} == set(CORE) - {"samples"}
     outside = {module.split(".")[1] for module in reached if module.count(".") == 1} - packages
     assert outside <= {"errors", "files", "progress"}, outside
+
+
+def test_every_command_has_its_function() -> None:
+    """The parser names modules and functions as text; a moved one would fail only when somebody runs it."""
+    import argparse
+    import importlib
+
+    from ganpipe.cli import build_parser
+
+    def targets(parser: argparse.ArgumentParser) -> list[str]:
+        subparsers = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+        below = [name for a in subparsers for sub in a.choices.values() for name in targets(sub)]
+        return [*below, *([parser.get_default("run")] if parser.get_default("run") else [])]
+
+    found = targets(build_parser())
+    assert len(found) > 20
+    for target in found:
+        module, function = target.split(".")
+        assert callable(getattr(importlib.import_module(f"ganpipe.commands.{module}"), function)), target
+
+
+def test_help_names_the_sources_of_the_table() -> None:
+    from ganpipe.data.sources import SOURCE_NAMES
+    from ganpipe.data.sources.registry import SOURCES
+
+    assert tuple(source.name for source in SOURCES) == SOURCE_NAMES

@@ -73,7 +73,7 @@ class InspectionCache:
         self._database.close()
 
     def verdict(self, stamp: str | None) -> Inspected | RejectedImage | None:
-        """What was found in the file with this stamp; None if it was never looked at."""
+        """The result for the file with this stamp; None if it was never inspected."""
         if stamp is None:
             return None
         row = self._database.execute(

@@ -21,9 +21,9 @@ from PIL import (
     features,
 )
 
-from ganpipe.imaging.icc import _gray_curve, _in_gamma, srgb_transform, to_srgb
+from ganpipe.imaging.icc import apply_gamma, gray_curve, srgb_transform, to_srgb
 from ganpipe.imaging.image import RejectedImage
-from ganpipe.imaging.integrity import _check_rows, check_integrity
+from ganpipe.imaging.integrity import check_integrity, check_rows
 
 HAS_AVIF = "avif" in features.modules and bool(features.check("avif"))  # Pillow's wheels from 11.3 on
 
@@ -142,11 +142,11 @@ def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = Fals
         profile, gamma = image.info.get("icc_profile"), _gamma(image)
         upright = load_upright(image)
         if not checked:
-            _check_rows(upright, image, data)
+            check_rows(upright, image, data)
         curve = _deep_gray_curve(upright, profile)
         shown = _to_eight_bits(upright, curve)
     if gamma is not None:
-        return _in_gamma(shown, gamma)
+        return apply_gamma(shown, gamma)
     return shown if curve is not None else to_srgb(shown, profile)
 
 
@@ -293,7 +293,7 @@ def _with_hole(gray: Image.Image, shown: npt.NDArray[np.bool_] | None) -> Image.
 def _deep_gray_curve(image: Image.Image, profile: bytes | None) -> list[int] | None:
     """Where the 256 grays go, for an image with more of them: between two of them its own are interpolated."""
     transform = srgb_transform(profile) if profile and is_deep_gray(image) else None
-    return _gray_curve(transform) if transform and transform.input_mode in ("L", "RGB") else None
+    return gray_curve(transform) if transform and transform.input_mode in ("L", "RGB") else None
 
 
 def is_deep_gray(image: Image.Image) -> bool:

@@ -31,7 +31,7 @@ EXIF_BYTES = 65_533  # a JPEG segment's length has 16 bits and counts itself
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format can hold; `bit_depths` are bits a channel."""
+    """The capabilities of a file format; `bit_depths` are bits per channel."""
 
     suffix: str
     bit_depths: tuple[int, ...]

@@ -124,7 +124,7 @@ def _parametric_curve(tag: bytes) -> Curve:
     return curve
 
 
-def _in_gamma(image: Image.Image, gamma: float) -> Image.Image:
+def apply_gamma(image: Image.Image, gamma: float) -> Image.Image:
     """A image whose numbers are light to the power of `gamma`, in sRGB; alpha as it is."""
     light = (np.arange(256) / 255) ** (1 / gamma)
     curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
@@ -147,7 +147,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if transform is None or speaks_of == "CMYK":
         return image
     if image.mode in ("L", "LA"):
-        gray = image.getchannel("L").point(_gray_curve(transform))
+        gray = image.getchannel("L").point(gray_curve(transform))
         return gray if image.mode == "L" else Image.merge("LA", (gray, image.getchannel("A")))
     if speaks_of != "RGB":
         return image
@@ -187,7 +187,7 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
     return int(np.abs(np.asarray(after, dtype=np.int16) - cube).max()) <= 1
 
 
-def _gray_curve(transform: ImageCms.ImageCmsTransform) -> list[int]:
+def gray_curve(transform: ImageCms.ImageCmsTransform) -> list[int]:
     """Where the 256 grays go; gray files often carry an RGB profile."""
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(1, 256))
     converted = transform.apply(ramp if transform.input_mode == "L" else ramp.convert("RGB"))

@@ -48,7 +48,7 @@ def _check_markers(data: bytes) -> None:
         raise RejectedImage("bomb", f"it has more than {MAX_SCANS} scans")
 
 
-def _check_rows(shown: Image.Image, opened: Image.Image, data: bytes) -> None:
+def check_rows(shown: Image.Image, opened: Image.Image, data: bytes) -> None:
     """Pillow fills the rows that a PNG declares and has not: where the last one is blank, its data are counted.
 
     Raises:

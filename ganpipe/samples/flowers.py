@@ -28,7 +28,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Mode:
-    """What an image shows; the part of it that a GAN must not lose."""
+    """The mode of an image: what a GAN must not lose."""
 
     petals: int
     hue: str

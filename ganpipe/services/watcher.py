@@ -29,14 +29,13 @@ def quiet_changes(folder: Path, stop_now: threading.Event) -> Iterator[None]:
     def is_addition(change: Change, _: str) -> bool:
         return change is not Change.deleted
 
-    yield from (
-        None
-        for _ in watch(
-            folder,
-            watch_filter=is_addition,
-            debounce=int(QUIET_S * 4000),
-            step=int(QUIET_S * 1000),
-            stop_event=stop_now,
-            raise_interrupt=False,
-        )
+    changes = watch(
+        folder,
+        watch_filter=is_addition,
+        debounce=int(QUIET_S * 4000),
+        step=int(QUIET_S * 1000),
+        stop_event=stop_now,
+        raise_interrupt=False,
     )
+    for _ in changes:
+        yield

@@ -55,7 +55,7 @@ def _presets() -> str:
 
 
 def _preset_values() -> str:
-    """What each preset changes with its own model: a row per setting, a column per preset."""
+    """The changes of each preset with its own model: a row per setting, a column per preset."""
     changes = {name: preset_row(name) for name in PRESETS}
     keys = [key for key in FIELDS if any(key in row for row in changes.values())]
     rows = [(f"`{key}`", *(_cell(row.get(key)) for row in changes.values())) for key in keys]

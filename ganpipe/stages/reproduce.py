@@ -8,7 +8,7 @@ from typing import Any
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
 from ganpipe.progress import Report, ignore
-from ganpipe.stages.train import _train_or_launch, compute_names
+from ganpipe.stages.train import compute_names, train_or_launch
 from ganpipe.stores.datasets import load_dataset, open_version
 from ganpipe.stores.run_records import RunRecord, new_record, run_folder
 from ganpipe.stores.workspace import Workspace
@@ -41,7 +41,7 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
     folder = run_folder(workspace, record.run_id) / "reproduction"
     # The same split of each batch: what memory is free today must not decide over the last digits.
     write_json(folder / PROBE_FILE, read_json(run_folder(workspace, record.run_id) / PROBE_FILE))
-    result = _train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)
+    result = train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)
     same = result["weights_sha256"] == record.train["weights_sha256"]
     shutil.rmtree(folder, ignore_errors=True)
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ganpipe.settings.schema import Settings
-from ganpipe.stages.stylize import _pictures_id
+from ganpipe.stages.stylize import identify_images
 from ganpipe.stages.train import compute_names
 from ganpipe.stores.fingerprint import run_fingerprint, train_fingerprint
 from ganpipe.stores.run_results import RunResult, finished_result
@@ -17,7 +17,7 @@ def fingerprint_of(workspace: Workspace, version: str, settings: Settings) -> st
     """The fingerprint of a whole run on this version of the data."""
     training = train_fingerprint(version, settings, compute_names(settings))
     style = settings.style
-    pictures = {name: _pictures_id(workspace, getattr(style, name)) for name in ("contents", "styles")}
+    pictures = {name: identify_images(workspace, getattr(style, name)) for name in ("contents", "styles")}
     networks = {"network": weights_id(), "style_network": style_weights(style.weights).id}
     return run_fingerprint(training, settings, pictures | networks)
 

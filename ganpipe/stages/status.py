@@ -40,7 +40,7 @@ class WorkspaceStatus:
     disk_free_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """The fields that `--json` prints."""
         return asdict(self) | {"datasets": [version.as_dict() for version in self.datasets]}
 
 

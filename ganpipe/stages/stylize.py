@@ -153,7 +153,7 @@ def log_batch_run(job: StyleRequest, result: StyleReport) -> str:
     return Tracker(job.opened()).style_batch(job.settings.style, result)
 
 
-def _pictures_id(workspace: Workspace, spec: str) -> str:
+def identify_images(workspace: Workspace, spec: str) -> str:
     """Identifies the images that a setting names, without generating any."""
     if spec.startswith(("sample:", MODEL)):
         return spec

@@ -95,7 +95,7 @@ def train_model(
             report=report,
         )
         try:
-            result = _train_or_launch(workspace, data, settings, folder, callbacks, record)
+            result = train_or_launch(workspace, data, settings, folder, callbacks, record)
         except (Interrupted, KeyboardInterrupt):
             tracker.end(run_id, "interrupted")
             save_record(workspace, replace(record, state="interrupted"))
@@ -125,7 +125,7 @@ def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:
 SUMMARY = ("nimg", "images_per_second", "device", "precision", "weights_sha256")
 
 
-def _train_or_launch(
+def train_or_launch(
     workspace: Workspace,
     data: PreparedData,
     settings: Settings,

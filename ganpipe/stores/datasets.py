@@ -73,10 +73,10 @@ class DatasetVersion:
     train: int
     holdout: int
     labels: int
-    manifest_sha256: str = ""
+    manifest_sha256: str
 
     def as_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """The fields that `--json` prints."""
         return {name: value for name, value in vars(self).items() if name != "manifest_sha256"}
 
 
@@ -189,7 +189,7 @@ def dataset_names(workspace: Workspace) -> list[str]:
 
 
 def open_version(workspace: Workspace, name: str, settings: DataSettings) -> DatasetVersion:
-    """Version and size of a dataset; brought from DVC's cache where only the pointer is there.
+    """Opens the present version of a dataset; checks it out of DVC's cache if only the pointer is there.
 
     Raises:
         GanpipeError: no such dataset; the sentence names those that are there.
@@ -206,11 +206,11 @@ def open_version(workspace: Workspace, name: str, settings: DataSettings) -> Dat
         with workspace.lock("data"):
             _checkout(workspace, name)
     with workspace.lock("data"):
-        version = _commit(workspace, name)
-    records = read_manifest(raw)
+        # Version and manifest belong together: read under one lock, or an addition in between would be mislabeled.
+        version, manifest, records = _commit(workspace, name), manifest_hash(raw), read_manifest(raw)
     train, holdout = split_records(records, settings.holdout_fraction)
     labels = len({r.label for r in records if r.label is not None})
-    return DatasetVersion(name, version, len(records), len(train), len(holdout), labels, manifest_hash(raw))
+    return DatasetVersion(name, version, len(records), len(train), len(holdout), labels, manifest)
 
 
 def ensure_dataset(

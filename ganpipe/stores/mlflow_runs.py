@@ -240,12 +240,12 @@ class Tracker:
         """A feed-forward network of a style with its own run, loss curve and registered version."""
         experiment = self.experiment(STYLE_EXPERIMENT)
         run_id = str(self.client.create_run(experiment, run_name=folder.name).info.run_id)
-        training_key = read_json(folder / FEEDFORWARD_CONFIG)["origin"]
-        self.client.log_dict(run_id, training_key["training_key"], "training.json")
+        origin = read_json(folder / FEEDFORWARD_CONFIG)["origin"]
+        self.client.log_dict(run_id, origin["training_key"], "training.json")
         now = int(time.time() * 1000)
         points = [
             Metric(f"feedforward_{name}", value, now, nimg)
-            for nimg, *values in training_key["curve"]
+            for nimg, *values in origin["curve"]
             for name, value in zip(("loss", "content", "style"), values, strict=True)
         ]
         for start in range(0, len(points), MOST_METRICS):

@@ -271,7 +271,7 @@ class GanStep:
         return loss, {"loss_g": loss.detach()}
 
     def _augmented(self, images: Tensor, part: Batch, which: int, numbers: dict[str, Tensor]) -> Tensor:
-        """What D sees: images with instance noise, augmented."""
+        """The images that D sees: with instance noise, augmented."""
         if part.noise is not None:
             images = images + numbers["noise"] * part.noise[:, which]
         if part.draws is not None:

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganpipe.vgg19.weights import LAYERS, Weights, _folded, _pictures, embedded_weights, read_weights
+from ganpipe.vgg19.weights import (
+    LAYERS,
+    Weights,
+    embedded_weights,
+    fold_preprocessing,
+    preprocessing_of,
+    read_weights,
+)
 
 
 class Vgg19(nn.Module):
@@ -27,12 +34,12 @@ class Vgg19(nn.Module):
         self.layers = LAYERS[: names.index(last) + 1]
         self.weights = weights or embedded_weights()
         stored = read_weights(self.weights.path)
-        pictures = _pictures(stored, self.weights)
+        pictures = preprocessing_of(stored, self.weights)
         self.convolutions = nn.ModuleDict()
         for layer in self.layers:
             weight, bias = stored.convolution(layer)
             if layer == LAYERS[0]:
-                weight = _folded(weight, pictures)
+                weight = fold_preprocessing(weight, pictures)
             self.convolutions[layer.name] = _convolution(weight, bias)
         self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
         self.register_buffer("mean_rgb", torch.tensor(pictures.mean).view(1, 3, 1, 1))

@@ -284,13 +284,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
 
 
-def _pictures(stored: Stored, weights: Weights) -> Pictures:
+def preprocessing_of(stored: Stored, weights: Weights) -> Pictures:
     """The naming tells what images the network wants, but for one well-known file."""
     johnson = weights.id.rpartition("-")[2].startswith(CAFFE_SHA256)
     return CAFFE if stored.prefix is None or johnson else TORCHVISION
 
 
-def _folded(weight: Tensor, pictures: Pictures) -> Tensor:
+def fold_preprocessing(weight: Tensor, pictures: Pictures) -> Tensor:
     """The first convolution's weight `[C, 3, 3, 3]` for RGB in [0, 1] less the mean: order and scale are in it.
 
     The mean is not: it would go to the bias, and at the border, where zeros are padded, that is another network.

@@ -258,3 +258,21 @@ def test_preparing_says_which_image_is_not_what_was_added(pets: Workspace, setti
     shutil.copy(pets.raw("pets") / records[0].file, pets.raw("pets") / records[1].file)
     with pytest.raises(GanpipeError, match=r"001\.png.*other bytes than were added.*data verify pets"):
         datasets.prepare_dataset(pets, "pets", settings.data)
+
+
+def test_a_version_and_its_manifest_are_read_under_one_lock(
+    pets: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise an addition in between would give the earlier version's name to the later images."""
+    real, calls = datasets.manifest_hash, []
+
+    def while_locked(folder: Path) -> str:
+        with pytest.raises(GanpipeError, match="busy with data"), pets.lock("data", wait_s=0.0):
+            pass
+        calls.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(datasets, "manifest_hash", while_locked)
+    opened = datasets.open_version(pets, "pets", settings.data)
+    assert calls
+    assert opened.manifest_sha256 == real(pets.raw("pets"))
