@@ -37,8 +37,7 @@ def save_checkpoint(folder: Path, name: str, state: dict[str, Any], keep: int = 
     write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest()})
     others = [note for note in _listed(folder) if note.stem != name]
     for old in others[: max(0, len(others) - keep + 1)]:
-        old.unlink(missing_ok=True)
-        old.with_suffix(".pt").unlink(missing_ok=True)
+        _delete(old)
     return path
 
 
@@ -49,6 +48,17 @@ def best_folder(folder: Path) -> Path:
 
 def _listed(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json"))
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Deletes all checkpoints in `folder` but the best."""
+    for note in _listed(folder):
+        _delete(note)
+
+
+def _delete(note: Path) -> None:
+    note.unlink(missing_ok=True)
+    note.with_suffix(".pt").unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:

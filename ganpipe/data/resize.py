@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.decode import MODES, SHRINKS
 from ganpipe.imaging.image import ImageShape, Pixels
+from ganpipe.imaging.srgb import decode_srgb, encode_srgb
 
 SHRINK_ABOVE = 10
 MOST_CROPS = 8  # of one image with cover-many: a panorama of 40:1 would fill a dataset by itself
@@ -161,7 +162,7 @@ def resample(pixels: Tensor, size: tuple[int, int], linear_light: bool = False) 
 
 
 def _resampled_light(pixels: Tensor, size: tuple[int, int], linear_light: bool) -> Tensor:
-    color = _to_light()[pixels[..., :3].long()] if linear_light else pixels[..., :3].float() / 255
+    color = _light_of_levels()[pixels[..., :3].long()] if linear_light else pixels[..., :3].float() / 255
     if pixels.shape[2] != 4:
         planes = _resample_floats(color, size)
     else:
@@ -171,17 +172,16 @@ def _resampled_light(pixels: Tensor, size: tuple[int, int], linear_light: bool) 
         planes = torch.cat([planes[..., :3] / alpha.clamp_min(1 / 512), alpha], 2)
     color = planes[..., :3].clamp(0, 1)
     if linear_light:
-        color = torch.where(color <= 0.0031308, color * 12.92, 1.055 * color.pow(1 / 2.4) - 0.055)
+        color = encode_srgb(color)
     if pixels.shape[2] == 4:
         color = torch.cat([color, planes[..., 3:]], 2)
     return color.mul(255).round().to(torch.uint8)
 
 
 @lru_cache(maxsize=1)
-def _to_light() -> Tensor:
-    """sRGB's curve (IEC 61966-2-1) for the 256 levels, 0…1."""
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    return torch.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4).float()
+def _light_of_levels() -> Tensor:
+    """The linear light of sRGB's 256 levels."""
+    return decode_srgb(torch.arange(256, dtype=torch.float64) / 255).float()
 
 
 def _resample_floats(values: Tensor, size: tuple[int, int]) -> Tensor:

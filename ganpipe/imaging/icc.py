@@ -14,6 +14,8 @@ from PIL import (
     ImageCms,
 )
 
+from ganpipe.imaging.srgb import encode_srgb
+
 Floats = npt.NDArray[np.float32]
 Curve = Callable[[Floats], Floats]
 
@@ -32,13 +34,13 @@ def in_srgb(color: Floats, profile: bytes | None) -> Floats | None:
         if channels == 3:
             return color  # a gray profile says nothing about colors
         curve = _curves(profile, b"GRAY", (b"kTRC",))
-        return None if curve is None else srgb_encode(_from_black(curve[0](color), curve[0](NOTHING)))
+        return None if curve is None else _clip_and_encode(_from_black(curve[0](color), curve[0](NOTHING)))
     curves, matrix = _curves(profile, b"RGB ", (b"rTRC", b"gTRC", b"bTRC")), _to_linear_srgb(profile)
     if curves is None or matrix is None:
         return None
     linear = np.stack([curves[k](color[..., k % channels]) for k in range(3)], axis=2) @ matrix.T
     black = np.concatenate([curve(NOTHING) for curve in curves]) @ matrix.T @ LUMINANCE
-    converted = srgb_encode(_from_black(linear, black))
+    converted = _clip_and_encode(_from_black(linear, black))
     return converted if channels == 3 else converted[..., 1:2]
 
 
@@ -48,12 +50,9 @@ def _from_black(linear: Floats, black: Floats) -> Floats:
     return (linear - black) / (1 - black)
 
 
-def srgb_encode(linear: Floats) -> Floats:
-    """IEC 61966-2-1, of light in [0, 1]; what lies outside is cut, as relative colorimetric conversion does."""
-    linear = linear.clip(0, 1).astype(np.float32)
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055).astype(
-        np.float32
-    )
+def _clip_and_encode(linear: Floats) -> Floats:
+    """Clips light to [0, 1], as relative colorimetric conversion does, and encodes it in sRGB."""
+    return encode_srgb(linear.clip(0, 1).astype(np.float32))
 
 
 def _tags_of(profile: bytes, space: bytes) -> dict[bytes, bytes] | None:
@@ -127,7 +126,7 @@ def _parametric_curve(tag: bytes) -> Curve:
 def apply_gamma(image: Image.Image, gamma: float) -> Image.Image:
     """A image whose numbers are light to the power of `gamma`, in sRGB; alpha as it is."""
     light = (np.arange(256) / 255) ** (1 / gamma)
-    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    curve = encode_srgb(light)
     table = np.clip(np.round(curve * 255), 0, 255).astype(int).tolist()
     bands = [
         band if name == "A" else band.point(table)

@@ -241,7 +241,7 @@ class Tracker:
         experiment = self.experiment(STYLE_EXPERIMENT)
         run_id = str(self.client.create_run(experiment, run_name=folder.name).info.run_id)
         origin = read_json(folder / FEEDFORWARD_CONFIG)["origin"]
-        self.client.log_dict(run_id, origin["training_key"], "training.json")
+        self.client.log_dict(run_id, origin["inputs"], "training.json")
         now = int(time.time() * 1000)
         points = [
             Metric(f"feedforward_{name}", value, now, nimg)

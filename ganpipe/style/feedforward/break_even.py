@@ -112,8 +112,8 @@ def _train_or_find(
     result = train_network(
         network, contents, {style.stem: picture}, params, images, compute, begun, _crop_px(tasks), report
     )
-    origin = {"training_key": result.training_key, "curve": result.curve, "network": network.weights.id}
-    save_network(own, result.feedforward, result.config, origin)
+    origin = {"inputs": result.inputs, "curve": result.curve, "network": network.weights.id}
+    save_network(own, result.model, result.config, origin)
     shutil.rmtree(begun, ignore_errors=True)
     return StyleNetwork(style, own, True, time.monotonic() - started)
 

@@ -206,7 +206,7 @@ def save_network(
 ) -> None:
     """Writes the feed-forward network's weights, and the JSON that says how to build it and where it comes from.
 
-    `origin`: at least the result's `training_key`.
+    `origin`: at least the result's `inputs`.
     """
     FILES.write(folder, feedforward, {"format": 1, "model": asdict(config)}, origin)
 

@@ -110,7 +110,7 @@ def test_a_picture_does_not_depend_on_its_companions() -> None:
 
 def test_a_saved_student_paints_the_same_when_it_is_loaded(tmp_path: Path) -> None:
     feedforward = student_of()
-    save_network(tmp_path, feedforward, TWO, {"training_key": {"size_px": 48}})
+    save_network(tmp_path, feedforward, TWO, {"inputs": {"size_px": 48}})
     loaded, note = load_network(tmp_path)
     content, shares = picture(1), torch.tensor([[0.3, 0.7]])
     assert torch.equal(
@@ -118,7 +118,7 @@ def test_a_saved_student_paints_the_same_when_it_is_loaded(tmp_path: Path) -> No
     )
     assert loaded.config == TWO
     assert not loaded.training
-    assert note["origin"] == {"training_key": {"size_px": 48}}
+    assert note["origin"] == {"inputs": {"size_px": 48}}
     assert note["model"]["styles"] == ["red", "blue"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 

@@ -1,8 +1,7 @@
-"""How a student learns: the optimizer's own gradient, crops by position, exact resumption."""
+"""Feed-forward training: the gradient of the pixel optimization, crops by position, exact resume."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -15,13 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ganpipe.compute import checkpoints
+from ganpipe.compute.checkpoints import load_checkpoint
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
-from ganpipe.style.feedforward import checkpoints, crops, train
-from ganpipe.style.feedforward.checkpoints import State
+from ganpipe.style.feedforward import crops, train
+from ganpipe.style.feedforward import state as state_module
 from ganpipe.style.feedforward.crops import Content, Crop, Crops
 from ganpipe.style.feedforward.network import apply_network
+from ganpipe.style.feedforward.state import TrainingState
 from ganpipe.style.feedforward.train import FeedforwardObjective, TrainedNetwork, new_state, train_network
 from ganpipe.style.losses import content_error, moments, style_loss, variation_loss
 from ganpipe.style.objective import Losses
@@ -48,37 +50,34 @@ def params() -> StyleParams:
     return resolve_params(settings)
 
 
-def test_a_new_student_paints_in_the_colors_of_the_style() -> None:
+def test_a_new_network_starts_in_the_colors_of_the_style() -> None:
     """Before any step: the mean and deviation of the style's channels, where the sigmoid begins."""
     state = new_state(TWO, STYLES, CPU, seed=0)
-    stylized_images = apply_network(state.feedforward, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU)
-    for found, style in zip(stylized_images, STYLES.values(), strict=True):
+    styled = apply_network(state.model, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU)
+    for found, style in zip(styled, STYLES.values(), strict=True):
         before, wanted = torch.logit(found), torch.logit(style[0].clamp(0.02, 0.98))
         torch.testing.assert_close(before.mean((1, 2)), wanted.mean((1, 2)), atol=1e-2, rtol=1e-2)
         torch.testing.assert_close(before.std((1, 2)), wanted.std((1, 2)), atol=1e-2, rtol=1e-2)
 
 
 def test_the_gradient_of_a_step_is_that_of_the_optimizers_losses(network: Vgg19, params: StyleParams) -> None:
-    """The step sends the objective's slope on into the student; here autograd goes through everything at once."""
+    """The step passes the objective's gradient on to the network; the test differentiates everything at once."""
     params = replace(params, content_weight=0.7, style_weight=1.3, variation_weight=2.0)
-    training_objective = FeedforwardObjective.of(network, STYLES, params, CPU, SIZE)
+    objective = FeedforwardObjective.of(network, STYLES, params, CPU, SIZE)
     crop = Crop(torch.rand(3, 3, SIZE, SIZE), torch.tensor([0, 1, 1]), noise_seed=5)
     state = new_state(TWO, STYLES, CPU, seed=0)
-    stylized_images = state.feedforward(crop.images, F.one_hot(crop.styles, 2).float(), 5)
-    found, wanted = (
-        network(stylized_images, params.layers),
-        network(crop.images, params.content_layers)["relu2_1"],
-    )
-    targets = {layer: target.of_items(crop.styles) for layer, target in training_objective.targets.items()}
+    styled = state.model(crop.images, F.one_hot(crop.styles, 2).float(), 5)
+    found, wanted = network(styled, params.layers), network(crop.images, params.content_layers)["relu2_1"]
+    targets = {layer: target.of_items(crop.styles) for layer, target in objective.targets.items()}
     sums = {layer: moments(found[layer]) for layer in targets}
     content = content_error(found["relu2_1"], wanted) / wanted.square().flatten(1).sum(1)
     style = style_loss(sums, targets, params.statistics)
-    total = 0.7 * content + 1.3 * style + 2.0 * variation_loss(stylized_images)
-    expected = torch.autograd.grad(total.mean(), list(state.feedforward.parameters()))
-    losses = training_objective.step(state, crop, lr=0.0)
+    total = 0.7 * content + 1.3 * style + 2.0 * variation_loss(styled)
+    expected = torch.autograd.grad(total.mean(), list(state.model.parameters()))
+    losses = objective.step(state, crop, lr=0.0)
     torch.testing.assert_close(losses.total, total.detach())
-    for weight, slope in zip(state.feedforward.parameters(), expected, strict=True):
-        torch.testing.assert_close(weight.grad, slope, atol=1e-6, rtol=1e-3)
+    for weight, grad in zip(state.model.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight.grad, grad, atol=1e-6, rtol=1e-3)
 
 
 def test_batches_are_a_function_of_seed_and_position() -> None:
@@ -130,7 +129,7 @@ def test_contents_are_kept_as_far_as_memory_goes_and_loaded_again_beyond(
     assert sorted(loaded) == [1, 1, 4]
 
 
-def teach(
+def train_small(
     network: Vgg19,
     params: StyleParams,
     folder: Path,
@@ -146,14 +145,12 @@ def teach(
 def test_the_loss_falls_and_each_style_gets_its_own_colors(
     network: Vgg19, params: StyleParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "CURVE_IMAGES", 8)
+    monkeypatch.setattr(state_module, "CURVE_IMAGES", 8)
     monkeypatch.setattr(train, "LR", 1e-2)
-    result = teach(network, params, tmp_path, images=48)
+    result = train_small(network, params, tmp_path, images=48)
     assert [nimg for nimg, *_ in result.curve] == [8, 16, 24, 32, 40, 48]
     assert result.curve[-1][1] < 0.7 * result.curve[0][1]
-    red, blue = apply_network(result.feedforward, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU).mean(
-        (2, 3)
-    )
+    red, blue = apply_network(result.model, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU).mean((2, 3))
     assert red[0] > red[2] + 0.2
     assert blue[2] > blue[0] + 0.2
 
@@ -162,7 +159,7 @@ def test_a_loss_that_is_no_number_ends_training_and_leaves_no_checkpoint(
     network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     with pytest.raises(GanpipeError, match="loss became nan at 8 images"):
-        teach(network, params, tmp_path, contents=(picture(1) * float("nan"),))
+        train_small(network, params, tmp_path, contents=(picture(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,7 +169,7 @@ def test_weights_that_are_no_numbers_are_never_saved(
 ) -> None:
     """A checkpoint looks at the loss itself, whose next point is far away."""
     with pytest.raises(GanpipeError, match="loss became nan at 2 images"):
-        teach(network, params, tmp_path, contents=(picture(1) * float("nan"),))
+        train_small(network, params, tmp_path, contents=(picture(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,25 +179,25 @@ def test_the_step_falls_along_half_a_cosine(
     seen: list[float] = []
     step = FeedforwardObjective.step
 
-    def watched(self: FeedforwardObjective, state: State, crop: Crop, lr: float) -> Losses:
+    def watched(self: FeedforwardObjective, state: TrainingState, crop: Crop, lr: float) -> Losses:
         losses = step(self, state, crop, lr)
         seen.append(state.optimizer.param_groups[0]["lr"])
         assert state.optimizer.param_groups[1]["lr"] == pytest.approx(train.ROW_RATE * seen[-1])
         return losses
 
     monkeypatch.setattr(FeedforwardObjective, "step", watched)
-    teach(network, params, tmp_path)
+    train_small(network, params, tmp_path)
     assert seen == pytest.approx([train.LR * share for share in (1.0, 0.853553, 0.5, 0.146447)], rel=1e-5)
 
 
-def test_impossible_lessons_are_refused_in_one_sentence(
+def test_impossible_trainings_are_rejected_in_one_sentence(
     network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     with pytest.raises(GanpipeError, match="needs contents and styles; there are 0 and 2"):
-        teach(network, params, tmp_path, contents=())
-    with pytest.raises(GanpipeError, match="to see 0 images"):
-        teach(network, params, tmp_path, images=0)
-    with pytest.raises(GanpipeError, match="to be 20 px"):
+        train_small(network, params, tmp_path, contents=())
+    with pytest.raises(GanpipeError, match="train on 0 images"):
+        train_small(network, params, tmp_path, images=0)
+    with pytest.raises(GanpipeError, match="crops of 20 px"):
         train_network(network, CONTENTS, STYLES, params, 8, CPU, tmp_path, size=20)
 
 
@@ -211,7 +208,7 @@ def test_a_content_that_cannot_be_loaded_says_so_from_its_thread(
         raise GanpipeError("b.png is damaged.")
 
     with pytest.raises(GanpipeError, match=r"b\.png is damaged"):
-        teach(network, params, tmp_path, contents=(load,))
+        train_small(network, params, tmp_path, contents=(load,))
 
 
 # Exact resumption: four steps equal two, whatever happens then, and the rest.
@@ -220,7 +217,7 @@ def test_a_content_that_cannot_be_loaded_says_so_from_its_thread(
 @pytest.fixture(scope="module")
 def whole(network: Vgg19, params: StyleParams, tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
     """Four steps in one go."""
-    return teach(network, params, tmp_path_factory.mktemp("whole"))
+    return train_small(network, params, tmp_path_factory.mktemp("whole"))
 
 
 def killed_at(nimg: int) -> Report:
@@ -256,14 +253,14 @@ def test_a_kill_while_a_checkpoint_is_written_changes_no_bit(
     write_json = checkpoints.write_json
     monkeypatch.setattr(checkpoints, "write_json", dying)
     with pytest.raises(Killed):
-        teach(network, params, tmp_path)
-    assert (tmp_path / "0-000000006.safetensors").exists()
+        train_small(network, params, tmp_path)
+    assert (tmp_path / "0-000000006.pt").exists()
     monkeypatch.undo()
     heard: list[Progress] = []
-    assert same(teach(network, params, tmp_path, report=heard.append), whole)
+    assert same(train_small(network, params, tmp_path, report=heard.append), whole)
     assert [(p.stage, p.done, p.total, p.unit, p.start) for p in heard] == [
-        ("student", 6, 8, "images", 4),
-        ("student", 8, 8, "images", 4),
+        ("feed-forward", 6, 8, "images", 4),
+        ("feed-forward", 8, 8, "images", 4),
     ]
 
 
@@ -275,10 +272,12 @@ def test_a_signal_writes_a_checkpoint_and_the_same_call_goes_on(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="at 4 of 8 images") as stopped:
-        teach(network, params, tmp_path, report=asking)
+        train_small(network, params, tmp_path, report=asking)
     assert stopped.value.exit_code == 143
-    assert json.loads((tmp_path / "0-000000004.json").read_text())["nimg"] == 4
-    assert same(teach(network, params, tmp_path), whole)
+    saved = load_checkpoint(tmp_path, CPU.device)
+    assert saved is not None
+    assert saved["nimg"] == 4
+    assert same(train_small(network, params, tmp_path), whole)
 
 
 @pytest.mark.usefixtures("saving_always")
@@ -290,22 +289,22 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(Killed):
-        teach(network, params, tmp_path, report=killed_at(6))
+        train_small(network, params, tmp_path, report=killed_at(6))
     assert sorted(p.stem for p in tmp_path.glob("*.json")) == ["0-000000004", "0-000000006"]
-    newest = tmp_path / "0-000000006.safetensors"
+    newest = tmp_path / "0-000000006.pt"
     data = bytearray(newest.read_bytes())
     data[-1] ^= 1
     newest.write_bytes(data)
     heard: list[Progress] = []
     with caplog.at_level(logging.INFO):
-        assert same(teach(network, params, tmp_path, report=heard.append), whole)
+        assert same(train_small(network, params, tmp_path, report=heard.append), whole)
     assert heard[0].start == 4
-    assert "0-000000006.json is damaged" in caplog.text
+    assert "0-000000006.pt is damaged" in caplog.text
 
 
 @pytest.mark.usefixtures("saving_always")
 @pytest.mark.parametrize("damage", [b"", b"{}", b"not JSON", b"[1]"])
-def test_where_every_checkpoint_is_damaged_the_student_starts_again(
+def test_where_every_checkpoint_is_damaged_the_network_starts_again(
     network: Vgg19,
     params: StyleParams,
     whole: TrainedNetwork,
@@ -314,51 +313,51 @@ def test_where_every_checkpoint_is_damaged_the_student_starts_again(
     damage: bytes,
 ) -> None:
     with pytest.raises(Killed):
-        teach(network, params, tmp_path, report=killed_at(4))
+        train_small(network, params, tmp_path, report=killed_at(4))
     for path in tmp_path.glob("*.json"):
         path.write_bytes(damage)
     heard: list[Progress] = []
-    assert same(teach(network, params, tmp_path, report=heard.append), whole)
+    assert same(train_small(network, params, tmp_path, report=heard.append), whole)
     assert heard[0].start == 0
     assert "the feed-forward network starts again" in caplog.text
 
 
-def test_a_finished_lesson_is_not_taught_again(
+def test_a_finished_training_does_not_run_again(
     network: Vgg19, params: StyleParams, whole: TrainedNetwork, tmp_path: Path
 ) -> None:
-    first = teach(network, params, tmp_path)
+    first = train_small(network, params, tmp_path)
     heard: list[Progress] = []
-    second = teach(network, params, tmp_path, report=heard.append)
+    second = train_small(network, params, tmp_path, report=heard.append)
     assert same(second, whole)
     assert heard == []
     assert second.seconds == first.seconds > 0
     assert second.images_per_second == first.images_per_second
 
 
-@pytest.mark.parametrize("changed", ["recipe", "seed", "images", "styles", "network"])
-def test_another_lesson_in_the_same_folder_starts_again(
+@pytest.mark.parametrize("changed", ["params", "seed", "images", "styles", "network"])
+def test_other_training_inputs_in_the_same_folder_start_again(
     network: Vgg19, params: StyleParams, tmp_path: Path, changed: str
 ) -> None:
-    teach(network, params, tmp_path, images=4)
+    train_small(network, params, tmp_path, images=4)
     heard: list[Progress] = []
-    training_key = {
-        "recipe": lambda: teach(network, replace(params, style_weight=2.0), tmp_path, 4, heard.append),
-        "seed": lambda: teach(network, params, tmp_path, 4, heard.append, seed=1),
-        "images": lambda: teach(network, params, tmp_path, 2, heard.append),
-        "styles": lambda: teach(
+    restart = {
+        "params": lambda: train_small(network, replace(params, style_weight=2.0), tmp_path, 4, heard.append),
+        "seed": lambda: train_small(network, params, tmp_path, 4, heard.append, seed=1),
+        "images": lambda: train_small(network, params, tmp_path, 2, heard.append),
+        "styles": lambda: train_small(
             network, params, tmp_path, 4, heard.append, styles=STYLES | {"blue": picture(13)}
         ),
-        "network": lambda: teach(Vgg19("relu2_1", "max"), params, tmp_path, 4, heard.append),
+        "network": lambda: train_small(Vgg19("relu2_1", "max"), params, tmp_path, 4, heard.append),
     }[changed]
-    training_key()
+    restart()
     assert heard[0].start == 0
     assert len(list(tmp_path.glob("*.json"))) <= 2
 
 
-def test_settings_of_the_descent_on_pixels_do_not_change_a_lesson(
+def test_settings_of_the_descent_on_pixels_do_not_change_a_training(
     network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
-    teach(network, params, tmp_path, images=4)
+    train_small(network, params, tmp_path, images=4)
     heard: list[Progress] = []
-    teach(network, replace(params, steps=9, scales=2, lr=0.5), tmp_path, 4, heard.append)
+    train_small(network, replace(params, steps=9, scales=2, lr=0.5), tmp_path, 4, heard.append)
     assert heard == []
