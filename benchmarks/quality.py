@@ -73,11 +73,11 @@ def run_ganpipe(data: Any, seconds: float, overrides: list[str], picture: Path) 
             return settings, result, time.monotonic() - started
 
     _, probe, _ = trained(PROBE_IMAGES)
-    settings, result, took = trained(int(probe.images_per_second * seconds * 0.97))
+    settings, result, took = trained(int(probe.summary.images_per_second * seconds * 0.97))
     compute = training_compute(settings.training)
     labels = list(result.labels.values())
     pixels = generate_pixels(result.model, settings.model.z_dim, labels, JUDGED, 1, compute)
-    return judged(pixels, data, picture) | {"seconds": took, "images": result.nimg}
+    return judged(pixels, data, picture) | {"seconds": took, "images": result.summary.nimg}
 
 
 def run_recipe(data: Any, seconds: float, picture: Path) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def generated(name: str, data: PreparedData, seconds: float, picture: Path) -> t
         return resolve(Params(), "demo", [*RECIPES[name], f"training.total_images={total}"])
 
     with tempfile.TemporaryDirectory() as probe:
-        rate = train(data, settings(PROBE_IMAGES), Path(probe)).images_per_second
+        rate = train(data, settings(PROBE_IMAGES), Path(probe)).summary.images_per_second
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as run_dir:
         chosen = settings(int(rate * seconds))
@@ -117,7 +117,7 @@ def generated(name: str, data: PreparedData, seconds: float, picture: Path) -> t
         result.model, chosen.model.z_dim, (), JUDGED, 1, training_compute(chosen.training)
     )
     save_png(grid(pixels[:64].numpy()), picture, {})
-    return pixels, result.nimg, took
+    return pixels, result.summary.nimg, took
 
 
 def main() -> None:

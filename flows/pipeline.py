@@ -90,7 +90,6 @@ def summary(
     seconds: dict[str, float],
 ) -> RunResult:
     """The result of a finished run."""
-    judged = evaluation.as_dict()
     return RunResult(
         state="finished",
         fingerprint=fingerprint,
@@ -101,11 +100,11 @@ def summary(
         model_version=record.model_version,
         champion=record.champion,
         train=record.train,
-        metrics=judged["metrics"],
-        verdict=judged["verdict"],
-        evidence=judged["evidence"],
-        notes=(record.train or {}).get("notes", []),
-        grid=judged["grid"],
+        metrics=evaluation.metrics,
+        verdict=evaluation.verdict,
+        evidence=evaluation.evidence,
+        notes=list(record.train.notes) if record.train else [],
+        grid=evaluation.grid,
         stylized=[item.output for item in styled.items if item.state != "failed"],
         style_failures=[f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"],
         contact_sheet=styled.sheet,

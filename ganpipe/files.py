@@ -9,9 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from ganpipe.errors import GanpipeError
+
+T = TypeVar("T")
 
 
 def sha256_of(path: Path) -> str:
@@ -90,7 +92,32 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Dictionaries, lists and scalars; numbers that are not finite become None, because JSON has no NaN."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, inf_nan_mode="null")
+
+
+def read_dataclass(path: Path, kind: type[T]) -> T:
+    """The dataclass of type `kind` in a JSON file; unknown fields are left out.
+
+    Raises:
+        GanpipeError: the file is missing, is not JSON, or lacks a field.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise GanpipeError(
+            f"{path} is damaged or of another ganpipe version ({field}: {first['msg']})."
+        ) from None
 
 
 def read_json(path: Path) -> Any:

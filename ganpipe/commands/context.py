@@ -63,10 +63,10 @@ def _request(arguments: Namespace, workspace: Workspace) -> RunRequest:
 
 def find_run(workspace: Workspace, reference: str, dataset: str | None = None) -> RunRecord:
     """The run called so; `champion` is the run that made the champion."""
-    from ganpipe.stores.mlflow_runs import CHAMPION, Tracker
+    from ganpipe.stores.model_registry import CHAMPION, ModelRegistry
     from ganpipe.stores.run_records import find_record
 
     if reference == CHAMPION:
-        model = Tracker(workspace).find_model(CHAMPION, dataset)
+        model = ModelRegistry(workspace).find_model(CHAMPION, dataset)
         return find_record(workspace, str(model.run_id))
     return find_record(workspace, reference)

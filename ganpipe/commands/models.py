@@ -45,7 +45,7 @@ def train(arguments: Namespace) -> int:
         "run": record.run_id,
         "fingerprint": record.fingerprint,
         "mlflow_run_id": record.mlflow_run_id,
-        **(record.train or {}),
+        **(asdict(record.train) if record.train else {}),
         "run_dir": str(workspace.runs / record.run_id),
     }
     if arguments.json:
@@ -75,21 +75,21 @@ def evaluate(arguments: Namespace) -> int:
             folder = absolute(arguments.generated)
             evaluate.check_generated(folder)
             version = open_version(workspace, name, settings.data)
-            result = evaluate.evaluate_folder(workspace, folder, version, settings, bars).as_dict()
+            evaluation, run = evaluate.evaluate_folder(workspace, folder, version, settings, bars), {}
         else:
             record = find_run(workspace, arguments.run_reference, arguments.dataset)
             version = open_version(workspace, record.dataset, record.resolved().data)
             judged = evaluate.evaluate_run(workspace, record, version, settings, bars)
-            result = judged.evaluation.as_dict() | {"run": record.run_id}
+            evaluation, run = judged.evaluation, {"run": record.run_id}
     if arguments.json:
-        print_json(result)
+        print_json(evaluation.as_dict() | run)
         return 0
-    show_metrics(result["metrics"])
+    show_metrics(evaluation.metrics)
     pairs(
         "",
         [
-            ("verdict", f"{result['verdict']}: {' '.join(result['evidence'])}"),
-            ("sample grid", relative_path(workspace, result["grid"])),
+            ("verdict", f"{evaluation.verdict}: {' '.join(evaluation.evidence)}"),
+            ("sample grid", relative_path(workspace, evaluation.grid)),
         ],
     )
     return 0

@@ -101,27 +101,27 @@ def reproduce(arguments: Namespace) -> int:
 
 def promote(arguments: Namespace) -> int:
     """Makes a run's model the champion."""
-    from ganpipe.stores.mlflow_runs import Tracker
+    from ganpipe.stores.model_registry import ModelRegistry
     from ganpipe.stores.run_records import save_record
 
     workspace = open_named_workspace(arguments)
     record = find_run(workspace, arguments.run_reference)
-    tracker = Tracker(workspace)
-    reference = tracker.version_of(record)
-    tracker.promote(reference)
+    registry = ModelRegistry(workspace)
+    reference = registry.version_of(record)
+    registry.promote(reference)
     save_record(workspace, replace(record, champion=True))
     return _champion_is(arguments, str(reference))
 
 
 def rollback(arguments: Namespace) -> int:
     """Brings the champion before back."""
-    from ganpipe.stores.mlflow_runs import CHAMPION, Tracker, registered_name
+    from ganpipe.stores.model_registry import CHAMPION, ModelRegistry, registered_name
 
-    tracker = Tracker(open_named_workspace(arguments))
+    registry = ModelRegistry(open_named_workspace(arguments))
     name = (
-        registered_name(arguments.dataset) if arguments.dataset else tracker.find_model(CHAMPION, None).name
+        registered_name(arguments.dataset) if arguments.dataset else registry.find_model(CHAMPION, None).name
     )
-    return _champion_is(arguments, str(tracker.rollback(name)))
+    return _champion_is(arguments, str(registry.rollback(name)))
 
 
 def _champion_is(arguments: Namespace, model: str) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
 
 from ganpipe.console import escape_control, table
+from ganpipe.evaluation.verdict import Metric
 from ganpipe.stores.workspace import Workspace
 
 
@@ -14,12 +15,12 @@ def relative_path(workspace: Workspace, path: str | None) -> str:
     return str(Path(path).relative_to(workspace.root)) if path else "none"
 
 
-def show_metrics(metrics: dict[str, Any]) -> None:
+def show_metrics(metrics: dict[str, Metric]) -> None:
     rows = []
     for name, m in metrics.items():
-        value = "not finite" if m["value"] is None else f"{m['value']:.4g}"
-        floor = "" if m["floor"] is None else f"{m['floor']:.4g}"
-        rows.append((name, f"{value} {m['note']}".strip(), floor, f"{m['samples']:,}"))
+        value = f"{m.value:.4g}" if math.isfinite(m.value) else "not finite"
+        floor = "" if m.floor is None else f"{m.floor:.4g}"
+        rows.append((name, f"{value} {m.note}".strip(), floor, f"{m.samples:,}"))
     table(
         "Metrics against held-out images", ("metric", "value", "real images score", "generated images"), rows
     )

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from ganpipe.files import plain
+
+# JSON has no NaN: what is not finite is stored as null.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
 @dataclass(frozen=True)
 class Metric:
     """One number, what saw it, and from how many generated images; `floor` is what real images score."""
 
-    value: float
+    value: Number
     extractor: str
     samples: int
-    floor: float | None = None
+    floor: Number | None = None
     note: str = ""
 
 
@@ -29,12 +36,8 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; what is not finite becomes None, because JSON has no NaN."""
-        tree = asdict(self)
-        for metric in tree["metrics"].values():
-            for key in ("value", "floor"):
-                if metric[key] is not None and not math.isfinite(metric[key]):
-                    metric[key] = None
-        return tree
+        values: dict[str, Any] = plain(self)
+        return values
 
 
 # Thresholds are relative to what real images score, and were set by looking: at 3% the demo's grid was speckled and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -26,9 +27,9 @@ def report_markdown(result: RunResult, embed: bool = False) -> str:
         "| metric | value | real images score | generated images |",
         "|---|---|---|---|",
         *[
-            f"| {name} | {m['value']:.4g} {m['note']} | {_or_empty(m['floor'])} | {m['samples']:,} |"
+            f"| {name} | {m.value:.4g} {m.note} | {_or_empty(m.floor)} | {m.samples:,} |"
             for name, m in result.metrics.items()
-            if m["value"] is not None
+            if math.isfinite(m.value)
         ],
         "",
         *[

@@ -72,7 +72,7 @@ def evaluate_run(
         numbers,
         {"ganpipe.verdict": evaluation.verdict, "ganpipe.extractor": evaluation.metrics["kd"].extractor},
     )
-    record = save_record(workspace, replace(record, evaluation=evaluation.as_dict()))
+    record = save_record(workspace, replace(record, evaluation=evaluation))
     return Judged(record, evaluation)
 
 

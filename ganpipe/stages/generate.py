@@ -20,7 +20,7 @@ from ganpipe.imaging.tensors import composite_on_white, to_uint8
 from ganpipe.models.io import load_generator
 from ganpipe.models.registry import sample
 from ganpipe.progress import Progress, Report, ignore
-from ganpipe.stores.mlflow_runs import ModelRef, Tracker
+from ganpipe.stores.model_registry import ModelRef, ModelRegistry
 from ganpipe.stores.run_records import all_records
 from ganpipe.stores.workspace import Workspace
 
@@ -64,12 +64,12 @@ class LoadedModel:
 
 
 def load_model(workspace: Workspace, reference: str, dataset: str | None) -> LoadedModel:
-    """The model that `reference` names (see Tracker.find_model; a run id works, too)."""
-    tracker = Tracker(workspace)
+    """The model that `reference` names (see ModelRegistry.find_model; a run id works, too)."""
+    registry = ModelRegistry(workspace)
     record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
-    found = tracker.version_of(record) if record else tracker.find_model(reference, dataset)
+    found = registry.version_of(record) if record else registry.find_model(reference, dataset)
     with TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
-        folder = tracker.model_files(found, Path(scratch))
+        folder = registry.model_files(found, Path(scratch))
         G, config = load_generator(folder)
     compute = choose_compute("auto", "fp32")
     compute.place(G)

@@ -41,12 +41,12 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
     folder = run_folder(workspace, record.run_id) / "reproduction"
     # The same split of each batch: what memory is free today must not decide over the last digits.
     write_json(folder / PROBE_FILE, read_json(run_folder(workspace, record.run_id) / PROBE_FILE))
-    result = train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)
-    same = result["weights_sha256"] == record.train["weights_sha256"]
+    summary = train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)
+    same = summary.weights_sha256 == record.train.weights_sha256
     shutil.rmtree(folder, ignore_errors=True)
     return {
         "run": record.run_id,
         "identical": same,
-        "weights_sha256": result["weights_sha256"],
-        "expected": record.train["weights_sha256"],
+        "weights_sha256": summary.weights_sha256,
+        "expected": record.train.weights_sha256,
     }

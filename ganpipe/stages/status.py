@@ -9,7 +9,7 @@ from typing import Any
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.datasets import DatasetVersion, dataset_names, open_version
-from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import all_records
 from ganpipe.stores.workspace import Workspace
 
@@ -56,12 +56,12 @@ def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceS
             champion=r.champion,
             mlflow_run_id=r.mlflow_run_id,
             model_version=r.model_version,
-            verdict=(r.evaluation or {}).get("verdict"),
+            verdict=r.evaluation.verdict if r.evaluation else None,
         )
         for r in records
     ]
-    tracker = Tracker(workspace) if records else None
-    found = [tracker.champion(name) for name in tracker.models()] if tracker else []
+    registry = ModelRegistry(workspace) if records else None
+    found = [registry.champion(name) for name in registry.models()] if registry else []
     return WorkspaceStatus(
         workspace=str(workspace.root),
         datasets=[open_version(workspace, name, settings) for name in dataset_names(workspace)],

@@ -19,6 +19,7 @@ from ganpipe.samples.styles import sample_styles
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.generate import generate_images, load_model
 from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import read_entries
@@ -107,7 +108,7 @@ def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignor
     )
     for feedforward in trained:
         if feedforward.new:
-            Tracker(workspace).register_feedforward(
+            ModelRegistry(workspace).register_feedforward(
                 feedforward.style.stem, feedforward.folder, feedforward.seconds
             )
     return {feedforward.style: feedforward.folder for feedforward in trained}

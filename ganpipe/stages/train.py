@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ganpipe.compute.device import training_compute
 from ganpipe.compute.locks import gpu_names, lock_gpus
@@ -26,6 +25,7 @@ from ganpipe.stores.workspace import Workspace
 from ganpipe.training.augment import parse_kinds
 from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.launch import Job, check_processes, train_distributed
+from ganpipe.training.summary import TrainSummary
 from ganpipe.training.trainer import train
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def train_model(
             report=report,
         )
         try:
-            result = train_or_launch(workspace, data, settings, folder, callbacks, record)
+            summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
         except (Interrupted, KeyboardInterrupt):
             tracker.end(run_id, "interrupted")
             save_record(workspace, replace(record, state="interrupted"))
@@ -104,12 +104,10 @@ def train_model(
             tracker.end(run_id, "failed")
             save_record(workspace, replace(record, state="failed"))
             raise
-        summary = {name: result[name] for name in SUMMARY} | {"notes": list(result["notes"])}
-        summary["images_per_second"] = round(summary["images_per_second"], 2)
-        numbers = {"nimg": float(summary["nimg"]), "images_per_second": summary["images_per_second"]}
-        tags = {"ganpipe.weights_sha256": summary["weights_sha256"]}
-        if summary["notes"]:
-            tags["ganpipe.notes"] = " ".join(summary["notes"])
+        numbers = {"nimg": float(summary.nimg), "images_per_second": summary.images_per_second}
+        tags = {"ganpipe.weights_sha256": summary.weights_sha256}
+        if summary.notes:
+            tags["ganpipe.notes"] = " ".join(summary.notes)
         tracker.outcome(run_id, numbers, tags)
         tracker.end(run_id, "finished")
         return save_record(workspace, replace(record, state="finished", train=summary))
@@ -122,9 +120,6 @@ def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:
     return record if record and record.state == "finished" and intact else None
 
 
-SUMMARY = ("nimg", "images_per_second", "device", "precision", "weights_sha256")
-
-
 def train_or_launch(
     workspace: Workspace,
     data: PreparedData,
@@ -132,7 +127,7 @@ def train_or_launch(
     folder: Path,
     callbacks: Callbacks,
     record: RunRecord,
-) -> dict[str, Any]:
+) -> TrainSummary:
     """Trains, in this process or in several, and writes the model's files."""
     if settings.training.processes > 1:
         job = Job(
@@ -145,4 +140,4 @@ def train_or_launch(
         return train_distributed(job, callbacks)
     result = train(data, settings, folder, callbacks, record.origin())
     save_generator(folder / "model", result.model, settings.model, data.shape, record.origin(), result.labels)
-    return vars(result)
+    return result.summary

@@ -1,4 +1,4 @@
-"""MLflow owns outcomes: settings, losses, grids, weights, metrics, model versions and aliases."""
+"""MLflow's runs: settings, losses, grids and metrics of each training and each batch of stylizations."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ from mlflow.entities import (
     Dataset,
     DatasetInput,
     InputTag,
-    LoggedModelOutput,
-    LoggedModelStatus,
     Metric,
     Param,
     Run,
     RunTag,
 )
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.gate import SCORE
 from ganpipe.files import read_json
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.run_records import RunRecord
@@ -39,24 +35,10 @@ from ganpipe.training.callbacks import Point
 log = logging.getLogger(__name__)
 
 
-CHAMPION = "champion"
-PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
+FEEDFORWARD_CURVE = ("feedforward_loss", "feedforward_content", "feedforward_style")
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
 PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """A registered version and where its files are."""
-
-    name: str
-    version: str
-    run_id: str | None
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.name} v{self.version}"
 
 
 @dataclass(frozen=True)
@@ -67,11 +49,6 @@ class TrainedOn:
     version: str
     pointer: str
     settings: dict[str, str]
-
-
-def registered_name(dataset: str) -> str:
-    """The registered model of a dataset."""
-    return f"ganpipe-{dataset}"
 
 
 class Tracker:
@@ -87,7 +64,7 @@ class Tracker:
         except (MlflowException, OSError) as error:
             uri = os.environ.get("MLFLOW_TRACKING_URI", "")
             raise GanpipeError(
-                f"MLflow at {_without_secret(uri)} cannot be used: {_first_line(error)}"
+                f"MLflow at {_without_secret(uri)} cannot be used: {first_line(error)}"
             ) from None
 
     def experiment(self, dataset: str) -> str:
@@ -185,6 +162,21 @@ class Tracker:
         self.end(run_id, "finished")
         return run_id
 
+    def log_feedforward(self, style: str, folder: Path, seconds: float) -> str:
+        """A finished run for the training of a feed-forward network: its inputs and loss curve; its id."""
+        run = self.client.create_run(self.experiment(STYLE_EXPERIMENT), run_name=folder.name)
+        run_id = str(run.info.run_id)
+        origin = read_json(folder / FEEDFORWARD_CONFIG)["origin"]
+        self.client.log_dict(run_id, origin["inputs"], "training.json")
+        points = [
+            Point(nimg, dict(zip(FEEDFORWARD_CURVE, values, strict=True)))
+            for nimg, *values in origin["curve"]
+        ]
+        self.curve(run_id).write(points)
+        self.outcome(run_id, {"training_seconds": seconds}, {"ganpipe.style": style})
+        self.end(run_id, "finished")
+        return run_id
+
     def picture(self, run_id: str, path: Path, folder: str) -> None:
         """A image as an artifact."""
         self.client.log_artifact(run_id, str(path), folder)
@@ -200,159 +192,6 @@ class Tracker:
         self.client.set_tag(run_id, "ganpipe.state", state)
         status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
         self.client.set_terminated(run_id, status)
-
-    def register(self, record: RunRecord, folder: Path) -> ModelRef:
-        """Registers the files of `folder` (safetensors and JSON) as the next version of the dataset's model."""
-        run_id = str(record.mlflow_run_id)
-        name = registered_name(record.dataset)
-        if earlier := self._version_of_run(name, run_id):
-            return earlier
-        tags = {"ganpipe.run": record.run_id, "ganpipe.dataset_version": record.version}
-        return self._new_version(
-            name, run_id, record.run_id, self.experiment(record.dataset), folder, "gan-generator", tags
-        )
-
-    def _new_version(
-        self,
-        name: str,
-        run_id: str,
-        run_name: str,
-        experiment: str,
-        folder: Path,
-        kind: str,
-        tags: dict[str, str],
-    ) -> ModelRef:
-        """The files of `folder` as a logged model of the run and as the next version of the registered model `name`."""
-        model = self.client.create_logged_model(
-            experiment, name=run_name, source_run_id=run_id, model_type=kind, tags=tags
-        )
-        self.client.log_model_artifacts(model.model_id, str(folder))
-        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-        with suppress(MlflowException):  # it exists already
-            self.client.create_registered_model(name)
-        version = self.client.create_model_version(
-            name, source=model.artifact_location, run_id=run_id, model_id=model.model_id, tags=tags
-        )
-        return _reference(version)
-
-    def register_feedforward(self, style: str, folder: Path, seconds: float) -> ModelRef:
-        """A feed-forward network of a style with its own run, loss curve and registered version."""
-        experiment = self.experiment(STYLE_EXPERIMENT)
-        run_id = str(self.client.create_run(experiment, run_name=folder.name).info.run_id)
-        origin = read_json(folder / FEEDFORWARD_CONFIG)["origin"]
-        self.client.log_dict(run_id, origin["inputs"], "training.json")
-        now = int(time.time() * 1000)
-        points = [
-            Metric(f"feedforward_{name}", value, now, nimg)
-            for nimg, *values in origin["curve"]
-            for name, value in zip(("loss", "content", "style"), values, strict=True)
-        ]
-        for start in range(0, len(points), MOST_METRICS):
-            self.client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
-        self.outcome(run_id, {"training_seconds": seconds}, {"ganpipe.style": style})
-        self.end(run_id, "finished")
-        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in f"style-{style}")
-        return self._new_version(
-            name, run_id, folder.name, experiment, folder, "style-feedforward", {"ganpipe.style": style}
-        )
-
-    def _version_of_run(self, name: str, run_id: str) -> ModelRef | None:
-        found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-        return _reference(found[0]) if found else None
-
-    def set_score(self, reference: ModelRef, score: float | None) -> None:
-        """Records the score of a version, by which it is compared later."""
-        value = math.nan if score is None else score
-        self.client.set_model_version_tag(reference.name, reference.version, SCORE, f"{value:.9g}")
-
-    def score_of(self, reference: ModelRef) -> float:
-        """The recorded score of a version; NaN if it has none."""
-        tags = self.client.get_model_version(reference.name, reference.version).tags
-        return float(tags.get(SCORE, "nan"))
-
-    def champion(self, name: str) -> ModelRef | None:
-        """The version with the alias `champion`."""
-        try:
-            return _reference(self.client.get_model_version_by_alias(name, CHAMPION))
-        except MlflowException:
-            return None
-
-    def promote(self, reference: ModelRef) -> None:
-        """Gives a version the alias, and remembers who had it."""
-        before = self.champion(reference.name)
-        if before and before.version != reference.version:
-            history = [*self._history(reference.name), before.version]
-            self.client.set_registered_model_tag(reference.name, PREVIOUS, ",".join(history[-50:]))
-        self.client.set_registered_model_alias(reference.name, CHAMPION, reference.version)
-
-    def rollback(self, name: str) -> ModelRef:
-        """Gives the alias back to the champion before.
-
-        Raises:
-            GanpipeError: there was none before.
-        """
-        history = self._history(name)
-        if not history:
-            raise GanpipeError(
-                f"{name} has no champion before the present one; there is nothing to roll back to."
-            )
-        self.client.set_registered_model_alias(name, CHAMPION, history[-1])
-        self.client.set_registered_model_tag(name, PREVIOUS, ",".join(history[:-1]))
-        return _reference(self.client.get_model_version(name, history[-1]))
-
-    def _history(self, name: str) -> list[str]:
-        try:
-            tags = self.client.get_registered_model(name).tags
-        except MlflowException:
-            raise GanpipeError(f"There is no registered model {name}; train one with: ganpipe run") from None
-        return [v for v in tags.get(PREVIOUS, "").split(",") if v]
-
-    def models(self) -> list[str]:
-        """Names of the registered models, the one that changed last first."""
-        found = self.client.search_registered_models(filter_string="name LIKE 'ganpipe-%'")
-        return [m.name for m in sorted(found, key=lambda m: m.last_updated_timestamp or 0, reverse=True)]
-
-    def find_model(self, reference: str, dataset: str | None) -> ModelRef:
-        """`champion` (of `dataset`, or of the model that changed last), `NAME/VERSION`, `NAME@ALIAS` or a run.
-
-        Raises:
-            GanpipeError: there is no such model.
-        """
-        names = [registered_name(dataset)] if dataset else self.models()
-        if reference == CHAMPION:
-            found = next((c for name in names if (c := self.champion(name))), None)
-            if found is None:
-                of = f" for the dataset {dataset}" if dataset else ""
-                raise GanpipeError(f"There is no champion{of} yet; train one with: ganpipe run")
-            return found
-        with suppress(MlflowException):
-            if "/" in reference:
-                name, _, version = reference.rpartition("/")
-                return _reference(self.client.get_model_version(name, version))
-            if "@" in reference:
-                name, _, alias = reference.partition("@")
-                return _reference(self.client.get_model_version_by_alias(name, alias))
-        there = ", ".join(self.models()) or "none yet"
-        raise GanpipeError(
-            f"There is no model {reference} (registered models: {there}); use champion or NAME/VERSION."
-        )
-
-    def version_of(self, record: RunRecord) -> ModelRef:
-        """The registered version that a run made; raises GanpipeError where it made none."""
-        found = self._version_of_run(registered_name(record.dataset), str(record.mlflow_run_id))
-        if found is None:
-            raise GanpipeError(f"Run {record.run_id} registered no model: it is {record.state}.")
-        return found
-
-    def model_files(self, reference: ModelRef, into: Path) -> Path:
-        """The folder with a version's files, fetched if it is not on this machine."""
-        from mlflow.artifacts import download_artifacts
-
-        try:
-            return Path(download_artifacts(artifact_uri=reference.source, dst_path=str(into)))
-        except (MlflowException, OSError) as error:
-            raise GanpipeError(f"The files of {reference} cannot be read: {_first_line(error)}") from None
 
 
 class CurveWriter:
@@ -382,11 +221,7 @@ class CurveWriter:
             self.last_nimg = new[-1].nimg
 
 
-def _reference(version: ModelVersion) -> ModelRef:
-    return ModelRef(version.name, str(version.version), version.run_id, str(version.source))
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:300]
 
 

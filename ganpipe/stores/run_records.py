@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ganpipe
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, write_json
+from ganpipe.evaluation.verdict import Evaluation
+from ganpipe.files import read_dataclass, write_json
 from ganpipe.settings.schema import Settings, from_dict
 from ganpipe.stores.fingerprint import environment, source_sha256, train_fingerprint
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training.summary import TrainSummary
 
 RECORD = "run.json"
 
@@ -30,8 +32,8 @@ class RunRecord:
     compute: list[str]
     state: str = "running"  # running, interrupted, finished
     mlflow_run_id: str | None = None
-    train: dict[str, Any] | None = None
-    evaluation: dict[str, Any] | None = None
+    train: TrainSummary | None = None
+    evaluation: Evaluation | None = None
     model_version: str | None = None
     champion: bool = False
 
@@ -72,7 +74,7 @@ def run_folder(workspace: Workspace, run_id: str) -> Path:
 
 def save_record(workspace: Workspace, record: RunRecord) -> RunRecord:
     """Writes run.json, whole or not at all."""
-    write_json(run_folder(workspace, record.run_id) / RECORD, asdict(record))
+    write_json(run_folder(workspace, record.run_id) / RECORD, record)
     return record
 
 
@@ -81,12 +83,7 @@ def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
     path = run_folder(workspace, run_id) / RECORD
     if not path.exists():
         return None
-    try:
-        return RunRecord(**read_json(path))
-    except TypeError as error:
-        raise GanpipeError(
-            f"{path} is of another ganpipe version ({error}); move {path.parent} away."
-        ) from None
+    return read_dataclass(path, RunRecord)
 
 
 def all_records(workspace: Workspace) -> list[RunRecord]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, sha256_of, write_json
+from ganpipe.evaluation.verdict import Metric
+from ganpipe.files import plain, read_dataclass, sha256_of, write_json
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training.summary import TrainSummary
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class RunResult:
     mlflow_run_id: str | None
     model_version: str | None
     champion: bool
-    train: dict[str, Any] | None
-    metrics: dict[str, dict[str, Any]]
+    train: TrainSummary | None
+    metrics: dict[str, Metric]
     verdict: str
     evidence: list[str]
     notes: list[str]
@@ -38,14 +39,23 @@ class RunResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        values: dict[str, Any] = plain(self)
+        return values
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A result, and the SHA-256 of each image that it names."""
+
+    result: RunResult
+    sha256: dict[str, str]
 
 
 def save_result(workspace: Workspace, result: RunResult) -> None:
     """Remembers a run under its fingerprint, with the hash of every image that it names."""
     images = [path for path in [result.grid, *result.stylized] if path]
     hashes = {path: sha256_of(Path(path)) for path in images}
-    write_json(_path(workspace, result.fingerprint), {"result": result.as_dict(), "sha256": hashes})
+    write_json(_path(workspace, result.fingerprint), _Saved(result, hashes))
 
 
 def finished_result(workspace: Workspace, fingerprint: str) -> RunResult | None:
@@ -53,12 +63,9 @@ def finished_result(workspace: Workspace, fingerprint: str) -> RunResult | None:
     path = _path(workspace, fingerprint)
     if not path.exists():
         return None
-    saved = read_json(path)
-    intact = all(Path(p).exists() and sha256_of(Path(p)) == sha for p, sha in saved["sha256"].items())
-    try:
-        return RunResult(**saved["result"]) if intact else None
-    except TypeError as error:
-        raise GanpipeError(f"{path} is of another ganpipe version ({error}); delete it.") from None
+    saved = read_dataclass(path, _Saved)
+    intact = all(Path(p).exists() and sha256_of(Path(p)) == sha for p, sha in saved.sha256.items())
+    return saved.result if intact else None
 
 
 def _path(workspace: Workspace, fingerprint: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from ganpipe.progress import Report, ignore
+from ganpipe.training.summary import TrainSummary
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,9 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The result of a finished training. `notes` are sentences for the report."""
+    """The result of a finished training."""
 
     model: nn.Module  # the moving average of the exported network
-    nimg: int
-    images_per_second: float
-    device: str
-    precision: str
-    weights_sha256: str
+    summary: TrainSummary
     grids: list[Path]
     labels: dict[str, int] = field(default_factory=dict)  # of a conditional model, with their training images
-    notes: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from ganpipe.files import write_json
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings, TrainingSettings
 from ganpipe.training.callbacks import Callbacks
+from ganpipe.training.summary import TrainSummary
 from ganpipe.training.worker import POINTS, read_points
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ def check_processes(settings: TrainingSettings) -> None:
         )
 
 
-def train_distributed(job: Job, callbacks: Callbacks) -> dict[str, Any]:
-    """Trains with so many processes; what the first one says of the result.
+def train_distributed(job: Job, callbacks: Callbacks) -> TrainSummary:
+    """Trains in several processes; returns the first one's summary.
 
     A signal to this process is handed to the first one, which ends all in the same step.
 
@@ -136,7 +137,8 @@ def train_distributed(job: Job, callbacks: Callbacks) -> dict[str, Any]:
             said.get("error") or f"its processes ended with {process.returncode}: {' '.join(last_words[-3:])}"
         )
         raise GanpipeError(f"Training failed: {why}")
-    return dict(said["result"])
+    summary: dict[str, Any] = said["result"]
+    return TrainSummary(**summary | {"notes": tuple(summary["notes"])})
 
 
 def _event(line: str) -> dict[str, Any]:

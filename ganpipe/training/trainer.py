@@ -27,6 +27,7 @@ from ganpipe.training.divergence import Diverged, Rollback
 from ganpipe.training.ema import update_ema
 from ganpipe.training.scalars import ScalarAccumulator
 from ganpipe.training.setup import TrainingSetup
+from ganpipe.training.summary import TrainSummary
 
 # Several processes agree this often on whether to stop: each time they wait for each other.
 AGREE_EVERY_STEPS = 8
@@ -172,14 +173,16 @@ class Training:
             )
         return TrainResult(
             model=model,
-            nimg=state.nimg,
-            images_per_second=rate,
-            device=str(setup.compute.device),
-            precision=setup.compute.precision,
-            weights_sha256=weights_sha256(state.modules().values()),
+            summary=TrainSummary(
+                nimg=state.nimg,
+                images_per_second=round(rate, 2),
+                device=str(setup.compute.device),
+                precision=setup.compute.precision,
+                weights_sha256=weights_sha256(state.modules().values()),
+                notes=tuple(notes),
+            ),
             grids=sorted((setup.run_dir / "grids").glob("*.png")),
             labels=dict(zip(setup.data.label_names, setup.label_counts, strict=False)),
-            notes=tuple(notes),
         )
 
 

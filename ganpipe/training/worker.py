@@ -83,8 +83,7 @@ def main() -> int:
         save_generator(
             run_dir / "model", result.model, settings.model, data.shape, job["origin"], result.labels
         )
-        reported = {k: v for k, v in vars(result).items() if k not in ("model", "grids")}
-        tell("result", reported | {"grids": [str(path) for path in result.grids]})
+        tell("result", asdict(result.summary))
     return 0
 
 

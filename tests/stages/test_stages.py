@@ -20,7 +20,8 @@ from ganpipe.settings.schema import Settings
 from ganpipe.stages import evaluate, generate, promote, reproduce, train
 from ganpipe.stores import datasets
 from ganpipe.stores.fingerprint import train_fingerprint
-from ganpipe.stores.mlflow_runs import Tracker, registered_name
+from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.model_registry import ModelRegistry, registered_name
 from ganpipe.stores.run_records import RunRecord, find_record, load_record
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, fill_folder, noise_image
@@ -141,7 +142,7 @@ def test_a_finished_training_is_not_repeated_and_changed_settings_are(
     assert second.fingerprint != first.fingerprint
     assert second.train is not None
     assert first.train is not None
-    assert second.train["weights_sha256"] != first.train["weights_sha256"]
+    assert second.train.weights_sha256 != first.train.weights_sha256
 
 
 def test_a_run_is_reproduced_bit_for_bit(noise: Workspace, settings: Settings) -> None:
@@ -180,14 +181,14 @@ def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
         for r, v in zip(records, (5.0, 9.0, 1.0), strict=True)
     ]
     assert champions == [True, False, True]
-    tracker, name = Tracker(noise), registered_name("noise")
-    assert str(tracker.champion(name)) == f"{name} v3"
-    assert str(tracker.rollback(name)) == f"{name} v1"
-    tracker.promote(tracker.version_of(records[1]))
-    assert str(tracker.champion(name)) == f"{name} v2"
-    tracker.rollback(name)
+    registry, name = ModelRegistry(noise), registered_name("noise")
+    assert str(registry.champion(name)) == f"{name} v3"
+    assert str(registry.rollback(name)) == f"{name} v1"
+    registry.promote(registry.version_of(records[1]))
+    assert str(registry.champion(name)) == f"{name} v2"
+    registry.rollback(name)
     with pytest.raises(GanpipeError, match="nothing to roll back to"):
-        tracker.rollback(name)
+        registry.rollback(name)
     again = promote.register_model(noise, records[0], scored(5.0))
     assert again.model_version == f"{name} v1"
 
@@ -327,7 +328,7 @@ def test_a_rollback_is_told_in_the_record_and_in_mlflow(
     break_at(monkeypatch, 1)
     record = run_train(noise, "noise", settings.with_values({"training.total_images": 160}))
     assert record.train is not None
-    assert "Rolled back to" in record.train["notes"][0]
+    assert "Rolled back to" in record.train.notes[0]
     run = Tracker(noise).client.get_run(str(record.mlflow_run_id))
     assert "Rolled back to" in run.data.tags["ganpipe.notes"]
     curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")

@@ -108,7 +108,7 @@ def test_something_without_a_discriminator_trains_and_resumes_to_the_same_bits(
     with pytest.raises(Killed):
         train(prepared, autoencoder, tmp_path / "parts", Callbacks(report=kill))
     result = train(prepared, autoencoder, tmp_path / "parts")
-    assert result.weights_sha256 == expected.weights_sha256
+    assert result.summary.weights_sha256 == expected.summary.weights_sha256
     saved = load_checkpoint(tmp_path / "parts" / "checkpoints", torch.device("cpu"))
     assert saved is not None
     assert {"encoder", "decoder", "decoder_ema", "both_optimizer"} <= set(saved)

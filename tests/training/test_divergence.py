@@ -85,9 +85,9 @@ def test_training_goes_back_skips_and_slows_down(
     result = train(
         prepared, with_(settings, training__total_images=160), tmp_path, Callbacks(points=points.extend)
     )
-    assert result.nimg == 160
-    assert len(result.notes) == times
-    assert "halved both learning rates" in result.notes[0]
+    assert result.summary.nimg == 160
+    assert len(result.summary.notes) == times
+    assert "halved both learning rates" in result.summary.notes[0]
     assert caplog.text.count("Rolled back to") == times
     assert [p.nimg for p in points] == list(range(16, 161, 16))
     assert points[-1].values["lr_g"] == pytest.approx(settings.training.g_lr / 2**times)
@@ -116,4 +116,4 @@ def test_the_best_checkpoint_is_kept_and_scores_are_in_the_curve(settings: Setti
     best = load_checkpoint(best_folder(tmp_path / "checkpoints"), CPU)
     assert best is not None
     assert best["nimg"] == min(scores, key=lambda nimg: scores[nimg])
-    assert result.nimg == 64
+    assert result.summary.nimg == 64

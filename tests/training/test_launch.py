@@ -49,7 +49,7 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
     job = Job(prepared, "v", together, tmp_path / "two", {})
     job.run_dir.mkdir()
     told = train_distributed(job, Callbacks(points=seen.extend))
-    assert told["nimg"] == result.nimg
+    assert told.nimg == result.summary.nimg
     one, two = (load_checkpoint(tmp_path / name / "checkpoints", CPU) for name in ("one", "two"))
     assert one
     assert two
@@ -59,7 +59,7 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
     assert list(unique) == [p.nimg for p in points]
     for p in points:
         assert unique[p.nimg].values["loss_d"] == pytest.approx(p.values["loss_d"], abs=1e-3)
-    assert train_distributed(job, Callbacks())["weights_sha256"] == told["weights_sha256"]
+    assert train_distributed(job, Callbacks()).weights_sha256 == told.weights_sha256
 
 
 def test_points_of_a_killed_group_are_read_up_to_the_cut_line(tmp_path: Path) -> None:

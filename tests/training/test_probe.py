@@ -38,12 +38,12 @@ def test_a_resumed_run_keeps_its_first_plan(settings: Settings, tmp_path: Path) 
     options = with_(settings, **R3)
     expected = train(
         noise_data(), with_(options, training__microbatch_images=2), tmp_path / "asked"
-    ).weights_sha256
+    ).summary.weights_sha256
     train(noise_data(), with_(options, training__total_images=8), tmp_path / "planned")
     plan = read_json(tmp_path / "planned" / "plan.json")
     assert plan["microbatch_images"] == 8
     write_json(tmp_path / "again" / "plan.json", plan | {"microbatch_images": 2})
-    assert train(noise_data(), options, tmp_path / "again").weights_sha256 == expected
+    assert train(noise_data(), options, tmp_path / "again").summary.weights_sha256 == expected
 
 
 def test_what_does_not_fit_at_all_is_one_sentence(tmp_path: Path) -> None:

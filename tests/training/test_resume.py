@@ -54,7 +54,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_the_same_curve(
     with pytest.raises(Killed):
         train(data, settings, tmp_path / "parts", Callbacks(points=parts.extend, report=kill))
     assert (
-        train(data, settings, tmp_path / "parts", Callbacks(points=parts.extend)).weights_sha256
-        == expected.weights_sha256
+        train(data, settings, tmp_path / "parts", Callbacks(points=parts.extend)).summary.weights_sha256
+        == expected.summary.weights_sha256
     )
     assert parts == whole

@@ -47,7 +47,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_the_same_curve(
     with pytest.raises(Killed):
         train(prepared, settings, tmp_path / "parts", Callbacks(points=parts.extend, report=kill))
     result = train(prepared, settings, tmp_path / "parts", Callbacks(points=parts.extend))
-    assert result.weights_sha256 == expected.weights_sha256
+    assert result.summary.weights_sha256 == expected.summary.weights_sha256
     assert parts == whole
 
 
@@ -69,14 +69,14 @@ def test_a_killed_run_ends_with_the_same_bits_in_two_threads(
 def test_another_seed_gives_other_weights(prepared: PreparedData, settings: Settings, tmp_path: Path) -> None:
     first = train(prepared, settings, tmp_path / "a")
     other = train(prepared, with_(settings, training__seed=1), tmp_path / "b")
-    assert first.weights_sha256 != other.weights_sha256
+    assert first.summary.weights_sha256 != other.summary.weights_sha256
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     prepared: PreparedData, settings: Settings, tmp_path: Path, signum: int, code: int
 ) -> None:
-    expected = train(prepared, settings, tmp_path / "whole").weights_sha256
+    expected = train(prepared, settings, tmp_path / "whole").summary.weights_sha256
 
     def interrupt(progress: object) -> None:
         if getattr(progress, "done", 0) == 24:
@@ -85,7 +85,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     with pytest.raises(Interrupted, match="24 of 64 images") as stopped:
         train(prepared, settings, tmp_path / "parts", Callbacks(report=interrupt))
     assert stopped.value.exit_code == code
-    assert train(prepared, settings, tmp_path / "parts").weights_sha256 == expected
+    assert train(prepared, settings, tmp_path / "parts").summary.weights_sha256 == expected
 
 
 def test_training_draws_a_grid_of_the_same_latents(

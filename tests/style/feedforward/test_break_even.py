@@ -12,7 +12,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.imaging.provenance import read_origin
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.stylize import StyleRequest, stylize_here
-from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.plan import plan_batch
 from ganpipe.style.feedforward import break_even as break_even_module
@@ -45,12 +45,12 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
     assert [stylized_images("a.png"), stylized_images("b.png")] == ["student", "student"]
     (folder,) = [p for p in (workspace.state / "feedforward").iterdir() if p.name != "unfinished"]
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json"}
-    client = Tracker(workspace).client
+    client = ModelRegistry(workspace).client
     assert [int(v.version) for v in client.search_model_versions("name = 'style-x'")] == [1]
     run_id = client.search_model_versions("name = 'style-x'")[0].run_id
     assert client.get_metric_history(str(run_id), "feedforward_loss")
     with pytest.raises(GanpipeError, match="no champion yet"):
-        Tracker(workspace).find_model("champion", None)  # a feed-forward network is nobody's champion
+        ModelRegistry(workspace).find_model("champion", None)  # a feed-forward network is nobody's champion
 
 
 @pytest.mark.usefixtures("migrated")
