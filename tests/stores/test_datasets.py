@@ -152,12 +152,12 @@ def test_a_checkout_that_was_killed_is_finished_and_becomes_no_version_of_its_ow
     first = datasets.open_version(pets, "pets", settings.data)
     datasets.remove_from_dataset(pets, "pets", ["00*.png"], settings.data)
     text = datasets.versions_of(pets, "pets")[0]["pointer"]
-    datasets.write_text(datasets._intent(pets, "pets"), text)  # and here it was killed
+    datasets.write_text(datasets.intent_file(pets, "pets"), text)  # and here it was killed
     datasets.write_text(pets.root / "data/raw/pets.dvc", text)
     next(pets.raw("pets").rglob("*.png")).unlink()
     assert datasets.open_version(pets, "pets", settings.data) == first
     assert len(datasets.versions_of(pets, "pets")) == 2
-    assert not datasets._intent(pets, "pets").exists()
+    assert not datasets.intent_file(pets, "pets").exists()
 
 
 def test_what_a_kill_left_beside_the_manifest_is_in_no_version(
@@ -197,7 +197,7 @@ def test_a_listing_or_manifest_that_leads_outside_touches_nothing(
         {"md5": "a" * 32, "relpath": "../../../x"},
     ):
         listing.write_text(json.dumps([entry]))
-        with pytest.raises(GanpipeError, match="no file of a dataset"):
+        with pytest.raises(GanpipeError, match="damaged or forged"):
             datasets.verify_dataset(pets, "pets", settings.data)
     assert victim.read_text() == "mine"
     manifest = pets.raw("pets") / "manifest.jsonl"
@@ -228,7 +228,7 @@ def test_a_pointer_that_git_changed_is_not_overwritten(pets: Workspace, settings
     (pets.root / "data/raw/pets.dvc").write_text(first)
     with pytest.raises(GanpipeError, match="ganpipe data checkout pets@"):
         datasets.open_version(pets, "pets", settings.data)
-    version = datasets._version_in(first)
+    version = datasets.version_in(first)
     assert datasets.checkout_dataset(pets, "pets", version, settings.data).images == 12
 
 
