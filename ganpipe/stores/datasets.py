@@ -368,45 +368,57 @@ def _restore_manifest(workspace: Workspace, name: str) -> None:
         read_manifest(raw)
     except GanpipeError:
         with _data_lock(workspace):
-            aside = new_aside_folder(workspace.root, name)
-            _restore_files(workspace, name, [MANIFEST], aside)
+            _restore_files(workspace, name, [MANIFEST])
 
 
-def _restore_files(workspace: Workspace, name: str, files: list[str], aside: Path | None = None) -> None:
-    """Puts files in place again, as far as cache and remote have them whole in this version or an earlier one.
-
-    What is in their place goes to the folder `aside`, if there is one.
-    """
-    raw, cache = workspace.raw(name), DatasetCache(workspace)
+def _restore_files(workspace: Workspace, name: str, files: list[str]) -> None:
+    """Puts files in place again, as far as cache and remote have them whole in this version or an earlier one."""
+    cache = DatasetCache(workspace)
     present = read_pointer(workspace, name)
     versions = [
         present,
         *(e["version"] for e in reversed(versions_of(workspace, name)) if e["version"] != present),
     ]
-    wanted = set(files)
-    for fetched in (False, True):
-        if fetched:
-            if not wanted or default_remote(workspace) is None:
-                return
-            with suppress(AbsentVersion):  # what it has not got is told by name afterwards
-                cache.bring(present)
-        for version in versions:
-            try:
-                listing = cache.listing(version)
-            except AbsentVersion:
+    left = _restore_cached(workspace, name, cache, versions, set(files))
+    if default_remote(workspace) is None:
+        with suppress(AbsentVersion):  # what is lost is told by name; a forged listing is told here
+            cache.listing(present)
+        return
+    if not left:
+        return
+    refused = None
+    try:
+        cache.bring(present)
+    except AbsentVersion:
+        pass
+    except RefusedVersion as error:
+        refused = error
+    if _restore_cached(workspace, name, cache, versions, left) and refused is not None:
+        raise refused
+
+
+def _restore_cached(
+    workspace: Workspace, name: str, cache: DatasetCache, versions: list[str], wanted: set[str]
+) -> set[str]:
+    """Puts in place what the cache has whole; returns what it has not. A manifest is of the first version alone.
+
+    What is in its place is damaged; it is moved aside, since only its owner knows whether it is worth something.
+    """
+    raw, left = workspace.raw(name), set(wanted)
+    for version in versions:
+        try:
+            listing = cache.listing(version)
+        except (AbsentVersion, RefusedVersion):
+            continue
+        for file in sorted(left & set(listing.files)):
+            data = cache.whole(file, listing.files[file])
+            if data is None or (file == MANIFEST and version != versions[0]):
                 continue
-            except RefusedVersion:
-                if version == present and (fetched or default_remote(workspace) is None):
-                    raise
-                continue
-            for file in sorted(wanted & set(listing.files)):
-                data = cache.whole(file, listing.files[file])
-                if data is None:
-                    continue
-                if aside is not None and os.path.lexists(raw / file):
-                    _tell_aside(workspace, name, aside, set_aside(raw, [file], aside))
-                write_bytes(raw / file, data)
-                wanted.discard(file)
+            if os.path.lexists(raw / file):
+                set_aside(raw, [file], new_aside_folder(workspace.root, name))
+            write_bytes(raw / file, data)
+            left.discard(file)
+    return left
 
 
 def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str:

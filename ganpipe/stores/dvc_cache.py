@@ -165,9 +165,9 @@ class DatasetCache:
                 failed |= dict.fromkeys(chosen, error)
             arrived = [m for m in chosen if m not in failed and os.path.lexists(staged.oid_to_path(m))]
             good = [m for m in arrived if is_whole(Path(staged.oid_to_path(m)), wanted[m], m)]
+            self.odb.add([staged.oid_to_path(m) for m in good], self._local_fs, good, hardlink=True)
             if forged := [m for m in arrived if m not in set(good)]:
                 raise RefusedVersion(_why_refused(Path(staged.oid_to_path(forged[0])), forged, wanted))
-            self.odb.add([staged.oid_to_path(m) for m in good], self._local_fs, good, hardlink=True)
         if lost := [m for m in chosen if m not in set(good)]:
             cause = failed.get(lost[0])
             known = isinstance(cause, FileNotFoundError) or cause is None
@@ -211,7 +211,7 @@ def _why_refused(path: Path, forged: list[str], wanted: dict[str, str]) -> str:
     if file == forged[0] and is_regular(path) and (stray := _stray(path.read_bytes())) is not None:
         odd = f"; it lists {stray!r}, which is no file of a dataset"
     return (
-        f"The remote is damaged or forged: its {what}{more} does not have the bytes that the name {forged[0]} "
+        f"The remote is damaged or forged: {what}{more} does not have the bytes that the name {forged[0]} "
         f"promises{odd}. It was not taken; push the version again from a workspace that has it whole"
     )
 
