@@ -74,10 +74,12 @@ def evaluate(arguments: Namespace) -> int:
             name = arguments.dataset or workspace.params().dataset
             folder = absolute(arguments.generated)
             evaluate.check_generated(folder)
+            evaluate.check_data(workspace, name, settings, None)
             version = open_version(workspace, name, settings.data)
             result = evaluate.evaluate_folder(workspace, folder, version, settings, bars).as_dict()
         else:
             record = find_run(workspace, arguments.run_reference, arguments.dataset)
+            evaluate.check_data(workspace, record.dataset, record.resolved(), record)
             version = open_version(workspace, record.dataset, record.resolved().data)
             judged = evaluate.evaluate_run(workspace, record, version, settings, bars)
             result = judged.evaluation.as_dict() | {"run": record.run_id}

@@ -142,3 +142,32 @@ def test_a_cached_image_that_is_not_what_it_was_is_not_shown(pets: Workspace, se
     os.chmod(victim, 0o644)
     victim.write_bytes(b"rot")
     assert len(dataset_summaries.pictures_at(pets, reference, records)) == 5
+
+
+def test_an_evaluation_is_refused_before_a_lock_is_taken_or_a_byte_fetched(
+    pets: Workspace, settings: Settings
+) -> None:
+    from ganpipe.errors import GanpipeError
+    from ganpipe.stages.evaluate import check_data
+    from ganpipe.stores.run_records import new_record
+
+    record = new_record("pets", "0" * 32 + ".dir", settings, ("cpu", "fp32"))
+    with pytest.raises(GanpipeError, match="of which . are held out; evaluation needs"):
+        check_data(pets, "pets", settings, None)
+    shutil.rmtree(pets.raw("pets"))
+    before = tree(pets.root)
+    with pytest.raises(GanpipeError, match="was trained on version"):
+        check_data(pets, "pets", settings, record)
+    with pytest.raises(GanpipeError, match="There is no dataset dogs"):
+        check_data(pets, "dogs", settings, None)
+    assert tree(pets.root) == before
+
+
+@pytest.mark.skipif(not _can_mount_read_only(), reason="needs the right to mount")
+def test_a_change_on_a_read_only_mount_is_refused_in_one_sentence(pets: Workspace) -> None:
+    place = str(pets.root)
+    mount = f'mount --bind "{place}" "{place}" && mount -o remount,bind,ro "{place}" && exec "$@"'
+    done = ganpipe(
+        pets, "data", "remove", "pets", "001.png", before=("unshare", "-m", "sh", "-c", mount, "sh")
+    )
+    assert (done.returncode, "cannot be written (Read-only file system)" in done.stderr) == (1, True)

@@ -146,6 +146,20 @@ def test_a_damaged_shard_is_made_again(pets: Workspace, settings: Settings) -> N
     assert shard.read_bytes() == whole
 
 
+def test_a_stranger_s_list_of_shards_leads_nowhere(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").write_text("mine")
+    out = datasets.prepare_dataset(pets, "pets", settings.data)
+    meta = json.loads((out / "meta.json").read_text())
+    meta["sha256"]["../../../../victim"] = "0" * 64
+    (out / "meta.json").write_text(json.dumps(meta))
+    datasets.verify_dataset(pets, "pets", settings.data)
+    datasets.prepare_dataset(pets, "pets", settings.data)
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert "../../../../victim" not in json.loads((out / "meta.json").read_text())["sha256"]
+
+
 def test_a_checkout_that_was_killed_is_finished_and_becomes_no_version_of_its_own(
     pets: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
