@@ -19,6 +19,7 @@ from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import evaluate, generate, promote, reproduce, train
 from ganpipe.stores import datasets
+from ganpipe.stores.dataset_summaries import records_at
 from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker, registered_name
 from ganpipe.stores.run_records import RunRecord, find_record, load_record
@@ -59,8 +60,8 @@ def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
     more = datasets.add_dataset(noise, str(fill_folder(tmp_path / "in", 91)), "noise", settings.data)
     assert (more.accepted, more.version != first.version) == (1, True)
 
-    old = datasets.records_at(noise, f"noise@{first.version}", settings.data)
-    now = datasets.records_at(noise, "noise", settings.data)
+    old = records_at(noise, f"noise@{first.version}")
+    now = records_at(noise, "noise")
     assert (len(old), len(now)) == (90, 91)
 
 

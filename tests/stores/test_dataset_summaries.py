@@ -152,7 +152,7 @@ def test_an_evaluation_is_refused_before_a_lock_is_taken_or_a_byte_fetched(
     from ganpipe.stores.run_records import new_record
 
     record = new_record("pets", "0" * 32 + ".dir", settings, ("cpu", "fp32"))
-    with pytest.raises(GanpipeError, match="of which . are held out; evaluation needs"):
+    with pytest.raises(GanpipeError, match=r"of which . are held out; evaluation needs"):
         check_data(pets, "pets", settings, None)
     shutil.rmtree(pets.raw("pets"))
     before = tree(pets.root)
