@@ -54,12 +54,11 @@ def _add(arguments: Namespace, replace: bool) -> int:
             f"{report.near_duplicates:,} {'dropped' if settings.near_duplicates == 'drop' else 'kept'}",
         ),
         ("the dataset", f"{report.train:,} to train on, {report.holdout:,} held out"),
+        *([("moved aside", f"{len(report.aside):,} files that are not ganpipe's")] if report.aside else []),
         ("version", report.version),
         ("page", relative_path(workspace, report.page) if report.page else "as before"),
     ]
     pairs(f"Dataset {report.name}", rows)
-    if report.aside:
-        say(escape_control(f"  moved out of the dataset's folder: {count_and_names(report.aside)}"))
     for entry in report.quarantined[:MOST_LISTED]:
         say(escape_control(f"  {entry['file']}: {entry['reason']}"))
     if len(report.quarantined) > MOST_LISTED:

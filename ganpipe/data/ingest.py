@@ -72,7 +72,8 @@ def add_items(
 ) -> AddReport:
     """Adds what is new among `items` to the raw dataset in `folder`, and accounts for every one found.
 
-    With `replace` the dataset afterwards holds these items alone.
+    With `replace` the dataset afterwards holds these items alone. Files of images that are not taken, or no longer, are
+    left for `sweep`.
 
     Raises:
         GanpipeError: not one image was accepted or known; nothing is changed.

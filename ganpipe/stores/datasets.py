@@ -70,7 +70,7 @@ from ganpipe.stores.dvc import (
     require_remote,
     version_in,
 )
-from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, Listing, RefusedVersion
+from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, Listing, RefusedVersion, is_whole
 from ganpipe.stores.workspace import Workspace, check_name
 
 if TYPE_CHECKING:
@@ -195,12 +195,14 @@ def _sweep(workspace: Workspace, name: str) -> list[str]:
     return _tell_aside(workspace, name, aside, sweep(raw, read_manifest(raw), aside))
 
 
-def _tell_aside(workspace: Workspace, name: str, aside: Path, files: list[str]) -> list[str]:
+def _tell_aside(
+    workspace: Workspace, name: str, aside: Path, files: list[str], what: str = "what is not ganpipe's"
+) -> list[str]:
     if files:
         named = ", ".join(escape_control(printable(file)) for file in files[:MOST_NAMED])
         more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
         place = aside.relative_to(workspace.root)
-        log.warning(f"data/raw/{name} held what is not ganpipe's: {named}{more}. Moved to {place}.")
+        log.warning(f"data/raw/{name} held {what}: {named}{more}. Moved to {place}.")
     return [printable(str(aside.relative_to(workspace.root) / file)) for file in files]
 
 
@@ -521,18 +523,19 @@ def _make_room(workspace: Workspace, name: str, listing: Listing, cache: Dataset
     That is every file that is not ganpipe's, and every file of ganpipe's whose bytes are not in DVC's cache.
     """
     raw = workspace.raw(name)
-    foreign, left = set(find_foreign(raw)), {}
+    foreign, uncached, left = set(find_foreign(raw)), [], {}
     for file in list(files_in(raw)):
         if OUR_TEMPORARY.fullmatch(file):
             (raw / file).unlink()
         elif file not in foreign and is_dataset_file(file):
             md5 = _md5_of(raw / file)
-            if md5 and (md5 == listing.files.get(file) or cache.path(md5).exists()):
+            if md5 and (md5 == listing.files.get(file) or is_whole(cache.path(md5), file, md5)):
                 left[file] = md5
             else:
-                foreign.add(file)
+                uncached.append(file)
     aside = new_aside_folder(workspace.root, name)
     _tell_aside(workspace, name, aside, set_aside(raw, foreign, aside))
+    _tell_aside(workspace, name, aside, set_aside(raw, uncached, aside), "what DVC's cache does not have")
     return left
 
 
