@@ -32,7 +32,8 @@ def replace(arguments: Namespace) -> int:
 
 def _add(arguments: Namespace, replace: bool) -> int:
     from ganpipe.stages.data import write_page
-    from ganpipe.stores.datasets import add_dataset, open_version
+    from ganpipe.stores.dataset_versions import open_version
+    from ganpipe.stores.datasets import add_dataset
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
@@ -223,7 +224,7 @@ def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], 
 
 def checkout(arguments: Namespace) -> int:
     """Makes an earlier version the present one: by its hash, or the one that a run was trained on."""
-    from ganpipe.stores.datasets import checkout_dataset, checkout_pointer
+    from ganpipe.stores.dataset_versions import checkout_dataset, checkout_pointer
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
@@ -257,7 +258,8 @@ def prepare(arguments: Namespace) -> int:
     """Makes the shards of a dataset with the settings as they are; says what they hold."""
     from ganpipe.data.shards import META
     from ganpipe.files import read_json
-    from ganpipe.stores.datasets import open_version, prepare_dataset
+    from ganpipe.stores.dataset_versions import open_version
+    from ganpipe.stores.datasets import prepare_dataset
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
@@ -321,7 +323,7 @@ def verify(arguments: Namespace) -> int:
 
 def push(arguments: Namespace) -> int:
     """Copies a dataset's version to the remote."""
-    from ganpipe.stores.datasets import push_dataset
+    from ganpipe.stores.dataset_versions import push_dataset
 
     workspace = open_named_workspace(arguments)
     remote = push_dataset(workspace, arguments.name, resolve_settings(arguments, workspace).data)
@@ -330,7 +332,7 @@ def push(arguments: Namespace) -> int:
 
 def pull(arguments: Namespace) -> int:
     """Brings a dataset's version from the remote."""
-    from ganpipe.stores.datasets import pull_dataset
+    from ganpipe.stores.dataset_versions import pull_dataset
 
     workspace = open_named_workspace(arguments)
     remote = pull_dataset(workspace, arguments.name, resolve_settings(arguments, workspace).data)

@@ -14,6 +14,9 @@ import pytest
 
 from ganpipe.settings.schema import Settings
 from ganpipe.stores import dataset_summaries, datasets
+from ganpipe.stores.dataset_summaries import versions_of
+from ganpipe.stores.dvc import dvc, read_pointer
+from ganpipe.stores.dvc_cache import DatasetCache
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, with_data
 
@@ -47,7 +50,7 @@ def ganpipe(
 
 
 def reading(workspace: Workspace) -> list[tuple[str, ...]]:
-    version = datasets.versions_of(workspace, "pets")[0]["version"]
+    version = versions_of(workspace, "pets")[0]["version"]
     return [tuple(word.replace("VERSION", version) for word in words) for words in READING]
 
 
@@ -58,7 +61,7 @@ def tree(root: Path) -> dict[str, tuple[int, int]]:
 def test_a_dataset_that_is_only_a_pointer_is_listed_and_nothing_is_written(
     pets: Workspace, settings: Settings
 ) -> None:
-    version = datasets.read_pointer(pets, "pets")
+    version = read_pointer(pets, "pets")
     for path in (pets.raw("pets"), pets.root / ".dvc", pets.state):
         shutil.rmtree(path)
     before = tree(pets.root)
@@ -74,7 +77,7 @@ def test_a_dataset_that_is_only_a_pointer_is_listed_and_nothing_is_written(
 
 
 def test_nobody_who_reads_waits_for_the_lock_or_needs_the_remote(pets: Workspace, settings: Settings) -> None:
-    datasets.dvc(pets, "remote", "add", "-d", "store", str(pets.root / "no/such/folder"))
+    dvc(pets, "remote", "add", "-d", "store", str(pets.root / "no/such/folder"))
     with pets.lock("data"):
         for words in reading(pets):
             done = ganpipe(pets, *words)
@@ -133,12 +136,12 @@ def test_a_dataset_that_was_changed_or_half_checked_out_says_so(pets: Workspace,
 
 
 def test_a_cached_image_that_is_not_what_it_was_is_not_shown(pets: Workspace, settings: Settings) -> None:
-    version = datasets.versions_of(pets, "pets")[0]["version"]
+    version = versions_of(pets, "pets")[0]["version"]
     reference = f"pets@{version[:10]}"
     records = dataset_summaries.records_at(pets, reference)
     assert len(records) == 6
-    listing = datasets.DatasetCache(pets).listing(version)
-    victim = datasets.DatasetCache(pets).path(listing.files[records[0].file])
+    listing = DatasetCache(pets).listing(version)
+    victim = DatasetCache(pets).path(listing.files[records[0].file])
     os.chmod(victim, 0o644)
     victim.write_bytes(b"rot")
     assert len(dataset_summaries.pictures_at(pets, reference, records)) == 5

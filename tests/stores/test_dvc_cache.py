@@ -14,7 +14,8 @@ import pytest
 from ganpipe.data.manifest import read_manifest
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import Settings
-from ganpipe.stores import datasets
+from ganpipe.stores import dataset_versions, datasets
+from ganpipe.stores.dvc import dvc, new_pointer, read_pointer
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, with_data
 
@@ -29,7 +30,7 @@ def pushed_pets(tmp_path_factory: pytest.TempPathFactory, settings: Settings) ->
     (place.root / ".dvc/config").write_text(
         "[core]\n    analytics = false\n    remote = store\n['remote \"store\"']\n    url = ../../store\n"
     )
-    datasets.push_dataset(place, "pets", settings.data)
+    dataset_versions.push_dataset(place, "pets", settings.data)
     return folder
 
 
@@ -44,7 +45,7 @@ def clone(pushed_pets: Path, workspace: Workspace) -> Workspace:
 
 
 def listing_file(workspace: Workspace) -> Path:
-    version = datasets.read_pointer(workspace, "pets")
+    version = read_pointer(workspace, "pets")
     return workspace.root.parent / "store/files/md5" / version[:2] / version[2:]
 
 
@@ -88,8 +89,8 @@ def test_a_listing_with_an_added_entry_is_refused_and_writes_nothing(
     forge(clone, lambda entries: entries.append({"md5": command, "relpath": stray}))
     before = everything(clone.root.parent)
     for bring in (
-        lambda: datasets.pull_dataset(clone, "pets", settings.data),
-        lambda: datasets.open_version(clone, "pets", settings.data),
+        lambda: dataset_versions.pull_dataset(clone, "pets", settings.data),
+        lambda: dataset_versions.open_version(clone, "pets", settings.data),
         lambda: datasets.verify_dataset(clone, "pets", settings.data),
     ):
         with pytest.raises(GanpipeError, match=r"damaged or forged.*no file of a dataset"):
@@ -103,7 +104,7 @@ def test_an_object_name_that_leads_out_of_the_cache_is_refused(clone: Workspace,
     forge(clone, lambda entries: entries[0].update(md5="../../../../../victim"))
     (clone.root.parent / "victim").write_text("mine")
     with pytest.raises(GanpipeError, match="damaged or forged"):
-        datasets.pull_dataset(clone, "pets", settings.data)
+        dataset_versions.pull_dataset(clone, "pets", settings.data)
     assert (clone.root.parent / "victim").read_text() == "mine"
 
 
@@ -120,16 +121,16 @@ def test_a_version_whose_listing_names_more_than_its_manifest_is_refused(
     path = clone.root.parent / "store/files/md5" / version[:2]
     (path / version[2:].removesuffix(".dir")).rename(path / version[2:])
     pointer = clone.root / "data/raw/pets.dvc"
-    pointer.write_text(datasets.new_pointer("pets", version))
+    pointer.write_text(new_pointer("pets", version))
     with pytest.raises(GanpipeError, match="do not agree"):
-        datasets.pull_dataset(clone, "pets", settings.data)
+        dataset_versions.pull_dataset(clone, "pets", settings.data)
     assert not clone.raw("pets").exists()
 
 
 def test_a_damaged_object_of_the_remote_leaves_the_dataset_as_it_was(
     clone: Workspace, settings: Settings
 ) -> None:
-    datasets.pull_dataset(clone, "pets", settings.data)
+    dataset_versions.pull_dataset(clone, "pets", settings.data)
     before = everything(clone.root)
     victim = read_manifest(clone.raw("pets"))[2]
     md5 = next(e["md5"] for e in json.loads(listing_file(clone).read_text()) if e["relpath"] == victim.file)
@@ -138,7 +139,7 @@ def test_a_damaged_object_of_the_remote_leaves_the_dataset_as_it_was(
         path.chmod(0o644)
         path.write_bytes(b"rot")
     with pytest.raises(GanpipeError, match=r"left as it is.*files/.*damaged or forged|damaged or forged"):
-        datasets.checkout_dataset(clone, "pets", datasets.read_pointer(clone, "pets"), settings.data)
+        dataset_versions.checkout_dataset(clone, "pets", read_pointer(clone, "pets"), settings.data)
     assert everything(clone.root) == before
     assert not (clone.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).exists()
 
@@ -146,12 +147,12 @@ def test_a_damaged_object_of_the_remote_leaves_the_dataset_as_it_was(
 def test_a_forged_listing_in_the_cache_is_moved_away_and_fetched_again(
     clone: Workspace, settings: Settings
 ) -> None:
-    version = datasets.read_pointer(clone, "pets")
+    version = read_pointer(clone, "pets")
     cached = clone.root / ".dvc/cache/files/md5" / version[:2] / version[2:]
     cached.parent.mkdir(parents=True)
     cached.write_text(json.dumps([{"md5": "a" * 32, "relpath": "../../x"}]))
-    datasets.pull_dataset(clone, "pets", settings.data)
-    assert datasets.open_version(clone, "pets", settings.data).images == 6
+    dataset_versions.pull_dataset(clone, "pets", settings.data)
+    assert dataset_versions.open_version(clone, "pets", settings.data).images == 6
     assert cached.read_bytes() == listing_file(clone).read_bytes()
 
 
@@ -172,9 +173,9 @@ def test_a_pointer_that_holds_more_than_a_version_is_refused(
     clone: Workspace, settings: Settings, text: str
 ) -> None:
     pointer = clone.root / "data/raw/pets.dvc"
-    pointer.write_text(text.replace("VERSION", datasets.read_pointer(clone, "pets")))
+    pointer.write_text(text.replace("VERSION", read_pointer(clone, "pets")))
     before = everything(clone.root)
-    for act in (datasets.pull_dataset, datasets.open_version, datasets.push_dataset):
+    for act in (dataset_versions.pull_dataset, dataset_versions.open_version, dataset_versions.push_dataset):
         with pytest.raises(GanpipeError, match=r"not a pointer that ganpipe writes|is damaged"):
             act(clone, "pets", settings.data)
     assert everything(clone.root) == before
@@ -184,9 +185,9 @@ def test_a_pull_restores_the_pointer_and_dataset_that_dvc_itself_knows(
     clone: Workspace, settings: Settings
 ) -> None:
     pointer = (clone.root / "data/raw/pets.dvc").read_text()
-    datasets.pull_dataset(clone, "pets", settings.data)
+    dataset_versions.pull_dataset(clone, "pets", settings.data)
     assert (clone.root / "data/raw/pets.dvc").read_text() == pointer
-    datasets.dvc(clone, "add", "data/raw/pets")  # the same version, written in the same words
+    dvc(clone, "add", "data/raw/pets")  # the same version, written in the same words
     assert (clone.root / "data/raw/pets.dvc").read_text() == pointer
 
 
@@ -199,7 +200,7 @@ def test_the_cache_may_be_elsewhere_and_linked(
     shutil.rmtree(workspace.raw("pets"))
     config = workspace.root / ".dvc/config"
     config.write_text(config.read_text() + f"[cache]\n    dir = ../../elsewhere\n    type = {kind}\n")
-    first = datasets.open_version(workspace, "pets", settings.data)
+    first = dataset_versions.open_version(workspace, "pets", settings.data)
     assert any((workspace.root.parent / "elsewhere/files/md5").rglob("*.dir"))
     assert not (workspace.root / ".dvc/cache").exists()
     victim = workspace.raw("pets") / read_manifest(workspace.raw("pets"))[0].file
@@ -207,11 +208,11 @@ def test_the_cache_may_be_elsewhere_and_linked(
     victim.unlink()
     assert datasets.verify_dataset(workspace, "pets", settings.data).repaired == ["000.png"]
     datasets.remove_from_dataset(workspace, "pets", ["001.png"], settings.data)
-    assert datasets.checkout_dataset(workspace, "pets", first.version[:8], settings.data) == first
+    assert dataset_versions.checkout_dataset(workspace, "pets", first.version[:8], settings.data) == first
 
 
 def test_ganpipe_runs_only_its_own_stage(clone: Workspace, settings: Settings) -> None:
-    datasets.pull_dataset(clone, "pets", settings.data)
+    dataset_versions.pull_dataset(clone, "pets", settings.data)
     stages = clone.root / "dvc.yaml"
     ours = stages.read_text()
     for forged in (
@@ -230,7 +231,7 @@ def test_ganpipe_runs_only_its_own_stage(clone: Workspace, settings: Settings) -
 
 
 def test_a_module_that_lies_in_the_workspace_is_not_imported(clone: Workspace, settings: Settings) -> None:
-    datasets.pull_dataset(clone, "pets", settings.data)
+    dataset_versions.pull_dataset(clone, "pets", settings.data)
     for name in ("yaml.py", "numpy.py", "dvc.py"):
         (clone.root / name).write_text("open('pwned', 'w')\n")
     datasets.prepare_dataset(clone, "pets", settings.data)

@@ -9,7 +9,9 @@ import pytest
 
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import Settings
-from ganpipe.stores import datasets
+from ganpipe.stores import dataset_versions, datasets
+from ganpipe.stores.dvc import dvc
+from ganpipe.stores.dvc_cache import DatasetCache
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, fill_folder, noise_image, with_data
 
@@ -70,7 +72,7 @@ def test_images_laid_by_hand_where_the_dataset_would_be_are_kept(
 def test_another_datasets_folder_may_be_read(pets: Workspace, settings: Settings) -> None:
     report = datasets.add_dataset(pets, str(pets.raw("pets")), "copy", settings.data)
     assert report.accepted == 6
-    assert datasets.open_version(pets, "pets", settings.data).images == 6
+    assert dataset_versions.open_version(pets, "pets", settings.data).images == 6
 
 
 def test_an_addition_moves_foreign_files_aside_and_names_them(
@@ -83,7 +85,7 @@ def test_an_addition_moves_foreign_files_aside_and_names_them(
     assert {file.split("Z/", 1)[1] for file in report.aside} == set(FOREIGN)
     assert all((pets.root / file).exists() for file in report.aside)
     assert "notes.txt" in caplog.text
-    listing = datasets.DatasetCache(pets).listing(report.version)
+    listing = DatasetCache(pets).listing(report.version)
     assert not set(FOREIGN) & set(listing.files)
 
 
@@ -91,10 +93,10 @@ def test_an_addition_moves_foreign_files_aside_and_names_them(
 def test_no_command_deletes_a_foreign_file(
     pets: Workspace, settings: Settings, tmp_path: Path, act: str
 ) -> None:
-    first = datasets.open_version(pets, "pets", settings.data).version
+    first = dataset_versions.open_version(pets, "pets", settings.data).version
     datasets.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
-    datasets.dvc(pets, "remote", "add", "-d", "store", str(tmp_path / "store"))
-    datasets.push_dataset(pets, "pets", settings.data)
+    dvc(pets, "remote", "add", "-d", "store", str(tmp_path / "store"))
+    dataset_versions.push_dataset(pets, "pets", settings.data)
     lay(pets.raw("pets"))
     if act == "remove":
         datasets.remove_from_dataset(pets, "pets", ["001.png"], settings.data)
@@ -104,24 +106,24 @@ def test_no_command_deletes_a_foreign_file(
         found = datasets.verify_dataset(pets, "pets", settings.data)
         assert len(found.aside) == len(FOREIGN)
     elif act == "checkout":
-        datasets.checkout_dataset(pets, "pets", first, settings.data)
+        dataset_versions.checkout_dataset(pets, "pets", first, settings.data)
     else:
-        datasets.pull_dataset(pets, "pets", settings.data)
+        dataset_versions.pull_dataset(pets, "pets", settings.data)
     assert kept_aside(pets) == FOREIGN
     assert not (pets.raw("pets") / "notes.txt").exists()
 
 
 def test_a_checkout_deletes_no_image_that_the_cache_has_not(pets: Workspace, settings: Settings) -> None:
-    first = datasets.open_version(pets, "pets", settings.data)
+    first = dataset_versions.open_version(pets, "pets", settings.data)
     _, second = datasets.remove_from_dataset(pets, "pets", ["00[0-2].png"], settings.data)
     images = {p.read_bytes() for p in pets.raw("pets").rglob("files/*/*.png")}
-    datasets.checkout_dataset(pets, "pets", first.version, settings.data)
+    dataset_versions.checkout_dataset(pets, "pets", first.version, settings.data)
     datasets.remove_from_dataset(pets, "pets", ["00[3-5].png"], settings.data)
     left = {p.read_bytes() for p in pets.raw("pets").rglob("files/*/*.png")}
     for path in (pets.root / ".dvc/cache").rglob("*"):
         if path.is_file() and path.read_bytes() in left:
             path.unlink()
-    datasets.checkout_dataset(pets, "pets", second.version, settings.data)
+    dataset_versions.checkout_dataset(pets, "pets", second.version, settings.data)
     assert {p.read_bytes() for p in pets.raw("pets").rglob("files/*/*.png")} == images
     assert left <= set(kept_aside(pets).values())
 
@@ -137,7 +139,7 @@ def test_a_link_in_place_of_the_folder_or_inside_it_leads_nowhere(
     assert [p.name for p in outside.iterdir()] == ["mine.txt"]
     shutil.move(pets.raw("pets"), tmp_path / "moved")
     pets.raw("pets").symlink_to(tmp_path / "moved")
-    for act in (datasets.open_version, datasets.verify_dataset):
+    for act in (dataset_versions.open_version, datasets.verify_dataset):
         with pytest.raises(GanpipeError, match="is a link"):
             act(pets, "pets", settings.data)
     with pytest.raises(GanpipeError, match="is a link"):
