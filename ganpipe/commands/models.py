@@ -62,7 +62,7 @@ def train(arguments: Namespace) -> int:
 def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
     from ganpipe.stages import evaluate
-    from ganpipe.stores.datasets import open_version
+    from ganpipe.stores.dataset_versions import open_version
 
     if bool(arguments.run_reference) == bool(arguments.generated):
         say("ganpipe evaluate: give either RUN or --generated DIR.")

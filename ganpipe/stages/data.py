@@ -13,7 +13,8 @@ from ganpipe.files import read_json, sha256_of_json, write_text
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.dataset_summaries import DatasetSummary
-from ganpipe.stores.datasets import DatasetVersion, open_inspection_cache
+from ganpipe.stores.dataset_versions import DatasetVersion
+from ganpipe.stores.datasets import open_inspection_cache
 from ganpipe.stores.workspace import Workspace
 
 

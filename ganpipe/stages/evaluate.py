@@ -14,7 +14,8 @@ from ganpipe.models.io import load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
 from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, summarize_dataset
-from ganpipe.stores.datasets import DatasetVersion, load_dataset
+from ganpipe.stores.dataset_versions import DatasetVersion
+from ganpipe.stores.datasets import load_dataset
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace

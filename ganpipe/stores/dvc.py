@@ -42,7 +42,7 @@ def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
     """
     ensure_repository(workspace)
     done = subprocess.run(
-        [sys.executable, "-P", "-c", DVC, "--wait-for-lock", *arguments],
+        [sys.executable, "-c", DVC, "--wait-for-lock", *arguments],
         cwd=workspace.root,
         # Safe path: a yaml.py that lies in the workspace is nobody's module.
         env=os.environ | {BEHALF_OF: str(os.getpid()), "PYTHONSAFEPATH": "1"},
