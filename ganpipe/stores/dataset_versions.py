@@ -270,11 +270,20 @@ def _checkout_version(workspace: Workspace, name: str, version: str) -> None:
     write_text(intent_file(workspace, name), text)
     if not is_named:
         write_text(pointer, text)
+    _keep_out_of_git(workspace, name)
     _mark_manifest_changed(workspace, name)
     cache.check_out(listing, raw, _make_room(workspace, name, listing, cache))
     read_manifest(raw)
     _note_version(workspace, name, version, len(listing.records))
     intent_file(workspace, name).unlink()
+
+
+def _keep_out_of_git(workspace: Workspace, name: str) -> None:
+    """Lists the raw folder in data/raw/.gitignore, as `dvc add` does."""
+    path, line = workspace.raw(name).parent / ".gitignore", f"/{name}"
+    lines = path.read_text().splitlines() if path.exists() else []
+    if (workspace.root / ".git").exists() and line not in lines:
+        write_text(path, "\n".join([*lines, line]) + "\n")
 
 
 def _make_room(workspace: Workspace, name: str, listing: Listing, cache: DatasetCache) -> dict[str, str]:

@@ -181,6 +181,14 @@ def test_a_pointer_that_holds_more_than_a_version_is_refused(
     assert everything(clone.root) == before
 
 
+def test_a_checkout_keeps_the_images_out_of_git(clone: Workspace, settings: Settings) -> None:
+    (clone.root / ".git").mkdir()
+    ignored = clone.root / "data/raw/.gitignore"
+    ignored.write_text("/other\n")
+    dataset_versions.pull_dataset(clone, "pets", settings.data)
+    assert ignored.read_text() == "/other\n/pets\n"
+
+
 def test_a_pull_restores_the_pointer_and_dataset_that_dvc_itself_knows(
     clone: Workspace, settings: Settings
 ) -> None:
