@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from ganpipe.stores.run_records import RunRecord
 
 
-def open_named_workspace(arguments: Namespace) -> Workspace:
-    """The workspace that the command line names, with the tools pointed into it."""
+def open_named_workspace(arguments: Namespace, reading: bool = False) -> Workspace:
+    """The workspace that the command line names, with the tools pointed into it.
+
+    `reading`: what is not there is not made, since the command only looks.
+    """
     workspace = open_workspace(getattr(arguments, "workspace", None))
-    workspace.activate()
+    if not reading or workspace.state.is_dir():
+        workspace.activate()
     return workspace
 
 

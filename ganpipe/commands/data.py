@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganpipe.commands.context import open_named_workspace, resolve_settings
-from ganpipe.commands.tables import count_and_names, relative_path
+from ganpipe.commands.tables import count_and_names, count_or_blank, relative_path
 from ganpipe.console import Bars, escape_control, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 
@@ -30,7 +32,8 @@ def replace(arguments: Namespace) -> int:
 
 def _add(arguments: Namespace, replace: bool) -> int:
     from ganpipe.stages.data import write_page
-    from ganpipe.stores.datasets import add_dataset, open_version
+    from ganpipe.stores.dataset_versions import open_version
+    from ganpipe.stores.datasets import add_dataset
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
@@ -52,6 +55,7 @@ def _add(arguments: Namespace, replace: bool) -> int:
             f"{report.near_duplicates:,} {'dropped' if settings.near_duplicates == 'drop' else 'kept'}",
         ),
         ("the dataset", f"{report.train:,} to train on, {report.holdout:,} held out"),
+        *([("moved aside", f"{len(report.aside):,} files that are not ganpipe's")] if report.aside else []),
         ("version", report.version),
         ("page", relative_path(workspace, report.page) if report.page else "as before"),
     ]
@@ -85,37 +89,53 @@ def remove(arguments: Namespace) -> int:
 
 def list_all(arguments: Namespace) -> int:
     """All datasets with their versions."""
-    from ganpipe.stores.datasets import dataset_names, open_version
+    from ganpipe.stores.dataset_summaries import summarize_datasets
 
-    workspace = open_named_workspace(arguments)
-    settings = resolve_settings(arguments, workspace).data
-    infos = [open_version(workspace, name, settings) for name in dataset_names(workspace)]
+    workspace = open_named_workspace(arguments, reading=True)
+    infos = summarize_datasets(workspace, resolve_settings(arguments, workspace).data)
     if arguments.json:
         print_json({"datasets": [info.as_dict() for info in infos]})
     elif not infos:
         out.print("No dataset yet; add one with: ganpipe data add SOURCE --name NAME")
     else:
-        rows = [(i.name, i.version, f"{i.images:,}", f"{i.train:,}", f"{i.holdout:,}") for i in infos]
-        table("Datasets", ("name", "version", "images", "to train on", "held out"), rows)
+        rows = [
+            (i.name, i.version or "", *map(count_or_blank, (i.images, i.train, i.holdout)), i.problem or "")
+            for i in infos
+        ]
+        table("Datasets", ("name", "version", "images", "to train on", "held out", ""), rows)
     return 0
 
 
 def show(arguments: Namespace) -> int:
     """One dataset: numbers, advice, versions, and the page that shows it."""
     from ganpipe.files import read_json
-    from ganpipe.stages.data import write_page
-    from ganpipe.stores.datasets import open_version, versions_of
+    from ganpipe.stages.data import profile_dataset, write_page
+    from ganpipe.stores.dataset_summaries import require_dataset, summarize_dataset, versions_of
 
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, reading=True)
     settings = resolve_settings(arguments, workspace).data
-    info = open_version(workspace, arguments.name, settings)
-    with Bars(quiet=arguments.json) as bars:
-        page = write_page(workspace, info, settings, bars)
-    profile = read_json(page.with_suffix(".json"))
-    sheet = str(page.with_name("contact-sheet.png"))
+    require_dataset(workspace, arguments.name)
+    info = summarize_dataset(workspace, arguments.name, settings)
     versions = [
         {k: v for k, v in entry.items() if k != "pointer"} for entry in versions_of(workspace, info.name)
     ]
+    if not info.present:
+        if arguments.json:
+            print_json(info.as_dict() | {"versions": versions})
+        else:
+            pairs(
+                f"Dataset {info.name}",
+                [("version", info.version or "unknown"), ("images", str(info.problem))],
+            )
+        return 0
+    page = sheet = None
+    with Bars(quiet=arguments.json) as bars:
+        if info.problem is None and os.access(workspace.state, os.W_OK):
+            page = str(write_page(workspace, info, settings, bars))
+            sheet = str(Path(page).with_name("contact-sheet.png"))
+            profile = read_json(Path(page).with_suffix(".json"))
+        else:  # the page is of a version; and a workspace that cannot be written can still be looked at
+            profile = profile_dataset(workspace, info.name, info.version or "", settings, bars).as_dict()
     if arguments.json:
         print_json(
             profile
@@ -124,7 +144,7 @@ def show(arguments: Namespace) -> int:
                 "label_counts": profile["labels"],
                 "labels": info.labels,
                 "contact_sheet": sheet,
-                "page": str(page),
+                "page": page,
                 "versions": versions,
             }
         )
@@ -133,13 +153,14 @@ def show(arguments: Namespace) -> int:
     most = ", ".join(f"{name} {count:,}" for name, count in list(labels.items())[:12])
     width, height = profile["width_px"], profile["height_px"]
     rows = [
-        ("version", info.version),
+        ("version", info.version or "none yet"),
+        *([("note", info.problem)] if info.problem else []),
         ("images", f"{info.images:,}: {info.train:,} to train on, {info.holdout:,} held out"),
         ("sizes", f"{width['low']:g}×{height['low']:g} to {width['high']:g}×{height['high']:g} pixels"),
         ("near copies", f"{profile['near_copies']:,} in {profile['near_groups']:,} groups"),
         ("labels", f"{len(labels)}: {most}" if labels else "none"),
         ("contact sheet", relative_path(workspace, sheet)),
-        ("page", relative_path(workspace, str(page))),
+        ("page", relative_path(workspace, page)),
     ]
     pairs(f"Dataset {info.name}", rows)
     for sentence in profile["advice"]:
@@ -155,11 +176,10 @@ def show(arguments: Namespace) -> int:
 
 def diff(arguments: Namespace) -> int:
     """Images by hash: in A only, in B only, in both; and what those look like that came and went."""
-    from ganpipe.stores.datasets import records_at
+    from ganpipe.stores.dataset_summaries import records_at
 
-    workspace = open_named_workspace(arguments)
-    settings = resolve_settings(arguments, workspace).data
-    a, b = ({r.sha256: r for r in records_at(workspace, ref, settings)} for ref in (arguments.a, arguments.b))
+    workspace = open_named_workspace(arguments, reading=True)
+    a, b = ({r.sha256: r for r in records_at(workspace, ref)} for ref in (arguments.a, arguments.b))
     gone, came = [a[h] for h in a if h not in b], [b[h] for h in b if h not in a]
     result = {
         "a": arguments.a,
@@ -168,7 +188,8 @@ def diff(arguments: Namespace) -> int:
         "added": len(came),
         "same": len(a) - len(gone),
     }
-    sheet = _diff_sheet(workspace, arguments, gone, came) if gone or came else None
+    writable = os.access(workspace.state, os.W_OK)
+    sheet = _diff_sheet(workspace, arguments, gone, came) if writable and (gone or came) else None
     if arguments.json:
         files = {"removed_files": [r.name for r in gone], "added_files": [r.name for r in came]}
         print_json(result | files | {"contact_sheet": sheet})
@@ -188,7 +209,7 @@ def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], 
     from ganpipe.imaging.grid import side_by_side
     from ganpipe.imaging.provenance import save_png
     from ganpipe.reports.dataset_page import make_sheet
-    from ganpipe.stores.datasets import pictures_at
+    from ganpipe.stores.dataset_summaries import pictures_at
 
     sides = [
         make_sheet(pictures_at(workspace, reference, chosen[:64]))
@@ -203,7 +224,7 @@ def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], 
 
 def checkout(arguments: Namespace) -> int:
     """Makes an earlier version the present one: by its hash, or the one that a run was trained on."""
-    from ganpipe.stores.datasets import checkout_dataset, checkout_pointer
+    from ganpipe.stores.dataset_versions import checkout_dataset, checkout_pointer
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
@@ -237,7 +258,8 @@ def prepare(arguments: Namespace) -> int:
     """Makes the shards of a dataset with the settings as they are; says what they hold."""
     from ganpipe.data.shards import META
     from ganpipe.files import read_json
-    from ganpipe.stores.datasets import open_version, prepare_dataset
+    from ganpipe.stores.dataset_versions import open_version
+    from ganpipe.stores.datasets import prepare_dataset
 
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
@@ -280,6 +302,7 @@ def verify(arguments: Namespace) -> int:
                 "name": arguments.name,
                 "intact": not found.lost,
                 "repaired": found.repaired,
+                "aside": found.aside,
                 "damaged": found.lost,
             }
         )
@@ -300,7 +323,7 @@ def verify(arguments: Namespace) -> int:
 
 def push(arguments: Namespace) -> int:
     """Copies a dataset's version to the remote."""
-    from ganpipe.stores.datasets import push_dataset
+    from ganpipe.stores.dataset_versions import push_dataset
 
     workspace = open_named_workspace(arguments)
     remote = push_dataset(workspace, arguments.name, resolve_settings(arguments, workspace).data)
@@ -309,7 +332,7 @@ def push(arguments: Namespace) -> int:
 
 def pull(arguments: Namespace) -> int:
     """Brings a dataset's version from the remote."""
-    from ganpipe.stores.datasets import pull_dataset
+    from ganpipe.stores.dataset_versions import pull_dataset
 
     workspace = open_named_workspace(arguments)
     remote = pull_dataset(workspace, arguments.name, resolve_settings(arguments, workspace).data)

@@ -62,7 +62,7 @@ def train(arguments: Namespace) -> int:
 def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
     from ganpipe.stages import evaluate
-    from ganpipe.stores.datasets import open_version
+    from ganpipe.stores.dataset_versions import open_version
 
     if bool(arguments.run_reference) == bool(arguments.generated):
         say("ganpipe evaluate: give either RUN or --generated DIR.")
@@ -74,10 +74,12 @@ def evaluate(arguments: Namespace) -> int:
             name = arguments.dataset or workspace.params().dataset
             folder = absolute(arguments.generated)
             evaluate.check_generated(folder)
+            evaluate.check_data(workspace, name, settings, None)
             version = open_version(workspace, name, settings.data)
             evaluation, run = evaluate.evaluate_folder(workspace, folder, version, settings, bars), {}
         else:
             record = find_run(workspace, arguments.run_reference, arguments.dataset)
+            evaluate.check_data(workspace, record.dataset, record.resolved(), record)
             version = open_version(workspace, record.dataset, record.resolved().data)
             judged = evaluate.evaluate_run(workspace, record, version, settings, bars)
             evaluation, run = judged.evaluation, {"run": record.run_id}

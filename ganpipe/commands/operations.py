@@ -7,6 +7,7 @@ from argparse import Namespace
 from dataclasses import replace
 
 from ganpipe.commands.context import absolute, find_run, make_request, open_named_workspace, resolve_settings
+from ganpipe.commands.tables import count_or_blank
 from ganpipe.console import Bars, out, pairs, print_json, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
@@ -39,18 +40,18 @@ def status(arguments: Namespace) -> int:
     """Datasets, runs, champions, servers and free disk."""
     from ganpipe.stages.status import workspace_status
 
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, reading=True)
     found = workspace_status(workspace, resolve_settings(arguments, workspace).data)
     if arguments.json:
         print_json(found.as_dict())
         return 0
-    data_rows = [(v.name, v.version, f"{v.images:,}") for v in found.datasets]
-    table("Datasets", ("name", "version", "images"), data_rows)
+    data_rows = [(v.name, v.version or "", count_or_blank(v.images), v.problem or "") for v in found.datasets]
+    table("Datasets", ("name", "version", "images", ""), data_rows)
     run_rows = [(r.run, r.state, r.verdict or "", r.model_version or "") for r in found.runs]
     table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
     servers = found.servers
     rows = [
-        ("champions", ", ".join(found.champions.values()) or "none yet"),
+        ("champions", found.champions_problem or ", ".join(found.champions.values()) or "none yet"),
         ("servers", f"{servers.prefect_api}, {servers.mlflow}" if servers else "not running (ganpipe up)"),
         ("free disk", f"{found.disk_free_bytes / 2**30:.1f} GiB"),
     ]
@@ -64,7 +65,7 @@ def trace(arguments: Namespace) -> int:
     from ganpipe.stores.run_records import load_record
 
     origin = read_origin(absolute(arguments.file))
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, reading=True)
     record = load_record(workspace, str(origin["run"])) if "run" in origin else None
     result = {"file": arguments.file, "origin": origin, "run_here": record is not None}
     if arguments.json:

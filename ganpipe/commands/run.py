@@ -55,26 +55,26 @@ def check_settings(arguments: Namespace, workspace: Workspace) -> None:
 
 def _already_done(arguments: Namespace, workspace: Workspace) -> RunResult | None:
     from ganpipe.stages import run
-    from ganpipe.stores import datasets
+    from ganpipe.stores import dataset_versions, datasets
 
     request = make_request(arguments, workspace)
     name, settings = request.dataset_name(), request.settings()
     if name not in datasets.dataset_names(workspace):
         return None
-    version = datasets.open_version(workspace, name, settings.data).version
+    version = dataset_versions.open_version(workspace, name, settings.data).version
     return run.up_to_date(workspace, version, settings)
 
 
 def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
     """Half of a cold start is imports: they run while the server starts. An unknown dataset ends it here."""
     from ganpipe.stages import train
-    from ganpipe.stores import datasets
+    from ganpipe.stores import dataset_versions, datasets
 
     request = make_request(arguments, workspace)
     name = request.dataset_name()
     train.check_request(request.settings())
     if name not in datasets.SAMPLE_SOURCES:
-        datasets.open_version(workspace, name, request.settings().data)
+        dataset_versions.open_version(workspace, name, request.settings().data)
     import flows.pipeline  # noqa: F401
 
 

@@ -26,6 +26,11 @@ def show_metrics(metrics: dict[str, Metric]) -> None:
     )
 
 
+def count_or_blank(count: int | None) -> str:
+    """A number for a table; empty if it is not known."""
+    return "" if count is None else f"{count:,}"
+
+
 def count_and_names(count_and_names: list[str]) -> str:
     return f"{len(count_and_names):,}" + (
         ": "

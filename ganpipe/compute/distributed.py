@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
@@ -78,28 +79,25 @@ def check_batch_divides(batch_images: int, processes: int) -> None:
         )
 
 
-def is_launched() -> bool:
-    """Whether torch.distributed.run started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or "LOCAL_WORLD_SIZE" in os.environ
-
-
 @contextmanager
-def join_process_group(device: str) -> Iterator[Distributed]:
-    """The process group that torchrun describes; one process alone if there is none.
+def join_process_group(device: str, store: Path | None = None) -> Iterator[Distributed]:
+    """The process group that torchrun describes: NCCL between GPUs, gloo between CPUs.
 
-    NCCL between GPUs, gloo between CPUs; `device` as in `training.device`.
+    `device`: as in `training.device`. `store`: a file in which processes of one machine find each other; None: the
+    address that torchrun gives, whose port takes connections from the network.
     """
-    if not is_launched():
-        yield Distributed()
-        return
     enough = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
     on_gpu = device != "cpu" and enough
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=f"file://{store}" if store else "env://",
+        rank=rank,
+        world_size=size,
+    )
     try:
-        yield Distributed(
-            int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
-        )
+        yield Distributed(rank, size, int(os.environ["LOCAL_RANK"]))
     finally:
         distributed.destroy_process_group()

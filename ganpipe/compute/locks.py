@@ -59,7 +59,10 @@ def lock_file(folder: Path, what: str, wait_s: float, say: Say) -> Iterator[None
     Raises:
         GanpipeError: another process still holds it after `wait_s`; the sentence says which.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     holder, lock = folder / f"{what}.json", FileLock(folder / f"{what}.lock")
 
     def try_lock() -> bool:
@@ -67,6 +70,8 @@ def lock_file(folder: Path, what: str, wait_s: float, say: Say) -> Iterator[None
             lock.acquire(timeout=0)
         except Timeout:
             return False
+        except OSError as error:
+            raise _unwritable(folder, error) from None
         return True
 
     def busy() -> str:
@@ -78,6 +83,13 @@ def lock_file(folder: Path, what: str, wait_s: float, say: Say) -> Iterator[None
         yield
     finally:
         lock.release()
+
+
+def _unwritable(folder: Path, error: OSError) -> GanpipeError:
+    return GanpipeError(
+        f"{folder.parent} cannot be written ({error.strerror}), and this command would change it; "
+        "make it writable, or work in a copy with --workspace."
+    )
 
 
 def _pid_in(holder: Path) -> str:

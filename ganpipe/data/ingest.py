@@ -18,7 +18,7 @@ from ganpipe.data.inspect import Facts, Inspected, facts_of_picture, inspect_fil
 from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import MANIFEST, Record, read_manifest, write_manifest
 from ganpipe.data.near_duplicates import group_near, groups_of
-from ganpipe.data.raw_store import RawImages, remove_empty_folders, sweep
+from ganpipe.data.raw_store import RawImages, remove_empty_folders
 from ganpipe.data.sources.items import ArrayItem, FileItem, Item, RefusedItem
 from ganpipe.data.worker_pool import KnownResult, WorkerPool
 from ganpipe.errors import GanpipeError
@@ -46,6 +46,7 @@ class AddReport:
     near_duplicates: int = 0  # accepted, unless `data.near_duplicates` is drop: then among `duplicates`
     duplicate_groups: list[list[str]] = field(default_factory=list)  # of equal bytes, the kept one first
     near_groups: list[list[str]] = field(default_factory=list)  # of the whole dataset
+    aside: list[str] = field(default_factory=list)  # files of others that lay in the dataset's folder
     page: str | None = None
 
     def reject(self, name: str, rejected: RejectedImage) -> None:
@@ -71,7 +72,8 @@ def add_items(
 ) -> AddReport:
     """Adds what is new among `items` to the raw dataset in `folder`, and accounts for every one found.
 
-    With `replace` the dataset afterwards holds these items alone.
+    With `replace` the dataset afterwards holds these items alone. Files of images that are not taken, or no longer, are
+    left for `sweep`.
 
     Raises:
         GanpipeError: not one image was accepted or known; nothing is changed.
@@ -93,7 +95,6 @@ def add_items(
         raise GanpipeError(f"No image was found for {folder.name} ({result.found} files looked at{why}).")
     if records != before:
         write_manifest(folder, records)
-    sweep(folder, records)
     return result
 
 

@@ -29,6 +29,15 @@ class Record:
     group: str | None = None  # of near copies: the hash of its first image
 
 
+def is_dataset_file(file: object) -> bool:
+    """Whether a raw dataset could hold a file with this relative path: its manifest, an image, an array."""
+    if not isinstance(file, str):
+        return False
+    folder, _, name = file.rpartition("/")
+    in_place = folder == "arrays" or folder == f"files/{name[:2]}"
+    return file == MANIFEST or bool(FILE.fullmatch(file) and in_place)
+
+
 def is_held_out(record: Record, fraction: float) -> bool:
     """Whether an image is never trained on: the source's own test split, or a share by hash.
 
@@ -102,10 +111,13 @@ def parse_manifest(text: str) -> list[Record]:
     records = [Record(**json.loads(line)) for line in text.splitlines()]
     for record in records:
         hashes = [record.sha256] + ([record.group] if record.group is not None else [])
-        if not all(SHA256.fullmatch(h) for h in hashes) or not FILE.fullmatch(record.file):
+        if not all(SHA256.fullmatch(h) for h in hashes) or not is_dataset_file(record.file):
             raise ValueError(f"a line of {record.name!r} names no file of a dataset")
         if record.row is not None and (not isinstance(record.row, int) or record.row < 0):
             raise ValueError(f"a line of {record.name!r} names no row")
+        texts = isinstance(record.name, str) and isinstance(record.label, str | None)
+        if not texts or not isinstance(record.holdout, bool | None) or record.file == MANIFEST:
+            raise ValueError(f"a line of {record.name!r} has a field of another kind")
     return records
 
 

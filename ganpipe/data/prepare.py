@@ -27,7 +27,7 @@ from ganpipe.data.inspect import Facts
 from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import Record, manifest_hash, read_manifest, split_records
 from ganpipe.data.raw_store import RawImages
-from ganpipe.data.shards import KEYS, META, SPLITS
+from ganpipe.data.shards import KEYS, META, SPLITS, shards_named_in
 from ganpipe.errors import GanpipeError
 from ganpipe.files import (
     fsync_folder,
@@ -185,7 +185,7 @@ def _write(
     images: RawImages, out: Path, shards: list[Shard], fit: Any, identity: str, report: Report
 ) -> tuple[dict[str, str], int]:
     """Writes those shards that are not there; returns the checksums of all, and how many images were decoded."""
-    known = read_json(out / META)["sha256"] if (out / META).exists() else {}
+    known = (shards_named_in(read_json(out / META)) if (out / META).exists() else None) or {}
     old = _ShardReader(out, bytes.fromhex(identity), known)
     checksums: dict[str, str] = {}
     total, started = sum(len(s.frames) for s in shards), time.monotonic()
@@ -352,10 +352,12 @@ def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:
     if not (out / META).exists():
         return False
     meta = read_json(out / META)
+    shards = shards_named_in(meta)
     return (
-        meta["manifest_sha256"] == manifest_hash(raw)
-        and meta["settings"] == prepare_entry(settings)
-        and all((out / shard).exists() for shard in meta["sha256"])
+        shards is not None
+        and meta.get("manifest_sha256") == manifest_hash(raw)
+        and meta.get("settings") == prepare_entry(settings)
+        and all((out / shard).exists() for shard in shards)
     )
 
 

@@ -1,23 +1,33 @@
-"""The raw images of a dataset on disk: reading, removing, finding damaged ones."""
+"""The raw images of a dataset on disk: reading, removing, finding damaged ones and files that are not ganpipe's."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
+import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ganpipe.data.manifest import MANIFEST, Record, read_manifest, write_manifest
+from ganpipe.data.manifest import MANIFEST, Record, is_dataset_file, read_manifest, write_manifest
 from ganpipe.errors import GanpipeError
+from ganpipe.files import sha256_of
 from ganpipe.imaging.decode import Shrink, decode_image
 from ganpipe.imaging.grid import to_pil
 from ganpipe.imaging.image import Pixels, RejectedImage
 from ganpipe.progress import Progress, Report, ignore
+
+# What a kill leaves: the manifest, an image or an array that was being written.
+OUR_TEMPORARY = re.compile(
+    r"\.manifest\.jsonl\.\w+\.tmp|files/[0-9a-f]{2}/[0-9a-f]{64}\.\d+\.tmp|arrays/\.[0-9a-f]{40}\.\w+\.tmp"
+)
 
 
 def remove_images(folder: Path, patterns: list[str]) -> list[Record]:
@@ -40,7 +50,6 @@ def remove_images(folder: Path, patterns: list[str]) -> list[Record]:
     if not left:
         raise GanpipeError(f"That would leave no image in {folder.name}; nothing was removed.")
     write_manifest(folder, left)
-    sweep(folder, left)
     return list(chosen.values())
 
 
@@ -49,13 +58,72 @@ def _is_meant(record: Record, pattern: str) -> bool:
     return by_hash or record.name == pattern or fnmatchcase(record.name, pattern)
 
 
-def sweep(folder: Path, records: Iterable[Record]) -> None:
-    """Removes what no record names: the rest of a change that was killed, and what was taken out."""
+def files_in(folder: Path) -> Iterator[str]:
+    """Relative paths of everything below a folder that is no folder; a link is not followed."""
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in (*files, *links):
+            yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+def find_foreign(folder: Path) -> list[str]:
+    """Files in a dataset's folder that ganpipe did not write: somebody laid them there."""
+    return [file for file in files_in(folder) if not _is_named_by_us(folder / file, file)]
+
+
+def _is_named_by_us(path: Path, file: str) -> bool:
+    if OUR_TEMPORARY.fullmatch(file):
+        return True
+    try:  # with `cache.type = symlink` an image is a link to DVC's cache
+        return is_dataset_file(file) and not stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return is_dataset_file(file)
+
+
+def set_aside(folder: Path, files: Iterable[str], aside: Path) -> list[str]:
+    """Moves files out of `folder` to the same relative paths in the folder `aside`; returns those paths."""
+    moved = sorted(files)
+    for file in moved:
+        (aside / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder / file, aside / file)
+        for parent in list(Path(file).parents)[:-1]:
+            if not any((folder / parent).iterdir()):
+                (folder / parent).rmdir()
+    return moved
+
+
+def new_aside_folder(root: Path, name: str) -> Path:
+    """Where files that are not ganpipe's go: never deleted, only out of the way. The folder is made when it is used."""
+    return root / ".ganpipe" / "aside" / name / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def sweep(folder: Path, records: Iterable[Record], aside: Path) -> list[str]:
+    """Removes what no record names: images that were taken out, and the rest of a change that was killed.
+
+    Only what ganpipe wrote is deleted; other files are moved to the folder `aside`, and their paths returned.
+    """
     named = {MANIFEST} | {record.file for record in records}
-    for parent, _, files in os.walk(folder):
-        for file in files:
-            if os.path.relpath(os.path.join(parent, file), folder) not in named:
-                Path(parent, file).unlink()
+    foreign = []
+    for file in list(files_in(folder)):
+        if file in named:
+            continue
+        if OUR_TEMPORARY.fullmatch(file) or _is_as_written(folder / file, file):
+            (folder / file).unlink()
+        else:
+            foreign.append(file)
+    return set_aside(folder, foreign, aside)
+
+
+def _is_as_written(path: Path, file: str) -> bool:
+    """Whether a file has a name that ganpipe gives, and the bytes that the name promises."""
+    if not is_dataset_file(file) or not path.is_file():
+        return False
+    if file.startswith("files/"):
+        return sha256_of(path) == path.stem
+    try:
+        return hashlib.sha256(np.load(path, mmap_mode="r").tobytes()).hexdigest() == path.stem
+    except (OSError, ValueError):
+        return False
 
 
 def remove_empty_folders(folder: Path) -> None:

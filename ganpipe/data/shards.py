@@ -5,6 +5,7 @@ data/prepared/KEY/meta.json                     shape, counts, labels, checksums
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,20 @@ def _load_split(out: Path, side: str, shape: ImageShape, meta: dict[str, Any]) -
 META = "meta.json"
 KEYS = ".keys"  # beside each shard: 32 bytes that name the settings, then 32 for each image
 SPLITS = ("train", "holdout")
+SHARD = re.compile(r"(train|holdout)-\d{5}-[0-9a-f]{16}\.npy")
+
+
+def shards_named_in(meta: Any) -> dict[str, str] | None:
+    """The shards that a meta.json names, with their SHA-256; None if it names anything else, such as ../../x."""
+    sums = meta.get("sha256") if isinstance(meta, dict) else None
+    if not isinstance(sums, dict) or not all(SHARD.fullmatch(name) for name in sums):
+        return None
+    return sums
 
 
 def damaged_shards(out: Path) -> list[str]:
     """Names of shards whose bytes are not those that were written."""
-    sums = read_json(out / META)["sha256"]
+    sums = shards_named_in(read_json(out / META))
+    if sums is None:
+        raise GanpipeError(f"{out / META} is not as ganpipe writes it; delete {out} and run again.")
     return [name for name, sha in sums.items() if not (out / name).exists() or sha256_of(out / name) != sha]

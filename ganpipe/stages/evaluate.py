@@ -13,19 +13,40 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.models.io import load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
-from ganpipe.stores.datasets import DatasetVersion, load_dataset
+from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, summarize_dataset
+from ganpipe.stores.dataset_versions import DatasetVersion
+from ganpipe.stores.datasets import load_dataset
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 
 
-def check_judgeable(info: DatasetVersion) -> None:
+def check_judgeable(info: DatasetVersion | DatasetSummary) -> None:
     """Raises GanpipeError, before anything is trained, where too few images are held out to judge the model."""
-    if info.holdout < LEAST_HELD_OUT:
+    if info.holdout is not None and info.holdout < LEAST_HELD_OUT:
         raise GanpipeError(
             f"{info.name} has {info.images} images, of which {info.holdout} are held out; evaluation needs "
             f"{LEAST_HELD_OUT}. Add images, or raise data.holdout_fraction; `ganpipe train` trains without a verdict."
         )
+
+
+def check_version(record: RunRecord, version: str) -> None:
+    """Raises GanpipeError if the dataset is no longer at the version that the run was trained on."""
+    if version != record.version:
+        raise GanpipeError(
+            f"Run {record.run_id} was trained on version {record.version} of {record.dataset}, which now is at "
+            f"{version}; train on the new version, or bring the old one back with: "
+            f"ganpipe data checkout --run {record.run_id}"
+        )
+
+
+def check_data(workspace: Workspace, name: str, settings: Settings, record: RunRecord | None) -> None:
+    """Refuses what can be refused by looking alone: before a lock is taken or a byte is fetched."""
+    require_dataset(workspace, name)
+    found = summarize_dataset(workspace, name, settings.data)
+    if record is not None and found.version is not None:
+        check_version(record, found.version)
+    check_judgeable(found)
 
 
 @dataclass(frozen=True)
@@ -48,12 +69,7 @@ def evaluate_run(
     G, config = load_generator(folder / "model")
     compute = _evaluation_compute(settings)
     compute.place(G)
-    if version.version != record.version:
-        raise GanpipeError(
-            f"Run {record.run_id} was trained on version {record.version} of {record.dataset}, which now is at "
-            f"{version.version}; train on the new version, or bring the old one back with: "
-            f"ganpipe data checkout --run {record.run_id}"
-        )
+    check_version(record, version.version)
     data = load_dataset(workspace, version, record.resolved().data)
     options = settings.evaluation
     z_dim, labels = config["model"]["z_dim"], list(config["labels"].values())

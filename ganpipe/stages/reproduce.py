@@ -9,7 +9,8 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.stages.train import compute_names, train_or_launch
-from ganpipe.stores.datasets import load_dataset, open_version
+from ganpipe.stores.dataset_versions import open_version
+from ganpipe.stores.datasets import load_dataset
 from ganpipe.stores.run_records import RunRecord, new_record, run_folder
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.callbacks import Callbacks

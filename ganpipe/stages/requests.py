@@ -23,24 +23,27 @@ class RunRequest:
 
     def opened(self) -> Workspace:
         """The workspace, with the tools pointed into it."""
-        workspace = Workspace(Path(self.workspace))
+        workspace = self._workspace()
         workspace.activate()
         return workspace
 
+    def _workspace(self) -> Workspace:
+        return Workspace(Path(self.workspace))
+
     def dataset_name(self) -> str:
         """The named dataset, or the one of `params.yaml`."""
-        return self.dataset or self.opened().params().dataset
+        return self.dataset or self._workspace().params().dataset
 
     def settings(self) -> Settings:
         """All settings, resolved as on the command line."""
-        return resolve(self.opened().params(), self.choice().preset, self.overrides)
+        return resolve(self._workspace().params(), self.choice().preset, self.overrides)
 
     def choice(self) -> Choice:
         """The named preset, or the one that suits the dataset and the device."""
         from ganpipe.compute.device import sees_gpu
         from ganpipe.data.manifest import count_images
 
-        workspace = self.opened()
+        workspace = self._workspace()
         params = workspace.params()
         if named := self.preset or params.preset:
             return Choice(named, ASKED_FOR)

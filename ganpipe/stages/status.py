@@ -6,9 +6,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.addresses import Addresses, running_servers
-from ganpipe.stores.datasets import DatasetVersion, dataset_names, open_version
+from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import all_records
 from ganpipe.stores.workspace import Workspace
@@ -30,18 +31,33 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class WorkspaceStatus:
-    """Datasets, runs, champions by registered model, servers (None: not running) and free disk."""
+    """Datasets, runs, champions by registered model, servers (None: not running) and free disk.
+
+    `champions_problem`: why MLflow could not be asked; None if it could.
+    """
 
     workspace: str
-    datasets: list[DatasetVersion]
+    datasets: list[DatasetSummary]
     runs: list[RunStatus]
     champions: dict[str, str]
+    champions_problem: str | None
     servers: Addresses | None
     disk_free_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that `--json` prints."""
-        return asdict(self) | {"datasets": [version.as_dict() for version in self.datasets]}
+        return asdict(self)
+
+
+def _champions(workspace: Workspace) -> tuple[dict[str, str], str | None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        registry = ModelRegistry(workspace)
+        found = [registry.champion(name) for name in registry.models()]
+    except (GanpipeError, MlflowException, OSError) as error:  # its absence hides no dataset and no run
+        return {}, str(error)
+    return {champion.name: str(champion) for champion in found if champion}, None
 
 
 def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceStatus:
@@ -60,13 +76,13 @@ def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceS
         )
         for r in records
     ]
-    registry = ModelRegistry(workspace) if records else None
-    found = [registry.champion(name) for name in registry.models()] if registry else []
+    found, problem = _champions(workspace) if records else ({}, None)
     return WorkspaceStatus(
         workspace=str(workspace.root),
-        datasets=[open_version(workspace, name, settings) for name in dataset_names(workspace)],
+        datasets=summarize_datasets(workspace, settings),
         runs=runs,
-        champions={champion.name: str(champion) for champion in found if champion},
+        champions=found,
+        champions_problem=problem,
         servers=running_servers(workspace),
         disk_free_bytes=shutil.disk_usage(workspace.root).free,
     )

@@ -18,7 +18,8 @@ from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.data import write_page
-from ganpipe.stores.datasets import DatasetVersion, load_dataset, pointer_text, prepared_folder
+from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
+from ganpipe.stores.datasets import load_dataset, prepared_folder
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, load_record, new_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace

@@ -1,12 +1,11 @@
-"""A workspace's DVC repository: its command, its cache and its remote.
+"""A workspace's DVC repository: its configuration, its command, its pointers and its stage.
 
-DVC is used through its command, whose interface is the stable one.
+What writes DVC's own files (add, push, repro) goes through its command in a process of its own, because only that waits
+for DVC's lock and ends when we do. The cache is read, and the remote fetched from, through DVC's API: see dvc_cache.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import subprocess
@@ -14,11 +13,16 @@ import sys
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from ganpipe.data.prepare import BEHALF_OF, FAILED, PREPARE_FILE, write_prepare_file
 from ganpipe.errors import GanpipeError
 from ganpipe.files import write_text
 from ganpipe.stores.workspace import Workspace
+
+VERSION = re.compile(r"[0-9a-f]{32}\.dir")
 
 # DVC's command, which ends with us: after a kill -9 it would go on beside the next ganpipe.
 DVC = f"""
@@ -40,7 +44,8 @@ def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
     done = subprocess.run(
         [sys.executable, "-c", DVC, "--wait-for-lock", *arguments],
         cwd=workspace.root,
-        env=os.environ | {BEHALF_OF: str(os.getpid())},
+        # Safe path: a yaml.py that lies in the workspace is nobody's module.
+        env=os.environ | {BEHALF_OF: str(os.getpid()), "PYTHONSAFEPATH": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -78,60 +83,106 @@ def dvc_yaml_template() -> str:
     return resources.files("ganpipe").joinpath("templates/dvc-stages.txt").read_text()
 
 
+def check_stage(workspace: Workspace) -> None:
+    """Raises GanpipeError unless the stage `prepare` of dvc.yaml is the one that ganpipe wrote: no other command is run.
+
+    Other stages in the file are their owner's; ganpipe runs none of them.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import load_yaml, parse_yaml
+
+    path, ours = workspace.root / "dvc.yaml", parse_yaml(dvc_yaml_template(), "dvc.yaml")
+    try:
+        found = load_yaml(str(path))
+    except (DvcException, OSError, ValueError):
+        found = None
+    stages = found.get("stages") if isinstance(found, dict) else None
+    same = isinstance(stages, dict) and stages.get("prepare") == ours["stages"]["prepare"]
+    if not same or found.get("vars") != ours["vars"]:
+        raise GanpipeError(
+            f"The stage prepare of {path} is not the one that ganpipe writes, and ganpipe runs no other command. "
+            "Bring `vars` and the stage back from git, or move the file away: ganpipe writes it again."
+        )
+
+
+def dvc_config(workspace: Workspace) -> Any:
+    """DVC's configuration of the workspace, its system, user and local levels included; nothing is written."""
+    from dvc.config import Config, ConfigError
+
+    try:
+        return Config(str(workspace.root / ".dvc"))
+    except ConfigError as error:
+        raise GanpipeError(f"DVC's configuration in {workspace.root / '.dvc'} is wrong: {error}.") from None
+
+
 def default_remote(workspace: Workspace) -> str | None:
     """The name of DVC's default remote; None if there is none."""
-    named = dvc(workspace, "config", "core.remote", check=False).strip()
-    return named or None
+    return dvc_config(workspace)["core"].get("remote") or None
 
 
 def require_remote(workspace: Workspace) -> str:
+    """The name of DVC's default remote.
+
+    Raises:
+        GanpipeError: there is none, or it needs a package that is not installed.
+    """
     remote = default_remote(workspace)
     if remote is None:
         raise GanpipeError(
             "This workspace has no DVC remote; name a folder or a bucket, once: "
             "dvc remote add -d store /mnt/store   (or s3://bucket/path)"
         )
-    url = dvc(workspace, "config", f"remote.{remote}.url", check=False).strip()
+    url = str(dvc_config(workspace)["remote"].get(remote, {}).get("url", ""))
     if url.startswith("s3://") and not find_spec("dvc_s3"):
         raise GanpipeError(f"The remote {remote} is {url}, which needs: pip install 'ganpipe[s3]'")
     return remote
 
 
-def read_listing(workspace: Workspace, version: str) -> dict[str, str]:
-    """The files of a version and their MD5, as DVC lists them; checked, because a remote may be somebody else's.
+def pointer_file(workspace: Workspace, name: str) -> Path:
+    """The .dvc file of a dataset."""
+    return Path(f"{workspace.raw(name)}.dvc")
+
+
+def new_pointer(name: str, version: str, size: int | None = None, files: int | None = None) -> str:
+    """The text of a pointer, as `dvc add` writes it."""
+    counts = {} if size is None or files is None else {"size": size, "nfiles": files}
+    return yaml.safe_dump(
+        {"outs": [{"md5": version, **counts, "hash": "md5", "path": name}]}, sort_keys=False
+    )
+
+
+def version_in(text: str) -> str:
+    """The hash that a recorded pointer names; nothing else in it is used, since it may come from elsewhere."""
+    try:
+        version = str(yaml.safe_load(text)["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+        version = ""
+    if not VERSION.fullmatch(version):
+        raise GanpipeError("The DVC pointer that was recorded is damaged: it names no version.")
+    return version
+
+
+def read_pointer(workspace: Workspace, name: str) -> str:
+    """The version that the pointer of a dataset names.
 
     Raises:
-        GanpipeError: it is not in the cache, or lists what is no file of a dataset.
+        GanpipeError: it is damaged, or holds what `dvc add data/raw/NAME` never writes: a command, another path, a
+            remote, dependencies. DVC must not read such a file.
     """
-    path = cached_file(workspace, version if version.endswith(".dir") else f"{version}.dir")
-    if path is None:
+    path = pointer_file(workspace, name)
+    try:
+        tree = yaml.safe_load(path.read_text())
+        (out,) = tree["outs"]
+        extra = {*map(str, tree)} - {"outs"} | {*map(str, out)} - {"md5", "size", "nfiles", "hash", "path"}
+        version, place, kind = str(out.get("md5")), out.get("path"), out.get("hash")
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise GanpipeError(
-            f"Version {version} is not in DVC's cache; bring it from the remote with: dvc pull"
+            f"{path} is damaged; bring it back from git, or delete it and add the data again."
+        ) from None
+    if extra or place != name or kind != "md5" or not VERSION.fullmatch(version):
+        what = f"it has {', '.join(sorted(extra))}" if extra else "it names another path or no version"
+        raise GanpipeError(
+            f"{path} is not a pointer that ganpipe writes ({what}), and DVC will not be asked to read it; "
+            "bring it back from git, or delete it and add the data again."
         )
-    listing = {str(e["relpath"]): str(e["md5"]) for e in json.loads(path.read_text())}
-    for file, md5 in listing.items():
-        if not re.fullmatch(r"[0-9a-f]{32}", md5) or file.startswith("/") or ".." in Path(file).parts:
-            raise GanpipeError(f"Version {version} lists {file!r}, which is no file of a dataset.")
-    return listing
-
-
-def cache_folder(workspace: Workspace) -> Path:
-    return workspace.root / ".dvc/cache/files/md5"
-
-
-def cached_file(workspace: Workspace, md5: str) -> Path | None:
-    """A file of DVC's cache by the beginning of its hash; `.dir` behind it asks for a listing."""
-    stem = md5.removesuffix(".dir")
-    if not re.fullmatch(r"[0-9a-f]{5,32}", stem):
-        return None
-    matches = [
-        p
-        for p in sorted((cache_folder(workspace) / stem[:2]).glob(f"{stem[2:]}*"))
-        if p.name.endswith(".dir") == md5.endswith(".dir")
-    ]
-    return matches[0] if len(matches) == 1 else None
-
-
-def md5_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+    return version

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from ganpipe.training.worker import POINTS, read_points
 log = logging.getLogger(__name__)
 
 LAST_LINES = 20
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 @dataclass(frozen=True)
@@ -80,54 +82,47 @@ def train_distributed(job: Job, callbacks: Callbacks) -> TrainSummary:
     path, processes = job.write(), job.settings.training.processes
     points = job.run_dir / POINTS
     callbacks.points(read_points(points))  # written to the file before a kill that kept them from the pipe
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-        "--redirects",
-        ",".join(f"{rank}:3" for rank in range(1, processes)),
-        "--log-dir",
-        str(job.run_dir / "processes"),
-        "-m",
-        "ganpipe.training.worker",
-        str(path),
-    ]
     threads = max(1, (os.cpu_count() or 1) // processes)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    # No port is open to the network: rendezvous and process group meet in files, and what they exchange uses loopback.
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "GLOO_SOCKET_IFNAME": LOOPBACK,
+        "NCCL_SOCKET_IFNAME": LOOPBACK,
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "PYTHONSAFEPATH": "1",  # a folder `ganpipe` in the current folder is not ours
+    }
     if not torch.cuda.is_available():
         log.warning(
             "No GPU is visible: %s processes train on the CPU, with %s threads each.", processes, threads
         )
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
-    said: dict[str, Any] = {}
-    last_words: list[str] = []
-    listener = threading.Thread(target=_listen_to_errors, args=(process, last_words), daemon=True)
-    listener.start()
-    with catch_stop_signals() as stop:
-        watcher = threading.Thread(target=_hand_on, args=(process, stop, said), daemon=True)
-        watcher.start()
-        assert process.stdout is not None
-        handled: dict[str, Callable[[Any], None]] = {
-            "progress": lambda value: callbacks.report(Progress(**value)),
-            "picture": lambda value: callbacks.picture(Path(value[0]), value[1]),
-        }
-        for line in process.stdout:
-            event = _event(line)
-            for name, value in event.items():
-                said[name] = value
-                handled.get(name, lambda _: None)(value)
-        process.wait()
+    with tempfile.TemporaryDirectory(prefix="ganpipe-") as stores:  # of this user alone
+        process = subprocess.Popen(
+            _torchrun(path, job.run_dir, processes, stores),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        said: dict[str, Any] = {}
+        last_words: list[str] = []
+        listener = threading.Thread(target=_listen_to_errors, args=(process, last_words), daemon=True)
+        listener.start()
+        with catch_stop_signals() as stop:
+            watcher = threading.Thread(target=_hand_on, args=(process, stop, said), daemon=True)
+            watcher.start()
+            assert process.stdout is not None
+            handled: dict[str, Callable[[Any], None]] = {
+                "progress": lambda value: callbacks.report(Progress(**value)),
+                "picture": lambda value: callbacks.picture(Path(value[0]), value[1]),
+            }
+            for line in process.stdout:
+                event = _event(line)
+                for name, value in event.items():
+                    said[name] = value
+                    handled.get(name, lambda _: None)(value)
+            process.wait()
     listener.join(timeout=5)
     callbacks.points(read_points(points))
     if "interrupted" in said:
@@ -139,6 +134,28 @@ def train_distributed(job: Job, callbacks: Callbacks) -> TrainSummary:
         raise GanpipeError(f"Training failed: {why}")
     summary: dict[str, Any] = said["result"]
     return TrainSummary(**summary | {"notes": tuple(summary["notes"])})
+
+
+def _torchrun(job: Path, run_dir: Path, processes: int, stores: str) -> list[str]:
+    """The command that starts the workers of one machine. `stores`: a folder of this user alone, for two files."""
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *(
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            f"{stores}/rendezvous",
+            "--rdzv-conf",
+            "store_type=file",
+        ),
+        *("--rdzv-id", run_dir.name, "--local-addr", "127.0.0.1"),
+        *("--nproc-per-node", str(processes)),
+        *("--redirects", ",".join(f"{rank}:3" for rank in range(1, processes))),
+        *("--log-dir", str(run_dir / "processes")),
+        *("-m", "ganpipe.training.worker", str(job), f"{stores}/process-group"),
+    ]
 
 
 def _event(line: str) -> dict[str, Any]:

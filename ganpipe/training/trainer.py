@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ganpipe.compute.distributed import Distributed, join_process_group
+from ganpipe.compute.distributed import Distributed
 from ganpipe.compute.signals import StopRequest, catch_stop_signals
 from ganpipe.compute.weights import weights_sha256
 from ganpipe.data.shards import PreparedData
@@ -39,17 +39,18 @@ def train(
     run_dir: Path,
     callbacks: Callbacks | None = None,
     origin: dict[str, Any] | None = None,
+    distributed: Distributed | None = None,
 ) -> TrainResult:
     """Trains to `training.total_images`; resumes from the newest checkpoint in `run_dir` if there is one.
 
-    Under torchrun it is one of several processes that train together; the main one writes.
+    `distributed`: this process's place among those that train together; the main one writes.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the step was finished and a checkpoint written.
         GanpipeError: training diverged too often, the disk is full, or all checkpoints are damaged.
     """
-    with join_process_group(settings.training.device) as distributed, catch_stop_signals() as stop:
-        setup = TrainingSetup(data, settings, run_dir, distributed)
+    with catch_stop_signals() as stop:
+        setup = TrainingSetup(data, settings, run_dir, distributed or Distributed())
         training = Training(setup, callbacks or Callbacks(), origin or {}, stop)
         while True:
             try:

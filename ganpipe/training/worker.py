@@ -1,7 +1,8 @@
-"""One of several training processes: `torchrun … -m ganpipe.training.worker JOB.json`.
+"""One of several training processes: `torchrun … -m ganpipe.training.worker JOB.json [STORE]`.
 
-`ganpipe train --gpus N` writes the job and starts them on one machine. On several machines that share the workspace's
-folder, start torchrun on each with its own --nnodes and --rdzv-endpoint and the same job; that network must be trusted.
+`ganpipe train --gpus N` writes the job and starts them on one machine, where they find each other through the file
+STORE. On several machines that share the workspace's folder, start torchrun on each with its own --nnodes and
+--rdzv-endpoint, the same job and no STORE; that network must be trusted.
 
 The first process reports to its starter, one JSON object per line on standard output. Points of the loss curve go to
 `points.jsonl` beside the checkpoints first: what was only in a pipe could be lost."""
@@ -15,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ganpipe.compute.distributed import join_process_group
 from ganpipe.compute.processes import die_with_parent
 from ganpipe.data.shards import load_prepared
 from ganpipe.errors import GanpipeError, Interrupted
@@ -59,6 +61,7 @@ def main() -> int:
     """Trains as the job says."""
     die_with_parent()
     job = read_json(Path(sys.argv[1]))
+    store = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     run_dir, settings = Path(job["run_dir"]), from_dict(job["settings"])
     tell("pid", os.getpid())
 
@@ -72,7 +75,8 @@ def main() -> int:
     )
     try:
         data = load_prepared(Path(job["prepared"]), job["version"])
-        result = train(data, settings, run_dir, callbacks, job["origin"])
+        with join_process_group(settings.training.device, store) as distributed:
+            result = train(data, settings, run_dir, callbacks, job["origin"], distributed)
     except Interrupted as stopped:
         tell("interrupted", [stopped.signum, str(stopped)])
         return 0

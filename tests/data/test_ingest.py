@@ -18,7 +18,7 @@ from PIL import Image
 from ganpipe.data.ingest import AddReport, add_items
 from ganpipe.data.manifest import Record, is_held_out, read_manifest, split_records
 from ganpipe.data.prepare import prepare
-from ganpipe.data.raw_store import find_damaged
+from ganpipe.data.raw_store import find_damaged, remove_empty_folders, sweep
 from ganpipe.data.shards import load_prepared
 from ganpipe.data.sources.registry import read_source
 from ganpipe.errors import GanpipeError
@@ -204,12 +204,14 @@ def test_verify_names_the_file_whose_bytes_changed(tmp_path: Path) -> None:
 
 
 def test_an_addition_that_was_killed_leaves_no_orphan(tmp_path: Path) -> None:
-    """Files written without a manifest are swept by the next addition: the same bytes as with no kill."""
+    """Images written without a manifest are swept before the next version: the same bytes as with no kill."""
     folder = fill_folder(tmp_path / "in", 4)
-    orphan = tmp_path / "raw/files/ab/abandoned.png"
-    orphan.parent.mkdir(parents=True)
-    orphan.write_bytes(b"x")
+    add(fill_folder(tmp_path / "more", 6), tmp_path / "raw")  # 004.png and 005.png are the orphans
+    (tmp_path / "raw/manifest.jsonl").unlink()
+    (tmp_path / "raw/.manifest.jsonl.x1_y.tmp").write_text("half")
     add(folder, tmp_path / "raw")
+    assert sweep(tmp_path / "raw", read_manifest(tmp_path / "raw"), tmp_path / "aside") == []
+    remove_empty_folders(tmp_path / "raw")
     add(folder, tmp_path / "clean")
     listed = [
         sorted(str(p.relative_to(tmp_path / n)) for p in (tmp_path / n).rglob("*") if p.is_file())

@@ -15,6 +15,7 @@ from ganpipe.data.ingest import AddReport, IngestPolicy, add_items
 from ganpipe.data.inspect import Facts, perceptual_hash
 from ganpipe.data.manifest import Record, is_held_out, read_manifest, split_records
 from ganpipe.data.near_duplicates import NEAR_BITS, group_near, near_pairs
+from ganpipe.data.raw_store import sweep
 from ganpipe.data.sources.registry import read_source
 from ganpipe.samples.flowers import paint_flower
 from tests.conftest import fill_folder
@@ -49,6 +50,7 @@ def test_near_copies_are_dropped_on_request_and_counted(folder: Path, tmp_path: 
     report = add(folder, tmp_path / "raw", IngestPolicy(drop_near=True))
     assert (report.found, report.accepted, report.duplicates) == (9, 6, 3)
     assert "d-smaller.png" not in {r.name for r in read_manifest(tmp_path / "raw")}
+    assert sweep(tmp_path / "raw", read_manifest(tmp_path / "raw"), tmp_path / "aside") == []
     assert len([p for p in (tmp_path / "raw/files").rglob("*") if p.is_file()]) == 6
 
 

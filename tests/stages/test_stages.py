@@ -18,7 +18,9 @@ from ganpipe.imaging.provenance import read_origin
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import evaluate, generate, promote, reproduce, train
-from ganpipe.stores import datasets
+from ganpipe.stores import dataset_versions, datasets
+from ganpipe.stores.dataset_summaries import records_at
+from ganpipe.stores.dvc import dvc
 from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry, registered_name
@@ -30,13 +32,13 @@ from tests.training.test_divergence import break_at
 
 def run_train(workspace: Workspace, name: str, settings: Settings, *rest: Any, **options: Any) -> RunRecord:
     """Trains on the dataset as it is now."""
-    version = datasets.open_version(workspace, name, settings.data)
+    version = dataset_versions.open_version(workspace, name, settings.data)
     return train.train_model(workspace, version, settings, *rest, **options)
 
 
 def run_evaluate(workspace: Workspace, record: RunRecord, settings: Settings) -> evaluate.Judged:
     """Evaluates on the dataset as it is now."""
-    version = datasets.open_version(workspace, record.dataset, record.resolved().data)
+    version = dataset_versions.open_version(workspace, record.dataset, record.resolved().data)
     return evaluate.evaluate_run(workspace, record, version, settings)
 
 
@@ -49,19 +51,19 @@ def noise(migrated: Workspace, prepared_noise: Path) -> Workspace:
 def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    first = datasets.open_version(noise, "noise", settings.data)
+    first = dataset_versions.open_version(noise, "noise", settings.data)
     pointer = yaml.safe_load((noise.root / "data/raw/noise.dvc").read_text())
     assert first.version == pointer["outs"][0]["md5"]
     assert first.version.endswith(".dir")
-    assert "up to date" in datasets.dvc(noise, "status", "data/raw/noise.dvc")
+    assert "up to date" in dvc(noise, "status", "data/raw/noise.dvc")
 
     again = datasets.add_dataset(noise, str(tmp_path / "in"), "noise", settings.data)
     assert (again.version, again.accepted, again.duplicates) == (first.version, 0, 90)
     more = datasets.add_dataset(noise, str(fill_folder(tmp_path / "in", 91)), "noise", settings.data)
     assert (more.accepted, more.version != first.version) == (1, True)
 
-    old = datasets.records_at(noise, f"noise@{first.version}", settings.data)
-    now = datasets.records_at(noise, "noise", settings.data)
+    old = records_at(noise, f"noise@{first.version}")
+    now = records_at(noise, "noise")
     assert (len(old), len(now)) == (90, 91)
 
 
@@ -72,7 +74,7 @@ def test_preparing_is_a_dvc_stage_and_is_done_once(
     out = datasets.prepare_dataset(noise, "noise", settings.data)
     written = (out / "meta.json").stat().st_mtime_ns
     assert f"prepare@{out.name}" in (noise.root / "dvc.lock").read_text()
-    assert "up to date" in datasets.dvc(noise, "status", f"prepare@{out.name}")
+    assert "up to date" in dvc(noise, "status", f"prepare@{out.name}")
     datasets.prepare_dataset(noise, "noise", settings.data)
     assert (out / "meta.json").stat().st_mtime_ns == written
     larger = settings.with_values({"data.height_px": 32, "data.width_px": 32})
@@ -87,17 +89,17 @@ def test_a_data_set_comes_back_from_its_pointer(noise: Workspace, settings: Sett
     """As in a fresh clone: the pointer is there, the images are in DVC's cache."""
     import shutil
 
-    version = datasets.open_version(noise, "noise", settings.data).version
+    version = dataset_versions.open_version(noise, "noise", settings.data).version
     shutil.rmtree(noise.raw("noise"))
     shutil.rmtree(noise.state / "versions")
-    info = datasets.open_version(noise, "noise", settings.data)
+    info = dataset_versions.open_version(noise, "noise", settings.data)
     assert (info.version, info.images) == (version, 90)
     assert datasets.verify_dataset(noise, "noise", settings.data) == datasets.VerifyResult([], [])
 
 
 def test_unknown_data_sets_and_bad_names_are_one_sentence(noise: Workspace, settings: Settings) -> None:
     with pytest.raises(GanpipeError, match=r"no dataset cats \(there are: noise\)"):
-        datasets.open_version(noise, "cats", settings.data)
+        dataset_versions.open_version(noise, "cats", settings.data)
     with pytest.raises(GanpipeError, match="cannot name a dataset"):
         datasets.add_dataset(noise, "/tmp", "../evil", settings.data)
 
@@ -360,7 +362,7 @@ def test_a_dataset_that_changes_while_a_training_waits_is_not_mislabeled(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
     """The version was opened, then the data changed: the run fails instead of training on other images."""
-    opened = datasets.open_version(noise, "noise", settings.data)
+    opened = dataset_versions.open_version(noise, "noise", settings.data)
     datasets.add_dataset(noise, str(fill_folder(tmp_path / "more", 95)), "noise", settings.data)
     with pytest.raises(GanpipeError, match="noise was changed to version"):
         train.train_model(noise, opened, settings)

@@ -12,8 +12,11 @@ from PIL import Image
 
 from ganpipe.data.manifest import is_held_out, read_manifest
 from ganpipe.errors import GanpipeError
+from ganpipe.files import write_text
 from ganpipe.settings.schema import Settings
-from ganpipe.stores import datasets
+from ganpipe.stores import dataset_versions, datasets
+from ganpipe.stores.dataset_summaries import intent_file, versions_of
+from ganpipe.stores.dvc import dvc, version_in
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, fill_folder, with_data
 
@@ -36,17 +39,17 @@ def names(workspace: Workspace) -> set[str]:
 def test_images_are_removed_by_name_pattern_or_hash_and_come_back(
     pets: Workspace, settings: Settings
 ) -> None:
-    first = datasets.open_version(pets, "pets", settings.data)
+    first = dataset_versions.open_version(pets, "pets", settings.data)
     by_hash = next(r for r in read_manifest(pets.raw("pets")) if r.name == "011.png").sha256[:12]
     gone, info = datasets.remove_from_dataset(pets, "pets", ["000.png", "00[12].png", by_hash], settings.data)
     assert {r.name for r in gone} == {"000.png", "001.png", "002.png", "011.png"}
     assert (info.images, info.version != first.version) == (8, True)
     assert len(list(pets.raw("pets").rglob("*.png"))) == 8
 
-    back = datasets.checkout_dataset(pets, "pets", first.version[:10], settings.data)
+    back = dataset_versions.checkout_dataset(pets, "pets", first.version[:10], settings.data)
     assert (back.version, back.images) == (first.version, 12)
-    assert [entry["images"] for entry in datasets.versions_of(pets, "pets")] == [8, 12]
-    again = datasets.checkout_dataset(pets, "pets", info.version, settings.data)
+    assert [entry["images"] for entry in versions_of(pets, "pets")] == [8, 12]
+    again = dataset_versions.checkout_dataset(pets, "pets", info.version, settings.data)
     assert again.images == 8
 
 
@@ -62,7 +65,7 @@ def test_a_pattern_that_fits_nothing_or_everything_changes_nothing(
 def test_replacing_keeps_what_is_in_both_on_its_side_of_the_split(
     pets: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    before = datasets.open_version(pets, "pets", settings.data)
+    before = dataset_versions.open_version(pets, "pets", settings.data)
     other = tmp_path / "other"
     other.mkdir()
     for k in (3, 4):
@@ -76,13 +79,13 @@ def test_replacing_keeps_what_is_in_both_on_its_side_of_the_split(
     assert kept == {k: sides[k] for k in kept}
     assert (report.found, report.accepted) == (3, 3)
     assert names(pets) == {"kept3.png", "kept4.png", "new.png"}
-    assert datasets.checkout_dataset(pets, "pets", before.version, settings.data).images == 12
+    assert dataset_versions.checkout_dataset(pets, "pets", before.version, settings.data).images == 12
 
 
 def test_a_version_that_is_not_there_names_those_that_are(pets: Workspace, settings: Settings) -> None:
-    version = datasets.open_version(pets, "pets", settings.data).version
+    version = dataset_versions.open_version(pets, "pets", settings.data).version
     with pytest.raises(GanpipeError, match=version[:12]):
-        datasets.checkout_dataset(pets, "pets", "deadbeef", settings.data)
+        dataset_versions.checkout_dataset(pets, "pets", "deadbeef", settings.data)
 
 
 def test_a_damaged_image_comes_back_from_the_cache(pets: Workspace, settings: Settings) -> None:
@@ -98,9 +101,9 @@ def test_what_is_damaged_in_the_cache_too_is_named_as_lost_or_comes_from_the_rem
     pets: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
     with pytest.raises(GanpipeError, match=r"no DVC remote.*dvc remote add"):
-        datasets.push_dataset(pets, "pets", settings.data)
-    datasets.dvc(pets, "remote", "add", "-d", "store", str(tmp_path / "store"))
-    assert datasets.push_dataset(pets, "pets", settings.data) == "store"
+        dataset_versions.push_dataset(pets, "pets", settings.data)
+    dvc(pets, "remote", "add", "-d", "store", str(tmp_path / "store"))
+    assert dataset_versions.push_dataset(pets, "pets", settings.data) == "store"
 
     victim = read_manifest(pets.raw("pets"))[5]
     good = (pets.raw("pets") / victim.file).read_bytes()
@@ -122,15 +125,15 @@ def test_what_is_damaged_in_the_cache_too_is_named_as_lost_or_comes_from_the_rem
 def test_a_fresh_clone_pulls_its_data_from_the_remote(
     pets: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    datasets.dvc(pets, "remote", "add", "-d", "store", str(tmp_path / "store"))
-    datasets.push_dataset(pets, "pets", settings.data)
+    dvc(pets, "remote", "add", "-d", "store", str(tmp_path / "store"))
+    dataset_versions.push_dataset(pets, "pets", settings.data)
     clone = Workspace(tmp_path / "clone")
     (clone.root / ".dvc").mkdir(parents=True)
     (clone.root / "data/raw").mkdir(parents=True)
     shutil.copy(pets.root / ".dvc/config", clone.root / ".dvc/config")
     shutil.copy(pets.root / "data/raw/pets.dvc", clone.root / "data/raw/pets.dvc")
-    assert datasets.pull_dataset(clone, "pets", settings.data) == "store"
-    assert datasets.open_version(clone, "pets", settings.data).images == 12
+    assert dataset_versions.pull_dataset(clone, "pets", settings.data) == "store"
+    assert dataset_versions.open_version(clone, "pets", settings.data).images == 12
     fill_folder(tmp_path / "more", 14)
     report = datasets.add_dataset(clone, str(tmp_path / "more"), "pets", settings.data)
     assert (report.accepted, report.duplicates) == (2, 12)
@@ -146,24 +149,38 @@ def test_a_damaged_shard_is_made_again(pets: Workspace, settings: Settings) -> N
     assert shard.read_bytes() == whole
 
 
+def test_a_stranger_s_list_of_shards_leads_nowhere(
+    pets: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").write_text("mine")
+    out = datasets.prepare_dataset(pets, "pets", settings.data)
+    meta = json.loads((out / "meta.json").read_text())
+    meta["sha256"]["../../../../victim"] = "0" * 64
+    (out / "meta.json").write_text(json.dumps(meta))
+    datasets.verify_dataset(pets, "pets", settings.data)
+    datasets.prepare_dataset(pets, "pets", settings.data)
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert "../../../../victim" not in json.loads((out / "meta.json").read_text())["sha256"]
+
+
 def test_a_checkout_that_was_killed_is_finished_and_becomes_no_version_of_its_own(
     pets: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = datasets.open_version(pets, "pets", settings.data)
+    first = dataset_versions.open_version(pets, "pets", settings.data)
     datasets.remove_from_dataset(pets, "pets", ["00*.png"], settings.data)
-    text = datasets.versions_of(pets, "pets")[0]["pointer"]
-    datasets.write_text(datasets._intent(pets, "pets"), text)  # and here it was killed
-    datasets.write_text(pets.root / "data/raw/pets.dvc", text)
+    text = versions_of(pets, "pets")[0]["pointer"]
+    write_text(intent_file(pets, "pets"), text)  # and here it was killed
+    write_text(pets.root / "data/raw/pets.dvc", text)
     next(pets.raw("pets").rglob("*.png")).unlink()
-    assert datasets.open_version(pets, "pets", settings.data) == first
-    assert len(datasets.versions_of(pets, "pets")) == 2
-    assert not datasets._intent(pets, "pets").exists()
+    assert dataset_versions.open_version(pets, "pets", settings.data) == first
+    assert len(versions_of(pets, "pets")) == 2
+    assert not intent_file(pets, "pets").exists()
 
 
 def test_what_a_kill_left_beside_the_manifest_is_in_no_version(
     pets: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    before = datasets.open_version(pets, "pets", settings.data).version
+    before = dataset_versions.open_version(pets, "pets", settings.data).version
     datasets.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
     (pets.raw("pets") / ".manifest.jsonl.abc.tmp").write_text("half")
     (pets.raw("pets") / "files/zz").mkdir()
@@ -178,7 +195,7 @@ def test_what_a_kill_left_beside_the_manifest_is_in_no_version(
         if k in (11, 0):  # eleven at once, then the one that came back last
             datasets.add_dataset(fresh, str(folder), "pets", settings.data)
     assert names(fresh) == names(pets)
-    found, clean = (datasets.open_version(w, "pets", settings.data).version for w in (pets, fresh))
+    found, clean = (dataset_versions.open_version(w, "pets", settings.data).version for w in (pets, fresh))
     assert found == clean != before
 
 
@@ -187,7 +204,7 @@ def test_a_listing_or_manifest_that_leads_outside_touches_nothing(
 ) -> None:
     victim = tmp_path / "victim.txt"
     victim.write_text("mine")
-    version = datasets.open_version(pets, "pets", settings.data).version
+    version = dataset_versions.open_version(pets, "pets", settings.data).version
     listing = pets.root / ".dvc/cache/files/md5" / version[:2] / version[2:]
     listing.chmod(0o644)
     record = read_manifest(pets.raw("pets"))[0]
@@ -197,7 +214,7 @@ def test_a_listing_or_manifest_that_leads_outside_touches_nothing(
         {"md5": "a" * 32, "relpath": "../../../x"},
     ):
         listing.write_text(json.dumps([entry]))
-        with pytest.raises(GanpipeError, match="no file of a dataset"):
+        with pytest.raises(GanpipeError, match="damaged or forged"):
             datasets.verify_dataset(pets, "pets", settings.data)
     assert victim.read_text() == "mine"
     manifest = pets.raw("pets") / "manifest.jsonl"
@@ -211,15 +228,15 @@ def test_a_pointer_from_elsewhere_names_a_version_and_nothing_else(
 ) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/mine.txt").write_text("mine")
-    version = datasets.open_version(pets, "pets", settings.data).version
+    version = dataset_versions.open_version(pets, "pets", settings.data).version
     text = f"outs:\n- md5: {version}\n  hash: md5\n  path: ../../../notes\n"
-    assert datasets.checkout_pointer(pets, "pets", text, settings.data).images == 12
+    assert dataset_versions.checkout_pointer(pets, "pets", text, settings.data).images == 12
     assert (tmp_path / "notes/mine.txt").read_text() == "mine"
     with pytest.raises(GanpipeError, match="names no version"):
-        datasets.checkout_pointer(pets, "pets", "outs: []", settings.data)
+        dataset_versions.checkout_pointer(pets, "pets", "outs: []", settings.data)
     for version in ("..//../x", "*", "deadbeef" * 4):
         with pytest.raises(GanpipeError):
-            datasets.checkout_dataset(pets, "pets", version, settings.data)
+            dataset_versions.checkout_dataset(pets, "pets", version, settings.data)
 
 
 def test_a_pointer_that_git_changed_is_not_overwritten(pets: Workspace, settings: Settings) -> None:
@@ -227,9 +244,9 @@ def test_a_pointer_that_git_changed_is_not_overwritten(pets: Workspace, settings
     datasets.remove_from_dataset(pets, "pets", ["000.png"], settings.data)
     (pets.root / "data/raw/pets.dvc").write_text(first)
     with pytest.raises(GanpipeError, match="ganpipe data checkout pets@"):
-        datasets.open_version(pets, "pets", settings.data)
-    version = datasets._version_in(first)
-    assert datasets.checkout_dataset(pets, "pets", version, settings.data).images == 12
+        dataset_versions.open_version(pets, "pets", settings.data)
+    version = version_in(first)
+    assert dataset_versions.checkout_dataset(pets, "pets", version, settings.data).images == 12
 
 
 def test_damage_that_was_committed_comes_back_from_an_earlier_version(
@@ -264,7 +281,7 @@ def test_a_version_and_its_manifest_are_read_under_one_lock(
     pets: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise an addition in between would give the earlier version's name to the later images."""
-    real, calls = datasets.manifest_hash, []
+    real, calls = dataset_versions.manifest_hash, []
 
     def while_locked(folder: Path) -> str:
         with pytest.raises(GanpipeError, match="busy with data"), pets.lock("data", wait_s=0.0):
@@ -272,7 +289,7 @@ def test_a_version_and_its_manifest_are_read_under_one_lock(
         calls.append(folder)
         return real(folder)
 
-    monkeypatch.setattr(datasets, "manifest_hash", while_locked)
-    opened = datasets.open_version(pets, "pets", settings.data)
+    monkeypatch.setattr(dataset_versions, "manifest_hash", while_locked)
+    opened = dataset_versions.open_version(pets, "pets", settings.data)
     assert calls
     assert opened.manifest_sha256 == real(pets.raw("pets"))

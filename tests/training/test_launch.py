@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -28,8 +29,8 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
     data = noise_data()
     sums = {}
     for side in ("train", "holdout"):
-        np.save(prepared / f"{side}-00000.npy", getattr(data, side).pixels.numpy())
-        sums[f"{side}-00000.npy"] = sha256_of(prepared / f"{side}-00000.npy")
+        np.save(prepared / f"{side}-00000-0123456789abcdef.npy", getattr(data, side).pixels.numpy())
+        sums[f"{side}-00000-0123456789abcdef.npy"] = sha256_of(prepared / f"{side}-00000-0123456789abcdef.npy")
     write_json(
         prepared / "meta.json",
         {
@@ -48,7 +49,11 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
     seen: list[Point] = []
     job = Job(prepared, "v", together, tmp_path / "two", {})
     job.run_dir.mkdir()
-    told = train_distributed(job, Callbacks(points=seen.extend))
+    listening: set[str] = set()
+    told = train_distributed(
+        job, Callbacks(points=seen.extend, report=lambda _: listening.update(listening_addresses()))
+    )
+    assert listening <= {"127.0.0.1", "::1"}
     assert told.nimg == result.summary.nimg
     one, two = (load_checkpoint(tmp_path / name / "checkpoints", CPU) for name in ("one", "two"))
     assert one
@@ -60,6 +65,13 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
     for p in points:
         assert unique[p.nimg].values["loss_d"] == pytest.approx(p.values["loss_d"], abs=1e-3)
     assert train_distributed(job, Callbacks()).weights_sha256 == told.weights_sha256
+
+
+def listening_addresses() -> list[str]:
+    """The addresses at which the children of this process listen."""
+    family = psutil.Process().children(recursive=True)
+    sockets = [c for p in family for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    return [c.laddr.ip for c in sockets]
 
 
 def test_points_of_a_killed_group_are_read_up_to_the_cut_line(tmp_path: Path) -> None:
