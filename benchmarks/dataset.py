@@ -103,8 +103,8 @@ def compare(place: Path, count: int) -> None:
     photos = fill(place / "photos/all", count, make_photo, ".jpg")
     list(map(Path.read_bytes, photos.iterdir()))  # everybody finds them in memory
     raw = place / "raw"
-    ledger = InspectionCache(place / "ledger")
-    added = timed(lambda: add_items(raw, read_source(str(photos), place), ledger=ledger))
+    cache = InspectionCache(place / "cache")
+    added = timed(lambda: add_items(raw, read_source(str(photos), place), cache=cache))
     print(
         f"{count:,} JPEGs of {SIZE[0]}×{SIZE[1]}; ganpipe's add (checks, hashes, copies): {count / added:.0f} a second"
     )
@@ -118,7 +118,7 @@ def compare(place: Path, count: int) -> None:
             "the same, a worker a core": lambda side_px=side_px: image_folder(
                 photos, side_px, os.cpu_count() or 1
             ),  # type: ignore[misc]
-            "ganpipe prepare": lambda settings=settings, out=out: prepare(raw, out, settings, ledger=ledger),  # type: ignore[misc]
+            "ganpipe prepare": lambda settings=settings, out=out: prepare(raw, out, settings, cache=cache),  # type: ignore[misc]
         }
         rates = {name: count / timed(run) for name, run in sides.items()}
         for name, rate in rates.items():
@@ -167,11 +167,11 @@ def many(place: Path, count: int) -> None:
 
     folder = fill(place / "many/in", count, make_small, ".png")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    with InspectionCache(place / "ledger") as ledger:
+    with InspectionCache(place / "cache") as cache:
         source = read_source(str(folder), place)
-        added = timed(lambda: add_items(place / "many-raw", source, ledger=ledger))
+        added = timed(lambda: add_items(place / "many-raw", source, cache=cache))
         out, settings = place / "many-out", DataSettings(height_px=64, width_px=64, channels=3)
-        prepared = timed(lambda: prepare(place / "many-raw", out, settings, ledger=ledger))
+        prepared = timed(lambda: prepare(place / "many-raw", out, settings, cache=cache))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(

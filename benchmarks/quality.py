@@ -43,7 +43,7 @@ def prepared(name: str, scratch: Path, fashion: str) -> Any:
     return load_prepared(out, "bench")
 
 
-def judged(pixels: Any, data: Any, picture: Path) -> dict[str, float]:
+def judged(pixels: Any, data: Any, picture: Path) -> dict[str, Any]:
     """The numbers of the table, and a grid to look at."""
     from ganpipe.compute.device import choose_compute
     from ganpipe.evaluation.evaluate import evaluate

@@ -125,7 +125,8 @@ def curves(pairs: list[tuple[Path, Path]], checkout: Path | None, steps: int, ou
         f"{'pair':<18}{'peer s':>8}{'distance':>10}{'structure':>11}{'our s to distance':>19}{'to structure':>14}{'share':>8}"
     )
     for content_path, style_path in pairs:
-        content = resize(pixels(content_path), size_at(*pixels(content_path).shape[2:], EDGE_PX))
+        photo = pixels(content_path)
+        content = resize(photo, size_at(photo.shape[2], photo.shape[3], EDGE_PX))
         style = pixels(style_path)
         judge = Judge(content, style)
         peer: PeerRun = run_crowsonkb(content_path, style_path, steps, EDGE_PX, checkout)
