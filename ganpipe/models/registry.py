@@ -38,8 +38,8 @@ class Architecture:
 
 
 MODELS: dict[str, Architecture] = {
-    "mlp": Architecture(mlp.MlpGenerator, mlp.MlpDiscriminator, lambda shape: None),
     "dcgan": Architecture(dcgan.DcganGenerator, dcgan.DcganDiscriminator, dcgan.shape_problem),
+    "mlp": Architecture(mlp.MlpGenerator, mlp.MlpDiscriminator, lambda shape: None),
     "r3gan": Architecture(
         r3gan.R3GanGenerator, r3gan.R3GanDiscriminator, r3gan.shape_problem, conditional=True
     ),

@@ -7,17 +7,24 @@ names the nearest valid one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ganpipe.errors import GanpipeError, nearest
+from ganpipe.settings.tables import table_keys
 from ganpipe.settings.validation import Section, sentence
 
 HIGHEST_SEED = 2**31 - 1
 
+if TYPE_CHECKING:
+    ModelName = str
+    LossName = str
+else:  # the tables own their names
+    ModelName = Literal[table_keys("models/registry.py", "MODELS")]
+    LossName = Literal[table_keys("training/losses.py", "LOSSES")]
 AugmentKind = Literal["translation", "geometry", "color", "cutout"]
 
 
@@ -59,7 +66,7 @@ class DataSettings(Section):
 class ModelSettings(Section):
     """The architecture of the generator G and the discriminator D."""
 
-    name: Literal["dcgan", "mlp", "r3gan", "fastgan"] = Field(
+    name: ModelName = Field(
         default="dcgan",
         description="architecture: r3gan as the modern baseline, fastgan for 50 to 1,000 images, dcgan and mlp as "
         "simple baselines",
@@ -108,7 +115,7 @@ class ModelSettings(Section):
 class LossSettings(Section):
     """The adversarial loss and the gradient penalty."""
 
-    name: Literal["bce", "logistic", "hinge", "lsgan", "wgan-gp", "rpgan"] = Field(
+    name: LossName = Field(
         default="logistic", description="adversarial loss; rpgan is the relativistic pairing loss of R3GAN"
     )
     label_smoothing: float = Field(
