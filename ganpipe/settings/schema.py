@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ganpipe.errors import GanpipeError, nearest
-from ganpipe.settings.validation import Section, sentence
+from ganpipe.settings.validation import Section, sentence, shown
 
 HIGHEST_SEED = 2**31 - 1
 
@@ -449,5 +449,5 @@ def _sentence_of(error: ErrorDetails) -> str:
     if key in FIELDS:
         return sentence(key, FIELDS[key], error)
     if key in SECTIONS:
-        return f"{key} is {error['input']!r}; it must hold settings."
+        return f"{key} is {shown(error['input'])}; it must hold settings."
     return unknown_setting(key) if "." in key else f"Unknown section {key}: {nearest(key, SECTIONS)}"
