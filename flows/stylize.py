@@ -12,6 +12,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows import tasks
 from flows.runs import name_run
 from ganpipe.errors import GanpipeError
+from ganpipe.files import from_utf8
 from ganpipe.stages.stylize import StyleRequest
 from ganpipe.style.batch.report import StyleReport
 
@@ -62,11 +63,16 @@ def stylize(
     masks: list[str] | None = None,
     preset: str | None = None,
 ) -> StyleReport:
-    """Stylizes contents × styles; images that exist already are skipped."""
+    """Stylizes contents × styles; images that exist already are skipped.
+
+    Prefect keeps parameters as JSON: a path that is not UTF-8 comes as `ganpipe.files.to_utf8` writes it.
+    """
     from ganpipe.stages.requests import RunRequest
 
     settings = RunRequest(workspace, None, preset, overrides or []).settings()
-    job = StyleRequest(workspace, tuple(contents), tuple(styles), out, settings, tuple(masks or ()))
+    given = (tuple(map(from_utf8, words)) for words in (contents, styles, masks or []))
+    content_words, style_words, mask_words = given
+    job = StyleRequest(workspace, content_words, style_words, from_utf8(out), settings, mask_words)
     name_run("stylize")
     report = stylize_batch(job, spread=True)
     if report.done:

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -18,6 +19,16 @@ from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError, Interrupted
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors hold nothing that a terminal obeys."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with 2."""
+        from ganpipe.console import escape_control
+
+        super().error(escape_control(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every command and option."""
     everywhere = argparse.ArgumentParser(add_help=False)
@@ -27,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     everywhere.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="tracebacks and all logs"
     )
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ganpipe",
         parents=[everywhere],
         description="Trains a GAN on your images and restyles photos, as a Prefect pipeline with DVC and MLflow.",
@@ -220,6 +231,9 @@ def entry() -> NoReturn:
     Taking torch, MLflow and Prefect apart object by object, only to end, cost 1.5 s (LOG.md).
     """
     status = 1
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no × is told \\xd7
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Registered first, therefore called last.
     atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(status)))
     try:
@@ -252,16 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        if debug:
-            raise
-        kind = type(error).__name__
-        text = " ".join(str(error).split())[:500]
-        full = "No space left" in text
-        if full:
-            return _fail(GanpipeError("The disk is full; free some room and run again."), debug, 1)
-        return _fail(
-            GanpipeError(f"Unexpected {kind}: {text} (run again with --debug for the traceback)."), debug, 1
-        )
+        return _fail(error, debug, 1)
 
 
 def _terminated(signum: int, _: FrameType | None) -> None:
@@ -269,10 +274,22 @@ def _terminated(signum: int, _: FrameType | None) -> None:
     raise Interrupted(signum, "SIGTERM: stopped; the same command resumes from what is finished.")
 
 
-def _fail(error: Exception, debug: bool, code: int) -> int:
-    if debug:
-        raise error
-    from ganpipe.console import escape_control
+def _fail(error: BaseException, debug: bool, code: int) -> int:
+    from ganpipe.console import say, say_traceback
 
-    sys.stderr.write(f"ganpipe: {escape_control(str(error))}\n")
+    if debug:
+        say_traceback(error)
+    else:
+        say(f"ganpipe: {_sentence(error)}")
     return code
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, GanpipeError):
+        return str(error)
+    text = " ".join(str(error).split())[:500]
+    if "No space left" in text:
+        return "The disk is full; free some room and run again."
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}."
+    return f"Unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)."

@@ -1,12 +1,17 @@
-"""Output for people: bars with a rate and the time left, tables, and one JSON line for programs."""
+"""Output for people: bars with a rate and the time left, tables, and one JSON line for programs.
+
+All text goes through `Terminal` or `print_json`, which escape what a terminal would obey. Callers print file names, labels
+and the text of images as they are.
+"""
 
 from __future__ import annotations
 
-import io
 import json
 import logging
+import math
 import sys
 import time
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +19,33 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
+from ganpipe.files import escape_control
 from ganpipe.progress import Progress as Progressed
 
 LINE_EVERY_S = 15.0
+MOST_CHARACTERS = 2_000  # of one line or table cell; what is longer loses its middle
 
-err = Console(stderr=True, highlight=False, markup=False)
-out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+
+def _shortened(text: str) -> str:
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]} … {text[-half:]}"
+
+
+class Terminal(Console):
+    """A console on which text is only text: neither the terminal nor rich obeys anything in it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string passes here, printed alone, as a title or in a table."""
+        return super().render_str(escape_control(_shortened(text)), **options)
+
+
+err = Terminal(stderr=True)
+out = Terminal(width=None if sys.stdout.isatty() else 160)
 
 
 def say(text: str) -> None:
@@ -28,9 +53,10 @@ def say(text: str) -> None:
     err.print(text, soft_wrap=True)
 
 
-def escape_control(text: str) -> str:
-    """A stranger's text, such as a file name, with nothing in it that a terminal obeys."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def say_traceback(error: BaseException) -> None:
+    """A traceback on standard error."""
+    for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
+        say(line)
 
 
 def duration(seconds: float | None) -> str:
@@ -82,12 +108,17 @@ class Bars:
 
     def _draw(self, p: Progressed) -> None:
         if self._progress is None:
-            columns = (TextColumn("{task.description:<9}"), BarColumn(), TextColumn("{task.fields[text]}"))
+            columns = (
+                TextColumn("{task.description:<9}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[text]}", markup=False),
+            )
             self._progress = Progress(*columns, console=err, refresh_per_second=4)
             self._progress.start()
         if p.stage not in self._tasks:
             self._tasks[p.stage] = self._progress.add_task(p.stage, total=p.total or None, text="")
-        self._progress.update(self._tasks[p.stage], completed=p.done, total=p.total or None, text=line_of(p))
+        text = escape_control(line_of(p))  # Progress makes its own text
+        self._progress.update(self._tasks[p.stage], completed=p.done, total=p.total or None, text=text)
 
     def __enter__(self) -> Bars:
         return self
@@ -105,7 +136,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> 
     for name in columns:
         sheet.add_column(name, overflow="fold")
     for row in rows:
-        sheet.add_row(*map(escape_control, row))
+        sheet.add_row(*row)
     out.print(sheet)
 
 
@@ -117,28 +148,42 @@ def pairs(title: str, rows: Iterable[tuple[str, str]]) -> None:
     sheet.add_column(style="dim", no_wrap=True)
     sheet.add_column(overflow="fold")
     for name, value in rows:
-        sheet.add_row(name, escape_control(value))
+        sheet.add_row(name, value)
     out.print(sheet)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON object, as the last line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")
+    """One JSON object in ASCII, as the last line of standard output; numbers that are not finite become null."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), allow_nan=False)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def show_logs(debug: bool) -> None:
-    """Warnings of the core (with --debug, everything) on standard error."""
-    handler = logging.StreamHandler(_Stderr())
+    """Warnings of the core (with --debug, everything) on standard error, and those of libraries that print their own."""
+    handler = _Said()
     handler.setFormatter(_Plain("%(levelname)s: %(message)s"))
     # What training says of its own plan is for everybody; what else is informative, for --debug.
     handler.addFilter(
         lambda record: debug or record.levelno >= logging.WARNING or record.name.startswith(PLAIN)
     )
     logger = logging.getLogger("ganpipe")
-    logger.handlers = [h for h in logger.handlers if not isinstance(h.formatter, _Plain)]  # each line once
+    logger.handlers = [h for h in logger.handlers if not isinstance(h, _Said)]  # each line once
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logging.lastResort = handler  # for loggers without a handler, which would write as it comes
+    logging.captureWarnings(True)
 
 
 PLAIN = "ganpipe.training"
@@ -148,16 +193,21 @@ class _Plain(logging.Formatter):
     """Sentences without their level, unless something is wrong."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line."""
+        """A line, without the traceback."""
         if record.levelno == logging.INFO and record.name.startswith(PLAIN):
             return record.getMessage()
-        return super().format(record)
+        record.message = record.getMessage()
+        return self.formatMessage(record)
 
 
-class _Stderr(io.TextIOBase):
-    """Standard error through rich, so that a line does not tear a bar."""
+class _Said(logging.Handler):
+    """Log lines through `say`, so that they tear no bar and hold nothing that a terminal obeys."""
 
-    def write(self, text: str) -> int:
-        """Prints as it is."""
-        err.print(text, end="")
-        return len(text)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Says it."""
+        try:
+            say(self.format(record))
+            if record.exc_info and record.exc_info[1]:
+                say_traceback(record.exc_info[1])
+        except Exception:  # as the logging module wants it
+            self.handleError(record)

@@ -4,16 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from urllib.parse import quote, unquote_to_bytes
 
 from ganpipe.errors import GanpipeError
 
 T = TypeVar("T")
+
+
+def escape_control(text: str) -> str:
+    """A stranger's text with nothing in it that a terminal obeys: control and format characters, line breaks and lone surrogates.
+
+    A byte that is not UTF-8, as in some file names, becomes \\xNN.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # how Python holds such a byte
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+UNPRINTABLE = "bytes:"  # before the percent-encoded bytes of a path that is not UTF-8
+
+
+def to_utf8(path: str) -> str:
+    """A path as text that any JSON reader and database takes; `from_utf8` turns it back."""
+    return path if _is_utf8(path) else UNPRINTABLE + quote(os.fsencode(path))
+
+
+def from_utf8(text: str) -> str:
+    """The path of `to_utf8`."""
+    encoded = text.startswith(UNPRINTABLE)
+    return os.fsdecode(unquote_to_bytes(text.removeprefix(UNPRINTABLE))) if encoded else text
+
+
+def _is_utf8(text: str) -> bool:
+    return not re.search(r"[\ud800-\udfff]", text)
 
 
 def sha256_of(path: Path) -> str:
@@ -86,20 +124,30 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 `text` to `path`, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Writes UTF-8 `text` to `path`, whole or not at all; a lone surrogate of a file name as \\udcNN."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON that UTF-8 can hold: a file name's byte that is not UTF-8, to Python a lone surrogate, is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return re.sub(r"[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(plain(value), indent=2) + "\n")
 
 
 def plain(value: Any) -> Any:
     """Dictionaries, lists and scalars; numbers that are not finite become None, because JSON has no NaN."""
-    from pydantic_core import to_jsonable_python
-
-    return to_jsonable_python(value, inf_nan_mode="null")
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_dataclass(path: Path, kind: type[T]) -> T:
@@ -127,8 +175,10 @@ def read_json(path: Path) -> Any:
         GanpipeError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GanpipeError(f"{path} does not exist.") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise GanpipeError(f"{path} cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
         raise GanpipeError(f"{path} is damaged: it is not valid JSON ({error}).") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def open_named_workspace(arguments: Namespace, reading: bool = False) -> Workspa
 
 def absolute(path: str) -> Path:
     """A path given on the command line."""
-    return Path(path).expanduser().absolute()
+    return Path(os.path.expanduser(path)).absolute()  # unlike Path.expanduser, it knows a file called ~x
 
 
 def resolve_settings(arguments: Namespace, workspace: Workspace) -> Settings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganpipe.commands.context import open_named_workspace, resolve_settings
 from ganpipe.commands.tables import count_and_names, count_or_blank, relative_path
-from ganpipe.console import Bars, escape_control, out, pairs, print_json, say, table
+from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _add(arguments: Namespace, replace: bool) -> int:
     ]
     pairs(f"Dataset {report.name}", rows)
     for entry in report.quarantined[:MOST_LISTED]:
-        say(escape_control(f"  {entry['file']}: {entry['reason']}"))
+        say(f"  {entry['file']}: {entry['reason']}")
     if len(report.quarantined) > MOST_LISTED:
         more = len(report.quarantined) - MOST_LISTED
         say(f"  … and {more} more in .ganpipe/reports/{report.name}-add.json")
@@ -177,8 +177,11 @@ def show(arguments: Namespace) -> int:
 def diff(arguments: Namespace) -> int:
     """Images by hash: in A only, in B only, in both; and what those look like that came and went."""
     from ganpipe.stores.dataset_summaries import records_at
+    from ganpipe.stores.workspace import check_name
 
     workspace = open_named_workspace(arguments, reading=True)
+    for reference in (arguments.a, arguments.b):
+        check_name(reference.partition("@")[0])
     a, b = ({r.sha256: r for r in records_at(workspace, ref)} for ref in (arguments.a, arguments.b))
     gone, came = [a[h] for h in a if h not in b], [b[h] for h in b if h not in a]
     result = {

@@ -16,6 +16,7 @@ from ganpipe.commands.context import (
 )
 from ganpipe.commands.tables import relative_path, show_metrics
 from ganpipe.console import Bars, out, pairs, print_json, say
+from ganpipe.files import to_utf8
 from ganpipe.stores.workspace import Workspace
 
 USAGE_ERROR = 2
@@ -180,13 +181,16 @@ def _spread(arguments: Namespace, workspace: Workspace, job: Any) -> Any:
         from flows.stylize import RUNNERS, stylize
 
         flow = stylize.with_options(task_runner=RUNNERS[arguments.runner](arguments.workers))
+        contents, styles, masks = (
+            list(map(to_utf8, words)) for words in (job.contents, job.styles, job.masks)
+        )
         return flow(
             job.workspace,
-            list(job.contents),
-            list(job.styles),
-            job.out,
+            contents,
+            styles,
+            to_utf8(job.out),
             list(arguments.overrides),
-            list(job.masks),
+            masks,
             arguments.preset,
         )
 

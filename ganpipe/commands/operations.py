@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import Namespace
 from dataclasses import replace
@@ -13,6 +14,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
 
 # The deployments are a table in flows; its module imports Prefect, which must not happen before the servers are chosen.
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 RUNNER, WATCHED = "flows.deployments", "ganpipe/scheduled"
 
 
@@ -66,7 +68,9 @@ def trace(arguments: Namespace) -> int:
 
     origin = read_origin(absolute(arguments.file))
     workspace = open_named_workspace(arguments, reading=True)
-    record = load_record(workspace, str(origin["run"])) if "run" in origin else None
+    # The image may come from anybody, and so may the name in it.
+    run = str(origin.get("run"))
+    record = load_record(workspace, run) if RUN_ID.fullmatch(run) else None
     result = {"file": arguments.file, "origin": origin, "run_here": record is not None}
     if arguments.json:
         print_json(result)
@@ -135,7 +139,7 @@ def _champion_is(arguments: Namespace, model: str) -> int:
 
 def settings(arguments: Namespace) -> int:
     """Prints a params.yaml with every setting."""
-    out.print(params_template(), end="", markup=False, soft_wrap=True)
+    sys.stdout.write(params_template())
     return 0
 
 

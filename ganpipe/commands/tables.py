@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from ganpipe.console import escape_control, table
+from ganpipe.console import table
 from ganpipe.evaluation.verdict import Metric
 from ganpipe.stores.workspace import Workspace
 
 
 def relative_path(workspace: Workspace, path: str | None) -> str:
-    """A path as short as it can be said from the workspace."""
-    return str(Path(path).relative_to(workspace.root)) if path else "none"
+    """A path as short as it can be said from the workspace; the whole one outside of it."""
+    if not path:
+        return "none"
+    inside = Path(path).is_relative_to(workspace.root)
+    return str(Path(path).relative_to(workspace.root)) if inside else path
 
 
 def show_metrics(metrics: dict[str, Metric]) -> None:
@@ -31,11 +34,8 @@ def count_or_blank(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
 
 
-def count_and_names(count_and_names: list[str]) -> str:
-    return f"{len(count_and_names):,}" + (
-        ": "
-        + ", ".join(map(escape_control, count_and_names[:8]))
-        + (" …" if len(count_and_names) > 8 else "")
-        if count_and_names
-        else ""
-    )
+def count_and_names(names: list[str]) -> str:
+    """Such as "12: a.png, b.png …"."""
+    if not names:
+        return "0"
+    return f"{len(names):,}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.lib.format import open_memmap
 
 from ganpipe.compute.processes import exit_with_parent
@@ -42,6 +41,7 @@ from ganpipe.files import (
 from ganpipe.imaging.image import ImageShape, Pixels
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import DataSettings
+from ganpipe.settings.yaml_files import dump_yaml, read_yaml
 
 SHARD_IMAGES = 4096
 SHARD_BYTES = 256 * 2**20  # of large images a shard holds fewer
@@ -337,14 +337,23 @@ def read_prepare_file(path: Path) -> dict[str, dict[str, Any]]:
     """`{key: entry}` of data/prepare.yaml; empty if there is none."""
     if not path.exists():
         return {}
-    tree = yaml.safe_load(path.read_text()) or {}
-    return dict(tree.get("datasets") or {})
+    tree = read_yaml(path)
+    entries = tree.get("datasets") if isinstance(tree, dict) else tree
+    if entries is None:
+        return {}
+    if not isinstance(entries, dict) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("dataset"), str) for entry in entries.values()
+    ):
+        raise GanpipeError(
+            f"{path} is damaged: it lists no preparations of datasets; delete it, and ganpipe writes it anew."
+        )
+    return entries
 
 
 def write_prepare_file(path: Path, entries: dict[str, dict[str, Any]]) -> None:
     """Writes data/prepare.yaml, the parameters of the DVC stages `prepare@KEY`."""
     note = "# How each dataset is prepared; written by ganpipe, read by the stages of dvc.yaml.\n"
-    write_text(path, note + yaml.safe_dump({"datasets": entries}, sort_keys=True))
+    write_text(path, note + dump_yaml({"datasets": entries}, sort_keys=True))
 
 
 def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from torch import Tensor
 
 from ganpipe.errors import GanpipeError
-from ganpipe.files import write_bytes
+from ganpipe.files import json_text, write_bytes
 from ganpipe.imaging.icc import srgb_profile
 from ganpipe.imaging.picture import over_white
 from ganpipe.imaging.provenance import DESCRIPTION_PREFIX, ORIGIN_KEY
@@ -86,7 +86,7 @@ def write_picture(
     if format == "tiff":
         data = _tiff(samples, text)
     elif format == "png":
-        data = _png(samples, json.dumps(origin, ensure_ascii=False))
+        data = _png(samples, json_text(origin))
     else:
         data = _jpeg_or_webp(samples, text, format)
     write_bytes(path, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,9 +29,9 @@ def image_paths(given: Sequence[str | Path]) -> list[Path]:
 
 def _expand(word: str) -> list[Path]:
     path = Path(word)
-    if path.is_dir():
+    if os.path.isdir(word):  # unlike Path.is_dir, it takes a name of any length
         return sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(word):
         return [path]
     if word.startswith("@"):
         return _read_list(Path(word[1:]))
@@ -45,8 +46,9 @@ def _expand(word: str) -> list[Path]:
 def _read_list(path: Path) -> list[Path]:
     """The files of a list; a line that is empty or begins with # is passed over."""
     try:
-        lines = path.read_text(errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise GanpipeError(f"The file list {path} cannot be read ({error.strerror}).") from None
+        lines = os.fsdecode(path.read_bytes()).split("\n")  # names may hold any other line break
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise GanpipeError(f"The file list {path} cannot be read ({why}).") from None
     words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return [found for word in words for found in _expand(str(path.parent / Path(word).expanduser()))]
+    return [found for word in words for found in _expand(str(path.parent / os.path.expanduser(word)))]

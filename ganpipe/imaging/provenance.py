@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,20 @@ from PIL import (
 )
 
 from ganpipe.errors import GanpipeError
-from ganpipe.files import replacing
+from ganpipe.files import json_text, replacing
 from ganpipe.imaging.decode import open_image, read_image_file, reject_damage
 from ganpipe.imaging.image import RejectedImage
 
 ORIGIN_KEY = "ganpipe"  # a PNG's iTXt chunk
+MAX_CHARACTERS = 2**20  # of an origin; ours have a few thousand
+MAX_DEPTH = 16  # of its nesting; ours have 4
 DESCRIPTION_PREFIX = "ganpipe:"  # before the origin in the other formats' tag ImageDescription
 
 
 def save_png(image: Image.Image, path: Path, origin: dict[str, Any]) -> Path:
     """Writes a PNG that carries its origin (`ganpipe trace` reads it), whole or not at all."""
     text = PngImagePlugin.PngInfo()
-    text.add_itxt(ORIGIN_KEY, json.dumps(origin, ensure_ascii=False))
+    text.add_itxt(ORIGIN_KEY, json_text(origin))
     with replacing(path) as file:
         image.save(file, format="PNG", pnginfo=text)
     return path
@@ -37,7 +40,7 @@ def read_origin(path: Path) -> dict[str, Any]:
     Raises:
         GanpipeError: no such file, no image, or no origin in it.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         raise GanpipeError(f"{path} does not exist.")
     try:
         text = _origin_text(read_image_file(path))
@@ -47,10 +50,27 @@ def read_origin(path: Path) -> dict[str, Any]:
         raise GanpipeError(
             f"{path} carries no ganpipe origin: it was not made by ganpipe, or another program saved it again."
         )
+    if len(text) > MAX_CHARACTERS:
+        raise GanpipeError(
+            f"{path} carries an origin of {len(text):,} characters; at most {MAX_CHARACTERS:,} are read."
+        )
     try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError):
-        raise GanpipeError(f"{path} carries a damaged ganpipe origin.") from None
+        origin = json.loads(text)
+        damaged = not isinstance(origin, dict) or _is_deep(origin, MAX_DEPTH)
+    except (ValueError, RecursionError):
+        damaged = True
+    if damaged:
+        raise GanpipeError(f"{path} carries a damaged ganpipe origin.")
+    return origin
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    """Whether a JSON value nests deeper than `levels`."""
+    if not isinstance(value, dict | list):
+        return False
+    return levels == 0 or any(
+        _is_deep(item, levels - 1) for item in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def _origin_text(data: bytes) -> str | None:

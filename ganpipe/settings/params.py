@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 from ganpipe.errors import GanpipeError, nearest
 from ganpipe.settings.presets import PRESETS, preset_row
 from ganpipe.settings.schema import SECTIONS, Settings
-from ganpipe.settings.validation import choices_of
+from ganpipe.settings.validation import choices_of, shown
+from ganpipe.settings.yaml_files import parse_document, read_yaml
 
 TOP_LEVEL = ("dataset", "preset")
 
@@ -44,15 +45,19 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise GanpipeError(f"--set takes KEY=VALUE, and {text!r} has no '='.")
-        values[key.strip()] = _scalar(value)
+        try:
+            values[key.strip()] = _scalar(value)
+        except GanpipeError as error:
+            raise GanpipeError(f"--set {key.strip()} cannot be read: {error}.") from None
     return validated(values)
 
 
 def _scalar(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_document(text)
+    except yaml.YAMLError:  # such as @LIST, *.jpg: words that need no quotes here
         return text
+    return text if value is None and text.startswith("#") else value  # a color, no comment
 
 
 def read_params(path: Path) -> Params:
@@ -61,24 +66,33 @@ def read_params(path: Path) -> Params:
     Raises:
         GanpipeError: not YAML, an unknown key, or a value that is not allowed.
     """
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return Params()
     tree = _read_tree(path)
-    preset = tree.get("preset")
     try:
         values = validated(_flattened(tree))
+        dataset, preset = (_name(tree, key) for key in TOP_LEVEL)
         if preset is not None:
-            preset_row(str(preset))
+            preset_row(preset)
     except GanpipeError as error:
         raise GanpipeError(f"In {path}: {error}") from None
-    return Params(str(tree.get("dataset") or Params.dataset), preset, values)
+    return Params(dataset or Params.dataset, preset, values)
+
+
+def _name(tree: Mapping[str, Any], key: str) -> str | None:
+    """A name in the first level; one that is all digits needs no quotes."""
+    value = tree.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise GanpipeError(f"{key} is {shown(value)}; it must be a name, in quotes if it looks like a number.")
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GanpipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    tree = read_yaml(path)
+    if tree is None:
+        return {}
     if not isinstance(tree, dict):
         raise GanpipeError(f"{path} holds {type(tree).__name__}; it must hold sections such as 'training:'.")
     return tree
@@ -91,9 +105,9 @@ def _flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
         if section in TOP_LEVEL or content is None:
             continue
         if section not in SECTIONS:
-            raise GanpipeError(f"Unknown section {section}: {nearest(str(section), [*SECTIONS, *TOP_LEVEL])}")
+            raise GanpipeError(f"Unknown section {section}: {nearest(section, [*SECTIONS, *TOP_LEVEL])}")
         if not isinstance(content, dict):
-            raise GanpipeError(f"{section} is {content!r}; it must hold settings.")
+            raise GanpipeError(f"{section} is {shown(content)}; it must hold settings.")
         values |= {f"{section}.{key}": value for key, value in content.items()}
     return values
 

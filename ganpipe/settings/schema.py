@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from ganpipe.errors import GanpipeError, nearest
 from ganpipe.settings.tables import table_keys
-from ganpipe.settings.validation import Section, sentence
+from ganpipe.settings.validation import Section, sentence, shown
 
 HIGHEST_SEED = 2**31 - 1
 
@@ -456,5 +456,5 @@ def _sentence_of(error: ErrorDetails) -> str:
     if key in FIELDS:
         return sentence(key, FIELDS[key], error)
     if key in SECTIONS:
-        return f"{key} is {error['input']!r}; it must hold settings."
+        return f"{key} is {shown(error['input'])}; it must hold settings."
     return unknown_setting(key) if "." in key else f"Unknown section {key}: {nearest(key, SECTIONS)}"

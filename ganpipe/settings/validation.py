@@ -9,49 +9,59 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-WRONG_TYPE = "wrong_type"
+from ganpipe.settings.yaml_files import parse_scalar
+
+WRONG_TYPE, TOO_LARGE = "wrong_type", "too_large"
+HIGHEST_WHOLE = 2**53  # up to here a float holds every whole number: counts become floats in schedules
+MOST_SHOWN = 100  # characters of a wrong value
 KIND_NAMES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
 class Section(BaseModel):
-    """Base of every settings section: frozen, without unknown keys, and lenient about how scalars are written."""
+    """Base of every settings section: frozen, without unknown keys, and lenient about quotes around scalars."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _read_scalar(cls, value: Any, info: ValidationInfo) -> Any:
-        """Converts what YAML and the command line leave as text or as another type."""
+        """Converts what JSON and quotes leave as text or as another type."""
         kind = kind_of(cls.model_fields[str(info.field_name)])
         try:
             return READERS[kind](value)
+        except PydanticCustomError:
+            raise
         except (ValueError, KeyError, TypeError, OverflowError):
             raise PydanticCustomError(WRONG_TYPE, "it must be {kind}", {"kind": KIND_NAMES[kind]}) from None
 
 
 def _whole(value: Any) -> int:
-    number = float(value) if isinstance(value, str | float) else value
-    if isinstance(value, bool) or int(number) != number:
+    number = parse_scalar(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or int(number) != number:
         raise ValueError(value)
+    if abs(number) > HIGHEST_WHOLE:
+        raise PydanticCustomError(TOO_LARGE, "it must be at most {high}", {"high": f"{HIGHEST_WHOLE:,}"})
     return int(number)
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool):
+    number = parse_scalar(value) if isinstance(value, str) else value
+    if isinstance(number, bool | str):
         raise TypeError(value)
-    return float(value)
+    return float(number)
 
 
 def _word(value: Any) -> str:
-    if isinstance(value, bool):  # YAML reads a bare yes or no as a truth value
-        return "yes" if value else "no"
     if not isinstance(value, str):
         raise TypeError(value)
     return value
 
 
 def _truth(value: Any) -> bool:
-    return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+    truth = parse_scalar(value) if isinstance(value, str) else value
+    if not isinstance(truth, bool):
+        raise TypeError(value)
+    return truth
 
 
 READERS: Mapping[type, Callable[[Any], Any]] = {int: _whole, float: _number, str: _word, bool: _truth}
@@ -79,12 +89,20 @@ def bounds_of(field: FieldInfo) -> tuple[float | None, float | None]:
 
 def sentence(key: str, field: FieldInfo, error: ErrorDetails) -> str:
     """One error of pydantic's as a sentence: what, found, expected."""
-    found = error["input"]
-    if error["type"] == WRONG_TYPE:
-        return f"{key} is {found!r}; {error['msg']}."
+    found, choices = shown(error["input"]), choices_of(field)
+    if choices and error["type"] in (WRONG_TYPE, "literal_error"):
+        return f"{key} is {found}; it must be one of {', '.join(map(str, choices))}."
+    if error["type"] in (WRONG_TYPE, TOO_LARGE):
+        return f"{key} is {found}; {error['msg']}."
     if error["type"] == "finite_number":
         return f"{key} is {found}; it must be a finite number."
-    if error["type"] == "literal_error":
-        return f"{key} is {found!r}; it must be one of {', '.join(map(str, choices_of(field)))}."
+    if error["type"] == "string_unicode":
+        return f"{key} is {found}; it must be UTF-8 text."
     low, high = bounds_of(field)
     return f"{key} is {found}; it must be {f'at least {low}' if high is None else f'from {low} to {high}'}."
+
+
+def shown(value: Any) -> str:
+    """A wrong value as an error shows it: the beginning of it is enough."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({len(text):,} characters)"

@@ -8,7 +8,7 @@ from pathlib import Path
 from ganpipe.settings.params import parse_assignments, resolve
 from ganpipe.settings.presets import ASKED_FOR, Choice, choose_preset
 from ganpipe.settings.schema import Settings
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.workspace import Workspace, check_name
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RunRequest:
 
     def dataset_name(self) -> str:
         """The named dataset, or the one of `params.yaml`."""
-        return self.dataset or self._workspace().params().dataset
+        return check_name(self.dataset or self._workspace().params().dataset)
 
     def settings(self) -> Settings:
         """All settings, resolved as on the command line."""
@@ -48,5 +48,5 @@ class RunRequest:
         if named := self.preset or params.preset:
             return Choice(named, ASKED_FOR)
         asked = dict(params.values) | parse_assignments(self.overrides)
-        images = count_images(workspace.raw(self.dataset or params.dataset))
+        images = count_images(workspace.raw(check_name(self.dataset or params.dataset)))
         return choose_preset(images, sees_gpu(), asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
-from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.files import escape_control, sha256_of, sha256_of_json
 from ganpipe.imaging.paths import image_paths
 from ganpipe.progress import Report, ignore
 from ganpipe.reports.charts import quality_chart
@@ -78,7 +79,7 @@ def picture_paths(workspace: Workspace, words: Sequence[str], folder: Path) -> l
 def in_folder(word: str, folder: Path) -> str:
     """A path, a pattern or `@LIST`, made absolute."""
     mark, name = ("@", word[1:]) if word.startswith("@") else ("", word)
-    return mark + str(folder / Path(name).expanduser())
+    return mark + str(folder / os.path.expanduser(name))
 
 
 def _pictures_of_model(workspace: Workspace, words: str) -> list[Path]:
@@ -109,7 +110,7 @@ def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignor
     for feedforward in trained:
         if feedforward.new:
             ModelRegistry(workspace).register_feedforward(
-                feedforward.style.stem, feedforward.folder, feedforward.seconds
+                escape_control(feedforward.style.stem), feedforward.folder, feedforward.seconds
             )
     return {feedforward.style: feedforward.folder for feedforward in trained}
 

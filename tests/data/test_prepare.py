@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_image
 import ganpipe.data.prepare as prepare_module
 from ganpipe.data.ingest import add_items
 from ganpipe.data.manifest import read_manifest, split_records
-from ganpipe.data.prepare import is_prepared, prepare
+from ganpipe.data.prepare import is_prepared, prepare, read_prepare_file, write_prepare_file
 from ganpipe.data.raw_store import remove_images
 from ganpipe.data.resize import (
     MOST_CROPS,
@@ -222,3 +222,21 @@ def test_a_full_disk_leaves_no_half_shard_under_its_name(
         prepare(tmp_path / "raw", tmp_path / "out", SMALL)
     assert not list((tmp_path / "out").glob("*.npy"))
     shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- 1\n", "datasets: [1]\n", "datasets: {a: 1}\n", "datasets: {a: {dataset: 1e3}}\n", "[" * 2000, "\0"],
+)
+def test_a_damaged_prepare_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "prepare.yaml"
+    path.write_text(text)
+    with pytest.raises(GanpipeError, match=r"prepare\.yaml"):
+        read_prepare_file(path)
+
+
+@pytest.mark.parametrize("name", ["1e3", "0o10", "007", "no"])
+def test_a_dataset_named_like_a_number_is_prepared_under_its_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "prepare.yaml"
+    write_prepare_file(path, {f"{name}-16x16": {"dataset": name, "height_px": 16}})
+    assert read_prepare_file(path) == {f"{name}-16x16": {"dataset": name, "height_px": 16}}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.image import ImageShape
@@ -12,6 +15,7 @@ from ganpipe.models.registry import MODELS, check_shape
 from ganpipe.settings.params import Params, params_template, parse_assignments, read_params, resolve
 from ganpipe.settings.presets import PRESETS, choose_preset
 from ganpipe.settings.schema import FIELDS, Settings
+from ganpipe.settings.yaml_files import dump_yaml, parse_yaml
 
 
 def test_a_misspelled_key_names_the_right_one() -> None:
@@ -44,16 +48,160 @@ def test_values_become_the_type_of_their_setting(text: str, value: object) -> No
     assert type(found) is type(value)
 
 
-def test_yes_and_no_stay_words_where_words_are_wanted() -> None:
-    """YAML reads them as truth values."""
-    values = parse_assignments(
-        ["model.conditional=no", "training.compile=yes", "training.horizontal_flip=no"]
-    )
-    assert values == {
-        "model.conditional": "no",
-        "training.compile": "yes",
-        "training.horizontal_flip": False,
-    }
+def test_yes_and_no_are_words() -> None:
+    """YAML 1.1 reads them as booleans."""
+    values = parse_assignments(["model.conditional=no", "training.compile=yes"])
+    assert values == {"model.conditional": "no", "training.compile": "yes"}
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "on", "off", "y", "n", "1", "0"])
+def test_only_true_and_false_are_booleans(word: str) -> None:
+    with pytest.raises(GanpipeError, match=r"training\.horizontal_flip is .*; it must be true or false"):
+        parse_assignments([f"training.horizontal_flip={word}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("010", 10), ("0o10", 8), ("0x10", 16), ("1e1", 10), ("+7", 7), ("'3'", 3)]
+)
+def test_numbers_are_read_as_in_yaml_1_2(tmp_path: Path, text: str, value: int) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"training:\n  seed: {text}\n")
+    assert read_params(path).values == {"training.seed": value}
+    assert parse_assignments([f"training.seed={text}"]) == {"training.seed": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1:30",
+        "2026-01-01",
+        "1_000",
+        "0b11",
+        "yes",
+        "true",
+        "null",
+        "9" * 400,
+        "9" * 5_000,
+        "0x" + "f" * 9_000,
+        "1e300",
+        "1e400",
+        ".inf",
+        "-.inf",
+        ".nan",
+        "nan",
+        "[" * 2_000,
+        "[" * 2_000 + "]" * 2_000,
+        "{a: " * 200 + "}" * 200,
+        "!!set {a, b}",
+        "!!python/tuple [1]",
+        "!!python/object/apply:os.getcwd []",
+        "!!binary aGk=",
+        "!!int x",
+        "!!timestamp 2026-01-01",
+        "[1, 2]",
+        "{a: 1, a: 2}",
+        "- &a [1]",
+    ],
+    ids=lambda text: text[:24],
+)
+@pytest.mark.parametrize("key", ["training.total_images", "loss.gamma", "training.horizontal_flip"])
+def test_a_value_that_is_no_setting_is_one_short_sentence_with_its_key(
+    tmp_path: Path, text: str, key: str
+) -> None:
+    """Numbers up to the largest float are a γ, and true is a truth value."""
+    if (text, key) in {("1e300", "loss.gamma"), ("true", "training.horizontal_flip")}:
+        return
+    section, name = key.split(".")
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{section}:\n  {name}: {text}\n")
+    with pytest.raises(GanpipeError) as in_file:
+        read_params(path)
+    with pytest.raises(GanpipeError) as assigned:
+        parse_assignments([f"{key}={text}"])
+    assert "params.yaml" in str(in_file.value)
+    assert key in str(assigned.value)
+    assert max(len(str(in_file.value)), len(str(assigned.value))) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training:\n  seed: 1\n  seed: 2\n", "training.seed stands there twice, again in line 3"),
+        ("training: {seed: 1}\ntraining: {seed: 1}\n", "training stands there twice"),
+        ("? [a, b]\n: 1\n", "line 1 has a key that is no word"),
+        ("? {a: b}\n: 1\n", "line 1 has a key that is no word"),
+        ("training: &t {seed: 1}\nstyle: *t\n", "line 2 has an alias of a collection"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "line 2 has an alias of a collection"),
+        ("training: &t [*t]\n", "line 1 has an alias of a collection"),
+        ("training:\n  <<: {seed: 1}\n", "training.<<"),
+        ("training:\n  1: 2\n", "training.1"),
+        ("2026-01-01: {seed: 1}\n", "Unknown section 2026-01-01"),
+        ("training: !!set {seed}\n", "training has the tag !!set, which is not allowed"),
+        ("training: !!omap [seed: 1]\n", "training has the tag !!omap"),
+        ("training: !x {seed: 1}\n", "training has the tag !x"),
+        ("training: " + "[" * 2_000, "line 1 nests deeper than"),
+        ("training: [" + "1, " * 5_000 + "1]\n", "it must hold settings"),
+        ("dataset: 1.5\n", "dataset is 1.5; it must be a name"),
+        ("dataset: [a]\n", "dataset is"),
+        ("dataset: true\n", "dataset is True"),
+        ("preset: {a: 1}\n", "preset is"),
+        ("preset: true\n", "preset is True"),
+        ("dataset: a\n---\ndataset: b\n", "not valid YAML"),
+        ("a: *b\n", "not valid YAML"),
+        ("a\0b", "not valid YAML"),
+        ("%YAML 9.9\n---\na: 1\n", "not valid YAML"),
+        ("# " + "x" * 2**20, "at most 1,048,576 are read"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_params_file_that_holds_no_settings_is_one_short_sentence(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(GanpipeError, match=re.escape(said)) as refused:
+        read_params(path)
+    assert "params.yaml" in str(refused.value)
+    assert len(str(refused.value)) < 500 + len(str(tmp_path))
+
+
+def test_what_is_no_text_file_is_refused_at_once(tmp_path: Path) -> None:
+    """A FIFO would hang."""
+    folder, fifo, dangling, circle = (tmp_path / name for name in ("folder", "fifo", "dangling", "circle"))
+    folder.mkdir()
+    os.mkfifo(fifo)
+    dangling.symlink_to(tmp_path / "nowhere")
+    circle.symlink_to(circle)
+    binary, utf16 = tmp_path / "binary", tmp_path / "utf16"
+    binary.write_bytes(bytes(range(256)))
+    utf16.write_bytes("dataset: cats".encode("utf-16"))
+    for path in (folder, fifo, dangling, circle, binary, utf16, Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(GanpipeError, match=str(path)):
+            read_params(path)
+
+
+def test_harmless_yaml_is_read(tmp_path: Path) -> None:
+    """A byte order mark, an alias of a scalar, a dataset named by a number, an empty section, an empty file."""
+    path = tmp_path / "params.yaml"
+    path.write_text("\ufeffdataset: 2024\ntraining: {seed: &s 3}\nstyle: {seed: *s}\nmodel:\n")
+    assert read_params(path) == Params("2024", None, {"training.seed": 3, "style.seed": 3})
+    path.write_text("# nothing\n")
+    assert read_params(path) == Params()
+
+
+def test_words_need_no_quotes_on_the_command_line() -> None:
+    values = parse_assignments(["style.contents=@list", "style.styles=*.jpg", "data.background=#112233"])
+    assert list(values.values()) == ["@list", "*.jpg", "#112233"]
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "0o10", "010", "1:30", "yes", "null", "2026-01-01", "~", ".inf", "-"]
+)
+def test_text_that_looks_like_a_number_is_written_as_text(text: str) -> None:
+    """For readers of YAML 1.1, which DVC is not, and of 1.2, which it is."""
+    written = dump_yaml({"dataset": text, "again": [text, 1e-5, 10, True, None]})
+    assert parse_yaml(written, "it") == {"dataset": text, "again": [text, 1e-5, 10, True, None]}
+    assert yaml.safe_load(written)["dataset"] == text
 
 
 def test_an_assignment_without_an_equals_sign_is_refused() -> None:

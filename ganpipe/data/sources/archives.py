@@ -99,7 +99,7 @@ def _zip(path: Path) -> Iterator[Member]:
             _check_size(path, len(members), sum(m.file_size for m in members))
             for member in members:
                 yield _zipped(archive, member)
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGE as error:
         raise GanpipeError(f"{path} is a damaged archive ({error}).") from None
 
 
@@ -192,7 +192,7 @@ def _tar(path: Path, opener: Callable[[IO[bytes]], Any] | None) -> Iterator[Memb
                     _check_size(path, count, 0)
                     if not member.isdir():
                         yield _tarred(archive, member)
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError) as error:
+    except DAMAGE as error:
         raise GanpipeError(f"{path} is a damaged archive ({error}).") from None
 
 

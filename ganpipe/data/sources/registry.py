@@ -5,6 +5,7 @@ To add a source: write a reader in a file of this package, and a row here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -28,7 +29,7 @@ class Source:
 
 
 def _path(spec: str) -> Path:
-    return Path(spec).expanduser()
+    return Path(os.path.expanduser(spec))
 
 
 def _read_folder(spec: str, scratch: Path) -> Iterator[Item]:

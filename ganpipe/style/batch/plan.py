@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ganpipe.errors import GanpipeError
-from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.files import escape_control, sha256_of, sha256_of_json
 from ganpipe.imaging.encode import FORMATS, check_format
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.picture import upright_size
@@ -108,7 +108,7 @@ def plan_batch(
                 )
             except RejectedImage as rejected:
                 item.reason = rejected.sentence
-                log.warning("Not stylized: %s", item.reason)
+                log.warning("Not stylized: %s", escape_control(item.reason))  # Prefect keeps it, too
                 continue
             entry = known.get(key)
             if entry and entry.output == output.name and is_intact(out, entry):
@@ -176,5 +176,6 @@ class _Names:
 
 
 def _cut(name: str) -> str:
-    """As much of a name as an output's name has room for, in characters that every file system takes."""
-    return name.encode("utf-8", "replace")[:STEM_BYTES].decode("utf-8", "ignore")
+    """As much of a name as an output's name has room for, in characters that can be printed and encoded."""
+    plain = "".join(c if c.isprintable() else "_" for c in name)
+    return plain.encode()[:STEM_BYTES].decode(errors="ignore")

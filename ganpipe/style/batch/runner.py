@@ -17,7 +17,7 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.memory import USABLE_SHARE, free_memory, is_out_of_memory
 from ganpipe.compute.signals import catch_stop_signals
 from ganpipe.errors import Interrupted
-from ganpipe.files import sha256_of
+from ganpipe.files import escape_control, sha256_of
 from ganpipe.imaging.encode import write_picture
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.picture import Picture, read_picture
@@ -186,7 +186,7 @@ class _BatchRunner:
     def _fail(self, work: BatchTask, reason: str) -> None:
         item = _item(work, "failed")
         item.reason = f"{work.content}: {reason}"
-        log.warning("Not stylized: %s", item.reason)
+        log.warning("Not stylized: %s", escape_control(item.reason))  # Prefect keeps it, too
         self.items[work.place] = item
 
     def _stylize_bucket(self, bucket: list[_LoadedTask], tile_px: int) -> None:
