@@ -491,7 +491,7 @@ def pictures_at(workspace: Workspace, reference: str, records: list[Record]) -> 
     name, _, version = reference.partition("@")
     if not version:
         images = RawImages(workspace.raw(name))
-        return [images.picture(r) for r in records]
+        return [images.decode(r) for r in records]
     listing = read_listing(workspace, version)
     pictures = []
     for record in records:

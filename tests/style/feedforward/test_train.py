@@ -1,4 +1,4 @@
-"""How a student learns: the optimizer's own gradient, crops by position, exact resumption."""
+"""Training a feed-forward network: the optimizer's own gradient, crops by position, exact resumption."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ganpipe.style.objective import Losses
 from ganpipe.style.params import StyleParams, resolve_params
 from ganpipe.vgg19.network import Vgg19
 from tests.conftest import Killed
-from tests.style.feedforward.test_network import CPU, TWO, picture
+from tests.style.feedforward.test_network import CPU, TWO, soft_image
 
 SIZE = 48
-CONTENTS = (picture(1), picture(2)[0], picture(3, 30, 40))
-STYLES = {"red": picture(11, rgb=(1.0, 0.3, 0.1)), "blue": picture(12, rgb=(0.1, 0.3, 1.0))}
+CONTENTS = (soft_image(1), soft_image(2)[0], soft_image(3, 30, 40))
+STYLES = {"red": soft_image(11, rgb=(1.0, 0.3, 0.1)), "blue": soft_image(12, rgb=(0.1, 0.3, 1.0))}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def params() -> StyleParams:
     return resolve_params(settings)
 
 
-def test_a_new_student_paints_in_the_colors_of_the_style() -> None:
+def test_a_new_network_starts_with_the_colors_of_the_style() -> None:
     """Before any step: the mean and deviation of the style's channels, where the sigmoid begins."""
     state = new_state(TWO, STYLES, CPU, seed=0)
     stylized_images = apply_network(state.feedforward, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU)
@@ -59,7 +59,7 @@ def test_a_new_student_paints_in_the_colors_of_the_style() -> None:
 
 
 def test_the_gradient_of_a_step_is_that_of_the_optimizers_losses(network: Vgg19, params: StyleParams) -> None:
-    """The step sends the objective's slope on into the student; here autograd goes through everything at once."""
+    """The step sends the objective's slope on into the network; here autograd goes through everything at once."""
     params = replace(params, content_weight=0.7, style_weight=1.3, variation_weight=2.0)
     training_objective = FeedforwardObjective.of(network, STYLES, params, CPU, SIZE)
     crop = Crop(torch.rand(3, 3, SIZE, SIZE), torch.tensor([0, 1, 1]), noise_seed=5)
@@ -113,7 +113,7 @@ def test_crops_reach_every_edge_and_half_are_mirrored() -> None:
 def test_contents_are_kept_as_far_as_memory_goes_and_loaded_again_beyond(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    images = [picture(k, SIZE, SIZE) for k in range(3)]
+    images = [soft_image(k, SIZE, SIZE) for k in range(3)]
     loaded = [0, 0, 0]
 
     def loader(k: int) -> Callable[[], Tensor]:
@@ -130,7 +130,7 @@ def test_contents_are_kept_as_far_as_memory_goes_and_loaded_again_beyond(
     assert sorted(loaded) == [1, 1, 4]
 
 
-def teach(
+def train_small(
     network: Vgg19,
     params: StyleParams,
     folder: Path,
@@ -148,7 +148,7 @@ def test_the_loss_falls_and_each_style_gets_its_own_colors(
 ) -> None:
     monkeypatch.setattr(checkpoints, "CURVE_IMAGES", 8)
     monkeypatch.setattr(train, "LR", 1e-2)
-    result = teach(network, params, tmp_path, images=48)
+    result = train_small(network, params, tmp_path, images=48)
     assert [nimg for nimg, *_ in result.curve] == [8, 16, 24, 32, 40, 48]
     assert result.curve[-1][1] < 0.7 * result.curve[0][1]
     red, blue = apply_network(result.feedforward, CONTENTS[0].expand(2, -1, -1, -1), torch.eye(2), CPU).mean(
@@ -162,7 +162,7 @@ def test_a_loss_that_is_no_number_ends_training_and_leaves_no_checkpoint(
     network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     with pytest.raises(GanpipeError, match="loss became nan at 8 images"):
-        teach(network, params, tmp_path, contents=(picture(1) * float("nan"),))
+        train_small(network, params, tmp_path, contents=(soft_image(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,7 +172,7 @@ def test_weights_that_are_no_numbers_are_never_saved(
 ) -> None:
     """A checkpoint looks at the loss itself, whose next point is far away."""
     with pytest.raises(GanpipeError, match="loss became nan at 2 images"):
-        teach(network, params, tmp_path, contents=(picture(1) * float("nan"),))
+        train_small(network, params, tmp_path, contents=(soft_image(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,7 +189,7 @@ def test_the_step_falls_along_half_a_cosine(
         return losses
 
     monkeypatch.setattr(FeedforwardObjective, "step", watched)
-    teach(network, params, tmp_path)
+    train_small(network, params, tmp_path)
     assert seen == pytest.approx([train.LR * share for share in (1.0, 0.853553, 0.5, 0.146447)], rel=1e-5)
 
 
@@ -197,9 +197,9 @@ def test_impossible_lessons_are_refused_in_one_sentence(
     network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     with pytest.raises(GanpipeError, match="needs contents and styles; there are 0 and 2"):
-        teach(network, params, tmp_path, contents=())
+        train_small(network, params, tmp_path, contents=())
     with pytest.raises(GanpipeError, match="to see 0 images"):
-        teach(network, params, tmp_path, images=0)
+        train_small(network, params, tmp_path, images=0)
     with pytest.raises(GanpipeError, match="to be 20 px"):
         train_network(network, CONTENTS, STYLES, params, 8, CPU, tmp_path, size=20)
 
@@ -211,7 +211,7 @@ def test_a_content_that_cannot_be_loaded_says_so_from_its_thread(
         raise GanpipeError("b.png is damaged.")
 
     with pytest.raises(GanpipeError, match=r"b\.png is damaged"):
-        teach(network, params, tmp_path, contents=(load,))
+        train_small(network, params, tmp_path, contents=(load,))
 
 
 # Exact resumption: four steps equal two, whatever happens then, and the rest.
@@ -220,7 +220,7 @@ def test_a_content_that_cannot_be_loaded_says_so_from_its_thread(
 @pytest.fixture(scope="module")
 def whole(network: Vgg19, params: StyleParams, tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
     """Four steps in one go."""
-    return teach(network, params, tmp_path_factory.mktemp("whole"))
+    return train_small(network, params, tmp_path_factory.mktemp("whole"))
 
 
 def killed_at(nimg: int) -> Report:
@@ -256,11 +256,11 @@ def test_a_kill_while_a_checkpoint_is_written_changes_no_bit(
     write_json = checkpoints.write_json
     monkeypatch.setattr(checkpoints, "write_json", dying)
     with pytest.raises(Killed):
-        teach(network, params, tmp_path)
+        train_small(network, params, tmp_path)
     assert (tmp_path / "0-000000006.safetensors").exists()
     monkeypatch.undo()
     heard: list[Progress] = []
-    assert same(teach(network, params, tmp_path, report=heard.append), whole)
+    assert same(train_small(network, params, tmp_path, report=heard.append), whole)
     assert [(p.stage, p.done, p.total, p.unit, p.start) for p in heard] == [
         ("student", 6, 8, "images", 4),
         ("student", 8, 8, "images", 4),
@@ -275,10 +275,10 @@ def test_a_signal_writes_a_checkpoint_and_the_same_call_goes_on(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="at 4 of 8 images") as stopped:
-        teach(network, params, tmp_path, report=asking)
+        train_small(network, params, tmp_path, report=asking)
     assert stopped.value.exit_code == 143
     assert json.loads((tmp_path / "0-000000004.json").read_text())["nimg"] == 4
-    assert same(teach(network, params, tmp_path), whole)
+    assert same(train_small(network, params, tmp_path), whole)
 
 
 @pytest.mark.usefixtures("saving_always")
@@ -290,7 +290,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(Killed):
-        teach(network, params, tmp_path, report=killed_at(6))
+        train_small(network, params, tmp_path, report=killed_at(6))
     assert sorted(p.stem for p in tmp_path.glob("*.json")) == ["0-000000004", "0-000000006"]
     newest = tmp_path / "0-000000006.safetensors"
     data = bytearray(newest.read_bytes())
@@ -298,14 +298,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     newest.write_bytes(data)
     heard: list[Progress] = []
     with caplog.at_level(logging.INFO):
-        assert same(teach(network, params, tmp_path, report=heard.append), whole)
+        assert same(train_small(network, params, tmp_path, report=heard.append), whole)
     assert heard[0].start == 4
     assert "0-000000006.json is damaged" in caplog.text
 
 
 @pytest.mark.usefixtures("saving_always")
 @pytest.mark.parametrize("damage", [b"", b"{}", b"not JSON", b"[1]"])
-def test_where_every_checkpoint_is_damaged_the_student_starts_again(
+def test_if_every_checkpoint_is_damaged_training_starts_again(
     network: Vgg19,
     params: StyleParams,
     whole: TrainedNetwork,
@@ -314,21 +314,21 @@ def test_where_every_checkpoint_is_damaged_the_student_starts_again(
     damage: bytes,
 ) -> None:
     with pytest.raises(Killed):
-        teach(network, params, tmp_path, report=killed_at(4))
+        train_small(network, params, tmp_path, report=killed_at(4))
     for path in tmp_path.glob("*.json"):
         path.write_bytes(damage)
     heard: list[Progress] = []
-    assert same(teach(network, params, tmp_path, report=heard.append), whole)
+    assert same(train_small(network, params, tmp_path, report=heard.append), whole)
     assert heard[0].start == 0
     assert "the feed-forward network starts again" in caplog.text
 
 
-def test_a_finished_lesson_is_not_taught_again(
+def test_a_finished_network_is_not_trained_again(
     network: Vgg19, params: StyleParams, whole: TrainedNetwork, tmp_path: Path
 ) -> None:
-    first = teach(network, params, tmp_path)
+    first = train_small(network, params, tmp_path)
     heard: list[Progress] = []
-    second = teach(network, params, tmp_path, report=heard.append)
+    second = train_small(network, params, tmp_path, report=heard.append)
     assert same(second, whole)
     assert heard == []
     assert second.seconds == first.seconds > 0
@@ -339,16 +339,16 @@ def test_a_finished_lesson_is_not_taught_again(
 def test_another_lesson_in_the_same_folder_starts_again(
     network: Vgg19, params: StyleParams, tmp_path: Path, changed: str
 ) -> None:
-    teach(network, params, tmp_path, images=4)
+    train_small(network, params, tmp_path, images=4)
     heard: list[Progress] = []
     training_key = {
-        "recipe": lambda: teach(network, replace(params, style_weight=2.0), tmp_path, 4, heard.append),
-        "seed": lambda: teach(network, params, tmp_path, 4, heard.append, seed=1),
-        "images": lambda: teach(network, params, tmp_path, 2, heard.append),
-        "styles": lambda: teach(
-            network, params, tmp_path, 4, heard.append, styles=STYLES | {"blue": picture(13)}
+        "recipe": lambda: train_small(network, replace(params, style_weight=2.0), tmp_path, 4, heard.append),
+        "seed": lambda: train_small(network, params, tmp_path, 4, heard.append, seed=1),
+        "images": lambda: train_small(network, params, tmp_path, 2, heard.append),
+        "styles": lambda: train_small(
+            network, params, tmp_path, 4, heard.append, styles=STYLES | {"blue": soft_image(13)}
         ),
-        "network": lambda: teach(Vgg19("relu2_1", "max"), params, tmp_path, 4, heard.append),
+        "network": lambda: train_small(Vgg19("relu2_1", "max"), params, tmp_path, 4, heard.append),
     }[changed]
     training_key()
     assert heard[0].start == 0
@@ -358,7 +358,7 @@ def test_another_lesson_in_the_same_folder_starts_again(
 def test_settings_of_the_descent_on_pixels_do_not_change_a_lesson(
     network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
-    teach(network, params, tmp_path, images=4)
+    train_small(network, params, tmp_path, images=4)
     heard: list[Progress] = []
-    teach(network, replace(params, steps=9, scales=2, lr=0.5), tmp_path, 4, heard.append)
+    train_small(network, replace(params, steps=9, scales=2, lr=0.5), tmp_path, 4, heard.append)
     assert heard == []
