@@ -27,11 +27,11 @@ BATCH = 64
 
 def make_folder(folder: Path, images: int) -> None:
     """PNG files of stylized flowers, 64×64, in one class folder, as ImageFolder wants it."""
-    from ganpipe.samples.flowers import paint_flower
+    from ganpipe.samples.flowers import draw_flower
 
     (folder / "flowers").mkdir(parents=True)
     for k in range(images):
-        paint_flower(k, size_px=64).save(folder / "flowers" / f"{k:05d}.png")
+        draw_flower(k, size_px=64).save(folder / "flowers" / f"{k:05d}.png")
 
 
 def run_ganpipe(folder: Path, images: int) -> float:

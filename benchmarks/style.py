@@ -25,8 +25,8 @@ from benchmarks.style_peers.crowsonkb import run_crowsonkb
 from benchmarks.style_peers.gatys import run_gatys
 from benchmarks.style_peers.timing import PeerRun
 from ganpipe.compute.device import Compute, choose_compute
-from ganpipe.imaging.encode import write_picture
-from ganpipe.imaging.picture import read_picture
+from ganpipe.imaging.encode import write_float_image
+from ganpipe.imaging.float_image import read_float_image
 from ganpipe.samples.photos import sample_photos
 from ganpipe.samples.styles import sample_styles
 from ganpipe.settings.schema import StyleSettings
@@ -81,7 +81,7 @@ def speed(content: Path, style: Path, checkout: Path | None, rounds: int, steps:
 
 def pixels(path: Path) -> Tensor:
     """`[1, 3, H, W]` in [0, 1]."""
-    return read_picture(path).pixels
+    return read_float_image(path).pixels
 
 
 class Judge:
@@ -145,7 +145,7 @@ def curves(pairs: list[tuple[Path, Path]], checkout: Path | None, steps: int, ou
         for seconds, (distance, structure) in scored:
             print(f"{'':<18}{seconds:>8.1f}{distance:>10.3f}{structure:>11.3f}   ganpipe", flush=True)
         for who, image in (("peer", peer.picture), ("ganpipe", ours[-1][1])):
-            write_picture(
+            write_float_image(
                 out / f"style-{content_path.stem}-{style_path.stem}-{who}.png", image[0], None, "png", 8, {}
             )
 
@@ -168,7 +168,7 @@ def main() -> None:
         photos, styles = sample_photos(Path(scratch)), sample_styles(Path(scratch))
         if given.rounds:
             speed(photos[0], styles[0], given.checkout, given.rounds, given.steps)
-        corner = write_picture(
+        corner = write_float_image(
             Path(scratch, "corner.png"), pixels(photos[0])[0, :, 60:300, 120:480], None, "png", 8, {}
         )
         pairs = [(photo, style) for photo in (*photos, corner) for style in styles][: given.pairs]

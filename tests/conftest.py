@@ -1,4 +1,4 @@
-"""What the tests share: a workspace of their own, small settings, pictures that are known."""
+"""What the tests share: a workspace of their own, small settings, images that are known."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def migrated(workspace: Workspace, mlflow_database: Path) -> Workspace:
 
 
 def with_data(folder: Path, name: str, count: int, settings: Settings, prepare: bool) -> Path:
-    """In `folder`: `in` with `count` pictures, and `workspace` with the dataset that was made of them."""
+    """In `folder`: `in` with `count` images, and `workspace` with the dataset that was made of them."""
     source = fill_folder(folder / "in", count)
     with activated(folder / "workspace") as place:
         datasets.add_dataset(place, str(source), name, settings.data)
@@ -126,7 +126,7 @@ def with_data(folder: Path, name: str, count: int, settings: Settings, prepare: 
 
 @pytest.fixture(scope="session")
 def added_noise(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Path:
-    """The dataset `noise`: 90 pictures."""
+    """The dataset `noise`: 90 images."""
     return with_data(tmp_path_factory.mktemp("added"), "noise", 90, settings, prepare=False)
 
 
@@ -137,13 +137,13 @@ def prepared_noise(tmp_path_factory: pytest.TempPathFactory, settings: Settings)
 
 
 def copied(template: Path, workspace: Workspace) -> Workspace:
-    """Puts what `with_data` made into the test's own workspace, and the pictures beside it."""
+    """Puts what `with_data` made into the test's own workspace, and the images beside it."""
     shutil.copytree(template, workspace.root.parent, dirs_exist_ok=True)
     return workspace
 
 
 def noise_image(seed: int, size: tuple[int, int] = (20, 24), mode: str = "RGB") -> Image.Image:
-    """A picture of random pixels, different for every seed."""
+    """An image of random pixels, different for every seed."""
     rng = np.random.default_rng(seed)
     channels = {"L": (), "RGB": (3,), "RGBA": (4,)}[mode]
     return Image.fromarray(rng.integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8), mode)

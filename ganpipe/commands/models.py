@@ -169,7 +169,7 @@ def stylize(arguments: Namespace) -> int:
     if arguments.json:
         print_json(asdict(result))
     else:
-        _show_painted(workspace, result)
+        _show_stylized(workspace, result)
     return 1 if result.failed else 0
 
 
@@ -195,7 +195,7 @@ def _spread(arguments: Namespace, workspace: Workspace, job: Any) -> Any:
         )
 
 
-def _show_painted(workspace: Workspace, result: Any) -> None:
+def _show_stylized(workspace: Workspace, result: Any) -> None:
     from ganpipe.style.batch.report import mean_quality
 
     if result.done == 0 and not result.failed:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ganpipe.data.inspect import Facts, Inspected, facts_of_picture, inspect_file, stored_as
+from ganpipe.data.inspect import Facts, Inspected, facts_of_image, inspect_file, stored_as
 from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import MANIFEST, Record, read_manifest, write_manifest
 from ganpipe.data.near_duplicates import group_near, groups_of
@@ -288,8 +288,8 @@ def facts_of_records(
 def facts_of_rows(folder: Path, records: Iterable[Record]) -> dict[str, Facts]:
     """Facts of array rows, by hash."""
     images = RawImages(folder)
-    pictures = ((r.sha256, images.picture(r)) for r in records if r.row is not None)
-    return {sha256: facts_of_picture(picture, *picture.size) for sha256, picture in pictures}
+    images_by_hash = ((r.sha256, images.decode(r)) for r in records if r.row is not None)
+    return {sha256: facts_of_image(image, *image.size) for sha256, image in images_by_hash}
 
 
 def printable(name: str) -> str:

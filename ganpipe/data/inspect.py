@@ -104,10 +104,10 @@ def facts_of(data: bytes) -> Facts:
     """
     image = decode_image(data, shrink_above(LOOK_PX))
     long, short = sorted(header_size(data), reverse=True)
-    return facts_of_picture(image, *((long, short) if image.width >= image.height else (short, long)))
+    return facts_of_image(image, *((long, short) if image.width >= image.height else (short, long)))
 
 
-def facts_of_picture(image: Image.Image, width_px: int, height_px: int) -> Facts:
+def facts_of_image(image: Image.Image, width_px: int, height_px: int) -> Facts:
     """Facts of a decoded image, which may be smaller than the file says."""
     small = image.reduce(max(1, min(image.size) // SMALL_PX))  # by boxes: exact, and faster than any filter
     gray = over_white(small).convert("L")

@@ -150,7 +150,7 @@ def _label(record: Record, place: dict[str, int]) -> int:
 def _find_channels(images: RawImages, records: Sequence[Record], facts: dict[str, Facts]) -> int:
     """1 if no image of the dataset has color, else 3."""
     arrays = {r.file: r for r in records if r.row is not None}
-    color = any(images.picture(r).mode != "L" for r in arrays.values())
+    color = any(images.decode(r).mode != "L" for r in arrays.values())
     return 3 if color or any(not f.gray for f in facts.values()) else 1
 
 
@@ -311,7 +311,7 @@ def _one_thread_each() -> Iterator[None]:
 def _resize_record(images: RawImages, record: Record, fit: Any) -> list[Pixels]:
     from ganpipe.data.resize import resize_picture, shrink_for
 
-    return resize_picture(images.picture(record, partial(shrink_for, fit)), fit)
+    return resize_picture(images.decode(record, partial(shrink_for, fit)), fit)
 
 
 def _sweep(out: Path, named: set[str]) -> None:

@@ -148,7 +148,7 @@ class RawImages:
             return (self.folder / record.file).read_bytes()
         return self._array(record)[record.row].tobytes()
 
-    def picture(self, record: Record, shrink: Shrink | None = None) -> Image.Image:
+    def decode(self, record: Record, shrink: Shrink | None = None) -> Image.Image:
         """The image, upright, with 8 bits a channel; smaller where `shrink` allows it (see `decode_image`).
 
         Raises:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ganpipe.errors import GanpipeError
 from ganpipe.files import json_text, write_bytes
+from ganpipe.imaging.float_image import over_white
 from ganpipe.imaging.icc import srgb_profile
-from ganpipe.imaging.picture import over_white
 from ganpipe.imaging.provenance import DESCRIPTION_PREFIX, ORIGIN_KEY
 
 Samples = npt.NDArray[np.unsignedinteger]  # uint8 or uint16
@@ -65,7 +65,7 @@ def check_format(format: str, bit_depth: int, size: tuple[int, int] | None = Non
         )
 
 
-def write_picture(
+def write_float_image(
     path: Path, pixels: Tensor, alpha: Tensor | None, format: str, bit_depth: int, origin: dict[str, Any]
 ) -> Path:
     """Writes colors `[3, H, W]` and alpha `[H, W]`, both in [0, 1], in sRGB, whole or not at all; returns `path`.

@@ -35,7 +35,7 @@ def save_png(image: Image.Image, path: Path, origin: dict[str, Any]) -> Path:
 
 
 def read_origin(path: Path) -> dict[str, Any]:
-    """The origin that `save_png` or `ganpipe.imaging.encode.write_picture` wrote.
+    """The origin that `save_png` or `ganpipe.imaging.encode.write_float_image` wrote.
 
     Raises:
         GanpipeError: no such file, no image, or no origin in it.

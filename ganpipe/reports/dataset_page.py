@@ -69,7 +69,7 @@ def contact_sheet(images: RawImages, records: Sequence[Record], count: int = SHE
     """Images spread over the whole dataset, each shown whole."""
     edges = np.linspace(0, len(records), min(count, len(records)) + 1).astype(int)
     return make_sheet(
-        [images.picture(records[a], shrink_above(THUMB_PX)) for a, _ in pairwise(edges.tolist())]
+        [images.decode(records[a], shrink_above(THUMB_PX)) for a, _ in pairwise(edges.tolist())]
     )
 
 
@@ -82,7 +82,7 @@ def make_sheet(pictures: Sequence[Image.Image]) -> Image.Image:
 
 def _shown(images: RawImages, record: Record) -> Pixels:
     return resize_image(
-        images.picture(record, shrink_above(THUMB_PX)), ImageShape(3, THUMB_PX, THUMB_PX), "pad"
+        images.decode(record, shrink_above(THUMB_PX)), ImageShape(3, THUMB_PX, THUMB_PX), "pad"
     )
 
 

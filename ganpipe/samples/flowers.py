@@ -20,7 +20,7 @@ BACKGROUNDS = ("meadow", "sky", "dusk")
 SIZE_PX = 128
 IMAGES = 4320  # 36 modes × 120
 SEED = 20261123
-PAINTER = 1  # to be raised where the images change
+FLOWERS_VERSION = 1  # to be raised where the images change
 
 Point = tuple[float, float]
 Color = tuple[int, int, int]
@@ -48,16 +48,16 @@ def mode_of(index: int) -> Mode:
     return MODES[index % len(MODES)]
 
 
-def paint_flower(index: int, seed: int = SEED, size_px: int = SIZE_PX) -> Image.Image:
+def draw_flower(index: int, seed: int = SEED, size_px: int = SIZE_PX) -> Image.Image:
     """Image `index` as an RGB image of `size_px` × `size_px` pixels."""
     rng = random.Random(f"{seed}/{index}")
     mode = mode_of(index)
     large = Image.new("RGB", (2 * size_px, 2 * size_px))
     canvas = ImageDraw.Draw(large)
-    _paint_background(canvas, mode.background, large.width, rng)
+    _draw_background(canvas, mode.background, large.width, rng)
     large = large.filter(ImageFilter.GaussianBlur(1.2))
     canvas = ImageDraw.Draw(large)
-    _paint_flower(canvas, mode, large.width, rng)
+    _draw_flower(canvas, mode, large.width, rng)
     return large.resize((size_px, size_px), Image.Resampling.BOX)
 
 
@@ -76,7 +76,7 @@ def _mix(first: Color, second: Color, t: float) -> Color:
     )
 
 
-def _paint_background(canvas: ImageDraw.ImageDraw, name: str, side: int, rng: random.Random) -> None:
+def _draw_background(canvas: ImageDraw.ImageDraw, name: str, side: int, rng: random.Random) -> None:
     jitter = rng.uniform(-0.05, 0.05)
     top, bottom = {
         "meadow": (_rgb(0.27, 0.45, 0.62 + jitter), _rgb(0.33, 0.75, 0.30 + jitter)),
@@ -127,7 +127,7 @@ def _petal(center: Point, angle: float, length: float, width: float) -> list[Poi
     return outline
 
 
-def _paint_flower(canvas: ImageDraw.ImageDraw, mode: Mode, side: int, rng: random.Random) -> None:
+def _draw_flower(canvas: ImageDraw.ImageDraw, mode: Mode, side: int, rng: random.Random) -> None:
     radius = side * rng.uniform(0.30, 0.40)
     center = (side * rng.uniform(0.44, 0.56), side * rng.uniform(0.42, 0.52))
     hue, bright = HUES[mode.hue] + rng.uniform(-0.02, 0.02), rng.uniform(0.82, 1.0)
@@ -161,5 +161,5 @@ def _paint_flower(canvas: ImageDraw.ImageDraw, mode: Mode, side: int, rng: rando
 def flower_png(index: int, seed: int = SEED) -> bytes:
     """Flower `index` as a PNG file."""
     buffer = BytesIO()
-    paint_flower(index, seed).save(buffer, format="PNG", compress_level=1)
+    draw_flower(index, seed).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()

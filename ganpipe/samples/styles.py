@@ -15,7 +15,7 @@ from ganpipe.imaging.provenance import save_png
 SIZE_PX = 512
 
 
-def paint_swirl(size_px: int = SIZE_PX, seed: int = 7) -> Image.Image:
+def draw_swirl(size_px: int = SIZE_PX, seed: int = 7) -> Image.Image:
     """Long brush strokes along a flow field of vortices: night blues, with yellow where the field turns."""
     rng = random.Random(seed)
     image = Image.new("RGB", (size_px, size_px), (24, 38, 84))
@@ -55,7 +55,7 @@ def _stroke_color(near: float, rng: random.Random) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def paint_glass(size_px: int = SIZE_PX, seed: int = 3) -> Image.Image:
+def draw_glass(size_px: int = SIZE_PX, seed: int = 3) -> Image.Image:
     """Stained glass: shards of warm and cool color between dark leading, each shaded from edge to edge."""
     rng = random.Random(seed)
     image = Image.new("RGB", (size_px, size_px), (20, 16, 18))
@@ -83,15 +83,15 @@ def paint_glass(size_px: int = SIZE_PX, seed: int = 3) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(0.6))
 
 
-PAINTERS: dict[str, Callable[[], Image.Image]] = {"swirl": paint_swirl, "glass": paint_glass}
+STYLES: dict[str, Callable[[], Image.Image]] = {"swirl": draw_swirl, "glass": draw_glass}
 
 
 def sample_styles(folder: Path) -> list[Path]:
     """The painted styles as PNG files in `folder`; painted if they are not there yet."""
     paths = []
-    for name, paint in PAINTERS.items():
+    for name, draw_style in STYLES.items():
         path = folder / f"{name}.png"
         if not path.exists():
-            save_png(paint(), path, {"kind": "painted style", "name": name})
+            save_png(draw_style(), path, {"kind": "painted style", "name": name})
         paths.append(path)
     return paths

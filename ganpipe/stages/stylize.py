@@ -27,12 +27,12 @@ from ganpipe.style.batch.manifest import read_entries
 from ganpipe.style.batch.plan import BatchPlan, BatchTask, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import BatchOutcome, run_batch
-from ganpipe.style.feedforward.break_even import train_where_it_pays
+from ganpipe.style.feedforward.break_even import train_or_find_networks
 from ganpipe.vgg19.weights import style_weights
 
 SAMPLES = {"sample:photos": sample_photos, "sample:styles": sample_styles}
 MODEL = "model:"
-MODEL_PICTURES = 16
+MODEL_IMAGES = 16
 CHART = "quality.png"
 
 
@@ -55,7 +55,7 @@ class StyleRequest:
         return workspace
 
 
-def picture_paths(workspace: Workspace, words: Sequence[str], folder: Path) -> list[Path]:
+def resolve_image_paths(workspace: Workspace, words: Sequence[str], folder: Path) -> list[Path]:
     """The images that words mean: samples, images of a model, or what `image_paths` knows, relative to `folder`.
 
     `model:REFERENCE` or `model:REFERENCE:COUNT` draws images of a registered model (16 of them).
@@ -70,7 +70,7 @@ def picture_paths(workspace: Workspace, words: Sequence[str], folder: Path) -> l
         elif word.startswith("sample:"):
             raise GanpipeError(f"There are no images {word}; there are {', '.join(SAMPLES)}.")
         elif word.startswith(MODEL):
-            paths += _pictures_of_model(workspace, word.removeprefix(MODEL))
+            paths += _images_of_model(workspace, word.removeprefix(MODEL))
         else:
             paths += image_paths([in_folder(word, folder)])
     return list(dict.fromkeys(paths))
@@ -82,11 +82,11 @@ def in_folder(word: str, folder: Path) -> str:
     return mark + str(folder / os.path.expanduser(name))
 
 
-def _pictures_of_model(workspace: Workspace, words: str) -> list[Path]:
+def _images_of_model(workspace: Workspace, words: str) -> list[Path]:
     """Images of a registered model, drawn if they are not there yet."""
     reference, _, count = words.rpartition(":") if words.rpartition(":")[2].isdigit() else (words, "", "")
     model = load_model(workspace, reference, None)
-    wanted = int(count or MODEL_PICTURES)
+    wanted = int(count or MODEL_IMAGES)
     folder = workspace.state / "generated" / f"{model.reference.name}-v{model.reference.version}"
     there = sorted(folder.glob("seed0000-*.png"))[:wanted]
     return there if len(there) == wanted else generate_images(model, wanted, 0, folder)
@@ -95,8 +95,8 @@ def _pictures_of_model(workspace: Workspace, words: str) -> list[Path]:
 def plan_batch_of(job: StyleRequest) -> BatchPlan:
     """Plans the batch: what is left to do, and what exists already."""
     workspace = job.opened()
-    contents = picture_paths(workspace, job.contents, workspace.root)
-    styles = picture_paths(workspace, job.styles, workspace.root)
+    contents = resolve_image_paths(workspace, job.contents, workspace.root)
+    styles = resolve_image_paths(workspace, job.styles, workspace.root)
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
     return plan_batch(contents, styles, Path(job.out), job.settings.style, masks)
 
@@ -104,7 +104,7 @@ def plan_batch_of(job: StyleRequest) -> BatchPlan:
 def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignore) -> dict[Path, Path]:
     """The feed-forward network of each style that has or is worth one; a new one is registered in MLflow."""
     workspace = job.opened()
-    trained = train_where_it_pays(
+    trained = train_or_find_networks(
         plan, job.settings.style, _compute(job), workspace.state / "feedforward", report
     )
     for feedforward in trained:
@@ -159,7 +159,9 @@ def identify_images(workspace: Workspace, spec: str) -> str:
     """Identifies the images that a setting names, without generating any."""
     if spec.startswith(("sample:", MODEL)):
         return spec
-    return sha256_of_json([[p.name, sha256_of(p)] for p in picture_paths(workspace, [spec], workspace.root)])
+    return sha256_of_json(
+        [[p.name, sha256_of(p)] for p in resolve_image_paths(workspace, [spec], workspace.root)]
+    )
 
 
 def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleRequest:

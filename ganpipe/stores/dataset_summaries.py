@@ -156,7 +156,7 @@ def pictures_at(workspace: Workspace, reference: str, records: list[Record]) -> 
     name, _, version = reference.partition("@")
     if not version:
         images = RawImages(workspace.raw(name))
-        return [images.picture(r) for r in records]
+        return [images.decode(r) for r in records]
     cache, _, files = _cached(workspace, reference, name, version)
     pictures, arrays = [], dict[str, Any]()
     for record in records:

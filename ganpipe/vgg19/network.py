@@ -34,15 +34,15 @@ class Vgg19(nn.Module):
         self.layers = LAYERS[: names.index(last) + 1]
         self.weights = weights or embedded_weights()
         stored = read_weights(self.weights.path)
-        pictures = preprocessing_of(stored, self.weights)
+        preprocessing = preprocessing_of(stored, self.weights)
         self.convolutions = nn.ModuleDict()
         for layer in self.layers:
             weight, bias = stored.convolution(layer)
             if layer == LAYERS[0]:
-                weight = fold_preprocessing(weight, pictures)
+                weight = fold_preprocessing(weight, preprocessing)
             self.convolutions[layer.name] = _convolution(weight, bias)
         self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
-        self.register_buffer("mean_rgb", torch.tensor(pictures.mean).view(1, 3, 1, 1))
+        self.register_buffer("mean_rgb", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)
 

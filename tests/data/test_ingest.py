@@ -22,7 +22,7 @@ from ganpipe.data.raw_store import find_damaged, remove_empty_folders, sweep
 from ganpipe.data.shards import load_prepared
 from ganpipe.data.sources.registry import read_source
 from ganpipe.errors import GanpipeError
-from ganpipe.samples.flowers import IMAGES, MODES, mode_of, paint_flower
+from ganpipe.samples.flowers import IMAGES, MODES, draw_flower, mode_of
 from ganpipe.settings.schema import DataSettings
 from tests.conftest import fill_folder, noise_image
 
@@ -169,18 +169,18 @@ def test_digits_come_with_their_labels(tmp_path: Path) -> None:
     assert (meta["channels"], meta["label_names"]) == (1, [str(k) for k in range(10)])
 
 
-def test_prepared_shards_hold_the_pictures_themselves(tmp_path: Path) -> None:
-    """16×16 pictures need no resizing, so that what is trained on is what was given, bit for bit."""
+def test_prepared_shards_hold_the_images_themselves(tmp_path: Path) -> None:
+    """16×16 images need no resizing, so that what is trained on is what was given, bit for bit."""
     folder = tmp_path / "in"
     folder.mkdir()
-    pictures = [np.asarray(noise_image(k, (16, 16))) for k in range(8)]
-    for k, pixels in enumerate(pictures):
+    images = [np.asarray(noise_image(k, (16, 16))) for k in range(8)]
+    for k, pixels in enumerate(images):
         Image.fromarray(pixels).save(folder / f"{k}.png")
     add(folder, tmp_path / "raw")
     prepare(tmp_path / "raw", tmp_path / "out", SMALL)
     data = load_prepared(tmp_path / "out", "v")
     both = torch.cat([data.train.pixels, data.holdout.pixels]).numpy()
-    assert {p.tobytes() for p in both} == {p.tobytes() for p in pictures}
+    assert {p.tobytes() for p in both} == {p.tobytes() for p in images}
     assert len(data.holdout) >= 1
 
 
@@ -241,7 +241,7 @@ def test_the_held_out_share_is_what_was_asked_for() -> None:
 
 
 def test_a_flower_is_a_function_of_seed_and_index() -> None:
-    first, again, other = paint_flower(7), paint_flower(7), paint_flower(7 + len(MODES))
+    first, again, other = draw_flower(7), draw_flower(7), draw_flower(7 + len(MODES))
     assert first.tobytes() == again.tobytes()
     assert mode_of(7) == mode_of(7 + len(MODES))
     assert first.tobytes() != other.tobytes()
@@ -252,7 +252,7 @@ def test_all_modes_of_the_flowers_are_equally_frequent() -> None:
     assert IMAGES % len(MODES) == 0
 
 
-def test_pictures_beside_an_idx_file_are_counted_too(tmp_path: Path) -> None:
+def test_images_beside_an_idx_file_are_counted_too(tmp_path: Path) -> None:
     folder = fill_folder(tmp_path / "in", 4)
     (folder / "train-images-idx3-ubyte").write_bytes(idx(np.zeros((2, 8, 8), np.uint8)))
     (folder / "idx-images-ubyte.png").write_bytes((folder / "000.png").read_bytes())

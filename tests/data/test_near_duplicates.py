@@ -17,7 +17,7 @@ from ganpipe.data.manifest import Record, is_held_out, read_manifest, split_reco
 from ganpipe.data.near_duplicates import NEAR_BITS, group_near, near_pairs
 from ganpipe.data.raw_store import sweep
 from ganpipe.data.sources.registry import read_source
-from ganpipe.samples.flowers import paint_flower
+from ganpipe.samples.flowers import draw_flower
 from tests.conftest import fill_folder
 
 
@@ -73,8 +73,8 @@ def pairs_of(hashes: np.ndarray, first_new: int = 0) -> list[list[int]]:
 
 
 def test_strangers_are_no_copies() -> None:
-    """Flowers of one kind look alike and are 4,320 different pictures; random pictures differ in half their bits."""
-    flowers = [perceptual_hash(paint_flower(36 * k).convert("L")) for k in range(40)]
+    """Flowers of one kind look alike and are 4,320 different images; random images differ in half their bits."""
+    flowers = [perceptual_hash(draw_flower(36 * k).convert("L")) for k in range(40)]
     hashes = np.frombuffer(b"".join(flowers), np.uint8).reshape(40, 32)
     assert pairs_of(hashes) == []
 
@@ -92,7 +92,7 @@ def test_pairs_are_those_that_differ_in_few_bits() -> None:
     assert pairs_of(hashes, first_new=8) == [[20, 7]]
 
 
-def test_pictures_of_one_color_are_no_copies_of_each_other(tmp_path: Path) -> None:
+def test_images_of_one_color_are_no_copies_of_each_other(tmp_path: Path) -> None:
     place = tmp_path / "in"
     place.mkdir()
     for k in range(4):
@@ -113,7 +113,7 @@ def record(name: str, group: str | None = None, holdout: bool | None = None) -> 
 
 
 def looks(*same: str) -> Facts:
-    """Facts of pictures that look alike where the words are equal."""
+    """Facts of images that look alike where the words are equal."""
     return Facts(9, 9, 3, False, 0.5, 9.0, hashlib.sha256(" ".join(same).encode()).digest())
 
 
@@ -132,7 +132,7 @@ def test_a_still_camera_makes_one_group_without_a_pair_for_every_two() -> None:
     assert {r.group for r in groups.records} == {records[0].sha256}
 
 
-def test_links_count_over_several_pictures() -> None:
+def test_links_count_over_several_images() -> None:
     """A near B, B near C: one group, though A and C differ in more bits."""
     bits = np.unpackbits(np.frombuffer(looks("a").phash, np.uint8))
     records, facts = [record(name) for name in "abc"], {}

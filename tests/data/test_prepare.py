@@ -121,7 +121,7 @@ def test_a_shard_that_was_damaged_is_no_source_for_the_next_version(
     assert hashes(tmp_path / "anew") == hashes(tmp_path / "out")
 
 
-def test_a_wide_picture_gives_several_images_on_one_side_of_the_split(tmp_path: Path) -> None:
+def test_a_wide_image_gives_several_images_on_one_side_of_the_split(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for k in range(12):
@@ -171,9 +171,9 @@ def test_the_decoders_own_scaling_changes_no_image_by_more_than_2(
 @pytest.mark.skipif(not has_lanczos(), reason="this torch cannot resample by Lanczos; Pillow does")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_resampling_is_pillows(channels: int) -> None:
-    picture = noise_image(0, (90, 70), "L" if channels == 1 else "RGB")
-    wanted = np.asarray(picture.resize((33, 20), Image.Resampling.LANCZOS), dtype=int)
-    found = resample(torch.from_numpy(np.asarray(picture).copy().reshape(70, 90, channels)), (33, 20)).numpy()
+    image = noise_image(0, (90, 70), "L" if channels == 1 else "RGB")
+    wanted = np.asarray(image.resize((33, 20), Image.Resampling.LANCZOS), dtype=int)
+    found = resample(torch.from_numpy(np.asarray(image).copy().reshape(70, 90, channels)), (33, 20)).numpy()
     assert np.abs(found.reshape(wanted.shape) - wanted).max() <= 1
 
 
@@ -187,7 +187,7 @@ def test_light_is_averaged_where_that_is_asked_for() -> None:
     assert abs(int(light.mean()) - 188) <= 2
 
 
-def test_the_ground_under_transparency_and_around_a_picture_is_what_was_asked_for() -> None:
+def test_the_ground_under_transparency_and_around_an_image_is_what_was_asked_for() -> None:
     clear = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
     fit = ResizeRules(ImageShape(3, 16, 16), "pad", background=(0, 255, 0), padding=(0, 0, 255))
     pixels = resize_picture(clear, fit)[0]
@@ -195,7 +195,7 @@ def test_the_ground_under_transparency_and_around_a_picture_is_what_was_asked_fo
     assert pixels[0, 8].tolist() == [0, 0, 255]
 
 
-def test_colors_under_transparency_do_not_bleed_when_a_picture_with_alpha_shrinks() -> None:
+def test_colors_under_transparency_do_not_bleed_when_an_image_with_alpha_shrinks() -> None:
     pixels = np.zeros((32, 32, 4), np.uint8)
     pixels[:, :16], pixels[:, 16:] = (255, 0, 0, 255), (0, 255, 0, 0)
     small = resize_picture(Image.fromarray(pixels), ResizeRules(ImageShape(4, 8, 8), "squash"))[0]

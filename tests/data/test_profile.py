@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_image
 
-from ganpipe.data.inspect import facts_of_picture
+from ganpipe.data.inspect import facts_of_image
 from ganpipe.data.profile import BLURRED, _advice
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data
@@ -68,5 +68,5 @@ def test_the_advice_names_the_models_that_so_many_images_are_enough_for(images: 
 def test_a_blurred_photograph_is_told_from_a_sharp_one() -> None:
     photo = Image.fromarray(load_sample_image("china.jpg"))
     blurred = photo.filter(ImageFilter.GaussianBlur(8))
-    assert facts_of_picture(photo, *photo.size).sharpness > 4 * BLURRED
-    assert facts_of_picture(blurred, *blurred.size).sharpness < BLURRED
+    assert facts_of_image(photo, *photo.size).sharpness > 4 * BLURRED
+    assert facts_of_image(blurred, *blurred.size).sharpness < BLURRED

@@ -1,4 +1,4 @@
-"""Evaluation: closed forms, and verdicts on pictures whose fault is known."""
+"""Evaluation: closed forms, and verdicts on images whose fault is known."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_manifold_of_the_same_points_is_perfect_and_of_distant_ones_nothing() ->
     assert (far.precision, far.recall, far.coverage) == (0, 0, 0)
 
 
-def test_one_repeated_good_picture_has_precision_but_no_coverage() -> None:
+def test_one_repeated_good_image_has_precision_but_no_coverage() -> None:
     collapsed = np.repeat(A[:1], 50, 0) + RNG.normal(size=(50, 6)) * 1e-3
     found = manifold(A, collapsed, 3)
     assert found.precision == 1
@@ -123,9 +123,9 @@ def test_features_do_not_depend_on_the_batch() -> None:
 def test_distances_grow_with_blur_and_with_noise() -> None:
     from torchvision.transforms.functional import gaussian_blur
 
-    from ganpipe.samples.flowers import paint_flower
+    from ganpipe.samples.flowers import draw_flower
 
-    pixels = torch.from_numpy(np.stack([np.asarray(paint_flower(k, size_px=32)) for k in range(96)]))
+    pixels = torch.from_numpy(np.stack([np.asarray(draw_flower(k, size_px=32)) for k in range(96)]))
     network = EXTRACTORS[DEFAULT].load(CPU)
     real = extract(network, pixels[:48], 64, CPU).deep
     floats = pixels[48:].permute(0, 3, 1, 2).float()
@@ -146,8 +146,8 @@ def _data(pixels: torch.Tensor) -> PreparedData:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> torch.Tensor:
-    """160 smooth color pictures: a random 2×2 each, enlarged."""
+def images() -> torch.Tensor:
+    """160 smooth color images: a random 2×2 each, enlarged."""
     generator = torch.Generator().manual_seed(0)
     seeds = torch.rand(160, 3, 2, 2, generator=generator)
     large = torch.nn.functional.interpolate(seeds, (16, 16), mode="bilinear")
@@ -157,26 +157,26 @@ def pictures() -> torch.Tensor:
 OPTIONS = EvaluationSettings(images=80, size_px=32, neighbors=3)
 
 
-def test_fresh_real_pictures_are_good(pictures: torch.Tensor) -> None:
-    result = evaluate(pictures[:50], _data(pictures[50:]), OPTIONS, CPU)
+def test_fresh_real_images_are_good(images: torch.Tensor) -> None:
+    result = evaluate(images[:50], _data(images[50:]), OPTIONS, CPU)
     assert result.verdict == "good", result.evidence
 
 
-def test_copies_are_memorized(pictures: torch.Tensor) -> None:
-    data = _data(pictures)
+def test_copies_are_memorized(images: torch.Tensor) -> None:
+    data = _data(images)
     assert evaluate(data.train.pixels[:50], data, OPTIONS, CPU).verdict == "memorized"
 
 
-def test_one_picture_again_and_again_is_collapsed(pictures: torch.Tensor) -> None:
+def test_one_image_again_and_again_is_collapsed(images: torch.Tensor) -> None:
     generator = torch.Generator().manual_seed(1)
     noise = torch.randint(-3, 4, (50, 16, 16, 3), generator=generator)
-    fake = (pictures[:1].int() + noise).clamp(0, 255).to(torch.uint8)
-    assert evaluate(fake, _data(pictures[2:]), OPTIONS, CPU).verdict == "collapsed"
+    fake = (images[:1].int() + noise).clamp(0, 255).to(torch.uint8)
+    assert evaluate(fake, _data(images[2:]), OPTIONS, CPU).verdict == "collapsed"
 
 
-def test_noise_is_poor(pictures: torch.Tensor) -> None:
+def test_noise_is_poor(images: torch.Tensor) -> None:
     fake = torch.randint(0, 256, (50, 16, 16, 3), dtype=torch.uint8)
-    result = evaluate(fake, _data(pictures), OPTIONS, CPU)
+    result = evaluate(fake, _data(images), OPTIONS, CPU)
     assert result.verdict in ("poor", "collapsed")
     assert set(result.metrics) >= {"fd", "kd", "precision", "recall", "coverage"}
     assert all(m.samples == 50 and m.extractor.startswith("vgg19-") for m in result.metrics.values())
@@ -190,7 +190,7 @@ def test_too_few_held_out_images_are_one_sentence(prepared: PreparedData, settin
         evaluate(prepared.train.pixels, few, settings.evaluation, CPU)
 
 
-def test_a_folder_of_pictures_can_be_judged(tmp_path: Path) -> None:
+def test_a_folder_of_images_can_be_judged(tmp_path: Path) -> None:
     assert read_folder(fill_folder(tmp_path / "a", 9), ImageShape(1, 16, 16)).shape == (9, 16, 16, 1)
     (tmp_path / "a/bad.png").write_bytes(b"x")
     with pytest.raises(GanpipeError, match=r"bad\.png cannot be evaluated"):
@@ -204,9 +204,9 @@ def test_the_sample_grid_carries_its_origin(
     assert read_origin(path) == {"run": "r", "kind": "sample grid"}
 
 
-def test_every_metric_of_the_table_is_reported_with_its_extractor(pictures: torch.Tensor) -> None:
+def test_every_metric_of_the_table_is_reported_with_its_extractor(images: torch.Tensor) -> None:
     """A metric is the pair (name, extractor): no name holds an extractor's."""
-    result = evaluate(_data(pictures).holdout.pixels, _data(pictures), OPTIONS, CPU)
+    result = evaluate(_data(images).holdout.pixels, _data(images), OPTIONS, CPU)
     names = [name for row in METRICS for name in row.names]
     assert set(names) <= set(result.metrics)
     assert all(result.metrics[name].extractor == EXTRACTORS[DEFAULT].describe() for name in names)

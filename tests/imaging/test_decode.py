@@ -1,4 +1,4 @@
-"""Pictures: exact round trips, and right results for what people have."""
+"""Images: exact round trips, and right results for what people have."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_every_orientation_is_turned_upright(format: str, orientation: int) -> N
     np.testing.assert_array_equal(np.asarray(decode_image(data)), upright(np.asarray(stored), orientation))
 
 
-def test_a_picture_with_damaged_exif_is_shown_as_it_lies() -> None:
+def test_an_image_with_damaged_exif_is_shown_as_it_lies() -> None:
     samples = np.zeros((10, 30, 3), np.uint16)
     assert decode_image(png_bytes(samples, (b"eXIf", b"no such thing"))).size == (30, 10)
 
@@ -428,14 +428,14 @@ def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
-def test_any_picture_fits_any_frame(fit: str, mode: str) -> None:
+def test_any_image_fits_any_frame(fit: str, mode: str) -> None:
     for channels in (1, 3):
         pixels = resize_image(noise_image(0, (31, 9), mode), ImageShape(channels, 16, 32), fit)
         assert pixels.shape == (16, 32, channels)
         assert pixels.dtype == np.uint8
 
 
-def test_pad_shows_the_whole_picture_and_crop_fills_the_frame() -> None:
+def test_pad_shows_the_whole_image_and_crop_fills_the_frame() -> None:
     white = Image.new("RGB", (40, 10), "white")
     padded, cropped = (resize_image(white, ImageShape(3, 16, 16), fit) for fit in ("pad", "crop"))
     assert padded.min() == 0
@@ -447,19 +447,19 @@ def test_gray_is_recognized_in_color_files() -> None:
     assert not is_gray(noise_image(0))
 
 
-def test_a_grid_shows_every_picture_in_its_place() -> None:
+def test_a_grid_shows_every_image_in_its_place() -> None:
     pixels = np.stack([np.full((64, 64, 1), 10 * k, np.uint8) for k in range(5)])
     sheet = np.asarray(grid(pixels, columns=3, gap_px=2))
     assert [int(sheet[2 + 66 * (k // 3), 2 + 66 * (k % 3), 0]) for k in range(5)] == [0, 10, 20, 30, 40]
 
 
-def test_a_picture_carries_its_origin(tmp_path: Path) -> None:
+def test_an_image_carries_its_origin(tmp_path: Path) -> None:
     origin = {"kind": "grid", "name": "flowers × π", "nimg": 3}
     path = save_png(noise_image(0), tmp_path / "a.png", origin)
     assert read_origin(path) == origin
 
 
-def test_a_picture_without_origin_says_so(tmp_path: Path) -> None:
+def test_an_image_without_origin_says_so(tmp_path: Path) -> None:
     noise_image(0).save(tmp_path / "a.png")
     with pytest.raises(GanpipeError, match="carries no ganpipe origin"):
         read_origin(tmp_path / "a.png")

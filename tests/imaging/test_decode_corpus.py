@@ -65,7 +65,7 @@ def test_what_is_an_image_is_taken_and_looks_as_it_should(taken: Taken, case: Ca
     reasons = {entry["file"]: entry["reason"] for entry in taken.report.quarantined}
     record = taken.records.get(copies[0] if copies else name_of(case))
     assert record is not None, reasons[name_of(case)]
-    seen = np.asarray(over_white(taken.images.picture(record)).convert("RGB"), dtype=np.int16)
+    seen = np.asarray(over_white(taken.images.decode(record)).convert("RGB"), dtype=np.int16)
     if case.expected is not None:
         wanted = case.expected().astype(np.int16)
         assert seen.shape == wanted.shape

@@ -14,7 +14,7 @@ import pytest
 
 from ganpipe.style.batch.manifest import read_entries
 from tests.conftest import noise_image
-from tests.style.test_batch import pictures
+from tests.style.test_batch import save_images
 
 SETS = [
     part
@@ -52,7 +52,7 @@ def test_a_batch_of_100_killed_in_the_middle_redoes_only_what_was_in_flight(tmp_
     (tmp_path / "c").mkdir()
     for k in range(100):
         noise_image(k, (48, 40)).save(tmp_path / f"c/{k:03d}.png")
-    pictures(tmp_path / "s", "x.png")
+    save_images(tmp_path / "s", "x.png")
     process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, env=environment())
     while len(read_entries(tmp_path / "out")) < 40:
         assert process.poll() is None, "it was over before it could be killed"
@@ -75,14 +75,14 @@ def test_a_batch_of_100_killed_in_the_middle_redoes_only_what_was_in_flight(tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["threads", "processes", "ray"])
-def test_shards_are_painted_by_every_runner(tmp_path: Path, runner: str) -> None:
+def test_shards_are_stylized_by_every_runner(tmp_path: Path, runner: str) -> None:
     """Two workers, three shards; for Ray a local cluster of two."""
     if runner == "ray":
         pytest.importorskip("prefect_ray")
     (tmp_path / "c").mkdir()
     for k in range(6):
         noise_image(k, (48, 40)).save(tmp_path / f"c/{k}.png")
-    pictures(tmp_path / "s", "x.png")
+    save_images(tmp_path / "s", "x.png")
     words = ("--runner", runner, "--workers", "2", "--set", "style.shard_items=2")
     assert run(tmp_path, *words)["done"] == 6
     assert run(tmp_path, *words)["skipped"] == 6

@@ -44,7 +44,7 @@ def run_evaluate(workspace: Workspace, record: RunRecord, settings: Settings) ->
 
 @pytest.fixture
 def noise(migrated: Workspace, prepared_noise: Path) -> Workspace:
-    """A workspace with the dataset `noise`: 90 pictures, prepared, and with an empty MLflow."""
+    """A workspace with the dataset `noise`: 90 images, prepared, and with an empty MLflow."""
     return copied(prepared_noise, migrated)
 
 
@@ -195,7 +195,7 @@ def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
     assert again.model_version == f"{name} v1"
 
 
-def test_a_registered_model_draws_the_same_pictures_for_the_same_seed(
+def test_a_registered_model_draws_the_same_images_for_the_same_seed(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
     record = promote.register_model(noise, run_train(noise, "noise", settings), scored(1.0))
@@ -248,7 +248,7 @@ def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
 def test_a_labeled_data_set_gives_a_model_that_draws_by_label(
     workspace: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    """Folders are labels; r3gan is told them; pictures carry theirs."""
+    """Folders are labels; r3gan is told them; images carry theirs."""
     for label in ("cats", "dogs"):
         fill_folder(tmp_path / "in" / label, 60)
         for k, path in enumerate(sorted((tmp_path / "in" / label).glob("*.png"))):
@@ -274,7 +274,7 @@ def test_a_labeled_data_set_gives_a_model_that_draws_by_label(
 
 
 @pytest.mark.usefixtures("migrated")
-def test_images_with_alpha_keep_it_from_the_file_to_the_generated_picture(
+def test_images_with_alpha_keep_it_from_the_file_to_the_generated_image(
     workspace: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()

@@ -28,7 +28,7 @@ def added_pets(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> 
 
 @pytest.fixture
 def pets(workspace: Workspace, added_pets: Path) -> Workspace:
-    """A workspace with the dataset `pets`: 12 pictures."""
+    """A workspace with the dataset `pets`: 12 images."""
     return copied(added_pets, workspace)
 
 

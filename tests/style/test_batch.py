@@ -1,4 +1,4 @@
-"""Batches of stylizations: nothing painted twice, nothing lost, and what a user may ask of them."""
+"""Batches of stylizations: nothing stylized twice, nothing lost, and what a user may ask of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CPU = choose_compute("cpu", "fp32")
 QUICK = StyleSettings(preset="draft", long_edge_px=48, steps=2, scales=1, feedforward="never")
 
 
-def pictures(folder: Path, *names: str, size: tuple[int, int] = (40, 30)) -> list[Path]:
+def save_images(folder: Path, *names: str, size: tuple[int, int] = (40, 30)) -> list[Path]:
     folder.mkdir(exist_ok=True)
     for k, name in enumerate(names):
         noise_image(k, size).save(folder / name)
@@ -48,8 +48,11 @@ def run(
     return summarize_batch(plan, [run_batch(plan.tasks, settings, CPU, report=report)], settings)
 
 
-def test_a_second_run_paints_nothing_and_changed_settings_paint_all(tmp_path: Path) -> None:
-    contents, styles = pictures(tmp_path / "c", "a.png", "b.jpg"), pictures(tmp_path / "s", "x.png", "y.png")
+def test_a_second_run_stylizes_nothing_and_changed_settings_stylize_all(tmp_path: Path) -> None:
+    contents, styles = (
+        save_images(tmp_path / "c", "a.png", "b.jpg"),
+        save_images(tmp_path / "s", "x.png", "y.png"),
+    )
     first = run(contents, styles, tmp_path / "out")
     assert (first.done, first.skipped, first.failed) == (4, 0, 0)
     assert {Path(i.output).name for i in first.items} == {"a__x.png", "a__y.png", "b__x.png", "b__y.png"}
@@ -61,15 +64,15 @@ def test_a_second_run_paints_nothing_and_changed_settings_paint_all(tmp_path: Pa
     assert run(contents, styles, tmp_path / "out", changed(QUICK, steps=3)).done == 4
 
 
-def test_what_only_changes_speed_paints_nothing_anew(tmp_path: Path) -> None:
-    contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
+def test_what_only_changes_speed_stylizes_nothing_again(tmp_path: Path) -> None:
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
     run(contents, styles, tmp_path / "out")
     other = changed(QUICK, batch_items=3, tile_px=64, shard_items=2, contents="elsewhere")
     assert run(contents, styles, tmp_path / "out", other).skipped == 1
 
 
-def test_a_damaged_output_is_painted_again(tmp_path: Path) -> None:
-    contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
+def test_a_damaged_output_is_stylized_again(tmp_path: Path) -> None:
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
     output = Path(run(contents, styles, tmp_path / "out").items[0].output)
     with Image.open(output) as image:
         good = np.asarray(image).copy()
@@ -79,7 +82,7 @@ def test_a_damaged_output_is_painted_again(tmp_path: Path) -> None:
         assert (np.asarray(image) == good).all()
 
 
-def test_a_torn_line_of_the_manifest_costs_one_picture(tmp_path: Path) -> None:
+def test_a_torn_line_of_the_manifest_costs_one_image(tmp_path: Path) -> None:
     add_entry(tmp_path, ManifestEntry("k1", "a.png", "0"))
     with (tmp_path / MANIFEST).open("a") as file:
         file.write('{"key": "k2", "outp')
@@ -88,7 +91,7 @@ def test_a_torn_line_of_the_manifest_costs_one_picture(tmp_path: Path) -> None:
 
 
 def test_one_bad_file_is_reported_and_stops_nobody(tmp_path: Path) -> None:
-    contents, styles = pictures(tmp_path / "c", "a.png", "cut.png"), pictures(tmp_path / "s", "x.png")
+    contents, styles = save_images(tmp_path / "c", "a.png", "cut.png"), save_images(tmp_path / "s", "x.png")
     bad, cut = tmp_path / "c/bad.png", contents[1]
     bad.write_bytes(b"no picture")
     cut.write_bytes(cut.read_bytes()[:-200])  # its header is whole
@@ -99,21 +102,21 @@ def test_one_bad_file_is_reported_and_stops_nobody(tmp_path: Path) -> None:
 
 
 def test_two_contents_of_one_name_get_two_outputs(tmp_path: Path) -> None:
-    contents = pictures(tmp_path / "c", "a.png") + pictures(tmp_path / "d", "a.jpg")
-    report = run(contents, pictures(tmp_path / "s", "x.png"), tmp_path / "out")
+    contents = save_images(tmp_path / "c", "a.png") + save_images(tmp_path / "d", "a.jpg")
+    report = run(contents, save_images(tmp_path / "s", "x.png"), tmp_path / "out")
     assert len({i.output for i in report.items}) == 2
     assert all(Path(i.output).exists() for i in report.items)
 
 
 def test_names_as_long_as_file_systems_take_work(tmp_path: Path) -> None:
-    contents = pictures(tmp_path / "c", "ü" * 120 + ".png", "ü" * 121 + ".png")
-    report = run(contents, pictures(tmp_path / "s", "x" * 240 + ".png"), tmp_path / "out")
+    contents = save_images(tmp_path / "c", "ü" * 120 + ".png", "ü" * 121 + ".png")
+    report = run(contents, save_images(tmp_path / "s", "x" * 240 + ".png"), tmp_path / "out")
     assert (report.done, len({i.output for i in report.items})) == (2, 2)
 
 
 def test_a_signal_keeps_what_is_finished_and_the_next_run_does_the_rest(tmp_path: Path) -> None:
-    contents = pictures(tmp_path / "c", "a.png") + pictures(tmp_path / "d", "b.png", size=(30, 40))
-    styles = pictures(tmp_path / "s", "x.png")
+    contents = save_images(tmp_path / "c", "a.png") + save_images(tmp_path / "d", "b.png", size=(30, 40))
+    styles = save_images(tmp_path / "s", "x.png")
 
     def interrupt(progress: object) -> None:
         if getattr(progress, "done", 0) > 1.2:
@@ -139,8 +142,8 @@ def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
     monkeypatch.setattr(runner, "stylize", short_of_memory)
     settings = changed(QUICK, long_edge_px=256, batch_items=2)
     report = run(
-        pictures(tmp_path / "c", "a.png", "b.png", size=(40, 16)),
-        pictures(tmp_path / "s", "x.png"),
+        save_images(tmp_path / "c", "a.png", "b.png", size=(40, 16)),
+        save_images(tmp_path / "s", "x.png"),
         tmp_path / "o",
         settings,
     )
@@ -153,7 +156,7 @@ def test_transparency_and_origin_are_kept(tmp_path: Path) -> None:
     image = noise_image(0, (40, 40), "RGBA")
     image.putalpha(Image.linear_gradient("L").resize((40, 40)))
     image.save(tmp_path / "c/a.png")
-    report = run([tmp_path / "c/a.png"], pictures(tmp_path / "s", "x.png"), tmp_path / "out")
+    report = run([tmp_path / "c/a.png"], save_images(tmp_path / "s", "x.png"), tmp_path / "out")
     with Image.open(report.items[0].output) as result:
         assert result.mode == "RGBA"
         alpha = np.asarray(result.getchannel("A"))
@@ -169,7 +172,7 @@ def test_transparency_and_origin_are_kept(tmp_path: Path) -> None:
 def test_each_format_is_written_and_traced(tmp_path: Path, kind: str, suffix: str, depth: int) -> None:
     settings = changed(QUICK, format=kind, bit_depth=depth)
     report = run(
-        pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png"), tmp_path / "out", settings
+        save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png"), tmp_path / "out", settings
     )
     output = Path(report.items[0].output)
     assert output.suffix == suffix
@@ -179,15 +182,15 @@ def test_each_format_is_written_and_traced(tmp_path: Path, kind: str, suffix: st
 def test_a_format_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(GanpipeError, match="jpeg holds 8 bits"):
         run(
-            pictures(tmp_path / "c", "a.png"),
-            pictures(tmp_path / "s", "x.png"),
+            save_images(tmp_path / "c", "a.png"),
+            save_images(tmp_path / "s", "x.png"),
             tmp_path / "o",
             changed(QUICK, format="jpeg", bit_depth=16),
         )
 
 
-def test_a_blend_is_one_picture_of_all_styles(tmp_path: Path) -> None:
-    contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png", "y.png")
+def test_a_blend_is_one_image_of_all_styles(tmp_path: Path) -> None:
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png", "y.png")
     report = run(contents, styles, tmp_path / "out", changed(QUICK, blend="3+1"))
     assert [Path(i.output).name for i in report.items] == ["a__x+y.png"]
     assert read_origin(Path(report.items[0].output))["shares"] == [0.75, 0.25]
@@ -198,7 +201,10 @@ def test_a_blend_is_one_picture_of_all_styles(tmp_path: Path) -> None:
 
 
 def test_masks_are_found_by_name_and_say_when_they_are_missing(tmp_path: Path) -> None:
-    contents, styles = pictures(tmp_path / "c", "a.png", "b.png"), pictures(tmp_path / "s", "x.png", "y.png")
+    contents, styles = (
+        save_images(tmp_path / "c", "a.png", "b.png"),
+        save_images(tmp_path / "s", "x.png", "y.png"),
+    )
     (tmp_path / "m").mkdir()
     half = Image.new("L", (40, 30))
     half.paste(255, (0, 0, 20, 30))
@@ -216,7 +222,7 @@ def test_masks_are_found_by_name_and_say_when_they_are_missing(tmp_path: Path) -
 
 
 def test_luminance_keeps_the_contents_colors(tmp_path: Path) -> None:
-    contents, styles = pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png")
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
     report = run(contents, styles, tmp_path / "out", changed(QUICK, color_mode="luminance"))
     assert report.done == 1
     stylized_images, content = torch.rand(1, 3, 8, 8) * 0.2 + 0.4, torch.rand(1, 3, 8, 8) * 0.1 + 0.45
@@ -236,8 +242,8 @@ def test_matched_colors_have_the_contents_mean_and_covariance() -> None:
 
 
 def test_files_folders_patterns_and_lists_are_inputs(tmp_path: Path) -> None:
-    a, b = pictures(tmp_path / "c", "a.png", "b.jpg")
-    (tmp_path / "c/notes.txt").write_text("no picture")
+    a, b = save_images(tmp_path / "c", "a.png", "b.jpg")
+    (tmp_path / "c/notes.txt").write_text("no image")
     (tmp_path / "list.txt").write_text("# two of them\nc/b.jpg\n\nc/a.png\n")
     assert image_paths([tmp_path / "c"]) == [a, b]
     assert image_paths([tmp_path / "c/*.png", a]) == [a]
@@ -256,11 +262,11 @@ def test_paths_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:
         image_paths([f"@{tmp_path}/none.txt"])
 
 
-def test_shards_keep_pictures_of_one_size_together(tmp_path: Path) -> None:
-    wide = pictures(tmp_path / "c", "a.png", "b.png", "c.png")
-    tall = pictures(tmp_path / "d", "e.png", "f.png", size=(30, 40))
+def test_shards_keep_images_of_one_size_together(tmp_path: Path) -> None:
+    wide = save_images(tmp_path / "c", "a.png", "b.png", "c.png")
+    tall = save_images(tmp_path / "d", "e.png", "f.png", size=(30, 40))
     plan = plan_batch(
-        [wide[0], tall[0], wide[1], tall[1], wide[2]], pictures(tmp_path / "s", "x.png"), tmp_path, QUICK
+        [wide[0], tall[0], wide[1], tall[1], wide[2]], save_images(tmp_path / "s", "x.png"), tmp_path, QUICK
     )
     assert [[w.content.name for w in shard] for shard in plan.shards(3)] == [
         ["a.png", "b.png", "c.png"],

@@ -1,4 +1,4 @@
-"""Quality of a stylization: closed forms of its two numbers, and that they get worse as pictures do."""
+"""Quality of a stylization: closed forms of its two numbers, and that they get worse as images do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganpipe.compute.device import choose_compute
-from ganpipe.samples.styles import paint_glass, paint_swirl
+from ganpipe.samples.styles import draw_glass, draw_swirl
 from ganpipe.style.metrics import sliced_wasserstein, structure_similarity, style_distance, unit_directions
 from ganpipe.vgg19.network import Vgg19
 
@@ -22,7 +22,7 @@ def seeded(k: int) -> torch.Generator:
     return torch.Generator().manual_seed(k)
 
 
-def picture(k: int, height: int = 48, width: int = 40) -> Tensor:
+def soft_image(k: int, height: int = 48, width: int = 40) -> Tensor:
     """`[1, 3, height, width]` of soft color blots."""
     coarse = torch.rand(1, 3, 6, 5, generator=seeded(k))
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
@@ -76,8 +76,8 @@ def test_sets_of_different_sizes_from_one_distribution_are_close(n: int, m: int)
     assert sliced_wasserstein(a, b + 0.5, torch.eye(1)).item() == pytest.approx(0.25, rel=1e-3)
 
 
-def test_a_picture_is_at_no_distance_from_itself(network: Vgg19) -> None:
-    assert style_distance(network, picture(0), picture(0), CPU) == pytest.approx(0, abs=1e-6)
+def test_an_image_is_at_no_distance_from_itself(network: Vgg19) -> None:
+    assert style_distance(network, soft_image(0), soft_image(0), CPU) == pytest.approx(0, abs=1e-6)
 
 
 class Scaled(torch.nn.Module):
@@ -93,8 +93,8 @@ class Scaled(torch.nn.Module):
 
 
 def test_style_distance_has_no_unit() -> None:
-    """A picture of half the brightness is ½ of the style's root mean square away, whatever the features' scale."""
-    style = picture(1)
+    """An image of half the brightness is ½ of the style's root mean square away, whatever the features' scale."""
+    style = soft_image(1)
     for factor in (0.01, 1.0, 100.0):
         found = style_distance(Scaled(factor), style / 2, style, CPU)  # type: ignore[arg-type]
         assert found == pytest.approx(0.5, rel=1e-4)
@@ -103,7 +103,7 @@ def test_style_distance_has_no_unit() -> None:
 def test_a_style_without_any_features_is_no_division_by_zero() -> None:
     black = torch.zeros(1, 3, 32, 32)
     assert style_distance(Scaled(1.0), black, black, CPU) == 0  # type: ignore[arg-type]
-    assert math.isfinite(style_distance(Scaled(1.0), picture(0), black, CPU))  # type: ignore[arg-type]
+    assert math.isfinite(style_distance(Scaled(1.0), soft_image(0), black, CPU))  # type: ignore[arg-type]
 
 
 class Sizes(Scaled):
@@ -118,15 +118,15 @@ class Sizes(Scaled):
         return super().forward(images, wanted)
 
 
-def test_both_pictures_are_shown_with_one_longer_edge() -> None:
+def test_both_images_are_shown_with_one_longer_edge() -> None:
     network = Sizes()
-    style_distance(network, picture(0, 48, 24), picture(1, 30, 60), CPU)  # type: ignore[arg-type]
-    style_distance(network, picture(0, 300, 600), picture(1, 64, 64), CPU)  # type: ignore[arg-type]
+    style_distance(network, soft_image(0, 48, 24), soft_image(1, 30, 60), CPU)  # type: ignore[arg-type]
+    style_distance(network, soft_image(0, 300, 600), soft_image(1, 64, 64), CPU)  # type: ignore[arg-type]
     assert network.seen == [(48, 24), (24, 48), (128, 256), (256, 256)]
 
 
 def test_style_distance_is_the_same_again_and_grows_with_noise(network: Vgg19) -> None:
-    style = picture(1)
+    style = soft_image(1)
     found = [
         style_distance(network, noisy(style, spread), style, CPU) for spread in (0.0, 0.05, 0.1, 0.2, 0.4)
     ]
@@ -142,14 +142,14 @@ def test_style_distance_does_not_see_where_things_are(network: Vgg19) -> None:
     """Stained glass mirrored is nearly the stained glass that it was; a swirl of brush strokes is not."""
     glass, swirl = (
         torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
-        for image in (paint_glass(96), paint_swirl(96))
+        for image in (draw_glass(96), draw_swirl(96))
     )
     mirrored = style_distance(network, glass.flip(3), glass, CPU)
     assert mirrored < 0.06 * style_distance(network, swirl, glass, CPU)
 
 
-def test_a_picture_is_wholly_similar_to_itself() -> None:
-    assert structure_similarity(picture(0), picture(0)) == 1
+def test_an_image_is_wholly_similar_to_itself() -> None:
+    assert structure_similarity(soft_image(0), soft_image(0)) == 1
 
 
 @pytest.mark.parametrize(("a", "b"), [(0.2, 0.7), (0.0, 1.0), (0.5, 0.5)])
@@ -180,14 +180,14 @@ def test_similarity_is_that_of_luminance() -> None:
 
 
 def test_similarity_falls_with_noise() -> None:
-    content = picture(0)
+    content = soft_image(0)
     found = [structure_similarity(noisy(content, spread), content) for spread in (0.0, 0.05, 0.1, 0.2, 0.4)]
     assert found == sorted(found, reverse=True)
     assert found[-1] < 0.5
 
 
 @pytest.mark.parametrize("size", [(16, 20), (1, 1)])
-def test_pictures_of_two_sizes_have_no_similarity(size: tuple[int, int]) -> None:
+def test_images_of_two_sizes_have_no_similarity(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="two images of one size from 11 px"):
         structure_similarity(torch.rand(1, 3, 16, 16), torch.rand(1, 3, *size))
     with pytest.raises(ValueError, match="from 11 px"):

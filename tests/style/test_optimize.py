@@ -14,7 +14,7 @@ from torch import Tensor
 from ganpipe.compute.device import choose_compute
 from ganpipe.errors import GanpipeError
 from ganpipe.samples.photos import sample_photos
-from ganpipe.samples.styles import paint_glass, paint_swirl, sample_styles
+from ganpipe.samples.styles import draw_glass, draw_swirl, sample_styles
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style import optimality_gap, optimize
 from ganpipe.style.losses import (
@@ -145,7 +145,7 @@ def test_tiles_have_the_losses_and_the_gradient_of_the_whole(network: Vgg19, kin
     assert (tiled[1] - whole[1]).norm() < 1e-3 * whole[1].norm()
 
 
-def test_tiled_pictures_equal_whole_ones_after_a_few_steps(network: Vgg19) -> None:
+def test_tiled_images_equal_whole_ones_after_a_few_steps(network: Vgg19) -> None:
     """Over many steps Adam makes more of the rounding (LOG.md)."""
     item = StyleTask(noise(0, 60, 160), (noise(1, 64, 64),))
     params = quick(long_edge_px=160, content_weight=1.0)
@@ -261,13 +261,13 @@ def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
     torch.testing.assert_close(joined.first, whole.first)
 
 
-def test_painted_styles_and_photos_are_pictures_with_many_colors(tmp_path: Path) -> None:
+def test_drawn_styles_and_photos_are_images_with_many_colors(tmp_path: Path) -> None:
     for path in sample_styles(tmp_path) + sample_photos(tmp_path):
         with Image.open(path) as image:
             small = np.asarray(image.convert("RGB").resize((64, 64))).reshape(-1, 3)
         assert len(np.unique(small, axis=0)) > 500
-    assert paint_swirl(64).tobytes() == paint_swirl(64).tobytes()
-    assert paint_glass(64).tobytes() == paint_glass(64).tobytes()
+    assert draw_swirl(64).tobytes() == draw_swirl(64).tobytes()
+    assert draw_glass(64).tobytes() == draw_glass(64).tobytes()
 
 
 def test_the_optimality_gap_falls_with_the_work_and_is_none_for_the_long_run(

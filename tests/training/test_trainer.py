@@ -96,7 +96,7 @@ def test_training_draws_a_grid_of_the_same_latents(
 
 
 def test_the_discriminator_learns_to_tell_real_from_fake(settings: Settings, tmp_path: Path) -> None:
-    """On white pictures against a frozen generator D's gap grows: the two phases do what they say."""
+    """On white images against a frozen generator D's gap grows: the two phases do what they say."""
     white = torch.full((40, 16, 16, 3), 255, dtype=torch.uint8)
     labels = torch.full((40,), -1)
     data = PreparedData("white", "v", _shape(), (), Split.of(white, labels), Split.of(white, labels))
@@ -109,7 +109,7 @@ def test_the_discriminator_learns_to_tell_real_from_fake(settings: Settings, tmp
 
 
 def test_the_generator_learns_the_mean_of_its_data(settings: Settings, tmp_path: Path) -> None:
-    """On pictures of one color, generated pictures move towards that color."""
+    """On images of one color, generated images move towards that color."""
     red = torch.zeros(64, 16, 16, 3, dtype=torch.uint8)
     red[..., 0] = 255
     labels = torch.full((64,), -1)

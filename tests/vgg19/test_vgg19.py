@@ -118,7 +118,7 @@ def test_the_folded_network_is_caffes_formula(embedded: Tensors, pooling: str) -
 
 
 def test_torchvisions_file_gives_torchvisions_activations(tmp_path: Path) -> None:
-    """Its own network, with random weights, on pictures that are normalized as its documentation says."""
+    """Its own network, with random weights, on images that are normalized as its documentation says."""
     torch.manual_seed(0)
     theirs = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["E"])
     ours = Vgg19(weights=style_weights(str(save(theirs.state_dict(), tmp_path / "features.pth"))))
@@ -192,7 +192,7 @@ def test_half_precision_files_are_computed_in_float32(tmp_path: Path) -> None:
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
-def test_the_one_caffe_file_in_torchvisions_naming_gets_caffes_pictures(tmp_path: Path) -> None:
+def test_the_one_caffe_file_in_torchvisions_naming_gets_caffes_images(tmp_path: Path) -> None:
     """Johnson's vgg19-d01eb7cb.pth: only its hash tells it from torchvision's."""
     path = save(hollow("vgg19"), tmp_path / "x.pth")
     caffe = Vgg19("relu1_1", weights=Weights(path, "given", "vgg19-given-d01eb7cb0000"))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ganpipe.data.sources.items import ArrayItem, FileItem, Item
 from ganpipe.errors import GanpipeError
-from ganpipe.samples.flowers import IMAGES, PAINTER, SEED, flower_png, mode_of
+from ganpipe.samples.flowers import FLOWERS_VERSION, IMAGES, SEED, flower_png, mode_of
 
 
 def read_flowers() -> Iterator[Item]:
@@ -21,7 +21,7 @@ def read_flowers() -> Iterator[Item]:
     order = sorted(range(IMAGES), key=lambda k: (mode_of(k).label, k))
     for k in order:
         label = mode_of(k).label
-        stamp = f"sample:flowers:{PAINTER}:{SEED}:{k}"
+        stamp = f"sample:flowers:{FLOWERS_VERSION}:{SEED}:{k}"
         yield FileItem(f"{label}/{k:05d}.png", partial(flower_png, k, SEED), label, None, stamp)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control, sha256_of, sha256_of_json
 from ganpipe.imaging.encode import FORMATS, check_format
+from ganpipe.imaging.float_image import upright_size
 from ganpipe.imaging.image import RejectedImage
-from ganpipe.imaging.picture import upright_size
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.manifest import is_intact, read_entries
 from ganpipe.style.color import mask_path, parse_shares
@@ -54,14 +54,14 @@ class BatchTask:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """All items, and the work that is left."""
+    """All items, and the task that is left."""
 
     items: list[StyledItem]
     tasks: list[BatchTask]
 
     def shards(self, count: int) -> list[list[BatchTask]]:
-        """The work in parts of `count` images; those of one size stay together."""
-        ordered = sorted(self.tasks, key=lambda work: (work.size, work.place))
+        """The task in parts of `count` images; those of one size stay together."""
+        ordered = sorted(self.tasks, key=lambda task: (task.size, task.place))
         return [ordered[k : k + count] for k in range(0, len(ordered), count)]
 
 
@@ -114,8 +114,8 @@ def plan_batch(
             if entry and entry.output == output.name and is_intact(out, entry):
                 item.state, item.quality = "skipped", entry.quality
                 continue
-            work = BatchTask(len(plan.items) - 1, key, content, group, own_shares, own_masks, output, size)
-            plan.tasks.append(work)
+            task = BatchTask(len(plan.items) - 1, key, content, group, own_shares, own_masks, output, size)
+            plan.tasks.append(task)
     return plan
 
 

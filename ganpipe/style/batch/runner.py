@@ -1,4 +1,4 @@
-"""Stylizes planned works in buckets of one shape, as many at once as memory takes, and writes each as it is finished."""
+"""Stylizes planned tasks in buckets of one shape, as many at once as memory takes, and writes each as it is finished."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ganpipe.compute.memory import USABLE_SHARE, free_memory, is_out_of_memory
 from ganpipe.compute.signals import catch_stop_signals
 from ganpipe.errors import Interrupted
 from ganpipe.files import escape_control, sha256_of
-from ganpipe.imaging.encode import write_picture
+from ganpipe.imaging.encode import write_float_image
+from ganpipe.imaging.float_image import FloatImage, read_float_image
 from ganpipe.imaging.image import RejectedImage
-from ganpipe.imaging.picture import Picture, read_picture
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.manifest import ManifestEntry, add_entry
@@ -60,7 +60,7 @@ def run_batch(
     report: Report = ignore,
     feedforward_networks: Mapping[Path, Path] | None = None,
 ) -> BatchOutcome:
-    """Stylizes and writes works, as many of one size at once as memory takes; the whole plan, or a shard of it.
+    """Stylizes and writes tasks, as many of one size at once as memory takes; the whole plan, or a shard of it.
 
     `feedforward_networks`: the folder of a feed-forward network for each style that has one. A file that cannot be read fails
     its own items and stops nobody else.
@@ -71,23 +71,23 @@ def run_batch(
     """
     if not tasks:
         return BatchOutcome({}, 0, 0.0)
-    return _BatchRunner(
-        settings, compute, origin or {}, report, feedforward_networks or {}, len(tasks)
-    ).paint(tasks)
+    return _BatchRunner(settings, compute, origin or {}, report, feedforward_networks or {}, len(tasks)).run(
+        tasks
+    )
 
 
 @dataclass
 class _LoadedTask:
-    """A work with its images in memory."""
+    """A task with its images in memory."""
 
-    work: BatchTask
-    content: Picture
-    styles: list[Picture]
+    task: BatchTask
+    content: FloatImage
+    styles: list[FloatImage]
     style_task: StyleTask
 
 
 class _BatchRunner:
-    """One call of `paint`: the network, and how far it is."""
+    """One call of `run`: the network, and how far it is."""
 
     def __init__(
         self,
@@ -106,36 +106,36 @@ class _BatchRunner:
         self.judge = Vgg19("relu4_1").to(compute.device)  # the embedded weights: scores stay comparable
         self.items: dict[int, StyledItem] = {}
         self.steps, self.started = 0, time.monotonic()
-        self.styles: dict[Path, Picture] = {}
+        self.styles: dict[Path, FloatImage] = {}
         self.feedforward_networks = {
             style: load_network(folder) for style, folder in feedforward_networks.items()
         }
 
-    def paint(self, tasks: Sequence[BatchTask]) -> BatchOutcome:
+    def run(self, tasks: Sequence[BatchTask]) -> BatchOutcome:
         feedforward_s = 0.0
         with catch_stop_signals() as self.stop:
             for bucket in self._buckets(tasks):
                 if loaded := self._load(bucket):
                     before = time.monotonic()
-                    self._stylize_bucket(loaded, self._tile_px(loaded[0].work.size))
+                    self._stylize_bucket(loaded, self._tile_px(loaded[0].task.size))
                     feedforward_s += time.monotonic() - before
         return BatchOutcome(self.items, self.steps, feedforward_s)
 
     def _buckets(self, tasks: Sequence[BatchTask]) -> Iterator[list[BatchTask]]:
-        """Works whose results have one shape and that have as many masks, as many as fit into memory."""
+        """Tasks whose results have one shape and that have as many masks, as many as fit into memory."""
         groups: dict[Any, list[BatchTask]] = {}
-        for work in tasks:
-            groups.setdefault((work.size, len(work.masks), self._feedforward_style(work)), []).append(work)
+        for task in tasks:
+            groups.setdefault((task.size, len(task.masks), self._feedforward_style(task)), []).append(task)
         for (size, _, _), group in groups.items():
             count = 1 if self.params.optimizer == "lbfgs" else self._at_once(size)
             for k in range(0, len(group), count):
                 yield group[k : k + count]
 
-    def _feedforward_style(self, work: BatchTask) -> Path | None:
-        """The style of a work that a feed-forward network stylizes; None if it is optimized."""
-        style = work.styles[0]
+    def _feedforward_style(self, task: BatchTask) -> Path | None:
+        """The style of a task that a feed-forward network stylizes; None if it is optimized."""
+        style = task.styles[0]
         return (
-            style if len(work.styles) == 1 and not work.masks and style in self.feedforward_networks else None
+            style if len(task.styles) == 1 and not task.masks and style in self.feedforward_networks else None
         )
 
     def _at_once(self, size: tuple[int, int]) -> int:
@@ -159,35 +159,35 @@ class _BatchRunner:
         return height * width * BYTES_PER_PIXEL[self.compute.precision]
 
     def _load(self, bucket: list[BatchTask]) -> list[_LoadedTask]:
-        """The works whose images can be read; the others fail."""
+        """The tasks whose images can be read; the others fail."""
         loaded = []
-        for work in bucket:
+        for task in bucket:
             try:
-                content = read_picture(work.content)
-                styles = [self._style(path) for path in work.styles]
-                loaded.append(_LoadedTask(work, content, styles, self._style_task(work, content, styles)))
+                content = read_float_image(task.content)
+                styles = [self._style(path) for path in task.styles]
+                loaded.append(_LoadedTask(task, content, styles, self._style_task(task, content, styles)))
             except RejectedImage as rejected:
-                self._fail(work, f"{rejected.sentence}")
+                self._fail(task, f"{rejected.sentence}")
         return loaded
 
-    def _style(self, path: Path) -> Picture:
+    def _style(self, path: Path) -> FloatImage:
         if path not in self.styles:
             if len(self.styles) >= 16:
                 self.styles.clear()
-            self.styles[path] = read_picture(path)
+            self.styles[path] = read_float_image(path)
         return self.styles[path]
 
-    def _style_task(self, work: BatchTask, content: Picture, styles: list[Picture]) -> StyleTask:
-        pixels = resize(content.pixels, work.size)
-        painted_in = styles_for(pixels, [style.pixels for style in styles], self.params.color_mode)
-        masks = read_masks(work.masks, work.size) if work.masks else None
-        return StyleTask(pixels, painted_in, work.shares, masks)
+    def _style_task(self, task: BatchTask, content: FloatImage, styles: list[FloatImage]) -> StyleTask:
+        pixels = resize(content.pixels, task.size)
+        matched_styles = styles_for(pixels, [style.pixels for style in styles], self.params.color_mode)
+        masks = read_masks(task.masks, task.size) if task.masks else None
+        return StyleTask(pixels, matched_styles, task.shares, masks)
 
-    def _fail(self, work: BatchTask, reason: str) -> None:
-        item = _item(work, "failed")
-        item.reason = f"{work.content}: {reason}"
+    def _fail(self, task: BatchTask, reason: str) -> None:
+        item = _item(task, "failed")
+        item.reason = f"{task.content}: {reason}"
         log.warning("Not stylized: %s", escape_control(item.reason))  # Prefect keeps it, too
-        self.items[work.place] = item
+        self.items[task.place] = item
 
     def _stylize_bucket(self, bucket: list[_LoadedTask], tile_px: int) -> None:
         """Stylizes a bucket, in halves or tiles as often as memory asks, and writes its images."""
@@ -205,8 +205,8 @@ class _BatchRunner:
 
         try:
             style_tasks = [loaded.style_task for loaded in bucket]
-            if style := self._feedforward_style(bucket[0].work):
-                stylized_images = self._by_feedforward(style, style_tasks, tile_px, on_step)
+            if style := self._feedforward_style(bucket[0].task):
+                stylized_images = self._apply_feedforward(style, style_tasks, tile_px, on_step)
             else:
                 stylized_images = stylize(
                     self.network, style_tasks, self.params, self.compute, tile_px, on_step
@@ -218,7 +218,7 @@ class _BatchRunner:
             return
         self._write(bucket, stylized_images, (time.monotonic() - started) / len(bucket))
 
-    def _by_feedforward(
+    def _apply_feedforward(
         self, style: Path, style_tasks: list[StyleTask], tile_px: int, on_step: OnStep
     ) -> StyledImages:
         """A feed-forward network's images, with a few optimizer steps after it where they are asked for."""
@@ -231,7 +231,7 @@ class _BatchRunner:
         return stylize(self.network, style_tasks, few, self.compute, tile_px, on_step, stylized_images)
 
     def _stylize_smaller(self, bucket: list[_LoadedTask], tile_px: int) -> None:
-        height, width = bucket[0].work.size
+        height, width = bucket[0].task.size
         if len(bucket) > 1:
             log.warning("Memory ran out with %d images at once; going on with half of them.", len(bucket))
             middle = len(bucket) // 2
@@ -242,7 +242,7 @@ class _BatchRunner:
             self._stylize_bucket(bucket, smaller)
         else:
             self._fail(
-                bucket[0].work, f"memory ran out at {width}×{height} even in tiles; lower style.long_edge_px"
+                bucket[0].task, f"memory ran out at {width}×{height} even in tiles; lower style.long_edge_px"
             )
 
     def _write(self, bucket: list[_LoadedTask], stylized_images: StyledImages, seconds: float) -> None:
@@ -250,7 +250,7 @@ class _BatchRunner:
             pixels = stylized_images.images[n : n + 1].float().cpu()
             self.steps += stylized_images.steps[n]
             if not torch.isfinite(pixels).all():
-                self._fail(loaded.work, "its losses are no longer finite; lower style.lr")
+                self._fail(loaded.task, "its losses are no longer finite; lower style.lr")
                 continue
             if self.params.color_mode == "luminance":
                 pixels = transfer_luminance(pixels, loaded.style_task.content)
@@ -262,12 +262,12 @@ class _BatchRunner:
         """Distance from the style and likeness to the content, neither of which was optimized."""
         distances = [
             share * style_distance(self.judge, pixels, style, self.compute)
-            for share, style in zip(loaded.work.shares, loaded.style_task.styles, strict=True)
+            for share, style in zip(loaded.task.shares, loaded.style_task.styles, strict=True)
         ]
         structure = structure_similarity(pixels, loaded.style_task.content)
         quality = {"style_distance": round(sum(distances), 4), "structure": round(structure, 4)}
-        if loaded.work.place < self.settings.reference_items and self.params.color_mode != "luminance":
-            tile_px = self._tile_px(loaded.work.size)
+        if loaded.task.place < self.settings.reference_items and self.params.color_mode != "luminance":
+            tile_px = self._tile_px(loaded.task.size)
             gap = optimality_gap(self.network, loaded.style_task, pixels, self.params, self.compute, tile_px)
             quality["gap"] = round(gap, 4)
         return quality
@@ -276,39 +276,39 @@ class _BatchRunner:
         self, loaded: _LoadedTask, pixels: Tensor, seconds: float, quality: dict[str, float]
     ) -> None:
         """The image by rename, then the manifest: a kill between the two stylizes one image again."""
-        work = loaded.work
+        task = loaded.task
         alpha = loaded.content.alpha
         if alpha is not None:
-            alpha = F.interpolate(alpha[None, None], work.size, mode="bilinear", antialias=True)[0, 0].clamp(
+            alpha = F.interpolate(alpha[None, None], task.size, mode="bilinear", antialias=True)[0, 0].clamp(
                 0, 1
             )
         text = self.origin | {
             "kind": "stylized",
-            "content": {"name": work.content.name, "sha256": loaded.content.sha256},
+            "content": {"name": task.content.name, "sha256": loaded.content.sha256},
             "style": [{"name": s.path.name, "sha256": s.sha256} for s in loaded.styles],
-            "shares": list(work.shares),
-            "masks": [mask.name for mask in work.masks],
+            "shares": list(task.shares),
+            "masks": [mask.name for mask in task.masks],
             "network": self.network.weights.id,
             "preset": self.settings.preset,
-            "by": "student" if self._feedforward_style(work) else self.params.optimizer,
+            "by": "student" if self._feedforward_style(task) else self.params.optimizer,
             "recipe": self.params.as_dict(),
             "quality": quality,
         }
         if len(loaded.styles) == 1:
             text["style"] = text["style"][0]
-        write_picture(work.output, pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
+        write_float_image(task.output, pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
         entry = ManifestEntry(
-            work.key,
-            work.output.name,
-            sha256_of(work.output),
+            task.key,
+            task.output.name,
+            sha256_of(task.output),
             self.settings.preset,
             round(seconds, 3),
             quality,
         )
-        add_entry(work.output.parent, entry)
-        self.items[work.place] = replace(_item(work, "done"), seconds=round(seconds, 3), quality=quality)
+        add_entry(task.output.parent, entry)
+        self.items[task.place] = replace(_item(task, "done"), seconds=round(seconds, 3), quality=quality)
 
 
-def _item(work: BatchTask, state: str) -> StyledItem:
-    style = " + ".join(map(str, work.styles))
-    return StyledItem(str(work.content), style, str(work.output), state)
+def _item(task: BatchTask, state: str) -> StyledItem:
+    style = " + ".join(map(str, task.styles))
+    return StyledItem(str(task.content), style, str(task.output), state)

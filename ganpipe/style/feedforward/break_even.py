@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ganpipe.compute.device import Compute
 from ganpipe.files import sha256_of, sha256_of_json
+from ganpipe.imaging.float_image import read_float_image
 from ganpipe.imaging.image import RejectedImage
-from ganpipe.imaging.picture import read_picture
 from ganpipe.progress import Report, format_duration, ignore
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.plan import BatchPlan, BatchTask
@@ -37,7 +37,7 @@ from ganpipe.vgg19.weights import style_weights
 
 log = logging.getLogger(__name__)
 
-WORTH_A_LOOK = (
+MIN_IMAGES_TO_ESTIMATE = (
     12  # images in a style: below, no feed-forward network has ever paid, and measuring would only cost time
 )
 PROBE_IMAGES = 8
@@ -54,17 +54,17 @@ class StyleNetwork:
     seconds: float
 
 
-def train_where_it_pays(
+def train_or_find_networks(
     plan: BatchPlan, settings: StyleSettings, compute: Compute, folder: Path, report: Report = ignore
 ) -> list[StyleNetwork]:
     """A feed-forward network for each style of the plan that has one in `folder`, or whose images are enough to pay for one.
 
-    What was computed to decide is logged as a sentence. Raises as `train_student`.
+    What was computed to decide is logged as a sentence. Raises as `train_network`.
     """
     by_style: dict[Path, list[BatchTask]] = {}
-    for work in plan.tasks:
-        if len(work.styles) == 1 and not work.masks:
-            by_style.setdefault(work.styles[0], []).append(work)
+    for task in plan.tasks:
+        if len(task.styles) == 1 and not task.masks:
+            by_style.setdefault(task.styles[0], []).append(task)
     if settings.feedforward == "never":
         return []
     params = resolve_params(settings)
@@ -95,22 +95,22 @@ def _train_or_find(
     own = folder / f"{style.stem[:40]}-{sha256_of_json(fixed)[:12]}"
     if (own / CONFIG).exists():
         return StyleNetwork(style, own, False, 0.0)
-    if settings.feedforward == "auto" and len(tasks) < WORTH_A_LOOK:
+    if settings.feedforward == "auto" and len(tasks) < MIN_IMAGES_TO_ESTIMATE:
         return None
     try:
-        picture = read_picture(style).pixels
+        image = read_float_image(style).pixels
     except RejectedImage:
         return None  # stylizing says so for each image
     if settings.feedforward == "auto":
-        estimate = estimate_break_even(tasks, picture, params, network, compute, images)
+        estimate = estimate_break_even(tasks, image, params, network, compute, images)
         log.info("%s", estimate.sentence(style.stem))
         if not estimate.pays:
             return None
     started = time.monotonic()
-    contents = [_loader(work.content, params.long_edge_px) for work in tasks]
+    contents = [_loader(task.content, params.long_edge_px) for task in tasks]
     begun = folder / "unfinished" / own.name
     result = train_network(
-        network, contents, {style.stem: picture}, params, images, compute, begun, _crop_px(tasks), report
+        network, contents, {style.stem: image}, params, images, compute, begun, _crop_px(tasks), report
     )
     origin = {"inputs": result.inputs, "curve": result.curve, "network": network.weights.id}
     save_network(own, result.model, result.config, origin)
@@ -120,12 +120,12 @@ def _train_or_find(
 
 def _crop_px(tasks: Sequence[BatchTask]) -> int:
     """Edge of the crops: what fits into all contents, as they will be stylized."""
-    return max(SMALLEST_PX, min(CROP_PX, *(edge for work in tasks for edge in work.size)))
+    return max(SMALLEST_PX, min(CROP_PX, *(edge for task in tasks for edge in task.size)))
 
 
 def _loader(path: Path, long_edge_px: int) -> Callable[[], Tensor]:
     def load() -> Tensor:
-        pixels = read_picture(path).pixels
+        pixels = read_float_image(path).pixels
         return resize(pixels, size_at(pixels.shape[2], pixels.shape[3], long_edge_px))
 
     return load
@@ -177,24 +177,24 @@ def _fastest(step: Callable[[], object]) -> float:
 class BreakEven:
     """Whether training a feed-forward network costs less time than optimizing each image, and from how many images on."""
 
-    pictures: int
-    optimizing_seconds: float
-    training_seconds: float
-    painting_seconds: float
+    images: int
+    optimize_s: float
+    train_s: float
+    stylize_s: float
     from_images: int | None  # None: never
 
     @property
     def pays(self) -> bool:
         """Whether it does for these images."""
-        return self.from_images is not None and self.pictures >= self.from_images
+        return self.from_images is not None and self.images >= self.from_images
 
     def sentence(self, *styles: str) -> str:
         """For people."""
         named = " and ".join(f"'{style}'" for style in styles)
-        start = f"{self.pictures:,} image{'s' * (self.pictures != 1)}" + (f" in {named}" if named else "")
+        start = f"{self.images:,} image{'s' * (self.images != 1)}" + (f" in {named}" if named else "")
         times = (
-            f"optimizing takes about {format_duration(self.optimizing_seconds)}, training a feed-forward network "
-            f"{format_duration(self.training_seconds)} and stylizing {format_duration(self.painting_seconds)}"
+            f"optimizing takes about {format_duration(self.optimize_s)}, training a feed-forward network "
+            f"{format_duration(self.train_s)} and stylizing {format_duration(self.stylize_s)}"
         )
         verdict = (
             "the network never saves time"
@@ -204,12 +204,8 @@ class BreakEven:
         return f"{start}: {times}: {verdict}."
 
 
-def break_even(
-    pictures: int, seconds_each_optimized: float, seconds_each_student: float, training_seconds: float
-) -> BreakEven:
+def break_even(images: int, optimize_each_s: float, stylize_each_s: float, train_s: float) -> BreakEven:
     """The least n with n · optimized > training + n · feed-forward network."""
-    saved = seconds_each_optimized - seconds_each_student
-    least = math.floor(training_seconds / saved) + 1 if saved > 0 else None
-    return BreakEven(
-        pictures, pictures * seconds_each_optimized, training_seconds, pictures * seconds_each_student, least
-    )
+    saved = optimize_each_s - stylize_each_s
+    least = math.floor(train_s / saved) + 1 if saved > 0 else None
+    return BreakEven(images, images * optimize_each_s, train_s, images * stylize_each_s, least)

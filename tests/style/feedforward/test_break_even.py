@@ -1,4 +1,4 @@
-"""Students in a batch: trained where they are asked for or pay, kept, registered, used again."""
+"""Feed-forward networks in a batch: trained if asked for or if they save time, kept, registered, used again."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.plan import plan_batch
 from ganpipe.style.feedforward import break_even as break_even_module
-from ganpipe.style.feedforward.break_even import break_even, estimate_break_even, train_where_it_pays
+from ganpipe.style.feedforward.break_even import break_even, estimate_break_even, train_or_find_networks
 from tests.conftest import changed
-from tests.style.test_batch import QUICK, pictures
+from tests.style.test_batch import QUICK, save_images
 
 CPU = choose_compute("cpu", "fp32")
-TAUGHT = changed(QUICK, feedforward="always", feedforward_images=8)
+ALWAYS = changed(QUICK, feedforward="always", feedforward_images=8)
 
 
 @pytest.mark.usefixtures("migrated")
-def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace, tmp_path: Path) -> None:
-    pictures(tmp_path / "c", "a.png", "b.png", size=(60, 48))
-    pictures(tmp_path / "s", "x.png")
+def test_a_style_gets_a_network_that_is_kept_and_registered(workspace: Workspace, tmp_path: Path) -> None:
+    save_images(tmp_path / "c", "a.png", "b.png", size=(60, 48))
+    save_images(tmp_path / "s", "x.png")
 
     def stylized_images(content: str) -> str:
         job = StyleRequest(
@@ -35,7 +35,7 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
             (str(tmp_path / "c" / content),),
             (str(tmp_path / "s"),),
             str(tmp_path / "out"),
-            Settings(style=TAUGHT),
+            Settings(style=ALWAYS),
         )
         (item,) = stylize_here(job).items
         assert (item.state, item.reason) == ("done", "")
@@ -54,20 +54,20 @@ def test_a_style_gets_a_student_that_is_kept_and_registered(workspace: Workspace
 
 
 @pytest.mark.usefixtures("migrated")
-def test_optimizer_steps_may_follow_a_student(workspace: Workspace, tmp_path: Path) -> None:
-    pictures(tmp_path / "c", "a.png", size=(60, 48))
-    pictures(tmp_path / "s", "x.png")
-    settings = Settings(style=changed(TAUGHT, refine_steps=2))
+def test_optimizer_steps_may_follow_a_feedforward_network(workspace: Workspace, tmp_path: Path) -> None:
+    save_images(tmp_path / "c", "a.png", size=(60, 48))
+    save_images(tmp_path / "s", "x.png")
+    settings = Settings(style=changed(ALWAYS, refine_steps=2))
     job = StyleRequest(
         str(workspace.root), (str(tmp_path / "c"),), (str(tmp_path / "s"),), str(tmp_path / "out"), settings
     )
     assert stylize_here(job).items[0].quality["loss"] > 0
 
 
-def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    contents = pictures(tmp_path / "c", *[f"{k}.png" for k in range(12)])
-    styles = pictures(tmp_path / "s", "x.png")
-    auto = changed(TAUGHT, feedforward="auto")
+def test_a_network_is_trained_only_if_it_saves_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = save_images(tmp_path / "c", *[f"{k}.png" for k in range(12)])
+    styles = save_images(tmp_path / "s", "x.png")
+    auto = changed(ALWAYS, feedforward="auto")
     plan = plan_batch(contents, styles, tmp_path / "out", auto)
     for training_s, expected in ((1000.0, 0), (1.0, 1)):
         monkeypatch.setattr(
@@ -75,20 +75,25 @@ def test_a_student_is_trained_only_where_it_pays(tmp_path: Path, monkeypatch: py
             "estimate_break_even",
             lambda tasks, *_, s=training_s: break_even(len(tasks), 2.0, 0.1, s),
         )
-        assert len(train_where_it_pays(plan, auto, CPU, tmp_path / "students")) == expected
+        assert len(train_or_find_networks(plan, auto, CPU, tmp_path / "feedforward")) == expected
     few = plan_batch(contents[:3], styles, tmp_path / "out", auto)
-    assert train_where_it_pays(few, auto, CPU, tmp_path / "others") == []
-    assert train_where_it_pays(plan, changed(auto, feedforward="never"), CPU, tmp_path / "students") == []
+    assert train_or_find_networks(few, auto, CPU, tmp_path / "others") == []
+    assert (
+        train_or_find_networks(plan, changed(auto, feedforward="never"), CPU, tmp_path / "feedforward") == []
+    )
 
 
-def test_a_student_is_found_again_until_its_version_changes(
+def test_a_network_is_found_again_until_its_version_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contents, styles = pictures(tmp_path / "c", "a.png", size=(60, 48)), pictures(tmp_path / "s", "x.png")
-    plan = plan_batch(contents, styles, tmp_path / "out", TAUGHT)
+    contents, styles = (
+        save_images(tmp_path / "c", "a.png", size=(60, 48)),
+        save_images(tmp_path / "s", "x.png"),
+    )
+    plan = plan_batch(contents, styles, tmp_path / "out", ALWAYS)
 
     def is_new() -> bool:
-        (trained,) = train_where_it_pays(plan, TAUGHT, CPU, tmp_path / "students")
+        (trained,) = train_or_find_networks(plan, ALWAYS, CPU, tmp_path / "feedforward")
         return trained.new
 
     assert [is_new(), is_new()] == [True, False]
@@ -97,19 +102,21 @@ def test_a_student_is_found_again_until_its_version_changes(
 
 
 def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
-    from ganpipe.imaging.picture import read_picture
+    from ganpipe.imaging.float_image import read_float_image
     from ganpipe.style.params import resolve_params
     from ganpipe.vgg19.network import Vgg19
 
-    plan = plan_batch(pictures(tmp_path / "c", "a.png"), pictures(tmp_path / "s", "x.png"), tmp_path, QUICK)
-    style = read_picture(tmp_path / "s/x.png").pixels
+    plan = plan_batch(
+        save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png"), tmp_path, QUICK
+    )
+    style = read_float_image(tmp_path / "s/x.png").pixels
     network = Vgg19("relu5_1", pooling="average")
     found = estimate_break_even(plan.tasks * 100, style, resolve_params(QUICK), network, CPU, images=100)
     twice = estimate_break_even(
         plan.tasks * 100, style, replace(resolve_params(QUICK), steps=2000), network, CPU, images=100
     )
-    assert found.pictures == 100
-    assert 0 < found.optimizing_seconds < twice.optimizing_seconds
+    assert found.images == 100
+    assert 0 < found.optimize_s < twice.optimize_s
     assert "100 images in 'x'" in found.sentence("x")
 
 
@@ -123,7 +130,7 @@ def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
         (1.0, 2.0, 0.0, None),
     ],
 )
-def test_the_break_even_is_the_first_number_of_pictures_that_saves_time(
+def test_the_break_even_is_the_first_number_of_images_that_saves_time(
     each: float, feedforward: float, training: float, least: int | None
 ) -> None:
     found = break_even(10, each, feedforward, training)

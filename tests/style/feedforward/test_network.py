@@ -1,4 +1,4 @@
-"""The student's network: closed forms of its norm, what it paints, and files that are not believed."""
+"""The feed-forward network: closed forms of its norm, what it stylizes, and files that are not believed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CPU = Compute(torch.device("cpu"), "fp32")
 TWO = FeedforwardConfig(("red", "blue"), width=4, blocks=2)
 
 
-def picture(
+def soft_image(
     seed: int, height: int = 52, width: int = 64, rgb: tuple[float, float, float] = (1, 1, 1)
 ) -> Tensor:
     """Soft blobs `[1, 3, H, W]` in [0, 1]."""
@@ -34,7 +34,7 @@ def picture(
     return F.interpolate(noise, (height, width), mode="bilinear") * torch.tensor(rgb).view(1, 3, 1, 1)
 
 
-def student_of(config: FeedforwardConfig = TWO, seed: int = 0) -> FeedforwardNetwork:
+def network_with_distinct_styles(config: FeedforwardConfig = TWO, seed: int = 0) -> FeedforwardNetwork:
     """With rows that differ from style to style."""
     torch.manual_seed(seed)
     feedforward = FeedforwardNetwork(config)
@@ -48,8 +48,10 @@ def student_of(config: FeedforwardConfig = TWO, seed: int = 0) -> FeedforwardNet
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 70), (17, 33), (48, 64), (50, 47)])
-def test_a_picture_of_any_size_keeps_it_and_stays_in_range(size: tuple[int, int]) -> None:
-    stylized_images = apply_network(student_of(), torch.rand(2, 3, *size), torch.eye(2), CPU)
+def test_an_image_of_any_size_keeps_it_and_stays_in_range(size: tuple[int, int]) -> None:
+    stylized_images = apply_network(
+        network_with_distinct_styles(), torch.rand(2, 3, *size), torch.eye(2), CPU
+    )
     assert stylized_images.shape == (2, 3, *size)
     assert stylized_images.dtype == torch.float32
     assert not stylized_images.requires_grad
@@ -80,7 +82,7 @@ def test_a_normalized_map_has_the_mean_and_deviation_of_its_style_or_of_the_blen
 
 def test_blends_lie_on_a_path_from_one_style_to_the_other() -> None:
     """The further from a style, the less like it; the two ends are the styles themselves."""
-    feedforward, content = student_of(), picture(1)
+    feedforward, content = network_with_distinct_styles(), soft_image(1)
     shares = torch.tensor([[1 - t, t] for t in (0.0, 0.25, 0.5, 0.75, 1.0)])
     stylized_images = apply_network(feedforward, content.expand(5, -1, -1, -1), shares, CPU)
     from_first, to_last = (
@@ -90,16 +92,16 @@ def test_blends_lie_on_a_path_from_one_style_to_the_other() -> None:
     assert (to_last.diff() < 0).all()
 
 
-def test_a_plain_picture_gets_structure_from_the_noise_and_the_same_each_time() -> None:
-    feedforward, plain = student_of(), torch.full((2, 3, 32, 32), 0.5)
+def test_a_plain_image_gets_structure_from_the_noise_and_the_same_each_time() -> None:
+    feedforward, plain = network_with_distinct_styles(), torch.full((2, 3, 32, 32), 0.5)
     stylized_images = apply_network(feedforward, plain, torch.tensor([[1.0, 0.0]]), CPU)
     assert stylized_images[0, :, 8:24, 8:24].std((1, 2)).min() > 0.01
     assert torch.equal(stylized_images[0], stylized_images[1])
     assert torch.equal(stylized_images, apply_network(feedforward, plain, torch.tensor([[1.0, 0.0]]), CPU))
 
 
-def test_a_picture_does_not_depend_on_its_companions() -> None:
-    feedforward, images, shares = student_of(), torch.rand(3, 3, 24, 24), torch.rand(3, 2)
+def test_an_image_does_not_depend_on_its_companions() -> None:
+    feedforward, images, shares = network_with_distinct_styles(), torch.rand(3, 3, 24, 24), torch.rand(3, 2)
     together = apply_network(feedforward, images, shares, CPU)
     alone = [apply_network(feedforward, images[k : k + 1], shares[k : k + 1], CPU) for k in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
@@ -108,11 +110,11 @@ def test_a_picture_does_not_depend_on_its_companions() -> None:
 # Files.
 
 
-def test_a_saved_student_paints_the_same_when_it_is_loaded(tmp_path: Path) -> None:
-    feedforward = student_of()
+def test_a_saved_network_gives_the_same_image_when_it_is_loaded(tmp_path: Path) -> None:
+    feedforward = network_with_distinct_styles()
     save_network(tmp_path, feedforward, TWO, {"inputs": {"size_px": 48}})
     loaded, note = load_network(tmp_path)
-    content, shares = picture(1), torch.tensor([[0.3, 0.7]])
+    content, shares = soft_image(1), torch.tensor([[0.3, 0.7]])
     assert torch.equal(
         apply_network(loaded, content, shares, CPU), apply_network(feedforward, content, shares, CPU)
     )
@@ -123,8 +125,8 @@ def test_a_saved_student_paints_the_same_when_it_is_loaded(tmp_path: Path) -> No
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
-def test_a_damaged_or_foreign_student_is_refused(tmp_path: Path) -> None:
-    save_network(tmp_path, student_of(), TWO, {})
+def test_a_damaged_or_foreign_network_is_refused(tmp_path: Path) -> None:
+    save_network(tmp_path, network_with_distinct_styles(), TWO, {})
     weights, note = tmp_path / "model.safetensors", tmp_path / "model.json"
     before = json.loads(note.read_text())
     note.write_text(json.dumps(before | {"model": before["model"] | {"width": 8}}))

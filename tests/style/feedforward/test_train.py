@@ -30,11 +30,11 @@ from ganpipe.style.objective import Losses
 from ganpipe.style.params import StyleParams, resolve_params
 from ganpipe.vgg19.network import Vgg19
 from tests.conftest import Killed
-from tests.style.feedforward.test_network import CPU, TWO, picture
+from tests.style.feedforward.test_network import CPU, TWO, soft_image
 
 SIZE = 48
-CONTENTS = (picture(1), picture(2)[0], picture(3, 30, 40))
-STYLES = {"red": picture(11, rgb=(1.0, 0.3, 0.1)), "blue": picture(12, rgb=(0.1, 0.3, 1.0))}
+CONTENTS = (soft_image(1), soft_image(2)[0], soft_image(3, 30, 40))
+STYLES = {"red": soft_image(11, rgb=(1.0, 0.3, 0.1)), "blue": soft_image(12, rgb=(0.1, 0.3, 1.0))}
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_crops_reach_every_edge_and_half_are_mirrored() -> None:
 def test_contents_are_kept_as_far_as_memory_goes_and_loaded_again_beyond(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    images = [picture(k, SIZE, SIZE) for k in range(3)]
+    images = [soft_image(k, SIZE, SIZE) for k in range(3)]
     loaded = [0, 0, 0]
 
     def loader(k: int) -> Callable[[], Tensor]:
@@ -159,7 +159,7 @@ def test_a_loss_that_is_no_number_ends_training_and_leaves_no_checkpoint(
     network: Vgg19, params: StyleParams, tmp_path: Path
 ) -> None:
     with pytest.raises(GanpipeError, match="loss became nan at 8 images"):
-        train_small(network, params, tmp_path, contents=(picture(1) * float("nan"),))
+        train_small(network, params, tmp_path, contents=(soft_image(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,7 +169,7 @@ def test_weights_that_are_no_numbers_are_never_saved(
 ) -> None:
     """A checkpoint looks at the loss itself, whose next point is far away."""
     with pytest.raises(GanpipeError, match="loss became nan at 2 images"):
-        train_small(network, params, tmp_path, contents=(picture(1) * float("nan"),))
+        train_small(network, params, tmp_path, contents=(soft_image(1) * float("nan"),))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -345,7 +345,7 @@ def test_other_training_inputs_in_the_same_folder_start_again(
         "seed": lambda: train_small(network, params, tmp_path, 4, heard.append, seed=1),
         "images": lambda: train_small(network, params, tmp_path, 2, heard.append),
         "styles": lambda: train_small(
-            network, params, tmp_path, 4, heard.append, styles=STYLES | {"blue": picture(13)}
+            network, params, tmp_path, 4, heard.append, styles=STYLES | {"blue": soft_image(13)}
         ),
         "network": lambda: train_small(Vgg19("relu2_1", "max"), params, tmp_path, 4, heard.append),
     }[changed]

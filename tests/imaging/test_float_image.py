@@ -1,4 +1,4 @@
-"""Pictures in and out of style transfer: exact at 8 and 16 bits, upright, in sRGB, with their origin."""
+"""Images in and out of style transfer: exact at 8 and 16 bits, upright, in sRGB, with their origin."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.decode import HAS_AVIF, decode_image
-from ganpipe.imaging.encode import FORMATS, check_format, write_picture
+from ganpipe.imaging.encode import FORMATS, check_format, write_float_image
+from ganpipe.imaging.float_image import over_white, read_float_image, upright_size
 from ganpipe.imaging.icc import srgb_profile
 from ganpipe.imaging.image import RejectedImage
-from ganpipe.imaging.picture import over_white, read_picture, upright_size
 from ganpipe.imaging.provenance import read_origin
 from tests.conftest import noise_image
 from tests.imaging.test_decode import (
@@ -59,9 +59,9 @@ def planes(samples: np.ndarray) -> Tensor:
     return torch.from_numpy(samples.astype(np.float32)).permute(2, 0, 1) / top
 
 
-def integers(picture: Tensor, bit_depth: int) -> np.ndarray:
+def integers(image: Tensor, bit_depth: int) -> np.ndarray:
     """`[C, H, W]` in [0, 1] → `[H, W, C]` to the nearest."""
-    return (picture.double() * (2**bit_depth - 1)).round().permute(1, 2, 0).numpy().astype(int)
+    return (image.double() * (2**bit_depth - 1)).round().permute(1, 2, 0).numpy().astype(int)
 
 
 def saved(data: bytes, folder: Path, name: str = "picture") -> Path:
@@ -99,46 +99,48 @@ def test_every_value_survives_a_lossless_file(
     ramp = np.arange(2**bit_depth).reshape(side, side)
     samples = np.stack([ramp, ramp.T, ramp[::-1]], axis=2).astype(f"uint{bit_depth}")
     alpha = torch.ones(side, side) if with_alpha else None
-    picture = read_picture(write_picture(tmp_path / "a", planes(samples), alpha, format, bit_depth, ORIGIN))
-    assert picture.bit_depth == bit_depth
-    assert (picture.alpha is not None) == with_alpha
-    np.testing.assert_array_equal(integers(picture.pixels[0], bit_depth), samples)
+    image = read_float_image(
+        write_float_image(tmp_path / "a", planes(samples), alpha, format, bit_depth, ORIGIN)
+    )
+    assert image.bit_depth == bit_depth
+    assert (image.alpha is not None) == with_alpha
+    np.testing.assert_array_equal(integers(image.pixels[0], bit_depth), samples)
 
 
 @pytest.mark.parametrize(("format", "bit_depth"), LOSSLESS)
-def test_alpha_is_kept_and_the_picture_is_shown_on_white(tmp_path: Path, format: str, bit_depth: int) -> None:
+def test_alpha_is_kept_and_the_image_is_shown_on_white(tmp_path: Path, format: str, bit_depth: int) -> None:
     samples = noise(4)
     color, alpha = planes(samples)[:3], planes(samples)[3]
-    picture = read_picture(write_picture(tmp_path / "a", color, alpha, format, bit_depth, ORIGIN))
+    image = read_float_image(write_float_image(tmp_path / "a", color, alpha, format, bit_depth, ORIGIN))
     step = 1 / (2**bit_depth - 1)
-    assert picture.alpha is not None
-    torch.testing.assert_close(picture.alpha, alpha, rtol=0, atol=0.51 * step)
-    torch.testing.assert_close(picture.pixels[0], color * alpha + 1 - alpha, rtol=0, atol=1.6 * step)
+    assert image.alpha is not None
+    torch.testing.assert_close(image.alpha, alpha, rtol=0, atol=0.51 * step)
+    torch.testing.assert_close(image.pixels[0], color * alpha + 1 - alpha, rtol=0, atol=1.6 * step)
 
 
 def test_webp_keeps_alpha_and_jpeg_is_shown_on_white(tmp_path: Path) -> None:
     color = torch.full((3, 16, 16), 0.25)
     alpha = torch.zeros(16, 16)
     alpha[:8] = 1
-    webp = read_picture(write_picture(tmp_path / "a.webp", color, alpha, "webp", 8, ORIGIN))
+    webp = read_float_image(write_float_image(tmp_path / "a.webp", color, alpha, "webp", 8, ORIGIN))
     assert webp.alpha is not None
     assert torch.equal(webp.alpha, alpha)
-    jpeg = read_picture(write_picture(tmp_path / "a.jpg", color, alpha, "jpeg", 8, ORIGIN))
+    jpeg = read_float_image(write_float_image(tmp_path / "a.jpg", color, alpha, "jpeg", 8, ORIGIN))
     assert jpeg.alpha is None
-    for picture in (webp, jpeg):
-        torch.testing.assert_close(picture.pixels[0], over_white(color, alpha), rtol=0, atol=0.03)
+    for image in (webp, jpeg):
+        torch.testing.assert_close(image.pixels[0], over_white(color, alpha), rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
-def test_lossy_files_look_like_the_picture(tmp_path: Path, format: str) -> None:
+def test_lossy_files_look_like_the_image(tmp_path: Path, format: str) -> None:
     ramp = torch.linspace(0, 1, 64).expand(3, 64, 64) * torch.tensor([1.0, 0.7, 0.3])[:, None, None]
-    picture = read_picture(write_picture(tmp_path / "a", ramp, None, format, 8, ORIGIN))
-    assert picture.bit_depth == 8
-    torch.testing.assert_close(picture.pixels[0], ramp, rtol=0, atol=0.03)
+    image = read_float_image(write_float_image(tmp_path / "a", ramp, None, format, 8, ORIGIN))
+    assert image.bit_depth == 8
+    torch.testing.assert_close(image.pixels[0], ramp, rtol=0, atol=0.03)
 
 
 def test_a_jpeg_keeps_the_full_resolution_of_its_colors(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.jpg", planes(noise(3)), None, "jpeg", 8, ORIGIN)
+    path = write_float_image(tmp_path / "a.jpg", planes(noise(3)), None, "jpeg", 8, ORIGIN)
     with Image.open(path) as image:
         assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
 
@@ -146,10 +148,10 @@ def test_a_jpeg_keeps_the_full_resolution_of_its_colors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("bit_depth", "top"), [(8, 255), (16, 65535)])
 def test_values_are_rounded_and_clamped(tmp_path: Path, bit_depth: int, top: int) -> None:
     values = torch.tensor([-0.5, 0.6 / top, 100.4 / top, 100.6 / top, 1 - 0.6 / top, 1.5])
-    picture = read_picture(
-        write_picture(tmp_path / "a", values.expand(3, 1, 6), None, "png", bit_depth, ORIGIN)
+    image = read_float_image(
+        write_float_image(tmp_path / "a", values.expand(3, 1, 6), None, "png", bit_depth, ORIGIN)
     )
-    assert integers(picture.pixels[0], bit_depth)[0, :, 0].tolist() == [0, 1, 100, 101, top - 1, top]
+    assert integers(image.pixels[0], bit_depth)[0, :, 0].tolist() == [0, 1, 100, 101, top - 1, top]
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -161,7 +163,7 @@ def test_another_program_reads_the_same_sixteen_bits(
     """ffmpeg sees each sample; Pillow sees the upper eight bits."""
     samples = noise(channels, *size)
     alpha = planes(samples)[3] if channels == 4 else None
-    path = write_picture(tmp_path / "a", planes(samples)[:3], alpha, format, 16, ORIGIN)
+    path = write_float_image(tmp_path / "a", planes(samples)[:3], alpha, format, 16, ORIGIN)
     np.testing.assert_array_equal(by_ffmpeg(path.read_bytes(), format), samples)
     with Image.open(path) as image:
         np.testing.assert_array_equal(np.asarray(image), samples >> 8)
@@ -169,23 +171,23 @@ def test_another_program_reads_the_same_sixteen_bits(
 
 def test_another_program_reads_the_same_eight_bits_of_a_tiff(tmp_path: Path) -> None:
     samples = np.asarray(noise_image(0))
-    path = write_picture(tmp_path / "a", planes(samples), None, "tiff", 8, ORIGIN)
+    path = write_float_image(tmp_path / "a", planes(samples), None, "tiff", 8, ORIGIN)
     np.testing.assert_array_equal(by_ffmpeg(path.read_bytes(), "tiff"), samples)
 
 
 # In
 
 
-def test_a_picture_knows_its_file(tmp_path: Path) -> None:
+def test_an_image_knows_its_file(tmp_path: Path) -> None:
     path = saved(encoded(noise_image(0), "PNG"), tmp_path)
-    picture = read_picture(path)
-    assert picture.path == path
-    assert picture.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert picture.pixels.shape == (1, 3, 24, 20)
-    assert picture.pixels.dtype == torch.float32
-    assert picture.alpha is None
-    assert picture.bit_depth == 8
-    assert torch.equal(picture.pixels[0], planes(np.asarray(noise_image(0))))
+    image = read_float_image(path)
+    assert image.path == path
+    assert image.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert image.pixels.shape == (1, 3, 24, 20)
+    assert image.pixels.dtype == torch.float32
+    assert image.alpha is None
+    assert image.bit_depth == 8
+    assert torch.equal(image.pixels[0], planes(np.asarray(noise_image(0))))
 
 
 @pytest.mark.parametrize("codec", ["png", "tiff"])
@@ -198,10 +200,10 @@ def test_sixteen_bits_of_another_program_are_read(
         samples[..., 3] = 65535
     end, options = ("be", {}) if codec == "png" else ("le", {"compression_algo": "lzw"})
     written = samples[..., 0] if channels == 1 else samples
-    picture = read_picture(saved(from_ffmpeg(written, codec, layout + end, **options), tmp_path))
-    assert picture.bit_depth == 16
+    image = read_float_image(saved(from_ffmpeg(written, codec, layout + end, **options), tmp_path))
+    assert image.bit_depth == 16
     np.testing.assert_array_equal(
-        integers(picture.pixels[0], 16), np.broadcast_to(samples[..., :3], (12, 10, 3))
+        integers(image.pixels[0], 16), np.broadcast_to(samples[..., :3], (12, 10, 3))
     )
 
 
@@ -214,38 +216,38 @@ def test_every_layout_of_sixteen_bit_tiff_is_read(
 ) -> None:
     samples = noise(channels)
     tags: dict[int, object] = {338: 2} if channels == 4 else {}
-    picture = read_picture(saved(tiff_bytes(samples, big_endian, deflated, tiled, tags=tags), tmp_path))
-    assert picture.bit_depth == 16
+    image = read_float_image(saved(tiff_bytes(samples, big_endian, deflated, tiled, tags=tags), tmp_path))
+    assert image.bit_depth == 16
     expected = over_white(planes(samples)[:3], planes(samples)[3] if channels == 4 else None)
-    torch.testing.assert_close(picture.pixels[0], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(image.pixels[0], expected, rtol=0, atol=1e-6)
 
 
 def test_sixteen_bit_planes_are_read_with_eight_bits(tmp_path: Path) -> None:
     samples = noise(3)
-    picture = read_picture(saved(tiff_bytes(samples, deflated=True, planes=True), tmp_path))
-    assert picture.bit_depth == 8
-    torch.testing.assert_close(picture.pixels[0], planes(samples), rtol=0, atol=1 / 255)
+    image = read_float_image(saved(tiff_bytes(samples, deflated=True, planes=True), tmp_path))
+    assert image.bit_depth == 8
+    torch.testing.assert_close(image.pixels[0], planes(samples), rtol=0, atol=1 / 255)
 
 
 def test_alpha_that_is_multiplied_in_is_undone_at_sixteen_bits(tmp_path: Path) -> None:
     """TIFF's associated alpha: on white it shows c + 1 − a."""
     samples = noise(4)
     samples[..., :3] = samples[..., :3] * (samples[..., 3:] / 65535)
-    picture = read_picture(saved(tiff_bytes(samples, tags={338: 1}), tmp_path))
-    assert picture.alpha is not None
+    image = read_float_image(saved(tiff_bytes(samples, tags={338: 1}), tmp_path))
+    assert image.alpha is not None
     expected = planes(samples)[:3] + 1 - planes(samples)[3]
-    torch.testing.assert_close(picture.pixels[0], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(image.pixels[0], expected, rtol=0, atol=1e-6)
 
 
 def test_gray_with_alpha_keeps_sixteen_bits(tmp_path: Path) -> None:
     samples = noise(2)
-    picture = read_picture(saved(png_bytes(samples), tmp_path))
-    assert picture.bit_depth == 16
-    assert picture.alpha is not None
+    image = read_float_image(saved(png_bytes(samples), tmp_path))
+    assert image.bit_depth == 16
+    assert image.alpha is not None
     gray, alpha = planes(samples)
-    torch.testing.assert_close(picture.alpha, alpha, rtol=0, atol=1e-7)
+    torch.testing.assert_close(image.alpha, alpha, rtol=0, atol=1e-7)
     torch.testing.assert_close(
-        picture.pixels[0], (gray * alpha + 1 - alpha).expand(3, -1, -1), rtol=0, atol=1e-6
+        image.pixels[0], (gray * alpha + 1 - alpha).expand(3, -1, -1), rtol=0, atol=1e-6
     )
 
 
@@ -255,17 +257,17 @@ def test_one_transparent_color_is_told_from_its_neighbors(tmp_path: Path, channe
     samples = np.full((8, 8, channels), 0x1234, np.uint16)
     samples[2, 3, 0] += 1
     data = png_bytes(samples, (b"tRNS", samples[2, 3].astype(">u2").tobytes()))
-    picture = read_picture(saved(data, tmp_path))
-    assert picture.alpha is not None
-    assert (picture.alpha == 0).nonzero().tolist() == [[2, 3]]
-    assert picture.pixels[0, :, 2, 3].tolist() == [1, 1, 1]
+    image = read_float_image(saved(data, tmp_path))
+    assert image.alpha is not None
+    assert (image.alpha == 0).nonzero().tolist() == [[2, 3]]
+    assert image.pixels[0, :, 2, 3].tolist() == [1, 1, 1]
 
 
 def test_float_tiff_is_finer_than_eight_bits(tmp_path: Path) -> None:
     values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-    picture = read_picture(saved(encoded(Image.fromarray(values), "TIFF"), tmp_path))
-    assert picture.bit_depth == 16
-    torch.testing.assert_close(picture.pixels[0, 0], torch.from_numpy(values), rtol=0, atol=1e-6)
+    image = read_float_image(saved(encoded(Image.fromarray(values), "TIFF"), tmp_path))
+    assert image.bit_depth == 16
+    torch.testing.assert_close(image.pixels[0, 0], torch.from_numpy(values), rtol=0, atol=1e-6)
 
 
 # Upright
@@ -302,12 +304,12 @@ def test_every_kind_of_file_is_turned_upright_and_its_size_is_known_before(
 ) -> None:
     stored, data = files_turned(orientation)[kind]
     path = saved(data, tmp_path)
-    picture = read_picture(path)
+    image = read_float_image(path)
     expected = planes(np.ascontiguousarray(upright(stored, orientation)))
     if kind == "16-bit gray and alpha":
         expected = over_white(expected[:1], expected[1])
     expected = expected.expand(3, -1, -1)
-    torch.testing.assert_close(picture.pixels[0], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(image.pixels[0], expected, rtol=0, atol=1e-6)
     assert upright_size(path) == tuple(expected.shape[1:])
 
 
@@ -321,7 +323,7 @@ def test_a_lossy_file_is_turned_upright_and_its_size_is_known_before(
     path = saved(encoded(Image.fromarray(stored), format, exif=exif_with(orientation), quality=95), tmp_path)
     expected = planes(np.ascontiguousarray(upright(stored, orientation)))
     assert upright_size(path) == tuple(expected.shape[1:])
-    assert (read_picture(path).pixels[0] - expected).abs().mean() < 0.02
+    assert (read_float_image(path).pixels[0] - expected).abs().mean() < 0.02
 
 
 def test_the_size_is_read_without_the_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,10 +351,10 @@ def test_sixteen_bit_adobe_rgb_is_converted_at_sixteen_bits(tmp_path: Path, form
     samples, profile = noise(3), adobe(kind)
     chunk = (b"iCCP", iccp(profile))
     data = png_bytes(samples, chunk) if format == "PNG" else tiff_bytes(samples, tags={34675: profile})
-    picture = read_picture(saved(data, tmp_path))
-    assert picture.bit_depth == 16
+    image = read_float_image(saved(data, tmp_path))
+    assert image.bit_depth == 16
     expected = srgb_of_adobe(samples / 65535)
-    difference = np.abs(picture.pixels[0].permute(1, 2, 0).numpy() - expected)
+    difference = np.abs(image.pixels[0].permute(1, 2, 0).numpy() - expected)
     assert np.median(difference) < 3e-5
     assert difference.max() < 2e-3  # where light is about 0, that rounding is multiplied by 12.92
     eight = np.asarray(decode_image(data)) / 255
@@ -386,9 +388,9 @@ def test_each_kind_of_curve_is_that_of_the_specification(
     expected = srgb_of_light((light - black) / (1 - black))
     for profile in (gray_profile(values), rgb_profile(SRGB, values)):
         path = saved(png_bytes(samples, (b"iCCP", iccp(profile))), tmp_path)
-        picture = read_picture(path)
-        assert picture.bit_depth == 16
-        np.testing.assert_allclose(picture.pixels[0, 1].numpy(), expected, atol=5e-4)
+        image = read_float_image(path)
+        assert image.bit_depth == 16
+        np.testing.assert_allclose(image.pixels[0, 1].numpy(), expected, atol=5e-4)
         eight = np.asarray(decode_image(path.read_bytes())) / 255
         np.testing.assert_allclose(eight, expected, atol=3 / 255)
 
@@ -403,17 +405,17 @@ def test_a_profile_of_tables_is_converted_at_eight_bits(tmp_path: Path) -> None:
     table += tables + (grid * 32768).round().astype(">u2").tobytes() + tables
     red = np.full((8, 8, 3), (65535, 0, 0), np.uint16)
     chunk = (b"iCCP", iccp(rgb_profile(SRGB, 1.0, {b"A2B0": table})))
-    picture = read_picture(saved(png_bytes(red, chunk), tmp_path))
-    assert picture.bit_depth == 8
+    image = read_float_image(saved(png_bytes(red, chunk), tmp_path))
+    assert image.bit_depth == 8
     expected = torch.full((1, 3, 8, 8), float(srgb_of_light(np.float64(0.2))))
-    torch.testing.assert_close(picture.pixels, expected, rtol=0, atol=2 / 255)
+    torch.testing.assert_close(image.pixels, expected, rtol=0, atol=2 / 255)
 
 
 @pytest.mark.parametrize("profile", [b"broken", srgb_profile()[:400], srgb_profile(), gray_profile(1.0)])
 def test_a_profile_that_says_nothing_leaves_sixteen_bits_as_they_are(tmp_path: Path, profile: bytes) -> None:
     samples = noise(3)
-    picture = read_picture(saved(png_bytes(samples, (b"iCCP", iccp(profile))), tmp_path))
-    np.testing.assert_array_equal(integers(picture.pixels[0], 16), samples)
+    image = read_float_image(saved(png_bytes(samples, (b"iCCP", iccp(profile))), tmp_path))
+    np.testing.assert_array_equal(integers(image.pixels[0], 16), samples)
 
 
 # Origin
@@ -426,16 +428,16 @@ def test_each_format_carries_its_origin_and_names_its_colors(
     tmp_path: Path, format: str, bit_depth: int
 ) -> None:
     path = tmp_path / f"a{FORMATS[format].suffix}"
-    assert write_picture(path, planes(noise(3)), None, format, bit_depth, ORIGIN) == path
+    assert write_float_image(path, planes(noise(3)), None, format, bit_depth, ORIGIN) == path
     assert read_origin(path) == ORIGIN
     with Image.open(path) as image:
         assert image.format == format.upper()
         assert image.info["icc_profile"] == srgb_profile()
 
 
-def test_the_same_picture_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_image_gives_the_same_bytes(tmp_path: Path) -> None:
     for format in FORMATS:
-        paths = [write_picture(tmp_path / n, planes(noise(3)), None, format, 8, ORIGIN) for n in "ab"]
+        paths = [write_float_image(tmp_path / n, planes(noise(3)), None, format, 8, ORIGIN) for n in "ab"]
         assert paths[0].read_bytes() == paths[1].read_bytes()
     assert srgb_profile()[24:30] == bytes((7, 208, 0, 1, 0, 1))  # 2000-01-01, not when it was made
 
@@ -444,10 +446,10 @@ def test_an_origin_too_long_for_a_jpeg_is_an_error_and_the_old_file_stays(tmp_pa
     path = saved(b"old", tmp_path, "a.jpg")
     long = {"text": "x" * 70_000}
     with pytest.raises(GanpipeError, match="write png, tiff or webp"):
-        write_picture(path, planes(noise(3)), None, "jpeg", 8, long)
+        write_float_image(path, planes(noise(3)), None, "jpeg", 8, long)
     assert path.read_bytes() == b"old"
     for format in ("png", "tiff", "webp"):
-        assert read_origin(write_picture(path, planes(noise(3)), None, format, 8, long)) == long
+        assert read_origin(write_float_image(path, planes(noise(3)), None, format, 8, long)) == long
 
 
 @pytest.mark.parametrize("format", ["JPEG", "TIFF", "WEBP"])
@@ -480,10 +482,10 @@ def test_what_cannot_be_written_is_said_before_any_work() -> None:
         check_format("webp", 8, (100, 20_000))
 
 
-def test_a_picture_that_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(GanpipeError, match="Could not write"):
-        write_picture(tmp_path / "file" / "a.png", planes(noise(3)), None, "png", 8, ORIGIN)
+        write_float_image(tmp_path / "file" / "a.png", planes(noise(3)), None, "png", 8, ORIGIN)
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
@@ -499,7 +501,7 @@ REFUSED = {
 def test_what_cannot_be_read_is_refused_with_a_code(tmp_path: Path, code: str) -> None:
     path = saved(REFUSED[code], tmp_path)
     with pytest.raises(RejectedImage) as rejected:
-        read_picture(path)
+        read_float_image(path)
     assert rejected.value.code == code
     if code != "damaged":  # the header is whole
         with pytest.raises(RejectedImage) as rejected:
@@ -511,10 +513,10 @@ def test_half_a_sixteen_bit_tiff_is_refused(tmp_path: Path) -> None:
     for deflated in (False, True):
         data = tiff_bytes(noise(3), deflated=deflated)
         with pytest.raises(RejectedImage, match="damaged"):
-            read_picture(saved(data[:-100], tmp_path))
+            read_float_image(saved(data[:-100], tmp_path))
 
 
-@pytest.mark.parametrize("read", [read_picture, upright_size])
+@pytest.mark.parametrize("read", [read_float_image, upright_size])
 def test_a_fifo_and_a_missing_file_are_refused(tmp_path: Path, read: Any) -> None:
     os.mkfifo(tmp_path / "fifo.png")
     with pytest.raises(RejectedImage, match="not_a_file"):
@@ -524,7 +526,7 @@ def test_a_fifo_and_a_missing_file_are_refused(tmp_path: Path, read: Any) -> Non
 
 
 def test_reading_warns_of_nothing(tmp_path: Path) -> None:
-    """A warning of Pillow's over a large or odd picture would stand in the middle of a progress bar."""
+    """A warning of Pillow's over a large or odd image would stand in the middle of a progress bar."""
     buffer = BytesIO()
     Image.new("L", (9500, 9500)).save(buffer, "PNG", compress_level=1)
     with warnings.catch_warnings():

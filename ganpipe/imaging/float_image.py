@@ -34,7 +34,7 @@ from ganpipe.imaging.image import RejectedImage
 
 
 @dataclass(frozen=True)
-class Picture:
+class FloatImage:
     """A decoded image.
 
     `pixels` are float32 `[1, 3, H, W]` in [0, 1], sRGB, upright, composited on white if there is alpha.
@@ -48,7 +48,7 @@ class Picture:
     bit_depth: int
 
 
-def read_picture(path: Path) -> Picture:
+def read_float_image(path: Path) -> FloatImage:
     """The image in a file.
 
     16-bit PNG and TIFF, gray or RGB, with or without alpha, keep their precision, and so do float and
@@ -66,7 +66,7 @@ def read_picture(path: Path) -> Picture:
     alpha = planes[-1] if len(planes) in (2, 4) else None
     color = planes if alpha is None else planes[:-1]
     pixels = over_white(color.expand(3, -1, -1), alpha).contiguous()[None]
-    return Picture(path, hashlib.sha256(data).hexdigest(), pixels, alpha, 8 if deep is None else 16)
+    return FloatImage(path, hashlib.sha256(data).hexdigest(), pixels, alpha, 8 if deep is None else 16)
 
 
 def over_white(color: Tensor, alpha: Tensor | None) -> Tensor:
@@ -75,7 +75,7 @@ def over_white(color: Tensor, alpha: Tensor | None) -> Tensor:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Height and width that `read_picture` will give, from the header alone.
+    """Height and width that `read_float_image` will give, from the header alone.
 
     Raises:
         Refusal: no regular file, empty, too large, unreadable, not an image, or too many pixels.
