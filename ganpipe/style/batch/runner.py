@@ -290,7 +290,7 @@ class _BatchRunner:
             "masks": [mask.name for mask in task.masks],
             "network": self.network.weights.id,
             "preset": self.settings.preset,
-            "by": "student" if self._feedforward_style(task) else self.params.optimizer,
+            "by": "feedforward" if self._feedforward_style(task) else self.params.optimizer,
             "recipe": self.params.as_dict(),
             "quality": quality,
         }

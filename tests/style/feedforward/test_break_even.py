@@ -42,7 +42,7 @@ def test_a_style_gets_a_network_that_is_kept_and_registered(workspace: Workspace
         assert {"style_distance", "structure"} <= set(item.quality)
         return str(read_origin(Path(item.output))["by"])
 
-    assert [stylized_images("a.png"), stylized_images("b.png")] == ["student", "student"]
+    assert [stylized_images("a.png"), stylized_images("b.png")] == ["feedforward", "feedforward"]
     (folder,) = [p for p in (workspace.state / "feedforward").iterdir() if p.name != "unfinished"]
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json"}
     client = ModelRegistry(workspace).client
