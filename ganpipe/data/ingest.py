@@ -1,4 +1,4 @@
-"""Adds the images of a source to a dataset, and accounts for every file found."""
+"""Adds the images of a source to a dataset, and counts every file found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ganpipe.data.inspect import Facts, Inspected, facts_of_image, inspect_file, stored_as
+from ganpipe.data.inspect import Facts, Inspected, facts_of_image, inspect_file, storage_path
 from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import MANIFEST, Record, read_manifest, write_manifest
 from ganpipe.data.near_duplicates import group_near, groups_of
@@ -32,7 +32,7 @@ REPORT_EVERY_S = 0.2
 
 @dataclass
 class AddReport:
-    """The account of every file found: `found == accepted + len(quarantined) + duplicates`."""
+    """The counts of all files found: `found == accepted + len(quarantined) + duplicates`."""
 
     name: str
     version: str = ""
@@ -42,21 +42,23 @@ class AddReport:
     duplicates: int = 0
     train: int = 0
     holdout: int = 0
-    read: int = 0  # files that were read and decoded; the others were known from before
+    read: int = 0  # files that were read and decoded; the others were in the cache
     near_duplicates: int = 0  # accepted, unless `data.near_duplicates` is drop: then among `duplicates`
-    duplicate_groups: list[list[str]] = field(default_factory=list)  # of equal bytes, the kept one first
+    duplicate_groups: list[list[str]] = field(
+        default_factory=list
+    )  # files with equal bytes, the kept one first
     near_groups: list[list[str]] = field(default_factory=list)  # of the whole dataset
     aside: list[str] = field(default_factory=list)  # files of others that lay in the dataset's folder
     page: str | None = None
 
     def reject(self, name: str, rejected: RejectedImage) -> None:
-        """Counts a file that is not taken."""
+        """Counts a rejected file."""
         self.quarantined.append({"file": printable(name), "code": rejected.code, "reason": str(rejected)})
 
 
 @dataclass(frozen=True)
 class IngestPolicy:
-    """Which images are taken: `data.min_edge_px` and `data.near_duplicates`."""
+    """Which images are accepted: `data.min_edge_px` and `data.near_duplicates`."""
 
     min_edge_px: int = 4
     drop_near: bool = False
@@ -70,13 +72,13 @@ def add_items(
     policy: IngestPolicy = IngestPolicy(),
     replace: bool = False,
 ) -> AddReport:
-    """Adds what is new among `items` to the raw dataset in `folder`, and accounts for every one found.
+    """Adds the new images among `items` to the raw dataset in `folder`, and counts every file.
 
-    With `replace` the dataset afterwards holds these items alone. Files of images that are not taken, or no longer, are
-    left for `sweep`.
+    With `replace`, the dataset then holds only these items. Files of images that are not taken, or no longer, are left for
+    `sweep`.
 
     Raises:
-        GanpipeError: not one image was accepted or known; nothing is changed.
+        GanpipeError: no image was accepted or known; the dataset is unchanged.
     """
     result = AddReport(name=folder.name)
     before = read_manifest(folder) if (folder / MANIFEST).exists() else []
@@ -85,14 +87,14 @@ def add_items(
     )
     try:
         addition.take(items)
-        records = addition.grouped({r.sha256: r.group for r in before})
+        records = addition.group_records({r.sha256: r.group for r in before})
     except BaseException:
         remove_empty_folders(folder)
         raise
     if not records:
         remove_empty_folders(folder)
         why = f"; the first of them: {result.quarantined[0]['reason']}" if result.quarantined else ""
-        raise GanpipeError(f"No image was found for {folder.name} ({result.found} files looked at{why}).")
+        raise GanpipeError(f"No image was found for {folder.name} ({result.found} files checked{why}).")
     if records != before:
         write_manifest(folder, records)
     return result
@@ -124,9 +126,9 @@ class _Addition:
         self.started = self.told = time.monotonic()
 
     def take(self, items: Iterable[Item]) -> None:
-        """Looks at every item and keeps what is new, in the order of the source."""
+        """Inspects every item and keeps new images, in the order of the source."""
         with WorkerPool(partial(inspect_file, keep_in=self.folder)) as workers:
-            passed: deque[tuple[FileItem | RefusedItem, bool]] = deque()  # and whether it was looked at now
+            passed: deque[tuple[FileItem | RefusedItem, bool]] = deque()  # and whether it is inspected now
 
             def tasks() -> Iterator[Any]:
                 for item in items:
@@ -137,12 +139,12 @@ class _Addition:
                         passed.append((item, not isinstance(task, KnownResult)))
                         yield task
 
-            for result in workers.ordered(tasks(), _bytes_on_the_way):
+            for result in workers.ordered(tasks(), _bytes_held):
                 self._take_file(*passed.popleft(), result)
         self._tell(always=True)
 
     def _task(self, item: FileItem | RefusedItem) -> Any:
-        """The task for a worker, or the known result."""
+        """Returns the task for a worker, or the known result."""
         if isinstance(item, RefusedItem):
             return KnownResult(item.rejected)
         known = self._known_already(item)
@@ -158,7 +160,7 @@ class _Addition:
     def _known_already(self, item: FileItem) -> Inspected | RejectedImage | None:
         found = self.cache.verdict(item.stamp)
         if isinstance(found, Inspected):
-            file = self.folder / stored_as(found)  # it may be lost, or not yet here: then it is read again
+            file = self.folder / storage_path(found)  # if the file is lost or not here yet, it is read again
             if not (file.exists() and file.stat().st_size == found.bytes):
                 found = None
         if found is None:
@@ -189,12 +191,12 @@ class _Addition:
             self._count_copy(found.sha256, name)
             return
         self.known[found.sha256] = name
-        self.records.append(Record(found.sha256, name, stored_as(found), None, label, item.holdout))
+        self.records.append(Record(found.sha256, name, storage_path(found), None, label, item.holdout))
         self.result.accepted += 1
 
     def _count_copy(self, sha256: str, name: str) -> None:
         self.result.duplicates += 1
-        if self.known[sha256] != name:  # the same file again is no news
+        if self.known[sha256] != name:  # not the same file again
             self.copies.setdefault(sha256, [self.known[sha256]]).append(name)
 
     def _take_array(self, item: ArrayItem) -> None:
@@ -221,8 +223,8 @@ class _Addition:
         ]
         self.result.accepted += len(keep)
 
-    def grouped(self, earlier: dict[str, str | None]) -> list[Record]:
-        """All records with their groups of near copies; without the near copies where these are dropped.
+    def group_records(self, earlier: dict[str, str | None]) -> list[Record]:
+        """Groups near duplicates, and drops them if the policy says so; returns all records.
 
         `earlier`: groups by hash, which images keep when a dataset is replaced.
         """
@@ -255,7 +257,7 @@ class _Addition:
 
 @dataclass(frozen=True)
 class HeldBytes:
-    """Bytes that were read already, on their way to a worker."""
+    """A picklable task that returns bytes already read."""
 
     data: bytes
 
@@ -263,14 +265,14 @@ class HeldBytes:
         return self.data
 
 
-def _bytes_on_the_way(read: Any) -> int:
+def _bytes_held(read: Any) -> int:
     return len(read.data) if isinstance(read, HeldBytes) else 0
 
 
 def facts_of_records(
     folder: Path, records: Iterable[Record], cache: InspectionCache, report: Report = ignore
 ) -> dict[str, Facts]:
-    """Facts of the files among the records by hash; those that the inspection cache has lost are found out again."""
+    """Facts by hash of the records that are files; inspects files that are not in the cache."""
     files = [r for r in records if r.row is None]
     known = cache.facts(r.sha256 for r in files)
     missing = [r for r in files if r.sha256 not in known]
@@ -286,12 +288,12 @@ def facts_of_records(
 
 
 def facts_of_rows(folder: Path, records: Iterable[Record]) -> dict[str, Facts]:
-    """Facts of array rows, by hash."""
+    """Facts by hash of the records that are array rows."""
     images = RawImages(folder)
     images_by_hash = ((r.sha256, images.decode(r)) for r in records if r.row is not None)
     return {sha256: facts_of_image(image, *image.size) for sha256, image in images_by_hash}
 
 
 def printable(name: str) -> str:
-    """A file name as text that any JSON reader takes: bytes that are not UTF-8 become \\xNN."""
+    """Converts a file name to valid UTF-8 text: other bytes become \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

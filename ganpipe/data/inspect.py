@@ -1,4 +1,4 @@
-"""Looking at one file: is it an image, which one, and what are its facts. Runs in worker processes, without torch."""
+"""Inspects one file: decodes, hashes and describes it. Runs in worker processes, without torch."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ganpipe.errors import GanpipeError
 from ganpipe.imaging.decode import decode_image, header_size, is_gray, over_white, shrink_above
 from ganpipe.imaging.image import RejectedImage
 
-Read = Callable[[], bytes]  # picklable; raises Refusal
+Read = Callable[[], bytes]  # picklable; raises RejectedImage
 
-LOOK_PX = 256  # a JPEG's shorter side is decoded no smaller: all its data are read, few of them transformed
-SMALL_PX = 128  # of the shorter side, at which an image is described
-PHASH_SIDE = 16  # 256 bits; 64 take all flowers of one kind for copies (LOG.md)
+LOOK_PX = 256  # a JPEG's shorter side is decoded no smaller: reads all data, transforms few
+SMALL_PX = 128  # the shorter side at which facts are measured
+PHASH_SIDE = 16  # 256 bits; with 64, all flowers of one mode count as copies (LOG.md)
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp", b"GI": ".gif"}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of an upright image: its size, channels as decoded, whether it has color, and how it looks.
+    """Facts of an upright image: size, decoded channels, whether it is gray, and the measures below.
 
     `brightness`: mean luminance, 0…1. `sharpness`: variance of the Laplacian of the luminance (0…1), times 1,000, at a
-    shorter side of 128 to 255 px (Pech-Pacheco et al. 2000). `phash`: 256 bits, equal or nearly so for copies that were
-    scaled or compressed again.
+    shorter side of 128 to 255 px (Pech-Pacheco et al. 2000). `phash`: 256 bits, equal or nearly equal for copies that were
+    scaled or recompressed.
     """
 
     width_px: int
@@ -44,7 +44,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Inspected:
-    """An image that can be decoded: the hash and number of its bytes, the ending of its name, its facts."""
+    """An image that can be decoded: the hash and number of its bytes, its suffix, its facts."""
 
     sha256: str
     bytes: int
@@ -53,7 +53,7 @@ class Inspected:
 
 
 def inspect_file(read: Read, keep_in: Path | None) -> Inspected | RejectedImage:
-    """Reads, decodes and describes a file; a good one is stored under its hash below `keep_in`.
+    """Reads, decodes and describes a file; stores a valid image under its hash below `keep_in`.
 
     Raises:
         GanpipeError: it could not be stored (a full disk).
@@ -68,17 +68,17 @@ def inspect_file(read: Read, keep_in: Path | None) -> Inspected | RejectedImage:
     digest = hashlib.sha256(data).hexdigest()
     found = Inspected(digest, len(data), SUFFIXES.get(data[:2], ".tif"), facts)
     if keep_in is not None:
-        write_once(keep_in / stored_as(found), data)
+        write_once(keep_in / storage_path(found), data)
     return found
 
 
-def stored_as(image: Inspected) -> str:
+def storage_path(image: Inspected) -> str:
     """The path of an image, relative to its dataset."""
     return f"files/{image.sha256[:2]}/{image.sha256}{image.suffix}"
 
 
 def write_once(path: Path, data: bytes) -> None:
-    """Writes a file whose name is the hash of its bytes, unless it is there, whole."""
+    """Writes a file whose name is the hash of its bytes, unless it exists with these bytes."""
     if path.exists() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return
     # Written beside and renamed; not flushed one by one: the manifest's own flush comes after, and a file
@@ -97,10 +97,10 @@ def write_once(path: Path, data: bytes) -> None:
 
 
 def facts_of(data: bytes) -> Facts:
-    """Facts of an image file.
+    """Measures the facts of an image file.
 
     Raises:
-        Refusal: it is no image that can be decoded.
+        RejectedImage: it is not an image that can be decoded.
     """
     image = decode_image(data, shrink_above(LOOK_PX))
     long, short = sorted(header_size(data), reverse=True)
@@ -108,7 +108,7 @@ def facts_of(data: bytes) -> Facts:
 
 
 def facts_of_image(image: Image.Image, width_px: int, height_px: int) -> Facts:
-    """Facts of a decoded image, which may be smaller than the file says."""
+    """Measures the facts of a decoded image, which may be smaller than its file's size."""
     small = image.reduce(max(1, min(image.size) // SMALL_PX))  # by boxes: exact, and faster than any filter
     gray = over_white(small).convert("L")
     luminance = np.asarray(gray, dtype=np.float32) / np.float32(255)

@@ -1,4 +1,4 @@
-"""A cache of inspected files (SQLite, may be deleted), so that no file is decoded twice for nothing.
+"""A cache of inspected files (SQLite, may be deleted), so that no file is decoded twice.
 
 One SQLite file in the workspace's state, shared by its datasets; it may be deleted at any time. A file is known by
 its stamp (device, inode, size, times of change), an image by the SHA-256 of its bytes.
@@ -20,9 +20,9 @@ from ganpipe.imaging.decode import FORMATS
 from ganpipe.imaging.image import RejectedImage
 
 RULES = (
-    f"1 {PIL.__version__} {FORMATS}"  # what verdicts and facts rest on; where it changes, all is forgotten
+    f"1 {PIL.__version__} {FORMATS}"  # verdicts and facts depend on it; if it changes, the cache is cleared
 )
-PASSING = ("time", "memory", "crash", "unreadable")  # refusals that another day may not repeat
+PASSING = ("time", "memory", "crash", "unreadable")  # rejections that may not repeat
 COMMIT_EVERY_S = 1.0
 SCHEMA = """
 create table if not exists rules (number text);
@@ -42,15 +42,15 @@ class InspectionCache:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._database = self._opened()
-        except sqlite3.DatabaseError:  # damaged: what it knew can be found out again
+            self._database = self._open_database()
+        except sqlite3.DatabaseError:  # damaged: start again, all entries can be recomputed
             assert path is not None
             for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
                 file.unlink(missing_ok=True)
-            self._database = self._opened()
+            self._database = self._open_database()
         self._committed = time.monotonic()
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open_database(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path or ":memory:", timeout=60, check_same_thread=False)
         database.execute("pragma journal_mode=wal")
         database.execute("pragma synchronous=normal")
@@ -84,19 +84,19 @@ class InspectionCache:
         return self.image(row[0]) if row[0] else RejectedImage(row[1], row[2])
 
     def image(self, sha256: str) -> Inspected | None:
-        """An image by its hash."""
+        """The image with this hash; None if unknown."""
         row = self._database.execute("select * from images where sha256 = ?", (sha256,)).fetchone()
         if row is None:
             return None
         return Inspected(row[0], row[1], row[2], Facts(row[3], row[4], row[5], bool(row[6]), *row[7:]))
 
     def facts(self, hashes: Iterable[str]) -> dict[str, Facts]:
-        """Facts of those images that are known."""
+        """Facts by hash of the known images."""
         found = ((sha256, self.image(sha256)) for sha256 in hashes)
         return {sha256: image.facts for sha256, image in found if image is not None}
 
     def remember(self, stamp: str | None, result: Inspected | RejectedImage) -> None:
-        """Notes a verdict; on the disk within about a second."""
+        """Stores a verdict; commits about once per second."""
         if isinstance(result, RejectedImage):
             if result.code in PASSING:
                 return

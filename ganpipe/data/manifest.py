@@ -1,4 +1,4 @@
-"""The manifest of a raw dataset: one line an image, and what follows from it: the split."""
+"""The manifest of a raw dataset, one line per image, and the split computed from it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Record:
     row: int | None = None  # row of the array
     label: str | None = None
     holdout: bool | None = None  # None: the source has no test split
-    group: str | None = None  # of near copies: the hash of its first image
+    group: str | None = None  # near-duplicate group: the hash of its first image
 
 
 def is_dataset_file(file: object) -> bool:
@@ -41,8 +41,8 @@ def is_dataset_file(file: object) -> bool:
 def is_held_out(record: Record, fraction: float) -> bool:
     """Whether an image is never trained on: the source's own test split, or a share by hash.
 
-    The hash decides for each image alone, or for a group of near copies together, so that adding images moves none
-    from one side to the other (but in sets so small that chance leaves a side empty: see `split_records`).
+    The hash decides for each image, or for a near-duplicate group together, so that adding images moves none
+    from one side to the other (except in datasets so small that a side would be empty: see `split_records`).
     """
     if record.holdout is not None:
         return record.holdout
@@ -50,9 +50,9 @@ def is_held_out(record: Record, fraction: float) -> bool:
 
 
 def split_records(records: Sequence[Record], fraction: float) -> tuple[list[Record], list[Record]]:
-    """Training and held-out records; of two groups of images or more at least one is on each side.
+    """Splits records into training and held-out; with two or more groups, each side gets at least one.
 
-    A group that reaches into a source's own test split is held out as a whole.
+    A group that overlaps a source's own test split is held out as a whole.
     """
     tested = {r.group for r in records if r.group and r.holdout}
     held = [is_held_out(r, fraction) or (r.group is not None and r.group in tested) for r in records]
@@ -68,7 +68,7 @@ def split_records(records: Sequence[Record], fraction: float) -> tuple[list[Reco
 
 
 def read_manifest(folder: Path) -> list[Record]:
-    """The images of a raw dataset, in the order in which they were added.
+    """Reads the images of a raw dataset, in the order they were added.
 
     Raises:
         GanpipeError: there is no dataset in `folder`, or its manifest is damaged.
@@ -85,7 +85,7 @@ def read_manifest(folder: Path) -> list[Record]:
 
 
 def write_manifest(folder: Path, records: Sequence[Record]) -> None:
-    """Writes the manifest, whole or not at all: this is the moment at which a dataset changes."""
+    """Writes the manifest, whole or not at all; this commits a change of the dataset."""
     write_text(folder / MANIFEST, "".join(_line(record) for record in records))
 
 
@@ -97,16 +97,16 @@ def _line(record: Record) -> str:
 
 
 def count_images(folder: Path) -> int | None:
-    """How many images a raw dataset has, without parsing its manifest; None if there is none."""
+    """Counts the images of a raw dataset without parsing its manifest; None if there is no dataset."""
     path = folder / MANIFEST
     return path.read_bytes().count(b"\n") if path.exists() else None
 
 
 def parse_manifest(text: str) -> list[Record]:
-    """Records from the manifest's text, which may come from somebody else's remote.
+    """Parses the text of a manifest, which may come from an untrusted remote.
 
     Raises:
-        ValueError, TypeError: a line that no `write_manifest` wrote.
+        ValueError, TypeError: a line that `write_manifest` cannot have written.
     """
     records = [Record(**json.loads(line)) for line in text.splitlines()]
     for record in records:

@@ -1,4 +1,4 @@
-"""Images that are nearly the same: groups by perceptual hash, which no split may divide."""
+"""Groups near duplicates by perceptual hash; a split keeps each group together."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from ganpipe.data.inspect import PHASH_SIDE, Facts
 from ganpipe.data.manifest import Record
 
 BITS = PHASH_SIDE**2
-NEAR_BITS = (
-    24  # of 256 may differ: scaled and recompressed copies differ by up to about 14, strangers by 80 (LOG.md)
-)
-FLAT_SHARPNESS = 0.01  # images of one color have a hash of rounding noise; only equal bytes make them copies
+NEAR_BITS = 24  # of 256 may differ: scaled and recompressed copies differ by up to about 14, unrelated images by 80 (LOG.md)
+FLAT_SHARPNESS = 0.01  # the hash of a uniform image is rounding noise, so only equal bytes make it a copy
 BLOCK = 2048
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Records with their groups, and which new ones nearly repeat an earlier one (places in the list)."""
+    """Records with their groups, and the indices of new records that nearly repeat an earlier one."""
 
     records: list[Record]
     repeats: list[int]
@@ -30,10 +28,10 @@ class NearDuplicates:
 def near_pairs(
     hashes: npt.NDArray[np.uint8], is_new: npt.NDArray[np.bool_]
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Pairs `[P, 2]`, larger place first, of `hashes: [N, 32]` that differ in at most NEAR_BITS; with one new at least.
+    """Index pairs `[P, 2]`, larger first, of `hashes: [N, 32]` that differ in at most NEAR_BITS and of which one is new.
 
-    All against all, as a product of signs: a·b of ±1 vectors is BITS − 2 × the bits that differ. Block by block: a
-    camera that stands still makes every image a copy of every other.
+    Compares all pairs as a product of signs: a·b of ±1 vectors is BITS − 2 × the differing bits. Yields block by
+    block, as in images of a fixed camera every pair is near.
     """
     signs = np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
     for start in range(0, len(signs), BLOCK):
@@ -50,8 +48,8 @@ def near_pairs(
 
 
 def _components(size: int, blocks: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """For each of `size` places the smallest place that it is linked with, over any number of links."""
-    from scipy.sparse import coo_array  # half a second, which an addition of nothing new need not wait
+    """For each of `size` indices, the smallest index that it is linked to over any number of links."""
+    from scipy.sparse import coo_array  # takes half a second, needed only for new images
     from scipy.sparse.csgraph import connected_components
 
     first = np.arange(size)
@@ -69,11 +67,11 @@ def _components(size: int, blocks: Iterable[npt.NDArray[np.int64]]) -> npt.NDArr
 def group_near(
     records: Sequence[Record], facts: Mapping[str, Facts], settled: Collection[int] = ()
 ) -> NearDuplicates:
-    """Gives near copies a common `Record.group`; `settled`: the places of images that were there before.
+    """Gives near duplicates a common `Record.group`; `settled`: indices of images that were in the dataset before.
 
-    A group is called after its first image, settled ones first, and that one's hash decides the split of all. What is
-    settled keeps its group, so that no image moves between the splits; a new image near two old groups joins the
-    older. Links count over any number of images: A near B and B near C puts A and C in one group.
+    A group is named after its first image, settled ones first, whose hash decides the split of all. Settled images
+    keep their group, so that no image moves between the splits; a new image near two old groups joins the older.
+    Links count over any number of images: A near B and B near C puts A and C in one group.
     """
     old = set(settled)
     known = [k for k, r in enumerate(records) if r.row is None and _has_detail(facts.get(r.sha256))]

@@ -44,9 +44,9 @@ from ganpipe.settings.schema import DataSettings
 from ganpipe.settings.yaml_files import dump_yaml, read_yaml
 
 SHARD_IMAGES = 4096
-SHARD_BYTES = 256 * 2**20  # of large images a shard holds fewer
+SHARD_BYTES = 256 * 2**20  # a shard of large images holds fewer
 PREPARE_FILE = Path("data/prepare.yaml")
-CACHE_FILE = Path(".ganpipe/images.sqlite")  # in the workspace, as PREPARE_FILE
+CACHE_FILE = Path(".ganpipe/images.sqlite")  # relative to the workspace, as PREPARE_FILE
 PREPARED_BY = (
     "height_px",
     "width_px",
@@ -59,28 +59,28 @@ PREPARED_BY = (
 )
 
 
-FAILED = "ganpipe prepare: "  # begins the one line that says why the stage failed
-BEHALF_OF = "GANPIPE_BEHALF_OF"  # the process that asked for the stage, and after which it ends
-RESULTS = 1  # to be raised where the same settings give other pixels
+FAILED = "ganpipe prepare: "  # prefix of the line that says why the stage failed
+BEHALF_OF = "GANPIPE_BEHALF_OF"  # pid of the process that started the stage; the stage ends with it
+RESULTS = 1  # raise it when the same settings give other pixels
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image of a shard: the `crop`-th of a record's."""
+    """One image of a shard: crop number `crop` of a record."""
 
     record: Record
     crop: int
 
     @property
     def key(self) -> bytes:
-        """32 bytes that name the image: of the first, the record's own hash."""
+        """32 bytes that identify the image: the record's hash for crop 0, else a hash of it and the crop."""
         own = bytes.fromhex(self.record.sha256)
         return own if self.crop == 0 else hashlib.sha256(own + self.crop.to_bytes(2, "big")).digest()
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that is to be there: its name and its images in their order."""
+    """A shard to write: its name and its images in order."""
 
     name: str
     frames: tuple[Frame, ...]
@@ -96,7 +96,7 @@ def prepare(
     """Writes shards of every image of the raw dataset to the folder `out`, and returns `meta.json`.
 
     Raises:
-        GanpipeError: too few images, or an image that is not what the manifest says.
+        GanpipeError: too few images, or an image that differs from the manifest.
     """
     from ganpipe.data.resize import ResizeRules, parse_color
 
@@ -171,7 +171,7 @@ def _frames(records: Sequence[Record], facts: dict[str, Facts], fit: Any) -> Ite
 
 
 def _layout(side: str, frames: list[Frame], shape: ImageShape, identity: str) -> list[Shard]:
-    """Neighbors in the manifest share a shard, so that an addition changes the last one alone."""
+    """Plans shards of consecutive images, so that an addition changes only the last one."""
     size = max(1, min(SHARD_IMAGES, SHARD_BYTES // shape.numel))
     shards = []
     for number, start in enumerate(range(0, len(frames), size)):
@@ -184,7 +184,7 @@ def _layout(side: str, frames: list[Frame], shape: ImageShape, identity: str) ->
 def _write(
     images: RawImages, out: Path, shards: list[Shard], fit: Any, identity: str, report: Report
 ) -> tuple[dict[str, str], int]:
-    """Writes those shards that are not there; returns the checksums of all, and how many images were decoded."""
+    """Writes the missing shards; returns the checksums of all, and how many images were decoded."""
     known = (shards_named_in(read_json(out / META)) if (out / META).exists() else None) or {}
     old = _ShardReader(out, bytes.fromhex(identity), known)
     checksums: dict[str, str] = {}
@@ -250,7 +250,7 @@ def _fill(
     pool: ThreadPoolExecutor,
     tell: Callable[[int], None],
 ) -> None:
-    """Decodes each record once, on all cores, and puts its images in their places."""
+    """Decodes each record once, on all cores, and writes its images to their rows."""
     by_record: dict[str, list[tuple[int, Frame]]] = {}
     for place, frame in zip(places, frames, strict=True):
         by_record.setdefault(frame.record.sha256, []).append((place, frame))
@@ -270,7 +270,7 @@ def _fill(
 
 
 class _ShardReader:
-    """Images of shards that are there, by key: of an earlier version, or of a preparation that was killed."""
+    """Reads images by key from existing shards, of an earlier version or a killed preparation."""
 
     def __init__(self, out: Path, identity: bytes, checksums: dict[str, str]) -> None:
         self._places: dict[bytes, tuple[Path, int]] = {}
@@ -297,7 +297,7 @@ class _ShardReader:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Several threads decode; torch's own threads beneath each of them would be too many."""
+    """Limits torch to one thread while several threads decode."""
     import torch
 
     before = torch.get_num_threads()
@@ -315,7 +315,7 @@ def _resize_record(images: RawImages, record: Record, fit: Any) -> list[Pixels]:
 
 
 def _sweep(out: Path, named: set[str]) -> None:
-    """Removes shards of earlier versions, and what a kill left."""
+    """Removes shards of earlier versions and leftovers of a kill."""
     kept = {META} | named | {Path(name).with_suffix(KEYS).name for name in named}
     for path in out.iterdir():
         if path.is_file() and path.name not in kept:
@@ -323,12 +323,12 @@ def _sweep(out: Path, named: set[str]) -> None:
 
 
 def prepare_entry(settings: DataSettings) -> dict[str, Any]:
-    """The parameters of the DVC stage."""
+    """The settings that the DVC stage depends on."""
     return {name: getattr(settings, name) for name in PREPARED_BY}
 
 
 def preparation_key(name: str, settings: DataSettings) -> str:
-    """The name of a dataset's preparation: several, of one raw dataset, lie side by side."""
+    """The folder name of a preparation; one raw dataset can have several."""
     digest = sha256_of_json(prepare_entry(settings))
     return f"{name}-{settings.width_px}x{settings.height_px}-{digest[:8]}"
 
@@ -357,7 +357,7 @@ def write_prepare_file(path: Path, entries: dict[str, dict[str, Any]]) -> None:
 
 
 def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:
-    """Whether `out` was made from exactly these raw images with exactly these settings (bytes not read)."""
+    """Whether `out` was made from exactly these raw images with exactly these settings (without reading them)."""
     if not (out / META).exists():
         return False
     meta = read_json(out / META)
@@ -371,7 +371,7 @@ def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:
 
 
 def main() -> None:
-    """The DVC stage: prepares what the command line names, in the current folder."""
+    """Runs the DVC stage: prepares the key on the command line, in the current folder."""
     if BEHALF_OF in os.environ:
         exit_with_parent(int(os.environ[BEHALF_OF]))
     key = sys.argv[1]

@@ -1,4 +1,4 @@
-"""A dataset version in numbers: sizes, colors, brightness, sharpness, near-duplicates, and for which models it is enough."""
+"""Profiles a dataset version: sizes, colors, brightness, sharpness, near duplicates, and the models it is large enough for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DARK, BRIGHT, BLURRED = 0.12, 0.9, 0.5  # mean luminance; sharpness (see Facts)
 
 @dataclass(frozen=True)
 class Distribution:
-    """How a number is spread over the images: five quantiles and a histogram."""
+    """The distribution of a value over the images: five quantiles and a histogram."""
 
     low: float
     quarter: float
@@ -36,7 +36,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class DatasetProfile:
-    """A version of a dataset in numbers, and what follows from them."""
+    """Statistics of a dataset version, and advice based on them."""
 
     name: str
     version: str
@@ -69,7 +69,7 @@ class DatasetProfile:
 def profile_records(
     name: str, version: str, records: Sequence[Record], facts: Mapping[str, Facts], settings: DataSettings
 ) -> DatasetProfile:
-    """The profile of `records`, whose `facts` are by hash."""
+    """Profiles `records`; `facts` are by hash."""
     train, holdout = split_records(records, settings.holdout_fraction)
     known = [(r, facts[r.sha256]) for r in records if r.sha256 in facts]
     groups = groups_of(records)
@@ -141,7 +141,7 @@ def _spread(values: Sequence[float]) -> Distribution:
 
 
 def _advice(images: int, small: int, known: int, settings: DataSettings, gray: int) -> list[str]:
-    """Sentences: for which models these images are enough, and what will be lost."""
+    """Sentences on which models these images are enough for, and what preparation changes."""
     enough = [model for model, needed in NEEDED_IMAGES.items() if images >= needed]
     short = [f"{model} (from {needed:,})" for model, needed in NEEDED_IMAGES.items() if images < needed]
     counted = f"{images:,} images to train on"

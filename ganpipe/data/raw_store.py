@@ -1,4 +1,4 @@
-"""The raw images of a dataset on disk: reading, removing, finding damaged ones and files that are not ganpipe's."""
+"""The raw images of a dataset on disk: reads and removes them, and finds damaged ones and foreign files."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ OUR_TEMPORARY = re.compile(
 
 
 def remove_images(folder: Path, patterns: list[str]) -> list[Record]:
-    """Takes images out of a raw dataset by name, glob or beginning of the hash; returns them.
+    """Removes images from a raw dataset by name, glob or hash prefix; returns their records.
 
     Raises:
-        GanpipeError: a pattern fits nothing, or nothing would be left; nothing is changed.
+        GanpipeError: a pattern matches nothing, or no image would remain; the dataset is unchanged.
     """
     records = read_manifest(folder)
     chosen: dict[str, Record] = {}
     for pattern in patterns:
-        fits = [r for r in records if _is_meant(r, pattern)]
+        fits = [r for r in records if _matches(r, pattern)]
         if not fits:
             raise GanpipeError(
                 f"{folder.name} has no image {pattern}; give a name as in `ganpipe data show`, a pattern such as "
@@ -53,7 +53,7 @@ def remove_images(folder: Path, patterns: list[str]) -> list[Record]:
     return list(chosen.values())
 
 
-def _is_meant(record: Record, pattern: str) -> bool:
+def _matches(record: Record, pattern: str) -> bool:
     by_hash = len(pattern) >= 8 and record.sha256.startswith(pattern)
     return by_hash or record.name == pattern or fnmatchcase(record.name, pattern)
 
@@ -127,7 +127,7 @@ def _is_as_written(path: Path, file: str) -> bool:
 
 
 def remove_empty_folders(folder: Path) -> None:
-    """Takes away a folder tree that holds no file."""
+    """Deletes empty folders, `folder` itself included."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
@@ -149,7 +149,7 @@ class RawImages:
         return self._array(record)[record.row].tobytes()
 
     def decode(self, record: Record, shrink: Shrink | None = None) -> Image.Image:
-        """The image, upright, with 8 bits a channel; smaller where `shrink` allows it (see `decode_image`).
+        """Decodes an image, upright, with 8 bits per channel; smaller if `shrink` allows it (see `decode_image`).
 
         Raises:
             GanpipeError: it is missing, or its bytes are not those that were added.
@@ -174,7 +174,7 @@ class RawImages:
 
 
 def find_damaged(folder: Path, report: Report = ignore) -> list[Record]:
-    """Images whose bytes are gone or are not those that were added: every byte is hashed."""
+    """Hashes every image, and returns those that are missing or differ from their hash."""
     records, images, started = read_manifest(folder), RawImages(folder), time.monotonic()
     lost = []
     for done, record in enumerate(records, start=1):

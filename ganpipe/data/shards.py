@@ -21,7 +21,7 @@ from ganpipe.imaging.image import ImageShape
 
 @dataclass(frozen=True)
 class Split:
-    """One side of a prepared dataset: uint8 shards `[n, H, W, C]`, mapped from their files, and a label index an
+    """One side of a prepared dataset: uint8 shards `[n, H, W, C]`, mapped from their files, and a label index per
     image (-1: none)."""
 
     shards: tuple[Tensor, ...]
@@ -29,7 +29,7 @@ class Split:
 
     @classmethod
     def of(cls, pixels: Tensor, labels: Tensor) -> Split:
-        """A split that is one tensor in memory."""
+        """Makes a split of one tensor in memory."""
         return cls((pixels,), labels)
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Split:
         return self.shards[0] if len(self.shards) == 1 else torch.cat(self.shards)
 
     def rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and labels at these places; only their pages are read."""
+        """Images and labels at these indices; reads only their pages."""
         if len(self.shards) == 1:
             return self.shards[0][rows], self.labels[rows]
         ends = torch.tensor([len(shard) for shard in self.shards]).cumsum(0)
@@ -59,7 +59,7 @@ class Split:
         return pixels, self.labels[rows]
 
     def to(self, device: torch.device) -> Split:
-        """All of it on a device, as one tensor."""
+        """Copies the whole split to a device, as one tensor."""
         return Split.of(self.pixels.to(device), self.labels.to(device))
 
 
@@ -86,10 +86,10 @@ class PreparedData:
 
 
 def load_prepared(out: Path, version: str) -> PreparedData:
-    """The prepared dataset in `out`, checked against its checksums; its shards stay on disk, mapped.
+    """Loads the prepared dataset in `out` and verifies its checksums; the shards stay mapped from disk.
 
     Raises:
-        GanpipeError: it is missing, or a shard is damaged (DVC checks a damaged file out without a word).
+        GanpipeError: it is missing, or a shard is damaged (DVC checks out damaged files silently).
     """
     meta = read_json(out / META)
     if bad := damaged_shards(out):
@@ -107,7 +107,7 @@ def load_prepared(out: Path, version: str) -> PreparedData:
 
 def _load_split(out: Path, side: str, shape: ImageShape, meta: dict[str, Any]) -> Split:
     names = sorted(name for name in meta["sha256"] if name.startswith(side))
-    # Copy on write: torch wants memory that could be written, and nobody writes it.
+    # Copy on write: torch wants writable memory, although nothing writes it.
     shards = tuple(torch.from_numpy(np.load(out / name, mmap_mode="c")) for name in names)
     labels = meta["labels"].get(side)
     count = sum(len(shard) for shard in shards)

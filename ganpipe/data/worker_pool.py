@@ -21,23 +21,23 @@ from ganpipe.imaging.image import RejectedImage
 T = TypeVar("T")
 R = TypeVar("R")
 SECONDS = 60.0  # for one file; 64 megapixels of AVIF take 4
-MEMORY_BYTES = 4 * 2**30  # of addresses; 64 megapixels of 16-bit gray, in float64 for a moment, take 2
-CHUNK = 16  # files in one errand: the errand itself costs about as much as a thumbnail's decoding
+MEMORY_BYTES = 4 * 2**30  # of address space; 64 megapixels of 16-bit gray, briefly in float64, take 2
+CHUNK = 16  # files per job: a job costs about as much overhead as decoding a thumbnail
 CHUNK_BYTES = 8 * 2**20
-AHEAD = 4  # errands a worker that wait: what is in memory does not grow with the dataset
+AHEAD = 4  # queued jobs per worker, so that memory does not grow with the dataset
 AHEAD_BYTES = 64 * 2**20
-AHEAD_KNOWN = 1000  # results that are there already and wait for an earlier one
+AHEAD_KNOWN = 1000  # known results that wait for an earlier one
 
 
 @dataclass(frozen=True)
 class KnownResult(Generic[R]):
-    """A result that needs no work, in the place of its task."""
+    """A known result in place of a task."""
 
     result: R
 
 
 class WorkerPool:
-    """Processes that run `function(task)`; they are started when the first task comes."""
+    """Processes that run `function(task)`, started with the first task."""
 
     def __init__(
         self,
@@ -66,9 +66,9 @@ class WorkerPool:
     def ordered(
         self, tasks: Iterable[T | KnownResult[R]], weigh: Callable[[T], int] = lambda _: 0
     ) -> Iterator[R | RejectedImage]:
-        """Results in the order of the tasks. `weigh` gives a task's bytes on its way to a worker.
+        """Yields results in the order of the tasks. `weigh` returns the bytes that a task sends to a worker.
 
-        A file over its limits becomes a Refusal with the code "time" or "crash".
+        A file over its limits gives a RejectedImage with the code "time", "memory" or "crash".
         """
         waiting: deque[tuple[list[T], Any]] = deque()
         for chunk in _chunks(tasks, weigh):
@@ -76,12 +76,12 @@ class WorkerPool:
                 waiting.append(([], chunk))
             else:
                 while waiting and sum(weigh(task) for part, _ in waiting for task in part) > AHEAD_BYTES:
-                    yield from self._received(*waiting.popleft())
+                    yield from self._receive(*waiting.popleft())
                 waiting.append((chunk, self._send(chunk)))
             while waiting and self._is_due(waiting):
-                yield from self._received(*waiting.popleft())
+                yield from self._receive(*waiting.popleft())
         while waiting:
-            yield from self._received(*waiting.popleft())
+            yield from self._receive(*waiting.popleft())
 
     def _is_due(self, waiting: deque[tuple[list[T], Any]]) -> bool:
         if not waiting[0][0] or len(waiting) > AHEAD_KNOWN:
@@ -98,16 +98,16 @@ class WorkerPool:
             )
         return self._pool.schedule(_run, args=(self.function, chunk), timeout=self.seconds)
 
-    def _received(self, chunk: list[T], future: Any) -> Iterator[R | RejectedImage]:
+    def _receive(self, chunk: list[T], future: Any) -> Iterator[R | RejectedImage]:
         if isinstance(future, KnownResult):
             yield future.result
             return
         try:
             results = future.result()
         except (Timeout, ProcessExpired, MemoryError) as error:
-            if len(chunk) > 1:  # one of them is guilty: each alone
+            if len(chunk) > 1:  # one of them is the cause: run each alone
                 for task in chunk:
-                    yield from self._received([task], self._send([task]))
+                    yield from self._receive([task], self._send([task]))
                 return
             results = [self._verdict(error)]
         yield from results
@@ -123,7 +123,7 @@ class WorkerPool:
 def _chunks(
     tasks: Iterable[T | KnownResult[R]], weigh: Callable[[T], int]
 ) -> Iterator[list[T] | KnownResult[R]]:
-    """Neighboring tasks together; what is known stands between them."""
+    """Groups consecutive tasks into chunks; a known result ends a chunk."""
     chunk: list[T] = []
     weight = 0
     for task in tasks:
@@ -147,12 +147,12 @@ def _run(function: Callable[[T], R], chunk: list[T]) -> list[R]:
 
 
 def _begin(parent: int, memory_bytes: int) -> None:
-    """In a new worker: its memory, and its end with its parent's, which a kill -9 would not tell it."""
+    """Initializes a worker: limits its memory, silences decoders, and ends it with its parent, even on kill -9."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    warnings.simplefilter("ignore")  # what decoders mutter about files that they take or refuse
+    warnings.simplefilter("ignore")  # decoders warn about files that they accept or reject
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     exit_with_parent(parent)

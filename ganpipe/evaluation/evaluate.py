@@ -88,7 +88,7 @@ def _split(seen: Extracted, sizes: list[int]) -> list[Extracted]:
 
 
 def measure_all(fake: Features, train: Features, real: Features, k: int, extractor: str) -> dict[str, Metric]:
-    """Every metric of METRICS, beside what real training images score at the same size."""
+    """Every metric of METRICS, with the score of real training images at the same sample size."""
     reference = train[: min(len(fake), len(train))]
     measured: dict[str, Metric] = {}
     for row in METRICS:

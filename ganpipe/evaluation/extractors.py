@@ -1,4 +1,4 @@
-"""Feature extractors as a table: what the metrics see of images.
+"""The table of feature extractors.
 
 A metric is the pair (name, extractor): the extractor is reported beside every score, never inside a metric's name.
 """
@@ -44,7 +44,7 @@ Network = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Extractor:
-    """A row of the table: `describe` names network, weights and layer as scores record them; `load` builds it."""
+    """A row of the table: `describe` names network, weights and layer for the records; `load` builds the network."""
 
     describe: Callable[[], str]
     load: Callable[[Compute], Network]
@@ -55,7 +55,7 @@ VGG19_CLASS_LAYERS = ("relu2_2", "relu3_4", "relu4_4", "relu5_4")
 
 
 def _load_vgg19(compute: Compute) -> Network:
-    """deep: relu5_4, averaged over the map; wide: four layers, mean and maximum over the map."""
+    """Loads VGG19. deep: relu5_4, averaged over the map; wide: mean and maximum of four layers over the map."""
     network = Vgg19(VGG19_LAYER).to(compute.device)
 
     def features(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +81,7 @@ def extract(
     stage: str = "features",
     report: Report = ignore,
 ) -> Extracted:
-    """Features of uint8 images `[N, H, W, C]`, scaled so that the longer edge is `size_px`."""
+    """Extracts features of uint8 images `[N, H, W, C]`, scaled so that the longer edge is `size_px`."""
     deep, wide = [], []
     started = time.monotonic()
     for start in range(0, len(pixels), BATCH):

@@ -1,4 +1,4 @@
-"""How many generated images are copies of training images."""
+"""Memorization: the share of generated images that copy training images."""
 
 from __future__ import annotations
 

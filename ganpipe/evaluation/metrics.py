@@ -16,7 +16,7 @@ from ganpipe.evaluation.memorization import copied_share
 def frechet_distance(a: Features, b: Features) -> float:
     """Fréchet distance of the Gaussians fitted to `a` and `b` (Heusel et al. 2017, arXiv 1706.08500, eq. 6).
 
-    ‖μa − μb‖² + tr(A + B − 2(A½BA½)½), through symmetric eigenvalues, so that it is real and not negative
+    ‖μa − μb‖² + tr(A + B − 2(A½BA½)½), computed from symmetric eigenvalues, so that it is real and not negative
     even if there are fewer samples than dimensions.
     """
     mean = a.mean(0) - b.mean(0)
@@ -83,7 +83,7 @@ def manifold(real: Features, fake: Features, k: int) -> Manifold:
 
 
 def diversity(fake: Features, real: Features) -> float:
-    """Total variance of the fakes' features over that of the reals': 1 is right, near 0 is a single image."""
+    """Total variance of the fakes' features over that of the reals': 1 matches the reals, near 0 is one repeated image."""
     return float(fake.var(0).sum() / max(real.var(0).sum(), 1e-12))
 
 
@@ -91,8 +91,8 @@ def diversity(fake: Features, real: Features) -> float:
 class FeatureMetric:
     """A row of the table: metrics that one call measures.
 
-    `measure(fake, train, real, k)` returns a value for each name; `real` are held-out images. `real_values`: what real
-    images score, if that is known; otherwise training images are measured in the place of `fake`. `error`: the standard
+    `measure(fake, train, real, k)` returns a value for each name; `real` are held-out images. `real_values`: the scores of
+    real images, if known; otherwise training images are measured in place of `fake`. `error`: the standard
     error of the first value.
     """
 

@@ -1,4 +1,4 @@
-"""Mode coverage: which labeled classes a generator produces at all."""
+"""Mode coverage: which labeled classes a generator produces."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from ganpipe.evaluation.extractors import Features
 
-LEAST_ACCURACY = 0.8  # a classifier that is wrong more often than this counts nothing
-LEAST_SHARE = 0.1  # of its expected share must a mode have, to count as covered
+LEAST_ACCURACY = 0.8  # below it the classifier is not trusted and modes are not counted
+LEAST_SHARE = 0.1  # of its expected share that a mode needs to count as covered
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def count_modes(
     fake: Features,
     names: tuple[str, ...],
 ) -> ModeCount | None:
-    """Modes among `fake`, by a linear classifier on real features; None if it cannot tell the labels apart.
+    """Counts modes among `fake` with a linear classifier on real features; None if it cannot tell the labels apart.
 
-    A mode is covered if it has at least a tenth of its share among real images, and one image.
+    A mode is covered if it has at least one image and a tenth of its share among real images.
     """
     from sklearn.linear_model import LogisticRegression  # importing it takes a second
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,4 @@
-"""Images to evaluate: sampled from a generator or read from a folder; and the sample grid."""
+"""Samples images from a generator or reads them from a folder, for evaluation and sample grids."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def generate_pixels(
     compute: Compute,
     stream: int = LATENTS,
 ) -> Tensor:
-    """uint8 images `[count, H, W, C]` from latents, and labels as often as in the data, that depend on the seed."""
+    """Generates uint8 images `[count, H, W, C]` from seeded latents, with labels as frequent as in the data."""
     z = latents(seed, stream, 0, count, z_dim, compute.device)
     labels = draw_labels(label_counts, seed, 0, count, compute.device)
     return to_uint8(sample(G, z, labels)).cpu()
 
 
-def fixed_pixels(
+def grid_pixels(
     G: nn.Module, z_dim: int, label_counts: Sequence[int], count: int, seed: int, compute: Compute
 ) -> Tensor:
-    """uint8 images `[count, H, W, C]` for the latents of the training grids."""
+    """Generates uint8 images `[count, H, W, C]` from the fixed latents of the training grids."""
     return generate_pixels(G, z_dim, label_counts, count, seed, compute, GRID)
 
 
 def read_folder(folder: Path, shape: ImageShape) -> Tensor:
-    """The images of a folder as uint8 `[N, H, W, C]` of the dataset's shape.
+    """Reads the images of a folder as uint8 `[N, H, W, C]`, cropped to the dataset's shape.
 
     Raises:
-        GanpipeError: no image, or one that cannot be read.
+        GanpipeError: no image is found, or one cannot be read.
     """
     pixels = []
     for path in image_paths([folder]):
@@ -64,7 +64,7 @@ def read_folder(folder: Path, shape: ImageShape) -> Tensor:
 
 
 def random_subset(split: Split, most: int, seed: int) -> Split:
-    """At most `most` images, sampled without replacement."""
+    """Draws at most `most` images without replacement."""
     rows = torch.randperm(len(split), generator=generator_at(seed, LATENTS, 1))[:most]
     return Split.of(*split.rows(rows))
 
@@ -72,7 +72,7 @@ def random_subset(split: Split, most: int, seed: int) -> Split:
 def sample_grid(
     fake: Tensor, data: PreparedData, settings: EvaluationSettings, path: Path, origin: dict[str, Any]
 ) -> Path:
-    """Generated images beside held-out real ones, as many of each as `evaluation.grid_images`."""
+    """Saves generated images beside held-out real ones, `evaluation.grid_images` of each."""
     n = min(settings.grid_images, len(fake))
     real = random_subset(data.holdout, n, settings.seed).pixels.numpy()
     columns = math.ceil(math.sqrt(n))

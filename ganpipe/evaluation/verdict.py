@@ -16,7 +16,7 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 @dataclass(frozen=True)
 class Metric:
-    """One number, what saw it, and from how many generated images; `floor` is what real images score."""
+    """A metric's value, its extractor and sample count; `floor` is the score of real images."""
 
     value: Number
     extractor: str
@@ -35,15 +35,15 @@ class Evaluation:
     grid: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values; what is not finite becomes None, because JSON has no NaN."""
+        """Plain values; NaN and infinity become None, as JSON has neither."""
         values: dict[str, Any] = plain(self)
         return values
 
 
-# Thresholds are relative to what real images score, and were set by looking: at 3% the demo's grid was speckled and
-# blurred, at 14% its flowers were flowers (LOG.md).
+# Thresholds are relative to the scores of real images, and were set by eye: at 3% the demo's grid was speckled and
+# blurred, at 14% its flowers were recognizable (LOG.md).
 def decide_verdict(result: Evaluation) -> str:
-    """The first row whose condition holds; its sentence becomes the first piece of evidence."""
+    """Returns the first verdict whose condition holds, and puts its sentence first in the evidence."""
     value = {name: metric.value for name, metric in result.metrics.items()}
     floor = {name: metric.floor or 0.0 for name, metric in result.metrics.items()}
     covered = value["coverage"] / max(floor["coverage"], 1e-9)

@@ -1,1 +1,1 @@
-"""Image files to arrays and back. Knows no GAN."""
+"""Reads and writes image files. Independent of GANs."""

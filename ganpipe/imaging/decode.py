@@ -1,4 +1,4 @@
-"""Decoding image files as people have them: upright, in sRGB, 8 bits per channel. Imports no torch."""
+"""Decodes image files: upright, in sRGB, 8 bits per channel. Does not import torch."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ BITS_PER_SAMPLE, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH, SAMPLE_FORMAT = 258, 262,
 
 
 UNSIGNED = 1  # a TIFF's sample format
-LOW_BITS = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}  # what Pillow multiplies samples of few bits by
+LOW_BITS = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}  # Pillow multiplies samples of few bits by these
 SRGB_GAMMA = 0.45455
 Shrink = Callable[[int, int], int]  # (width, height) → 1, 2, 4 or 8
 SHRINKS = (8, 4, 2)
 
 
-# Memory that is used again is not zeroed by the system again: 1 ms a photograph.
+# The system does not zero reused memory again: saves 1 ms per photograph.
 Image.core.set_blocks_max(16)
 
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
-TURNS = {  # what makes an image upright, by its EXIF orientation
+TURNS = {  # the transpose that makes an image upright, by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -83,17 +83,17 @@ SIDEWAYS = (5, 6, 7, 8)
 
 
 def check_image_file(path: Path) -> None:
-    """Looks, without reading it, whether a path is a regular file that may be an image.
+    """Checks, without reading it, that a path is a regular file that may be an image.
 
     Raises:
-        Refusal: it is not a regular file (a FIFO would hang), is empty, too large, or cannot be read.
+        RejectedImage: it is not a regular file (a FIFO would hang), is empty, too large, or cannot be read.
     """
     try:
         info = path.stat()
     except OSError as error:
         raise _unreadable(error) from error
     if not stat.S_ISREG(info.st_mode):
-        raise RejectedImage("not_a_file", "it is no regular file")
+        raise RejectedImage("not_a_file", "it is not a regular file")
     if info.st_size == 0:
         raise RejectedImage("empty", "it has 0 bytes")
     if info.st_size > MAX_BYTES:
@@ -101,10 +101,10 @@ def check_image_file(path: Path) -> None:
 
 
 def read_image_file(path: Path) -> bytes:
-    """The bytes of a regular file that may be an image.
+    """Reads the bytes of a regular file that may be an image.
 
     Raises:
-        Refusal: it is not a regular file (a FIFO would hang), is empty, too large, or cannot be read.
+        RejectedImage: it is not a regular file (a FIFO would hang), is empty, too large, or cannot be read.
     """
     check_image_file(path)
     try:
@@ -118,17 +118,17 @@ def _unreadable(error: OSError) -> RejectedImage:
 
 
 def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = False) -> Image.Image:
-    """The image in `data`, upright and in sRGB, as mode L (gray), LA, RGB or RGBA with 8 bits a channel.
+    """Decodes `data`, upright and in sRGB, to mode L (gray), LA, RGB or RGBA with 8 bits per channel.
 
     16-bit gray keeps its tones (Pillow's own conversion clips it to white); a palette with transparency
-    becomes RGBA; of an animation the first frame is taken. An embedded color profile is converted to sRGB;
-    one that is broken, or that speaks of other channels than the file has, is ignored.
+    becomes RGBA; an animation gives its first frame. Colors are converted from an embedded profile to sRGB;
+    a profile that is broken, or is for other channels than the file's, is ignored.
 
-    `shrink` says for a JPEG's upright size by which of 1, 2, 4 and 8 its own decoder may divide it. `checked`: these
-    bytes were decoded before, and need not be searched for missing parts again.
+    `shrink` returns, for a JPEG's upright size, by which of 1, 2, 4 and 8 its decoder may divide it. `checked`: these
+    bytes were decoded before, so the checks for missing parts are skipped.
 
     Raises:
-        Refusal: not an image of an allowed format, damaged, or larger than MAX_PIXELS.
+        RejectedImage: not an image of an allowed format, damaged, or larger than MAX_PIXELS.
     """
     with reject_damage():
         image = open_image(BytesIO(data))
@@ -151,13 +151,13 @@ def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = Fals
 
 
 def shrink_above(shorter_px: int) -> Shrink:
-    """As small as the decoder can make it, with no side under `shorter_px`."""
+    """A `shrink` for `decode_image`: as small as the decoder can, with no side under `shorter_px`."""
     return lambda width, height: next((by for by in SHRINKS if min(width, height) >= by * shorter_px), 1)
 
 
 @contextmanager
 def reject_damage() -> Iterator[None]:
-    """Whatever a decoder raises over the bytes of a stranger becomes a Refusal."""
+    """Turns every exception that a decoder raises on untrusted bytes into RejectedImage."""
     try:
         yield
     except UnidentifiedImageError:
@@ -183,35 +183,35 @@ def reject_damage() -> Iterator[None]:
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
-    """A image whose header is read and whose pixels are not; to be called inside `refusing_damage`.
+    """Opens an image and reads its header, not its pixels; call it inside `reject_damage`.
 
     Raises:
-        Refusal: larger than MAX_PIXELS.
+        RejectedImage: larger than MAX_PIXELS.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # our own limit, below, is stricter than the warning
+        warnings.simplefilter("ignore")  # our limit, below, is stricter than the warning
         image: Image.Image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise RejectedImage("too_many_pixels", f"{image.width}×{image.height} is over {MAX_PIXELS:,} pixels")
     tags = read_tags(image)
-    if tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0) > MAX_PIXELS:  # each is unpacked whole
+    if tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0) > MAX_PIXELS:  # each tile is unpacked whole
         raise RejectedImage("too_many_pixels", f"it has tiles of over {MAX_PIXELS:,} pixels")
     _name_sixteen_bit_planes(image)
     return image
 
 
 def header_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a file's header names; before the image is turned upright.
+    """Reads width and height from a file's header, before the image is turned upright.
 
     Raises:
-        Refusal: as `decode_image`.
+        RejectedImage: as `decode_image`.
     """
     with reject_damage():
         return open_image(BytesIO(data)).size
 
 
 def _gamma(image: Image.Image) -> float | None:
-    """The exponent of a PNG that names one other than sRGB's and no profile (PNG specification, 11.3.2.2)."""
+    """The gamma of a PNG if it differs from sRGB's and there is no profile; else None (PNG specification, 11.3.2.2)."""
     gamma = image.info.get("gamma")
     if image.format != "PNG" or not gamma or "srgb" in image.info or "icc_profile" in image.info:
         return None
@@ -219,7 +219,7 @@ def _gamma(image: Image.Image) -> float | None:
 
 
 def raw_mode(image: Image.Image) -> str:
-    """How the samples lie in an opened file, as Pillow's decoders name it: RGB;16B is 16 bits, big end first."""
+    """The sample layout of an opened file, in Pillow's raw modes: RGB;16B is 16 bits, big-endian."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
@@ -230,7 +230,7 @@ def read_tags(image: Image.Image) -> Any:
 
 
 def _name_sixteen_bit_planes(image: Image.Image) -> None:
-    """Pillow (13.0) takes uncompressed 16-bit TIFF planes for 8-bit ones and shows noise."""
+    """Corrects the raw mode of uncompressed 16-bit TIFF planes, which Pillow (13.0) reads as 8-bit noise."""
     tags = read_tags(image)
     if 16 in tags.get(BITS_PER_SAMPLE, ()) and len(raw_mode(image)) == 1:
         end = "L" if tags.prefix == b"II" else "B"
@@ -239,7 +239,7 @@ def _name_sixteen_bit_planes(image: Image.Image) -> None:
 
 
 def _scale_transparency(image: Image.Image) -> None:
-    """Pillow names the transparent color as the file does, while it scales the pixels to 8 bits."""
+    """Scales the transparent color to 8 bits, as Pillow scales only the pixels."""
     key, mode = image.info.get("transparency"), raw_mode(image)
     if mode.startswith("RGB;16") and isinstance(key, tuple):
         image.info["transparency"] = tuple(value >> 8 for value in key)
@@ -248,8 +248,8 @@ def _scale_transparency(image: Image.Image) -> None:
 
 
 def load_upright(image: Image.Image) -> Image.Image:
-    """Decodes an opened image and turns it as its EXIF says; to be called inside `refusing_damage`."""
-    image.load()  # verify() lets half a JPEG pass
+    """Decodes an opened image and turns it upright by its EXIF; call it inside `reject_damage`."""
+    image.load()  # verify() accepts half a JPEG
     turn = TURNS.get(orientation(image))  # a TIFF was turned by load(), which forgets the tag
     return image if turn is None else image.transpose(turn)
 
@@ -258,7 +258,7 @@ def orientation(image: Image.Image) -> int:
     """The EXIF orientation of an opened image; 1, upright, if there is none or the EXIF is damaged."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF
+            warnings.simplefilter("ignore")  # about damaged EXIF
             # Not image.getexif(), which for a PNG decodes the pixels in search of a late chunk.
             value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):
@@ -271,10 +271,10 @@ def _to_eight_bits(image: Image.Image, curve: list[int] | None = None) -> Image.
         levels = gray_levels(image) * 255
         if curve is not None:
             levels = np.interp(levels, np.arange(256), curve)
-        return _with_hole(Image.fromarray(levels.round().astype(np.uint8)), not_transparent(image))
+        return _add_transparency(Image.fromarray(levels.round().astype(np.uint8)), not_transparent(image))
     if image.mode in ("1", "L"):
         gray = image.convert("L")
-        return _with_hole(gray, not_transparent(gray, image.info.get("transparency")))
+        return _add_transparency(gray, not_transparent(gray, image.info.get("transparency")))
     if image.mode in ("LA", "CMYK"):
         return image
     if image.mode == "La":
@@ -284,35 +284,35 @@ def _to_eight_bits(image: Image.Image, curve: list[int] | None = None) -> Image.
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _with_hole(gray: Image.Image, shown: npt.NDArray[np.bool_] | None) -> Image.Image:
+def _add_transparency(gray: Image.Image, shown: npt.NDArray[np.bool_] | None) -> Image.Image:
     if shown is None:
         return gray
     return Image.merge("LA", (gray, Image.fromarray(shown.astype(np.uint8) * 255)))
 
 
 def _deep_gray_curve(image: Image.Image, profile: bytes | None) -> list[int] | None:
-    """Where the 256 grays go, for an image with more of them: between two of them its own are interpolated."""
+    """Maps the 256 grays of a profile to sRGB; the levels of a deeper image are interpolated between them."""
     transform = srgb_transform(profile) if profile and is_deep_gray(image) else None
     return gray_curve(transform) if transform and transform.input_mode in ("L", "RGB") else None
 
 
 def is_deep_gray(image: Image.Image) -> bool:
-    """Whether Pillow keeps more than 8 bits of an image: only of gray."""
+    """Whether Pillow keeps more than 8 bits of an image, which it does only for gray."""
     return image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
 def gray_levels(image: Image.Image) -> npt.NDArray[np.float64]:
-    """The tones `[H, W]` of a deep gray image in [0, 1].
+    """The levels `[H, W]` of a deep gray image in [0, 1].
 
-    Whole numbers fill what their bits can hold, up to 16; float files fill 0…1; anything else is scaled to its own range.
+    Integers are scaled by their bit depth, up to 16; floats by 1; values outside that range by their own range.
 
     Raises:
-        Refusal: pixels that are not numbers.
+        RejectedImage: pixels that are NaN or infinite.
     """
     tags = read_tags(image)
     values = np.asarray(image)
     if image.mode == "I" and tags.get(SAMPLE_FORMAT, (2,))[0] == UNSIGNED:
-        values = values.view(np.uint32)  # Pillow lets the upper half of them wrap
+        values = values.view(np.uint32)  # Pillow lets the upper half wrap
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise RejectedImage("damaged", "it has pixels that are not numbers")
@@ -322,17 +322,17 @@ def gray_levels(image: Image.Image) -> npt.NDArray[np.float64]:
     if low >= 0 and high <= top:
         low, high = 0.0, top
     levels = (values - low) / max(high - low, 1e-12)
-    return 1 - levels if tags.get(PHOTOMETRIC) == 0 else levels  # Pillow (13.0) minds it up to 8 bits only
+    return 1 - levels if tags.get(PHOTOMETRIC) == 0 else levels  # Pillow (13.0) applies it up to 8 bits only
 
 
 def not_transparent(image: Image.Image, key: Any = None) -> npt.NDArray[np.bool_] | None:
-    """Where `[H, W]` a gray image shows; None if it names no gray value that is transparent."""
+    """Mask `[H, W]` of the opaque pixels of a gray image; None if it names no transparent gray."""
     key = image.info.get("transparency") if key is None else key
     return np.asarray(image) != key if isinstance(key, int) else None
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """The image without alpha: composited on white, because under alpha lie colors that nobody saw."""
+    """Removes alpha by compositing on white: the colors under alpha were never visible."""
     if image.mode not in ("LA", "RGBA"):
         return image
     white = Image.new("RGBA", image.size, "white")

@@ -25,7 +25,7 @@ from ganpipe.imaging.icc import srgb_profile
 from ganpipe.imaging.provenance import DESCRIPTION_PREFIX, ORIGIN_KEY
 
 Samples = npt.NDArray[np.unsignedinteger]  # uint8 or uint16
-BAND_BYTES = 2**20  # compressed together in a PNG or TIFF: a decoder needs no more memory than this
+BAND_BYTES = 2**20  # compressed together in a PNG or TIFF, so that a decoder needs no more memory than this
 EXIF_BYTES = 65_533  # a JPEG segment's length has 16 bits and counts itself
 
 
@@ -57,11 +57,11 @@ def check_format(format: str, bit_depth: int, size: tuple[int, int] | None = Non
         depths = " or ".join(map(str, able.bit_depths))
         instead = f", or write {' or '.join(others)}" if others else ""
         raise GanpipeError(
-            f"A {format} holds {depths} bits a channel, not {bit_depth}: choose {depths}{instead}."
+            f"A {format} holds {depths} bits per channel, not {bit_depth}: choose {depths}{instead}."
         )
     if size and max(size) > able.longest_side_px:
         raise GanpipeError(
-            f"A {format} is at most {able.longest_side_px:,} pixels a side, not {max(size):,}; write png or tiff."
+            f"A {format} is at most {able.longest_side_px:,} pixels per side, not {max(size):,}; write png or tiff."
         )
 
 
@@ -70,9 +70,9 @@ def write_float_image(
 ) -> Path:
     """Writes colors `[3, H, W]` and alpha `[H, W]`, both in [0, 1], in sRGB, whole or not at all; returns `path`.
 
-    Values are clamped and rounded to the nearest. The file names its colors (an sRGB profile) and carries
+    Values are clamped and rounded to the nearest. The file has an sRGB profile and carries
     `origin`, which `ganpipe.imaging.provenance.read_origin` reads. JPEG has no alpha and shows the image on white. JPEG
-    and WebP have quality 95, JPEG without chroma subsampling; PNG and TIFF lose nothing.
+    and WebP have quality 95, JPEG without chroma subsampling; PNG and TIFF are lossless.
 
     Raises:
         GanpipeError: see `check_format`; the origin is too long for a JPEG (64 kB); the file cannot be written.
@@ -81,8 +81,8 @@ def write_float_image(
     check_format(format, bit_depth, (height, width))
     if not FORMATS[format].alpha:
         pixels, alpha = over_white(pixels, alpha), None
-    samples = _quantized(pixels if alpha is None else torch.cat([pixels, alpha[None]]), bit_depth)
-    text = DESCRIPTION_PREFIX + json.dumps(origin)  # the tag holds ASCII, and so is this
+    samples = _quantize(pixels if alpha is None else torch.cat([pixels, alpha[None]]), bit_depth)
+    text = DESCRIPTION_PREFIX + json.dumps(origin)  # the tag holds ASCII, and json.dumps writes ASCII
     if format == "tiff":
         data = _tiff(samples, text)
     elif format == "png":
@@ -93,7 +93,7 @@ def write_float_image(
     return path
 
 
-def _quantized(planes: Tensor, bit_depth: int) -> Samples:
+def _quantize(planes: Tensor, bit_depth: int) -> Samples:
     """Planes `[C, H, W]` in [0, 1] → samples `[H, W, C]` of 8 or 16 bits, rounded to the nearest."""
     scaled = planes.detach().cpu().float().clamp(0, 1).mul(2**bit_depth - 1).round()
     samples = scaled.permute(1, 2, 0).to(torch.int32).numpy()
@@ -101,8 +101,8 @@ def _quantized(planes: Tensor, bit_depth: int) -> Samples:
 
 
 def _jpeg_or_webp(samples: Samples, text: str, format: str) -> bytes:
-    """Quality 95 for both: who wants WebP without loss gets little less than a PNG (a photograph with grain,
-    1.9 megapixels: PNG 3.2 MB, WebP 3.0 MB without loss and 0.6 MB at 95)."""
+    """Encodes at quality 95: lossless WebP is hardly smaller than PNG (a grainy photograph of
+    1.9 megapixels: PNG 3.2 MB, lossless WebP 3.0 MB, WebP at 95 0.6 MB)."""
     exif = Image.Exif()
     exif[ExifTags.Base.ImageDescription] = text
     block = exif.tobytes()
@@ -119,7 +119,7 @@ def _jpeg_or_webp(samples: Samples, text: str, format: str) -> bytes:
 
 
 def _png(samples: Samples, text: str) -> bytes:
-    """8 bits by Pillow; 16, which it cannot write in color, by the specification (W3C PNG, 3rd edition)."""
+    """Encodes 8 bits with Pillow, and 16, which it cannot write in color, by the specification (W3C PNG, 3rd edition)."""
     chunks, buffer = PngImagePlugin.PngInfo(), BytesIO()
     chunks.add_itxt(ORIGIN_KEY, text)
     if samples.dtype == np.uint8:
@@ -141,7 +141,7 @@ def _png(samples: Samples, text: str) -> bytes:
 
 
 def _png_rows(band: Samples) -> bytes:
-    """Rows by filter 1, Sub: bytes less those of the pixel to their left. (Paeth: 4 % smaller, 30 % slower.)"""
+    """Filters rows by Sub (1): each byte minus that of the pixel to its left. (Paeth: 4 % smaller, 30 % slower.)"""
     rows, width, channels = band.shape
     data = band.astype(">u2").view(np.uint8).reshape(rows, width, channels * 2)
     filtered = np.diff(data, axis=1, prepend=np.uint8(0)).reshape(rows, -1)
@@ -154,7 +154,7 @@ def _tiff_rows(band: Samples) -> bytes:
 
 
 def _tiff(samples: Samples, text: str) -> bytes:
-    """Little-endian strips, deflated, with horizontal differencing (TIFF 6.0, section 14)."""
+    """Encodes little-endian strips, deflated, with horizontal differencing (TIFF 6.0, section 14)."""
     height, width, channels = samples.shape
     strips = [zlib.compress(_tiff_rows(band)) for band in _bands(samples)]
     lengths = [len(strip) for strip in strips]
@@ -165,7 +165,7 @@ def _tiff(samples: Samples, text: str) -> bytes:
     fields[tag.Compression], fields[tag.Predictor] = 8, 2
     fields[tag.PhotometricInterpretation], fields[tag.SamplesPerPixel] = 2, channels
     if channels == 4:
-        fields[tag.ExtraSamples] = 2  # alpha, not multiplied in
+        fields[tag.ExtraSamples] = 2  # alpha, not premultiplied
     fields[tag.ImageDescription] = text
     fields[tag.XResolution] = fields[tag.YResolution] = 72
     fields[tag.ResolutionUnit] = 2

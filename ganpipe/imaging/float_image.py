@@ -49,15 +49,15 @@ class FloatImage:
 
 
 def read_float_image(path: Path) -> FloatImage:
-    """The image in a file.
+    """Reads an image file at its full precision.
 
     16-bit PNG and TIFF, gray or RGB, with or without alpha, keep their precision, and so do float and
-    integer gray TIFF; all else has 8 bits, and so have 16-bit CMYK, 16-bit TIFF in compressed planes, and
+    integer gray TIFF. Everything else has 8 bits, including 16-bit CMYK, 16-bit TIFF in compressed planes, and
     16-bit files whose color profile is made of tables (of a printer or scanner) instead of curves and a
-    matrix (sRGB, Adobe RGB, Display P3, ProPhoto): Little CMS as Pillow has it converts 8 bits only.
+    matrix (sRGB, Adobe RGB, Display P3, ProPhoto): Little CMS in Pillow converts 8 bits only.
 
     Raises:
-        Refusal: as `ganpipe.imaging.decode.read_image_file` and `decode_image`.
+        RejectedImage: as `ganpipe.imaging.decode.read_image_file` and `decode_image`.
     """
     data = read_image_file(path)
     deep = _deep_samples(data)
@@ -70,15 +70,15 @@ def read_float_image(path: Path) -> FloatImage:
 
 
 def over_white(color: Tensor, alpha: Tensor | None) -> Tensor:
-    """Colors `[C, H, W]` in [0, 1] composited on white by alpha `[H, W]`; as they are where it is None."""
+    """Composites colors `[C, H, W]` in [0, 1] on white by alpha `[H, W]`; returns them unchanged if alpha is None."""
     return color if alpha is None else color * alpha + (1 - alpha)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Height and width that `read_float_image` will give, from the header alone.
+    """Reads from the header the height and width that `read_float_image` returns.
 
     Raises:
-        Refusal: no regular file, empty, too large, unreadable, not an image, or too many pixels.
+        RejectedImage: not a regular file, empty, too large, unreadable, not an image, or too many pixels.
     """
     check_image_file(path)
     try:
@@ -89,7 +89,7 @@ def upright_size(path: Path) -> tuple[int, int]:
         late = _has_late_orientation(file)
         file.seek(0)
         image = open_image(file)
-        tags: Any = getattr(image, "tag_v2", None)  # Pillow turns a TIFF's size itself, by one of its tags
+        tags: Any = getattr(image, "tag_v2", None)  # Pillow swaps a rotated TIFF's size itself
         width, height = (tags[256], tags[257]) if tags else image.size
         if late:
             image.load()
@@ -97,7 +97,7 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 
 def _has_late_orientation(file: IO[bytes]) -> bool:
-    """Whether a PNG has EXIF or XMP behind its pixels, where only decoding finds it."""
+    """Whether a PNG has EXIF or XMP after its pixels, which Pillow finds only by decoding."""
     if file.read(8) != b"\x89PNG\r\n\x1a\n":
         return False
     behind = False
@@ -113,9 +113,9 @@ def _has_late_orientation(file: IO[bytes]) -> bool:
 
 
 def _deep_samples(data: bytes) -> Floats | None:
-    """Samples `[H, W, C]` in [0, 1], sRGB, of a file with more than 8 bits; None if `decode_image` serves as well.
+    """Samples `[H, W, C]` in [0, 1], sRGB, of a file with more than 8 bits; None if `decode_image` loses nothing.
 
-    C is 1 (gray), 2, 3 (RGB) or 4; alpha comes last and is not multiplied in.
+    C is 1 (gray), 2, 3 (RGB) or 4; alpha comes last and is not premultiplied.
     """
     with reject_damage():
         image = open_image(BytesIO(data))
@@ -146,17 +146,17 @@ def _deep_gray(image: Image.Image) -> Floats:
 
 
 def _deep_gray_and_alpha(image: Image.Image) -> Floats:
-    """The four bytes of gray and alpha, which fit where Pillow expects R, G, B and A."""
+    """Reads 16-bit gray and alpha as Pillow's R, G, B and A bytes."""
     _read_as(image, "RGBA")
     pairs = np.asarray(load_upright(image)).astype(np.uint16)
     return _fractions(pairs[..., 0::2] * 256 + pairs[..., 1::2])
 
 
 def _deep_color(data: bytes, image: Image.Image) -> Floats:
-    """Pillow keeps one byte of each sample: asked twice, with the order of bytes reversed, it gives both."""
+    """Decodes twice, with the byte order reversed: Pillow keeps one byte of each sample."""
     raw, key = raw_mode(image), image.info.get("transparency")
     multiplied = raw.startswith("RGBa")
-    layout = raw.replace("RGBa", "RGBA")[:-1]  # as it lies in the file, not divided by alpha in 8 bits
+    layout = raw.replace("RGBa", "RGBA")[:-1]  # as stored in the file, not divided by alpha in 8 bits
     big = raw[-1] == "B" or (raw[-1] == "N" and sys.byteorder == "big")
     high = _bytes_of(image, layout + ("B" if big else "L"))
     low = _bytes_of(open_image(BytesIO(data)), layout + ("L" if big else "B"))
@@ -180,7 +180,7 @@ def _bytes_of(image: Image.Image, raw: str) -> npt.NDArray[np.uint8]:
 
 
 def _read_as(image: Image.Image, raw: str) -> None:
-    """Has Pillow take the samples of an opened, not yet decoded file for those of another raw mode."""
+    """Makes Pillow decode an opened file in another raw mode."""
     opened: Any = image
     opened.tile = [
         tile._replace(args=(raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw) for tile in opened.tile

@@ -14,12 +14,12 @@ from ganpipe.imaging.image import Pixels
 
 
 def to_pil(pixels: Pixels) -> Image.Image:
-    """uint8 `[H, W, C]` as a Pillow image, gray where C is 1."""
+    """Converts uint8 `[H, W, C]` to a Pillow image, gray if C is 1."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to_px: int = 64) -> Image.Image:
-    """uint8 images `[N, H, W, C]` side by side, row by row; small ones are enlarged by a whole factor."""
+    """Arranges uint8 images `[N, H, W, C]` in rows; enlarges small ones by a whole factor."""
     n, height, width = pixels.shape[:3]
     columns = columns or math.ceil(math.sqrt(n))
     times = max(1, enlarge_to_px // max(height, width))
@@ -33,7 +33,7 @@ def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to
 
 
 def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
-    """Two sheets next to each other, each below its title."""
+    """Puts two sheets next to each other, each below its title."""
     top, gap = 22, 12
     sheet = Image.new(
         "RGB", (left.width + gap + right.width, top + max(left.height, right.height)), (24, 24, 28)

@@ -24,9 +24,9 @@ class ImageShape:
         return self.channels * self.height_px * self.width_px
 
 
-@dataclass(eq=False)  # not frozen: contextlib sets __traceback__ on what passes through it
+@dataclass(eq=False)  # not frozen: contextlib sets __traceback__ on it
 class RejectedImage(Exception):
-    """Why a file is not taken: a short code for programs and a sentence for people."""
+    """Why a file is rejected: a short code for programs and a sentence for people."""
 
     code: str
     sentence: str

@@ -1,4 +1,4 @@
-"""Whether an image file is complete: what Pillow accepts silently though part of it is missing."""
+"""Checks that an image file is complete, in cases that Pillow accepts silently."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 
 def check_integrity(image: Image.Image, data: bytes) -> None:
-    """What Pillow takes without a word though part of it is missing or wrong, or it is meant to take for ever.
+    """Rejects files that Pillow accepts although a part is missing or wrong, or that would take forever to decode.
 
     Raises:
-        Refusal: a JPEG with no end, whose missing half Pillow may invent, or with absurdly many scans; a PNG whose
-            pixels fail their check sum (libpng rejects it too), or that has color numbers and no palette.
+        RejectedImage: a JPEG without an end marker, whose missing half Pillow may invent, or with too many scans; a PNG whose
+            pixels fail their checksum (libpng rejects it too), or that has palette indices and no palette.
     """
     if image.format in ("JPEG", "MPO"):
         _check_markers(data)
     if image.format != "PNG":
         return
     if any(zlib.crc32(b"IDAT" + chunk) != crc for chunk, crc in _png_pixels(data)):
-        raise RejectedImage("damaged", "its pixels fail their check sum")
+        raise RejectedImage("damaged", "its pixels fail their checksum")
     if image.mode == "P" and not (image.palette and image.palette.palette):
-        raise RejectedImage("damaged", "it has color numbers and no palette")
+        raise RejectedImage("damaged", "it has palette indices and no palette")
 
 
 def _check_markers(data: bytes) -> None:
-    """Looks for a JPEG's end behind its first scan (ITU-T T.81, B.1.1): an EXIF thumbnail before it has one of its own."""
+    """Checks a JPEG's end marker after its first scan (ITU-T T.81, B.1.1): an EXIF thumbnail before it has its own."""
     place = 2
     while place + 4 <= len(data) and data[place + 1] != START_OF_SCAN[1]:
-        stands_alone = data[place + 1] in (0x01, 0xFF)  # a filler, before the marker itself
+        stands_alone = data[place + 1] in (0x01, 0xFF)  # a marker without a length, or a fill byte
         place += 1 if stands_alone else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     if data.find(END_OF_JPEG, place) < 0:
-        raise RejectedImage("damaged", "it ends before its end marker: a part is missing")
+        raise RejectedImage("damaged", "its end marker is missing: a part was cut off")
     if data.count(START_OF_SCAN, place) > MAX_SCANS:
         raise RejectedImage("bomb", f"it has more than {MAX_SCANS} scans")
 
 
 def check_rows(shown: Image.Image, opened: Image.Image, data: bytes) -> None:
-    """Pillow fills the rows that a PNG declares and has not: where the last one is blank, its data are counted.
+    """Rejects a PNG with fewer rows than it declares, which Pillow fills: if the last row is blank, counts its data.
 
     Raises:
-        Refusal: rows are missing.
+        RejectedImage: rows are missing.
     """
     if opened.format != "PNG":
         return
@@ -70,13 +70,13 @@ def _extrema(image: Image.Image) -> list[tuple[float, float]]:
 
 
 def _png_rows(data: bytes, most: int) -> bytes:
-    """The unpacked rows of a PNG; no more than `most` bytes."""
+    """Unpacks the rows of a PNG, at most `most` bytes."""
     packed = b"".join(chunk for chunk, _ in _png_pixels(data))
     return zlib.decompressobj().decompress(packed, most)
 
 
 def _png_pixels(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """The IDAT chunks of a PNG, each with the check sum that the file names."""
+    """The IDAT chunks of a PNG, each with the checksum stored in the file."""
     place = 8
     while place + 8 <= len(data):
         length, kind = struct.unpack(">I4s", data[place : place + 8])

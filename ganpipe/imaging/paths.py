@@ -1,4 +1,4 @@
-"""Which files a batch is about: files, folders, patterns and lists of files."""
+"""Expands files, folders, patterns and file lists into image paths."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 
 
 def image_paths(given: Sequence[str | Path]) -> list[Path]:
-    """The files that are meant, each once, in a fixed order.
+    """Expands the given words into image paths, each once, in a fixed order.
 
-    A folder stands for the images in it and below it, `@FILE` for the paths that it lists, one a line (relative ones
-    from its folder), and a name with `*`, `?` or `[` that is no file for all that it matches (`**` goes through folders).
+    A folder gives the images in it and below it. `@FILE` gives the paths that it lists, one per line, relative to its
+    folder. A name with `*`, `?` or `[` that is not a file gives its matches (`**` descends into folders).
 
     Raises:
         GanpipeError: a path does not exist, a pattern matches nothing, or there is no image at all.
@@ -44,7 +44,7 @@ def _expand(word: str) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[Path]:
-    """The files of a list; a line that is empty or begins with # is passed over."""
+    """Reads the paths of a file list; empty lines and lines that begin with # are skipped."""
     try:
         lines = os.fsdecode(path.read_bytes()).split("\n")  # names may hold any other line break
     except (OSError, ValueError) as error:

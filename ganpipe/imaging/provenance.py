@@ -1,4 +1,4 @@
-"""The record of origin inside an image file: writing PNG files that carry it, and reading it back."""
+"""Writes an image's origin into its file, and reads it back."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def save_png(image: Image.Image, path: Path, origin: dict[str, Any]) -> Path:
 
 
 def read_origin(path: Path) -> dict[str, Any]:
-    """The origin that `save_png` or `ganpipe.imaging.encode.write_float_image` wrote.
+    """Reads the origin that `save_png` or `ganpipe.imaging.encode.write_float_image` wrote.
 
     Raises:
-        GanpipeError: no such file, no image, or no origin in it.
+        GanpipeError: the file does not exist, is not an image, or has no origin.
     """
     if not os.path.lexists(path):
         raise GanpipeError(f"{path} does not exist.")

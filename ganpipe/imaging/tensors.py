@@ -1,4 +1,4 @@
-"""Between pixels and what a network takes: exact conversion to floats and back."""
+"""Exact conversions between uint8 pixels and a network's floats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def composite_on_white(pixels: Tensor) -> Tensor:
-    """uint8 images `[N, H, W, 4]` composited on white as `[N, H, W, 3]`; others as they are."""
+    """Composites uint8 `[N, H, W, 4]` on white to `[N, H, W, 3]`; returns images without alpha unchanged."""
     if pixels.shape[3] != 4:
         return pixels
     color, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255

@@ -1,4 +1,4 @@
-"""A sequence of frames as a film (.mp4), an animation (.gif) or a strip (.png)."""
+"""Writes frames as a video (.mp4), an animation (.gif) or a strip (.png)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ganpipe.imaging.image import Pixels
 from ganpipe.imaging.provenance import save_png
 
 FRAMES_PER_SECOND = 24
-SMALLEST_SIDE_PX = 256  # small images are enlarged by a whole factor, or no player shows them well
+SMALLEST_SIDE_PX = 256  # smaller frames are enlarged by a whole factor, as players show small videos badly
 SUFFIXES = (".mp4", ".gif", ".png")
 
 
 def check_suffix(path: Path) -> None:
-    """Raises GanpipeError, before any work, for a file that we cannot write."""
+    """Raises GanpipeError, before any work, if we cannot write such a file."""
     if path.suffix.lower() not in SUFFIXES:
         raise GanpipeError(
-            f"{path.name} ends in none of {', '.join(SUFFIXES)}, which are the films we can write."
+            f"{path.name} is not a video that ganpipe can write; use one of {', '.join(SUFFIXES)}."
         )
 
 
 def write_video(frames: Pixels, path: Path, stop_every: int, origin: dict[str, Any]) -> None:
-    """Writes uint8 frames `[N, H, W, C]`; a .png shows a row a stop, of at most 8 frames each."""
+    """Writes uint8 frames `[N, H, W, C]`; a .png shows one row per stop, of at most about 8 frames."""
     suffix = path.suffix.lower()
     if suffix == ".png":
         stride = max(1, stop_every // 8)
@@ -38,7 +38,7 @@ def write_video(frames: Pixels, path: Path, stop_every: int, origin: dict[str, A
         save_png(grid(shown, columns=max(1, stop_every // stride)), path, origin)
         return
     times = max(1, -(-SMALLEST_SIDE_PX // min(frames.shape[1:3])))
-    large = [_enlarged(frame, times) for frame in frames]
+    large = [_enlarge(frame, times) for frame in frames]
     with replacing(path) as file:
         if suffix == ".gif":
             large[0].save(
@@ -54,10 +54,10 @@ def write_video(frames: Pixels, path: Path, stop_every: int, origin: dict[str, A
             _write_mp4(file, large, origin)
 
 
-def _enlarged(frame: Pixels, times: int) -> Image.Image:
+def _enlarge(frame: Pixels, times: int) -> Image.Image:
     image = to_pil(frame).convert("RGB")
     image = image.resize((image.width * times, image.height * times), Image.Resampling.BICUBIC)
-    return image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))  # H.264 wants even sides
+    return image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))  # H.264 needs even sides
 
 
 def _write_mp4(file: Any, frames: list[Image.Image], origin: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""Networks. `registry.MODELS` is the table that `model.name` chooses from."""
+"""Generators and discriminators; `registry.MODELS` is the table that `model.name` chooses from."""

@@ -1,6 +1,6 @@
 """DCGAN (Radford et al. 2015, arXiv 1511.06434) for any power-of-two size from 16 to 256.
 
-Departures: sides may differ (64×128 starts from 4×8), and the discriminator's batch norm is a choice, because
+Departures: sides may differ (64×128 starts from 4×8), and the discriminator's batch norm is optional, because
 a gradient penalty is defined for one image at a time and batch norm mixes the images of a batch.
 """
 
@@ -37,7 +37,7 @@ def channels_at(level: int, narrowest: int) -> int:
 
 
 def init_weights(module: nn.Module) -> None:
-    """N(0, 0.02) for convolutions, N(1, 0.02) for batch norm's gains (section 4 of the paper)."""
+    """Draws N(0, 0.02) for convolutions, N(1, 0.02) for batch norm's gains (section 4 of the paper)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
@@ -71,7 +71,7 @@ class DcganGenerator(nn.Module):
 
 
 def init_without_norm(module: nn.Module) -> None:
-    """He et al. 2015 (arXiv 1502.01852, eq. 15) for leaky ReLU: with no normalization behind it N(0, 0.02) fades."""
+    """Initializes as He et al. 2015 (arXiv 1502.01852, eq. 15) for leaky ReLU: without norm, N(0, 0.02) fades."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, a=0.2)
         if module.bias is not None:
@@ -79,9 +79,9 @@ def init_without_norm(module: nn.Module) -> None:
 
 
 class MinibatchStd(nn.Module):
-    """Appends a channel: how much the images of a group differ (Karras et al. 2017, arXiv 1710.10196, section 3).
+    """Appends the standard deviation within each group of images as a channel (Karras et al. 2017, arXiv 1710.10196, section 3).
 
-    D then sees a batch that lacks variety, and G cannot leave out kinds of images unpunished.
+    D then detects a batch that lacks variety, which penalizes G for mode collapse.
     """
 
     GROUP = 8
@@ -91,7 +91,7 @@ class MinibatchStd(nn.Module):
         n, _, height, width = x.shape
         group = next(size for size in range(min(self.GROUP, n), 0, -1) if n % size == 0)
         grouped = x.float().reshape(group, n // group, -1)
-        # E[x²] − E[x]²: `var` goes through numbers one by one, and took 7% of the demo's step on a CPU (LOG.md).
+        # E[x²] − E[x]²: `var` is not vectorized and took 7% of the demo's step on a CPU (LOG.md).
         variance = grouped.square().mean(0) - grouped.mean(0).square()
         spread = variance.clamp_min(0).add(1e-8).sqrt().mean(1)
         return torch.cat(

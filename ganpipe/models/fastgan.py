@@ -23,8 +23,8 @@ from ganpipe.models.layers import base_size, doublings, size_problem
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 32, 512
-NARROWEST = 64  # of the publication, at the map of 128 pixels
-SHARES = (16, 16, 8, 4, 2, 1, 0.5, 0.25)  # of it, at the base and after each doubling
+NARROWEST = 64  # as published, at the map of 128 pixels
+SHARES = (16, 16, 8, 4, 2, 1, 0.5, 0.25)  # multiples of it, at the base and after each doubling
 DECODED_UP_TO = 4  # doublings of a decoder: 8 → 128 pixels
 QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -40,7 +40,7 @@ def width_at(level: int, settings: ModelSettings) -> int:
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Module:
-    """A convolution under spectral normalization, without bias, as everywhere in FastGAN."""
+    """A convolution with spectral normalization, without bias, as everywhere in FastGAN."""
     return spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False))
 
 
@@ -128,7 +128,7 @@ class TwoPaths(nn.Module):
 
 
 def decoder(inputs: int, channels: int, doubled: int) -> nn.Sequential:
-    """Redraws an image from features, `doubled` times larger than they are."""
+    """A decoder that reconstructs an image from features, after `doubled` doublings of their size."""
     narrower = [max(8, inputs // 2 ** (k + 1)) for k in range(doubled)]
     steps = [upsample_block(a, b) for a, b in zip([inputs, *narrower], narrower, strict=False)]
     return nn.Sequential(
@@ -198,7 +198,7 @@ def _quarter(x: Tensor, row: int, column: int) -> Tensor:
 
 
 def _init(module: nn.Module) -> None:
-    """N(0, 0.02) for convolutions, N(1, 0.02) for batch norm's gains, as published."""
+    """Draws N(0, 0.02) for convolutions, N(1, 0.02) for batch norm's gains, as published."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         # Under spectral normalization the first parameter is the weight before it was divided.
         nn.init.normal_(next(module.parameters()), 0.0, 0.02)

@@ -1,4 +1,4 @@
-"""Generators on disk: safetensors and JSON. Reading them runs no code."""
+"""Saves and loads generators as safetensors and JSON. Loading runs no code from the files."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def save_generator(
 ) -> None:
     """Writes the generator's weights, and a JSON file with its architecture and origin.
 
-    `labels`: of a conditional model, each with the number of its training images.
+    `labels`: the labels of a conditional model, each with its number of training images.
     """
     described = {"format": 2, "model": settings.model_dump(), "shape": asdict(shape), "labels": labels or {}}
     FILES.write(folder, G, described, origin)
 
 
 def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The generator in `folder`, on the CPU in evaluation mode, and its JSON.
+    """Loads the generator in `folder`, on the CPU in evaluation mode, and its JSON.
 
     Raises:
-        GanpipeError: a file is missing or damaged, or the two do not fit each other.
+        GanpipeError: a file is missing or damaged, or the two do not match.
     """
 
     def build(config: dict[str, Any]) -> nn.Module:

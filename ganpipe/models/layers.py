@@ -1,7 +1,7 @@
 """Halving and doubling with the filter [1, 3, 3, 1], as products with constant matrices.
 
 A product is as cheap forward, backward and twice backward, on every device and in every memory format: on a CPU in
-bf16 it took 2.8 ms for a map of 32×32×32×32 where slices took 13, three average pools 30, and a depthwise
+bf16 it took 2.8 ms for a map of 32×32×32×32; slices took 13, three average pools 30, and a depthwise
 convolution, whose double backward goes channel by channel, a third of a whole step (LOG.md)."""
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ BASE_PX = 4  # the shorter side of the smallest map is 4, 5, 6 or 7 pixels
 
 
 def doublings(shape: ImageShape) -> int:
-    """How often the smallest map is doubled to reach the image."""
+    """The number of doublings from the smallest map to the image."""
     return (min(shape.height_px, shape.width_px) // BASE_PX).bit_length() - 1
 
 

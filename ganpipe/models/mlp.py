@@ -1,7 +1,7 @@
 """The fully connected GAN, for small images.
 
-Goodfellow et al. 2014 (arXiv 1406.2661) with the layer sizes that became common in teaching: a generator that
-widens, a discriminator that narrows.
+Goodfellow et al. 2014 (arXiv 1406.2661) with common tutorial layer sizes: a generator that widens, a
+discriminator that narrows.
 """
 
 from __future__ import annotations

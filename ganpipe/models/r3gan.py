@@ -1,10 +1,10 @@
 """R3GAN's networks (Huang et al. 2025, arXiv 2501.05441, section 4 and appendix): no normalization, no tricks.
 
 Widths follow one rule that gives all published configurations: 768 channels up to 32 pixels (`model.taper_from_px`),
-half as many at each doubling after that, times `model.width`; two residual blocks a stage, groups of 16 channels.
+half as many at each doubling after that, times `model.width`; two residual blocks per stage, groups of 16 channels.
 
 Departures: sides may differ and need not be powers of two (48 is 6·8); channels are those of the dataset; the number of
-blocks and where widths begin to taper are settings, because a CPU must do with less.
+blocks and where widths begin to taper are settings, because a CPU needs smaller networks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def shape_problem(shape: ImageShape) -> str | None:
 
 
 def width_at(shorter_px: int, settings: ModelSettings) -> int:
-    """Channels of the maps whose shorter side has so many pixels: a multiple of 16, at least 16."""
+    """Channels of a map whose shorter side is `shorter_px`: a multiple of 16, at least 16."""
     share = min(1.0, settings.taper_from_px / shorter_px)
     exact = WIDEST * settings.width * share
     return max(GROUP_CHANNELS, round(exact / GROUP_CHANNELS) * GROUP_CHANNELS)
@@ -45,7 +45,7 @@ def widths(settings: ModelSettings, shape: ImageShape) -> list[int]:
 
 
 def init_normal(layer: nn.Conv2d | nn.Linear, gain: float) -> nn.Conv2d | nn.Linear:
-    """Weights N(0, gain²/fan_in), biases 0 (He et al. 2015)."""
+    """Draws weights from N(0, gain²/fan_in) and zeroes biases (He et al. 2015)."""
     fan_in = layer.weight[0].numel()
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(fan_in))
     if layer.bias is not None:
@@ -83,7 +83,7 @@ def _change(before: int, after: int) -> nn.Module:
 
 
 class R3GanGenerator(nn.Module):
-    """`z: [N, z_dim]` and labels `[N]` → images `[N, C, H, W]`, near `[-1, 1]`: nothing squeezes them."""
+    """`z: [N, z_dim]` and labels `[N]` → images `[N, C, H, W]`, near `[-1, 1]`, without an output activation."""
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()

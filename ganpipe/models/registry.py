@@ -2,7 +2,7 @@
 
 Every generator maps latents `z: [N, z_dim]` (and labels `[N]`, if it is class-conditional) to images
 `[N, C, H, W]` in about `[-1, 1]`; every discriminator maps images (and labels) to logits `[N]` or `[N, P]`, larger
-for what it takes to be real.
+for images that look real.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Build = Callable[[ModelSettings, ImageShape, int], nn.Module]
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build the pair (the number is that of classes, 0 for none), and what it can do.
+    """Builders of generator and discriminator (the int is the number of classes, 0 for none), and what they support.
 
     `shape_problem`: None, or why a shape is impossible. `conditional`: the model can be class-conditional.
     """
@@ -64,7 +64,7 @@ class Gan:
 
 
 def check_shape(settings: ModelSettings, shape: ImageShape) -> None:
-    """Raises GanpipeError, before any work, where this model cannot make images of this shape."""
+    """Raises GanpipeError, before any work, if this model cannot make images of this shape."""
     architecture = MODELS[settings.name]
     if reason := architecture.shape_problem(shape):
         raise GanpipeError(f"model.name={settings.name} {reason}")
@@ -79,7 +79,7 @@ def count_classes(settings: ModelSettings, label_names: tuple[str, ...], labeled
     """The number of classes of a class-conditional model; 0 if it is unconditional. `labeled`: every image has a label.
 
     Raises:
-        GanpipeError: labels are asked for, and the dataset has not got them for all images.
+        GanpipeError: labels are required, and the dataset does not have them for all images.
     """
     possible = labeled and len(label_names) > 1
     if settings.conditional == "yes" and not possible:
@@ -92,26 +92,28 @@ def count_classes(settings: ModelSettings, label_names: tuple[str, ...], labeled
 
 
 def build_generator(settings: ModelSettings, shape: ImageShape, classes: int = 0) -> nn.Module:
-    """A generator with fresh weights, from torch's global generator."""
+    """Builds a generator, initialized from torch's global random state."""
     check_shape(settings, shape)
     return MODELS[settings.name].generator(settings, shape, classes)
 
 
 def build_discriminator(settings: ModelSettings, shape: ImageShape, classes: int = 0) -> nn.Module:
-    """A discriminator with fresh weights, with spectral normalization if the settings ask for it."""
+    """Builds a discriminator, with spectral normalization if `model.spectral_norm` is set."""
     check_shape(settings, shape)
     D = MODELS[settings.name].discriminator(settings, shape, classes)
     if settings.spectral_norm:
         for module in list(D.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear) and not hasattr(module, "parametrizations"):
-                if not module.weight.any():  # r3gan's fix-up begins at 0, which cannot be divided by its norm
+                if (
+                    not module.weight.any()
+                ):  # r3gan's fix-up starts at 0, and a norm of 0 cannot be divided by
                     nn.init.kaiming_normal_(module.weight)
                 spectral_norm(module)
     return D
 
 
 def build_gan(settings: ModelSettings, shape: ImageShape, seed: int, classes: int = 0) -> Gan:
-    """G and D with fresh weights that depend on `seed` alone; torch's global random state does not change."""
+    """Builds G and D with initial weights that depend only on `seed`; keeps torch's global random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Gan(build_generator(settings, shape, classes), build_discriminator(settings, shape, classes))
@@ -119,7 +121,7 @@ def build_gan(settings: ModelSettings, shape: ImageShape, seed: int, classes: in
 
 @torch.no_grad()
 def sample(G: nn.Module, z: Tensor, labels: Tensor | None = None, batch_images: int = 256) -> Tensor:
-    """Images `[N, C, H, W]` (float32) for latents `z: [N, z_dim]` and labels `[N]`, in evaluation mode.
+    """Generates float32 images `[N, C, H, W]` from latents `z: [N, z_dim]` and labels `[N]`, in evaluation mode.
 
     The same latents give the same images whatever else is in the batch.
     """
@@ -141,5 +143,5 @@ def _endless_none() -> Iterator[None]:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers a module learns."""
+    """Counts the parameters of a module."""
     return sum(p.numel() for p in module.parameters())

@@ -1,1 +1,1 @@
-"""Images that ganpipe ships or paints: flowers with known modes, two styles, two photographs."""
+"""Images that ganpipe ships or draws: flowers with known modes, two styles, two photographs."""

@@ -1,6 +1,6 @@
-"""`sample:flowers`: images painted by the project, whose modes (petals × hue × background) are known.
+"""`sample:flowers`: images drawn by ganpipe, whose modes (petals × hue × background) are known.
 
-Every image is a function of `(seed, index)` alone, so that the dataset can be painted anywhere, in any
+Every image is a function of `(seed, index)` alone, so that the dataset can be drawn anywhere, in any
 order, in parallel, and mode coverage of a GAN trained on it can be counted instead of guessed.
 """
 
@@ -20,7 +20,7 @@ BACKGROUNDS = ("meadow", "sky", "dusk")
 SIZE_PX = 128
 IMAGES = 4320  # 36 modes × 120
 SEED = 20261123
-FLOWERS_VERSION = 1  # to be raised where the images change
+FLOWERS_VERSION = 1  # raise it when the images change
 
 Point = tuple[float, float]
 Color = tuple[int, int, int]
@@ -28,7 +28,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Mode:
-    """The mode of an image: what a GAN must not lose."""
+    """The mode of an image."""
 
     petals: int
     hue: str
@@ -44,12 +44,12 @@ MODES = tuple(Mode(p, h, b) for p in PETALS for h in HUES for b in BACKGROUNDS)
 
 
 def mode_of(index: int) -> Mode:
-    """The mode of image `index`: they take turns, so that every mode is equally frequent."""
+    """The mode of image `index`; modes alternate, so that all are equally frequent."""
     return MODES[index % len(MODES)]
 
 
 def draw_flower(index: int, seed: int = SEED, size_px: int = SIZE_PX) -> Image.Image:
-    """Image `index` as an RGB image of `size_px` × `size_px` pixels."""
+    """Draws image `index` in RGB, `size_px` × `size_px` pixels."""
     rng = random.Random(f"{seed}/{index}")
     mode = mode_of(index)
     large = Image.new("RGB", (2 * size_px, 2 * size_px))

@@ -10,7 +10,7 @@ from ganpipe.imaging.provenance import save_png
 
 
 def sample_photos(folder: Path) -> list[Path]:
-    """The two photographs that scikit-learn ships (`china`, `flower`) as PNG files in `folder`."""
+    """Writes the two photographs that scikit-learn ships (`china`, `flower`) to `folder` as PNG, if missing."""
     paths = []
     for name in ("china", "flower"):
         path = folder / f"{name}.png"

@@ -1,4 +1,4 @@
-"""Two style images made by the project, so that style transfer works with nothing downloaded."""
+"""Two style images drawn by ganpipe, so that style transfer needs no download."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE_PX = 512
 
 
 def draw_swirl(size_px: int = SIZE_PX, seed: int = 7) -> Image.Image:
-    """Long brush strokes along a flow field of vortices: night blues, with yellow where the field turns."""
+    """Draws long brush strokes along a flow field of vortices: night blues, with yellow where the field turns."""
     rng = random.Random(seed)
     image = Image.new("RGB", (size_px, size_px), (24, 38, 84))
     draw = ImageDraw.Draw(image)
@@ -56,7 +56,7 @@ def _stroke_color(near: float, rng: random.Random) -> tuple[int, int, int]:
 
 
 def draw_glass(size_px: int = SIZE_PX, seed: int = 3) -> Image.Image:
-    """Stained glass: shards of warm and cool color between dark leading, each shaded from edge to edge."""
+    """Draws stained glass: shards of warm and cool color between dark leading, each shaded from edge to edge."""
     rng = random.Random(seed)
     image = Image.new("RGB", (size_px, size_px), (20, 16, 18))
     draw = ImageDraw.Draw(image)
@@ -87,7 +87,7 @@ STYLES: dict[str, Callable[[], Image.Image]] = {"swirl": draw_swirl, "glass": dr
 
 
 def sample_styles(folder: Path) -> list[Path]:
-    """The painted styles as PNG files in `folder`; painted if they are not there yet."""
+    """Draws the sample styles into `folder` as PNG files, if missing; returns their paths."""
     paths = []
     for name, draw_style in STYLES.items():
         path = folder / f"{name}.png"

@@ -8,7 +8,7 @@ from pathlib import Path
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.evaluate import LEAST_HELD_OUT, evaluate
-from ganpipe.evaluation.sampling import fixed_pixels, generate_pixels, read_folder, sample_grid
+from ganpipe.evaluation.sampling import generate_pixels, grid_pixels, read_folder, sample_grid
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.models.io import load_generator
 from ganpipe.progress import Report, ignore
@@ -75,7 +75,7 @@ def evaluate_run(
     z_dim, labels = config["model"]["z_dim"], list(config["labels"].values())
     fake = generate_pixels(G, z_dim, labels, options.images, options.seed, compute)
     evaluation = evaluate(fake, data, options, compute, report)
-    shown = fixed_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
+    shown = grid_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
     tracker = Tracker(workspace)

@@ -23,10 +23,10 @@ YIQ_TO_RGB = torch.linalg.inv(RGB_TO_YIQ.float())
 
 
 def parse_shares(text: str, styles: int) -> tuple[float, ...]:
-    """`0.7+0.3` as shares that sum to 1, one for each style.
+    """Parses `0.7+0.3` into shares that sum to 1, one per style.
 
     Raises:
-        GanpipeError: not that many numbers, a negative one, or none above 0.
+        GanpipeError: another number of shares, a negative share, or no share above 0.
     """
     try:
         numbers = [float(part) for part in text.split("+")]
@@ -41,7 +41,7 @@ def parse_shares(text: str, styles: int) -> tuple[float, ...]:
 
 
 def _mix_channels(matrix: Tensor, image: Tensor) -> Tensor:
-    """A 3×3 matrix on the channels of `[N, 3, H, W]`."""
+    """Applies a 3×3 matrix to the channels of `[N, 3, H, W]`."""
     return torch.einsum("dc,nchw->ndhw", matrix.to(image), image)
 
 
@@ -51,20 +51,20 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def match_luminance(style: Tensor, content: Tensor) -> Tensor:
-    """The style in gray, with the mean and deviation of the content's luminance."""
+    """Returns the style in gray, with the mean and deviation of the content's luminance."""
     ours, theirs = luminance(style), luminance(content)
     scale = theirs.std() / ours.std().clamp_min(1e-6)
     return ((ours - ours.mean()) * scale + theirs.mean()).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
 
 
 def transfer_luminance(stylized_images: Tensor, content: Tensor) -> Tensor:
-    """The luminance of what was stylized and the chroma of the content, both `[N, 3, H, W]`."""
+    """Combines the luminance of the stylized images with the chroma of the content, both `[N, 3, H, W]`."""
     ours, theirs = _mix_channels(RGB_TO_YIQ, stylized_images), _mix_channels(RGB_TO_YIQ, content)
     return _mix_channels(YIQ_TO_RGB, torch.cat([ours[:, :1], theirs[:, 1:]], 1)).clamp(0, 1)
 
 
 def match_colors(style: Tensor, content: Tensor) -> Tensor:
-    """The style `[1, 3, h, w]` by the linear map that gives its colors the content's mean and covariance.
+    """Maps the colors of the style `[1, 3, h, w]` linearly to the content's mean and covariance.
 
     x ↦ Σc^½ Σs^−½ (x − μs) + μc (Gatys et al. 2016, arXiv 1606.05897, section 3).
     """
@@ -76,7 +76,7 @@ def match_colors(style: Tensor, content: Tensor) -> Tensor:
 
 
 def styles_for(content: Tensor, styles: Sequence[Tensor], color_mode: str) -> tuple[Tensor, ...]:
-    """The styles as a content is stylized in them, by whose colors are asked for."""
+    """The styles with their colors matched to the content as `style.color_mode` asks."""
     if color_mode == "luminance":
         return tuple(match_luminance(style, content) for style in styles)
     if color_mode == "match":
@@ -85,10 +85,10 @@ def styles_for(content: Tensor, styles: Sequence[Tensor], color_mode: str) -> tu
 
 
 def mask_path(given: Path, content: Path) -> Path:
-    """The mask for a content: the file itself, or in a folder the image of the content's name.
+    """The mask of a content: the given file, or in a given folder the image with the content's name.
 
     Raises:
-        Refusal: the folder has none.
+        RejectedImage: the folder has none.
     """
     if not given.is_dir():
         return given
@@ -99,9 +99,9 @@ def mask_path(given: Path, content: Path) -> Path:
 
 
 def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
-    """Masks as shares `[S, H, W]` that sum to 1 at each pixel: white where its style applies.
+    """Reads masks as shares `[S, H, W]` that sum to 1 at each pixel; white is where the style applies.
 
-    Where every mask is black each style has an equal share. Raises Refusal for a file that is no image.
+    Pixels that are black in every mask get equal shares. Raises RejectedImage if a file is not an image.
     """
     masks = []
     for path in paths:

@@ -1,7 +1,7 @@
 """Content, style and total variation losses, one value per item of the batch.
 
-Losses are summed over the batch, never averaged, so that an item's gradient does not depend on its companions. Style
-is known from sums over positions alone (`Moments`), so that an image in tiles has the same loss as a whole one.
+Losses are summed over the batch, never averaged, so that an item's gradient does not depend on the others. Style
+depends only on sums over positions (`Moments`), so that an image in tiles has the same loss as a whole one.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Moments:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Style of a layer: mean `[N, R, C]` and second moment `[N, R, C, C]`, centerd (covariance) or not (Gram)."""
+    """Style of a layer: mean `[N, R, C]` and second moment `[N, R, C, C]`, centered (covariance) or not (Gram)."""
 
     mean: Tensor
     second: Tensor
 
     def of_items(self, keep: Tensor) -> Statistics:
-        """Those of some items."""
+        """The statistics of some items."""
         return Statistics(self.mean[keep], self.second[keep])
 
 
@@ -45,7 +45,7 @@ class _SecondMoment(torch.autograd.Function):
     """f·fᵀ summed over positions, `[N, P, C]` → `[N, C, C]` in float32; its backward is one product, not two.
 
     Positions come first because activations lie channels last: a gradient in another layout would be added to that of
-    the layers behind at a tenth of the speed.
+    later layers at a tenth of the speed.
     """
 
     @staticmethod
@@ -78,7 +78,7 @@ def moments(features: Tensor, regions: Tensor | None = None) -> Moments:
 
 
 def statistics(sums: Moments, kind: str) -> Statistics:
-    """Style statistics from sums; `kind` is "gram" (Gatys et al. 2016, eq. 3), else the second moment is centerd."""
+    """Style statistics from sums; `kind` is "gram" (Gatys et al. 2016, eq. 3), else the second moment is centered."""
     weight = sums.weight.clamp_min(EPS)
     mean = sums.first / weight[..., None]
     second = sums.second / weight[..., None, None]
@@ -96,14 +96,14 @@ def blend(of_styles: Sequence[Statistics], shares: Sequence[float]) -> Statistic
 
 
 def _relative(difference: Tensor, target: Tensor, keep: int = 2) -> Tensor:
-    """‖difference‖² / ‖target‖² over all but the first `keep` dimensions: without a unit, whatever the layer's scale."""
+    """‖difference‖² / ‖target‖² over all but the first `keep` dimensions: independent of the layer's scale."""
     return difference.flatten(keep).square().sum(keep) / target.flatten(keep).square().sum(keep).clamp_min(
         EPS
     )
 
 
-def _ridged(covariance: Tensor) -> Tensor:
-    """In float64: the root's derivative is made by the smallest eigenvalues, which float32 drowns in rounding."""
+def _add_ridge(covariance: Tensor) -> Tensor:
+    """Adds RIDGE, in float64: the smallest eigenvalues dominate the root's derivative, and float32 rounds them away."""
     wide = covariance.double()
     level = _trace(wide)[..., None, None] / wide.shape[-1]
     return wide + RIDGE * level.clamp_min(EPS) * torch.eye(
@@ -117,7 +117,7 @@ def _trace(matrices: Tensor) -> Tensor:
 
 def matrix_sqrt(covariance: Tensor) -> Tensor:
     """The symmetric square root of positive semi-definite matrices `[…, C, C]`, in float64."""
-    values, vectors = torch.linalg.eigh(_ridged(covariance))
+    values, vectors = torch.linalg.eigh(_add_ridge(covariance))
     return (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.transpose(-1, -2)
 
 
@@ -127,16 +127,16 @@ def wasserstein(found: Statistics, target: Statistics, target_root: Tensor) -> T
     ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₂^½ Σ₁ Σ₂^½)^½) (Olkin & Pukelsheim 1982). The trace of the root needs eigenvalues
     alone, whose derivative has no difference of eigenvalues in a denominator.
     """
-    between = target_root @ _ridged(found.second) @ target_root
+    between = target_root @ _add_ridge(found.second) @ target_root
     of_root = torch.linalg.eigvalsh(between).clamp_min(EPS).sqrt().sum(-1)
-    covariances = _trace(_ridged(found.second)) + _trace(_ridged(target.second)) - 2 * of_root
+    covariances = _trace(_add_ridge(found.second)) + _trace(_add_ridge(target.second)) - 2 * of_root
     size = target.mean.square().sum(-1) + _trace(target.second)
     return ((found.mean - target.mean).square().sum(-1) + covariances).float() / size.clamp_min(EPS)
 
 
 @dataclass(frozen=True)
 class StyleTarget:
-    """Statistics that a layer is drawn towards, its weight, and for "wasserstein" the root of its covariance."""
+    """A layer's target statistics and weight, and for "wasserstein" the root of the target covariance."""
 
     statistics: Statistics
     weight: float
@@ -149,15 +149,15 @@ class StyleTarget:
 
 
 def style_target(target: Statistics, weight: float, kind: str) -> StyleTarget:
-    """A layer's target, with what its loss needs again and again."""
+    """Makes a layer's target, and computes once what its loss needs at every step."""
     return StyleTarget(target, weight, matrix_sqrt(target.second) if kind == "wasserstein" else None)
 
 
 def style_loss(sums: Mapping[str, Moments], targets: Mapping[str, StyleTarget], kind: str) -> Tensor:
     """`[N]`: over layers by weight and over regions by area, the distance of the statistics from their targets.
 
-    "gram" and "covariance": the relative squared distance of the second moments, for "covariance" and of the means;
-    "wasserstein": see there.
+    "gram" and "covariance": the relative squared distance of the second moments, plus that of the means for
+    "covariance"; "wasserstein": see `wasserstein`.
     """
     total = torch.zeros(())
     for layer, target in targets.items():

@@ -42,7 +42,7 @@ class Objective:
     """The objective of a batch of images `[N, 3, H, W]`, at one scale.
 
     `content`: the contents' activations, a dict for each tile; `content_size`: their squared norms `[N]` by layer.
-    `regions`: masks `[N, R, H, W]` where different styles apply to different parts (None: one style everywhere).
+    `regions`: masks `[N, R, H, W]` if styles apply to different parts (None: one style everywhere).
     """
 
     network: Vgg19
@@ -152,7 +152,7 @@ class Objective:
         return {k: moments(features[k], self._regions_at(k, tile)) for k in self.style}
 
     def _regions_at(self, layer: str, tile: Tile) -> Tensor | None:
-        """The masks at a layer's size: a cell counts for a region as much as it lies in it."""
+        """The masks at a layer's size: a cell counts for a region by the share of it that lies inside."""
         if self.regions is None:
             return None
         rows, columns = tile.rows, tile.columns
@@ -176,7 +176,7 @@ class Objective:
 
 
 def _add(sums: dict[str, Sum], of_tile: dict[str, Sum]) -> None:
-    """Adds what one tile has to the sums over the tiles before it, by layer."""
+    """Adds one tile's values to the sums over earlier tiles, by layer."""
     for layer, own in of_tile.items():
         sums[layer] = sums[layer] + own if layer in sums else own
 
@@ -205,7 +205,7 @@ def content_targets(
 ) -> tuple[list[Features], dict[str, Tensor]]:
     """Activations of the contents `[N, 3, H, W]` for each tile, and their squared norms `[N]` by layer.
 
-    Empty where the recipe gives the content no weight.
+    Empty if the content has no weight.
     """
     if params.content_weight <= 0:
         return [{} for _ in tiles], {}

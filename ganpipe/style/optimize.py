@@ -1,4 +1,4 @@
-"""Painting a batch of images: descent on pixels, from coarse to fine."""
+"""Stylizes a batch of images by gradient descent on pixels, from coarse to fine."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ganpipe.style.params import StyleParams
 from ganpipe.style.tiling import tiles_of
 from ganpipe.vgg19.network import Vgg19
 
-SMALLEST_PX = 48  # relu5_1 sees 1/16: three cells a side
-WINDOW_STEPS = 10  # an image's loss is compared over two windows to see whether it still falls
+SMALLEST_PX = 48  # three cells of relu5_1 per side
+WINDOW_STEPS = 10  # an image converges when its mean loss hardly falls from one window to the next
 BETAS = (0.9, 0.99)
 # Adam's eps, times the numbers in an image: the loss is a mean over them, so each one's gradient falls as they grow,
 # and a fixed eps would stall large images. 1e-8, torch's own, at 256×171.
 EPS_OF_A_MEAN = 1e-3
-SETTLED_STEPS = 10_000  # moments that were carried over need no correction of their bias any more
+SETTLED_STEPS = 10_000  # moments carried over from an earlier scale need no bias correction
 
 
 @dataclass(frozen=True)
 class StyleTask:
-    """One image to stylize: its content `[1, 3, H, W]` in [0, 1], and the styles `[1, 3, h, w]` that it is drawn in.
+    """One image to stylize: its content `[1, 3, H, W]` in [0, 1], and its styles `[1, 3, h, w]`.
 
     Without masks the styles are mixed by `shares` (sum 1); with `masks: [S, H, W]` (sum 1 at each pixel) each style has
-    its own part of the image.
+    its own region of the image.
     """
 
     content: Tensor
@@ -51,7 +51,7 @@ class StyledImages:
 
 @dataclass(frozen=True)
 class Step:
-    """A report after each optimizer step: the share done, and the losses on request."""
+    """Progress after an optimizer step: the share done, the images still active, and their losses."""
 
     share: float
     active: int
@@ -62,19 +62,19 @@ OnStep = Callable[[Step], None]
 
 
 def pyramid(long_edge_px: int, scales: int) -> list[int]:
-    """Longer edges from coarse to fine, √2 apart, none under SMALLEST_PX (the last always counts)."""
+    """Longer edges from coarse to fine, √2 apart, none under SMALLEST_PX except the last."""
     edges = [round(long_edge_px / 2 ** (0.5 * k)) for k in reversed(range(scales))]
     return [edge for edge in edges[:-1] if edge >= SMALLEST_PX] + edges[-1:]
 
 
 def size_at(height: int, width: int, long_edge_px: int) -> tuple[int, int]:
-    """Height and width with the given longer edge and the image's shape."""
+    """Height and width scaled to the given longer edge."""
     scale = long_edge_px / max(height, width)
     return max(16, round(height * scale)), max(16, round(width * scale))
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """`[N, 3, H, W]` at another size, antialiased, still in [0, 1]."""
+    """Resizes `[N, 3, H, W]`, antialiased, clamped to [0, 1]."""
     if tuple(image.shape[2:]) == size:
         return image
     scaled = F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
@@ -90,9 +90,9 @@ def stylize(
     on_step: OnStep = lambda step: None,
     start: Tensor | None = None,
 ) -> StyledImages:
-    """Stylizes style tasks whose contents have one shape and whose masks are all there or all absent.
+    """Stylizes tasks whose contents have one shape and that all have masks or all have none.
 
-    Each item's image is what it would be alone. `start: [N, 3, H, W]`: where to begin instead of `params.init`.
+    Each result equals that of the task alone. `start: [N, 3, H, W]`: initial images instead of `params.init`.
     """
     height, width = style_tasks[0].content.shape[2:]
     edges = pyramid(params.long_edge_px, params.scales)
@@ -102,7 +102,7 @@ def stylize(
     for number, edge in enumerate(edges):
         size = size_at(height, width, edge)
         objective = objective_at(network, style_tasks, size, edge, params, compute, tile_px)
-        descent = descent.resized(size)
+        descent = descent.resize(size)
 
         def tell(share: float, active: int, losses: Losses, number: int = number) -> None:
             on_step(Step((sum(work[:number]) + share * work[number]) / sum(work), active, losses))
@@ -120,7 +120,7 @@ def _start(
     params: StyleParams,
     compute: Compute,
 ) -> Descent:
-    """From the content, or from noise: the same for every item, so that it does not depend on the batch."""
+    """Starts from the given images, the content, or one noise image for all items, independent of the batch."""
     if given is not None:
         return Descent.at(resize(given.to(compute.device), size))
     if params.init == "content":
@@ -158,7 +158,7 @@ def style_targets(
     compute: Compute,
     tile_px: int = 0,
 ) -> dict[str, StyleTarget]:
-    """The targets of each style layer for all items; a style that several share is looked at once."""
+    """The targets of each style layer for all items; a style shared by several items is computed once."""
     style_edge = max(SMALLEST_PX, round(edge * params.style_scale))
     known: dict[int, dict[str, Statistics]] = {}
     for style in (s for c in style_tasks for s in c.styles):
@@ -184,7 +184,7 @@ def _pad_and_stack(parts: list[Statistics]) -> Statistics:
 
 @dataclass(frozen=True)
 class Descent:
-    """Images on their way, with Adam's two moments: without bias where they come from an earlier scale."""
+    """The current images, with Adam's two moments: bias-corrected if they come from an earlier scale."""
 
     canvas: Tensor
     first: Tensor
@@ -193,12 +193,12 @@ class Descent:
 
     @classmethod
     def at(cls, canvas: Tensor) -> Descent:
-        """A beginning, with no moments."""
+        """Starts at `canvas`, with zero moments."""
         canvas = canvas.contiguous(memory_format=torch.channels_last)
         return cls(canvas, torch.zeros_like(canvas), torch.zeros_like(canvas), False)
 
-    def resized(self, size: tuple[int, int]) -> Descent:
-        """Everything at the next scale. The loss is a mean over pixels: each one's gradient falls as their number grows."""
+    def resize(self, size: tuple[int, int]) -> Descent:
+        """Resizes images and moments to the next scale, and scales the moments, as the loss is a mean over pixels."""
         if tuple(self.canvas.shape[2:]) == size:
             return self
         shrink = self.canvas.shape[2] * self.canvas.shape[3] / (size[0] * size[1])
@@ -218,9 +218,9 @@ Tell = Callable[[float, int, Losses], None]
 def _descend_adam(
     objective: Objective, start: Descent, params: StyleParams, tell: Tell
 ) -> tuple[Descent, Tensor, Tensor]:
-    """Adam on the pixels; what comes out is the average of the iterates (Polyak & Juditsky 1992, exponential).
+    """Runs Adam on the pixels; returns the EMA of the iterates (after Polyak & Juditsky 1992), last losses and steps.
 
-    An item whose loss no longer falls leaves the batch. Returns the images, and each one's last loss and steps.
+    An item whose loss no longer falls leaves the batch.
     """
     count = len(start.canvas)
     average, first, second = (torch.empty_like(start.canvas) for _ in range(3))
@@ -279,7 +279,7 @@ def _descend_adam(
 
 
 def _has_converged(history: list[Tensor], stop_below: float) -> Tensor:
-    """Which items' mean loss of the last window is hardly below that of the window before; looked at once a window."""
+    """Which items' mean loss fell by less than `stop_below` of it over the last window; checked once per window."""
     count = len(history[0])
     if stop_below <= 0 or len(history) < 2 * WINDOW_STEPS or len(history) % WINDOW_STEPS:
         return torch.zeros(count, dtype=torch.bool)
@@ -291,9 +291,9 @@ def _has_converged(history: list[Tensor], stop_below: float) -> Tensor:
 def _descend_lbfgs(
     objective: Objective, start: Descent, params: StyleParams, tell: Tell
 ) -> tuple[Descent, Tensor, Tensor]:
-    """L-BFGS with a strong Wolfe line search (Nocedal & Wright 2006, chapter 7), one image after another.
+    """Runs L-BFGS with a strong Wolfe line search (Nocedal & Wright 2006, chapter 7), one image after another.
 
-    One search over a whole batch would make each image depend on the others.
+    One line search over a whole batch would make each image depend on the others.
     """
     canvases, last, taken = [], [], []
     for n in range(len(start.canvas)):

@@ -9,14 +9,12 @@ from ganpipe.errors import GanpipeError, nearest
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.vgg19.weights import LAYERS
 
-DEEPER_COUNTS = (
-    0.7  # of the layer above it: brush work survives beside large shapes; chosen by looking (LOG.md)
-)
+DEEPER_COUNTS = 0.7  # weight relative to the layer above: brush strokes survive beside large shapes; chosen by eye (LOG.md)
 
 
 @dataclass(frozen=True)
 class StylePreset:
-    """The cost of a style preset."""
+    """Size, steps and statistics of a style preset."""
 
     long_edge_px: int
     scales: int
@@ -48,7 +46,7 @@ STYLE_PRESETS = {
 
 @dataclass(frozen=True)
 class StyleParams:
-    """The settings and the preset's row resolved. What only changes speed (batch, tiles) is not here."""
+    """The parameters resolved from settings and preset. Settings that only change speed (batch, tiles) are left out."""
 
     long_edge_px: int
     scales: int
@@ -70,13 +68,13 @@ class StyleParams:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """All layers that the losses look at, shallow first."""
+        """All layers that the losses use, shallow first."""
         wanted = {name for name, _ in self.style_layers} | set(self.content_layers)
         return tuple(layer.name for layer in LAYERS if layer.name in wanted)
 
     @property
     def last(self) -> str:
-        """The deepest of them."""
+        """The deepest layer in use."""
         return self.layers[-1]
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,10 +83,10 @@ class StyleParams:
 
 
 def resolve_params(settings: StyleSettings) -> StyleParams:
-    """The recipe that the settings ask for.
+    """Resolves the settings and their preset.
 
     Raises:
-        GanpipeError: a layer that does not exist, or nothing to stylize by.
+        GanpipeError: a layer does not exist, or both weights are 0.
     """
     effort = STYLE_PRESETS[settings.preset]
     chosen: dict[str, Any] = {
@@ -99,15 +97,13 @@ def resolve_params(settings: StyleSettings) -> StyleParams:
         "ema": effort.ema,
         "statistics": effort.statistics if settings.statistics == "preset" else settings.statistics,
         "content_layers": _layers("style.content_layers", settings.content_layers),
-        "style_layers": _weighted(_layers("style.style_layers", settings.style_layers)),
+        "style_layers": _weigh(_layers("style.style_layers", settings.style_layers)),
         # 0.5 leaves the weights as they are; 0 leaves nothing of the style, 1 nothing of the content.
         "content_weight": settings.content_weight * 2 * (1 - settings.strength),
         "style_weight": settings.style_weight * 2 * settings.strength,
     }
     if chosen["content_weight"] == chosen["style_weight"] == 0:
-        raise GanpipeError(
-            "style.content_weight and style.style_weight are both 0: there is nothing to stylize by."
-        )
+        raise GanpipeError("style.content_weight and style.style_weight are both 0: raise one of them.")
     return StyleParams(
         **chosen, **{f.name: getattr(settings, f.name) for f in fields(StyleParams) if f.name not in chosen}
     )
@@ -120,10 +116,10 @@ def _layers(key: str, text: str) -> tuple[str, ...]:
         raise GanpipeError(f"{key} names no layer; it may be, for example, relu4_2.")
     for name in asked:
         if name not in names:
-            raise GanpipeError(f"{key} has a layer {name}, which VGG19 has not: {nearest(name, names)}")
+            raise GanpipeError(f"{key} has a layer {name}, which VGG19 does not have: {nearest(name, names)}")
     return tuple(name for name in names if name in asked)
 
 
-def _weighted(layers: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+def _weigh(layers: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
     raw = [DEEPER_COUNTS**k for k in range(len(layers))]
     return tuple((name, round(w / sum(raw), 6)) for name, w in zip(layers, raw, strict=True))

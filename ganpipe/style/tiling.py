@@ -1,4 +1,4 @@
-"""Tiles of an image with their halo: how far a cell of a VGG19 layer sees."""
+"""Tiles of an image, each with a halo as wide as a VGG19 layer's receptive field needs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import Tensor
 from ganpipe.vgg19.weights import BLOCKS, LAYERS
 
 Features = dict[str, Tensor]
-CELL_PX = 2 ** (len(BLOCKS) - 1)  # pixels of a cell of the deepest block: tiles begin and end on these
-SHRINK = {layer.name: 2 ** (layer.block - 1) for layer in LAYERS}  # pixels of a cell of a layer, each way
+CELL_PX = 2 ** (
+    len(BLOCKS) - 1
+)  # pixels of a cell of the deepest block: tiles start and end on multiples of it
+SHRINK = {layer.name: 2 ** (layer.block - 1) for layer in LAYERS}  # side in pixels of a cell of a layer
 
 
 @dataclass(frozen=True)
 class Span:
-    """Pixels `start` to `stop` of an axis that a tile answers for, and `low` to `high` that it computes."""
+    """Pixels `start` to `stop` of an axis that belong to a tile, and `low` to `high` that it computes."""
 
     start: int
     stop: int
@@ -55,7 +57,7 @@ def reach_px(last: str) -> int:
 
 
 def spans(size: int, tile_px: int, halo_px: int) -> list[Span]:
-    """An axis of `size` pixels in parts of `tile_px` (whole cells), each with its halo; none is less than a cell."""
+    """Splits an axis of `size` pixels into spans of `tile_px` (whole cells) with halos; none is less than a cell."""
     tile_px = max(CELL_PX, tile_px // CELL_PX * CELL_PX)
     starts = [s for s in range(0, size, tile_px) if size - s >= CELL_PX or s == 0]
     ends = [*starts[1:], size]
@@ -65,7 +67,7 @@ def spans(size: int, tile_px: int, halo_px: int) -> list[Span]:
 
 
 def tiles_of(height: int, width: int, tile_px: int, last: str) -> list[Tile]:
-    """The image in tiles; one alone where `tile_px` is 0 or the image is no larger."""
+    """Splits an image into tiles; a single tile if `tile_px` is 0 or the image is no larger."""
     if not tile_px or max(height, width) <= tile_px:
         return [Tile(Span(0, height, 0, height), Span(0, width, 0, width))]
     halo = reach_px(last)

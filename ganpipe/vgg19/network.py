@@ -54,7 +54,7 @@ class Vgg19(nn.Module):
         for layer in self.layers:
             if layer.block != block:
                 x, block = self.pool(x), layer.block
-            # In place: nobody else has the convolution's output, and its gradient does not need it.
+            # In place: nothing else uses the convolution's output, and its gradient does not need it.
             x = F.relu(self.convolutions[layer.name](x), inplace=True)
             if layer.name in wanted:
                 found[layer.name] = x
@@ -64,7 +64,7 @@ class Vgg19(nn.Module):
 
 
 def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A 3×3 convolution with these numbers; "meta" spares it the random ones."""
+    """Builds a 3×3 convolution from its weights; "meta" skips random initialization."""
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device="meta")
     conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
     return conv

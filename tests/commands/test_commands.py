@@ -155,7 +155,7 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
         (("evaluate", "nothing"), "No run is called nothing"),
         (("evaluate", "--generated", "/no/such"), "There is no folder"),
         (("generate", "--out", "x", "--model", "nothing"), "There is no model nothing"),
-        (("interpolate", "--out", "film.avi"), "ends in none of .mp4, .gif, .png"),
+        (("interpolate", "--out", "film.avi"), "use one of .mp4, .gif, .png"),
         (("stylize", "--content", "/no", "--style", "/no", "--out", "x"), "There is no file or folder"),
         (("trace", "/no/such.png"), "does not exist"),
         (("reproduce", "nothing"), "No run is called nothing"),

@@ -471,14 +471,14 @@ def test_what_cannot_be_written_is_said_before_any_work() -> None:
         for bit_depth in form.bit_depths:
             check_format(name, bit_depth, (1024, 768))
     with pytest.raises(
-        GanpipeError, match=r"jpeg holds 8 bits a channel, not 16: choose 8, or write png or tiff"
+        GanpipeError, match=r"jpeg holds 8 bits per channel, not 16: choose 8, or write png or tiff"
     ):
         check_format("jpeg", 16)
-    with pytest.raises(GanpipeError, match=r"png holds 8 or 16 bits a channel, not 12: choose 8 or 16\."):
+    with pytest.raises(GanpipeError, match=r"png holds 8 or 16 bits per channel, not 12: choose 8 or 16\."):
         check_format("png", 12)
     with pytest.raises(GanpipeError, match="'gif'; choose one of png, jpeg, tiff, webp"):
         check_format("gif", 8)
-    with pytest.raises(GanpipeError, match="webp is at most 16,383 pixels a side, not 20,000"):
+    with pytest.raises(GanpipeError, match="webp is at most 16,383 pixels per side, not 20,000"):
         check_format("webp", 8, (100, 20_000))
 
 

@@ -262,7 +262,7 @@ def test_a_given_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("given", ["nowhere.pth", "."])
 def test_a_given_path_that_is_no_file_is_one_sentence(given: str) -> None:
-    with pytest.raises(GanpipeError, match=r"style\.weights=.* is not a file; expected VGG19's weights"):
+    with pytest.raises(GanpipeError, match=r"style\.weights=.* is not a file; set it to VGG19's weights"):
         style_weights(given)
 
 

@@ -1,6 +1,6 @@
 """Readers of image sources, one file per kind; `registry.SOURCES` is the table.
 
-The names stand here too, so that `--help` can show them without importing a reader; a test compares them with the table.
+The names are repeated here so that `--help` can show them without importing a reader; a test compares them with the table.
 """
 
 SOURCE_NAMES = (

@@ -1,7 +1,7 @@
-"""Members of archives, one by one, never unpacked to the disk: traversal, links and bombs are rejected.
+"""Reads archive members one by one, never unpacked to disk; rejects traversal, links and bombs.
 
-.zip, .tar, and .tar packed by gzip, bzip2, xz or Zstandard. A packed .tar is one stream that is read once, in its own
-order; what it unpacks to is counted while it is read.
+.zip, .tar, and .tar packed by gzip, bzip2, xz or Zstandard. A packed .tar is one stream, read once and in order; its
+unpacked size is counted while it is read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ganpipe.imaging.image import RejectedImage
 MAX_MEMBERS = 2_000_000
 MAX_TOTAL_BYTES = 200 * 2**30
 MAX_RATIO = (
-    200  # unpacked to packed, of what is over RATIO_FROM_BYTES; images hardly pack, blank ones are small
+    200  # unpacked to packed size, above RATIO_FROM_BYTES; images hardly compress, and blank ones are small
 )
 RATIO_FROM_BYTES = 32 * 2**20
 NESTED = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -54,16 +54,16 @@ class Member:
     """A file inside an archive: readable, or rejected."""
 
     name: str
-    place: int  # where it lies, which is its identity within the archive
-    read: Read  # to be called before the next member is asked for
+    place: int  # offset, which identifies it within the archive
+    read: Read  # call it before the next member is requested
     rejected: RejectedImage | None = None
 
 
 def members_of(path: Path) -> Iterator[Member] | None:
-    """The files in an archive, or None if `path` is none.
+    """Iterates over the files in an archive; None if `path` is not an archive.
 
     Raises:
-        GanpipeError: while they are read: the archive is damaged, or a bomb.
+        GanpipeError: during iteration, if the archive is damaged or a bomb.
     """
     if zipfile.is_zipfile(path):
         return _zip(path)
@@ -73,17 +73,17 @@ def members_of(path: Path) -> Iterator[Member] | None:
     return None
 
 
-def _refused(name: str, place: int, code: str, sentence: str) -> Member:
+def _reject(name: str, place: int, code: str, sentence: str) -> Member:
     return Member(name, place, bytes, RejectedImage(code, sentence))
 
 
-def _name_refusal(name: str, place: int) -> Member | None:
-    """A name that leads out of the archive, or another archive."""
+def _check_name(name: str, place: int) -> Member | None:
+    """Rejects a name that leads out of the archive or is another archive; None if it is fine."""
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or (len(name) > 1 and name[1] == ":"):
-        return _refused(name, place, "traversal", "its name leads out of the archive")
+        return _reject(name, place, "traversal", "its name leads out of the archive")
     if name.lower().endswith(NESTED):
-        return _refused(
+        return _reject(
             name,
             place,
             "nested_archive",
@@ -98,27 +98,27 @@ def _zip(path: Path) -> Iterator[Member]:
             members = sorted((m for m in archive.infolist() if not m.is_dir()), key=lambda m: m.filename)
             _check_size(path, len(members), sum(m.file_size for m in members))
             for member in members:
-                yield _zipped(archive, member)
+                yield _zip_member(archive, member)
     except DAMAGE as error:
         raise GanpipeError(f"{path} is a damaged archive ({error}).") from None
 
 
-def _zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Member:
+def _zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Member:
     name, place = member.filename, member.header_offset
     if (member.external_attr >> 16) & 0o170000 == 0o120000:
-        return _refused(name, place, "link", "it is a link inside an archive")
-    if refused := _name_refusal(name, place):
+        return _reject(name, place, "link", "it is a link inside an archive")
+    if refused := _check_name(name, place):
         return refused
     if member.file_size > MAX_BYTES:
         sentence = f"it unpacks to {member.file_size:,} bytes; at most {MAX_BYTES:,} are read"
-        return _refused(name, place, "too_large", sentence)
+        return _reject(name, place, "too_large", sentence)
     if member.file_size > RATIO_FROM_BYTES and member.file_size > MAX_RATIO * max(1, member.compress_size):
         ratio = member.file_size // max(1, member.compress_size)
-        return _refused(name, place, "bomb", f"it unpacks to {ratio:,} times its size")
-    return Member(name, place, partial(_unzipped, archive, member))
+        return _reject(name, place, "bomb", f"it unpacks to {ratio:,} times its size")
+    return Member(name, place, partial(_unzip, archive, member))
 
 
-def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(member) as file:
             data = file.read(MAX_BYTES + 1)
@@ -163,7 +163,7 @@ def _unpacker(path: Path) -> Callable[[IO[bytes]], Any] | None:
 
 
 class _Counted(BufferedIOBase):
-    """A packed stream that stops where it unpacks to far more than it is."""
+    """A packed stream that fails when it unpacks to far more than its size."""
 
     def __init__(self, path: Path, stream: Any, packed_bytes: int) -> None:
         self.path, self.stream, self.packed_bytes, self.count = path, stream, packed_bytes, 0
@@ -191,27 +191,27 @@ def _tar(path: Path, opener: Callable[[IO[bytes]], Any] | None) -> Iterator[Memb
                 for count, member in enumerate(archive, start=1):
                     _check_size(path, count, 0)
                     if not member.isdir():
-                        yield _tarred(archive, member)
+                        yield _tar_member(archive, member)
     except DAMAGE as error:
         raise GanpipeError(f"{path} is a damaged archive ({error}).") from None
 
 
-def _tarred(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Member:
+def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Member:
     name, place = member.name, member.offset
     if member.islnk() or member.issym():
-        return _refused(name, place, "link", "it is a link inside an archive")
+        return _reject(name, place, "link", "it is a link inside an archive")
     if not member.isreg():
-        return _refused(name, place, "not_a_file", "it is no regular file")
-    if refused := _name_refusal(name, place):
+        return _reject(name, place, "not_a_file", "it is not a regular file")
+    if refused := _check_name(name, place):
         return refused
     if member.size > MAX_BYTES:
-        return _refused(
+        return _reject(
             name, place, "too_large", f"it has {member.size:,} bytes; at most {MAX_BYTES:,} are read"
         )
-    return Member(name, place, partial(_untarred, archive, member))
+    return Member(name, place, partial(_untar, archive, member))
 
 
-def _untarred(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _untar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     try:
         file = archive.extractfile(member)
         return file.read() if file else b""
@@ -225,7 +225,7 @@ def is_archive(path: Path) -> bool:
 
 
 def read_archive(path: Path) -> Iterator[Item]:
-    """The files in an archive, member by member, never unpacked to the disk."""
+    """Reads the files in an archive, member by member, never unpacked to disk."""
     stamp, changed_ns = file_stamp(path.stat())
     for member in members_of(path) or ():
         if member.rejected is not None:

@@ -16,15 +16,15 @@ IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gi
 
 
 def label_of(relative: str) -> str | None:
-    """The folder that a file lies in, as in torchvision's ImageFolder."""
+    """The label of a file: its folder, as in torchvision's ImageFolder."""
     parent = os.path.dirname(relative)
     return parent or None
 
 
 def walk_folder(root: Path, without: Callable[[Path], bool] = lambda path: False) -> Iterator[Item]:
-    """Every file below `root`: those of a folder first, then its subfolders, each by name.
+    """Yields every file below `root`: a folder's files first, then its subfolders, each by name.
 
-    Links to folders are followed, but never in a circle.
+    Follows links to folders; rejects loops.
     """
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(os.stat(root)),))]
     while waiting:
@@ -43,7 +43,7 @@ def walk_folder(root: Path, without: Callable[[Path], bool] = lambda path: False
             identity = _identity(os.stat(entry.path))
             if identity in above:
                 yield RefusedItem(
-                    name, RejectedImage("link_loop", "it is a link to a folder that it lies in")
+                    name, RejectedImage("link_loop", "it is a link to one of its parent folders")
                 )
             else:
                 folders.append((name, (*above, identity)))
@@ -68,7 +68,7 @@ def _identity(info: os.stat_result) -> tuple[int, int]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError:  # a link loop
         return False
 
 
@@ -76,7 +76,7 @@ def file_item(path: Path, name: str) -> Item:
     try:
         info = path.stat()
     except FileNotFoundError:
-        return RefusedItem(name, RejectedImage("dangling_link", "it is a link to nothing"))
+        return RefusedItem(name, RejectedImage("dangling_link", "it is a broken link"))
     except OSError as error:
         code = "link_loop" if path.is_symlink() else "unreadable"
         return RefusedItem(name, RejectedImage(code, f"it cannot be read ({error.strerror})"))
@@ -84,6 +84,6 @@ def file_item(path: Path, name: str) -> Item:
 
 
 def file_stamp(info: os.stat_result) -> tuple[str, int]:
-    """A file's stamp, and when it last changed, in nanoseconds."""
+    """A file's stamp, and the time of its last change in nanoseconds."""
     stamp = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
     return stamp, max(info.st_mtime_ns, info.st_ctime_ns)

@@ -31,7 +31,7 @@ def _open_maybe_gzip(path: Path) -> bytes:
 
 
 def is_idx(path: Path) -> bool:
-    """By its name and by how it begins: an image may be called so."""
+    """Whether a file is IDX, by name and first bytes: an image may have such a name."""
     if not ("idx" in path.name and "ubyte" in path.name):
         return False
     try:
@@ -54,10 +54,10 @@ def idx_images(folder: Path) -> list[Path]:
 
 
 def read_idx(path: Path) -> Pixels:
-    """The uint8 array in an IDX file, plain or .gz (format: LeCun's MNIST page; big-endian sizes).
+    """Reads the uint8 array in an IDX file, plain or .gz (format: LeCun's MNIST page; big-endian sizes).
 
     Raises:
-        GanpipeError: it is no IDX file of bytes, or is cut short.
+        GanpipeError: it is not an IDX file of bytes, or is truncated.
     """
     try:
         data = _open_maybe_gzip(path)
@@ -70,7 +70,7 @@ def read_idx(path: Path) -> Pixels:
 def _idx_shape(data: bytes) -> tuple[int, ...]:
     zero, kind, dimensions = struct.unpack(">HBB", data[:4])
     if (zero, kind) != (0, 0x08):
-        raise ValueError("it does not begin as an IDX file of bytes")
+        raise ValueError("its header is not that of an IDX file of bytes")
     return struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
 
 

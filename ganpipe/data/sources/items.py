@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from ganpipe.data.inspect import Read
 from ganpipe.imaging.image import Pixels, RejectedImage
 
-SETTLED_NS = 2_000_000_000  # a file that changed a moment ago may change again without its times telling
+SETTLED_NS = 2_000_000_000  # a file that changed just now may change again within the clock's resolution
 
 
 @dataclass(frozen=True)
 class FileItem:
-    """One file that was found. `read` returns its bytes or raises Refusal.
+    """One file found. `read` returns its bytes or raises RejectedImage.
 
-    Equal stamps mean equal bytes; None: nothing is known without reading. `streamed`: it must be read in this process,
-    before the next item is asked for; otherwise `read` is picklable.
+    Equal stamps mean equal bytes; None: unknown until read. `streamed`: `read` must be called in this process,
+    before the next item is requested; otherwise `read` is picklable.
     """
 
     name: str
@@ -28,13 +28,13 @@ class FileItem:
     streamed: bool = False
 
     def settled_stamp(self) -> str | None:
-        """The stamp, if the file has been still for long enough that its times can be trusted."""
+        """The stamp, if the file has not changed for SETTLED_NS, so that its times can be trusted."""
         return self.stamp if time.time_ns() - self.changed_ns > SETTLED_NS else None
 
 
 @dataclass(frozen=True)
 class RefusedItem:
-    """Something that was found and cannot be read as a file at all."""
+    """An entry that cannot be read as a file."""
 
     name: str
     rejected: RejectedImage

@@ -1,4 +1,4 @@
-"""Named datasets: the stylized flowers, scikit-learn's digits, torchvision's datasets."""
+"""Named datasets: the drawn flowers, scikit-learn's digits, torchvision's datasets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganpipe.samples.flowers import FLOWERS_VERSION, IMAGES, SEED, flower_png, m
 
 
 def read_flowers() -> Iterator[Item]:
-    """Each is stylized by whoever reads it, so that those that are known are not stylized again."""
+    """Yields the flowers; each is drawn when it is read, so that known ones are not drawn again."""
     order = sorted(range(IMAGES), key=lambda k: (mode_of(k).label, k))
     for k in order:
         label = mode_of(k).label
@@ -53,10 +53,10 @@ def _download(cls: Any, name: str, scratch: Path, train: bool) -> Any:
             return cls(scratch, train=train, download=True)
         except TypeError:
             return cls(scratch, split="train" if train else "test", download=True)
-    except Exception as error:  # whatever a downloader of torchvision meets, it is one sentence here
+    except Exception as error:  # torchvision's downloaders raise many types; this makes one sentence of each
         reason = " ".join(str(error).split())[:200]
         raise GanpipeError(
-            f"torchvision:{name} could not be downloaded ({type(error).__name__}: {reason}); with no network, "
+            f"torchvision:{name} could not be downloaded ({type(error).__name__}: {reason}); without a network, "
             "give a folder, or sample:flowers."
         ) from None
 

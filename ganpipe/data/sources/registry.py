@@ -1,4 +1,4 @@
-"""The table of sources: which reader takes what `data add SOURCE` names. The first row that matches reads it.
+"""The table of sources for `data add SOURCE`. The first row that matches reads it.
 
 To add a source: write a reader in a file of this package, and a row here.
 """
@@ -69,12 +69,12 @@ SOURCES: tuple[Source, ...] = (
 
 
 def read_source(spec: str, scratch: Path) -> Iterator[Item]:
-    """The items of the source `spec`, in an order that does not depend on the machine.
+    """Reads the items of the source `spec`, in an order that does not depend on the machine.
 
-    `scratch` may be filled with what must be downloaded first.
+    Downloads go to `scratch`.
 
     Raises:
-        GanpipeError: no reader takes it.
+        GanpipeError: no reader matches.
     """
     for source in SOURCES:
         if source.matches(spec):

@@ -1,4 +1,4 @@
-"""The manifest of a folder of stylized images: one line per finished image, so that a kill loses none."""
+"""The manifest of a folder of stylized images: one line per finished image, so that a kill loses no finished image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANIFEST = "manifest.jsonl"
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """A finished image: what fixes it (`key`), the file and its hash, and what was measured."""
+    """A finished image: the key of its inputs, the file and its hash, and what was measured."""
 
     key: str
     output: str
@@ -46,12 +46,12 @@ def add_entry(folder: Path, entry: ManifestEntry) -> None:
 
 
 def read_entries(folder: Path) -> list[ManifestEntry]:
-    """All entries in the order in which they were made; a torn line is left out."""
+    """Returns all entries in the order they were written; skips torn lines."""
     path = folder / MANIFEST
-    return list(_parsed(path.read_text(errors="replace"))) if path.exists() else []
+    return list(_parse(path.read_text(errors="replace"))) if path.exists() else []
 
 
-def _parsed(text: str) -> Iterator[ManifestEntry]:
+def _parse(text: str) -> Iterator[ManifestEntry]:
     for line in text.splitlines():
         try:
             value: Any = json.loads(line)
@@ -61,6 +61,6 @@ def _parsed(text: str) -> Iterator[ManifestEntry]:
 
 
 def is_intact(folder: Path, entry: ManifestEntry) -> bool:
-    """Whether the image of an entry is there, byte for byte."""
+    """Whether the entry's image exists and has the recorded hash."""
     path = folder / entry.output
     return path.is_file() and sha256_of(path) == entry.sha256

@@ -22,7 +22,7 @@ from ganpipe.vgg19.weights import style_weights
 
 log = logging.getLogger(__name__)
 
-STEM_BYTES = 100  # of each of the two names in an output's name; file systems take 255 in all
+STEM_BYTES = 100  # of each of the two names in an output's name; file systems allow 255 in all
 
 
 @dataclass
@@ -54,13 +54,13 @@ class BatchTask:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """All items, and the task that is left."""
+    """All items, and the tasks that remain."""
 
     items: list[StyledItem]
     tasks: list[BatchTask]
 
     def shards(self, count: int) -> list[list[BatchTask]]:
-        """The task in parts of `count` images; those of one size stay together."""
+        """The remaining tasks in shards of `count` images; images of one size stay together."""
         ordered = sorted(self.tasks, key=lambda task: (task.size, task.place))
         return [ordered[k : k + count] for k in range(0, len(ordered), count)]
 
@@ -72,10 +72,10 @@ def plan_batch(
     settings: StyleSettings,
     masks: Sequence[Path] = (),
 ) -> BatchPlan:
-    """Looks at every file, and finds the images that are not there yet.
+    """Plans every content in every style, and skips the images that already exist.
 
     Raises:
-        GanpipeError: a format, a blend, masks or layers that cannot be.
+        GanpipeError: invalid format, blend, masks or layers.
     """
     params = resolve_params(settings)
     check_format(settings.format, settings.bit_depth)
@@ -85,7 +85,7 @@ def plan_batch(
     together = bool(masks) or bool(settings.blend)
     shares = parse_shares(settings.blend, len(styles)) if settings.blend else (1 / len(styles),) * len(styles)
     known = {entry.key: entry for entry in read_entries(out)}
-    identities = _Identities()
+    identities = _FileFacts()
     names = _Names(FORMATS[settings.format].suffix)
     plan = BatchPlan([], [])
     for content in contents:
@@ -133,8 +133,8 @@ def item_key(
     )
 
 
-class _Identities:
-    """Size and hash of each file, looked at once; Refusal, with the file's name, where it cannot be used."""
+class _FileFacts:
+    """Size and hash of each file, each read once; raises RejectedImage, with the file's name, if it cannot be used."""
 
     def __init__(self) -> None:
         self._sizes: dict[Path, tuple[int, int] | RejectedImage] = {}
@@ -161,13 +161,13 @@ class _Identities:
 
 
 class _Names:
-    """Names of outputs, `content__style.png`, with part of the paths' hash where two would be the same."""
+    """Names of outputs, `content__style.png`, with part of the paths' hash added if two would be equal."""
 
     def __init__(self, suffix: str) -> None:
         self.suffix, self.taken = suffix, set[str]()
 
     def of(self, content: Path, styles: Sequence[Path]) -> str:
-        stem = f"{_cut(content.stem)}__{_cut('+'.join(style.stem for style in styles))}"
+        stem = f"{_shorten(content.stem)}__{_shorten('+'.join(style.stem for style in styles))}"
         if stem.lower() in self.taken:
             paths = "\0".join(str(path.resolve()) for path in (content, *styles))
             stem += "_" + hashlib.sha256(paths.encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -175,7 +175,7 @@ class _Names:
         return stem + self.suffix
 
 
-def _cut(name: str) -> str:
-    """As much of a name as an output's name has room for, in characters that can be printed and encoded."""
+def _shorten(name: str) -> str:
+    """Shortens a name to STEM_BYTES, in characters that can be printed and encoded."""
     plain = "".join(c if c.isprintable() else "_" for c in name)
     return plain.encode()[:STEM_BYTES].decode(errors="ignore")

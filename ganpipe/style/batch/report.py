@@ -1,4 +1,4 @@
-"""The report of a batch: what became of each image."""
+"""The report of a batch: the outcome of each image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stylizes planned tasks in buckets of one shape, as many at once as memory takes, and writes each as it is finished."""
+"""Stylizes planned tasks in buckets of one shape, as many at once as fit in memory, and writes each when it is finished."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = {"cpu": 4, "cuda": 32}  # more at once is no faster (benchmarks.style), and a kill loses more
 SMALLEST_TILE_PX = 128
-# Activations that autograd keeps for relu1_1 to relu5_1, with what its backward needs at once: measured as the growth
+# Activations that autograd keeps for relu1_1 to relu5_1, plus what its backward needs: measured as the growth
 # of the peak over images of 256² and 512² (LOG.md).
 BYTES_PER_PIXEL = {"bf16": 2_000, "fp32": 3_600}
 
@@ -60,13 +60,13 @@ def run_batch(
     report: Report = ignore,
     feedforward_networks: Mapping[Path, Path] | None = None,
 ) -> BatchOutcome:
-    """Stylizes and writes tasks, as many of one size at once as memory takes; the whole plan, or a shard of it.
+    """Stylizes and writes tasks, as many of one size at once as fit in memory; the whole plan, or a shard of it.
 
     `feedforward_networks`: the folder of a feed-forward network for each style that has one. A file that cannot be read fails
-    its own items and stops nobody else.
+    only its own items.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM; what was finished is in the manifest, and the next run goes on.
+        Interrupted: SIGINT or SIGTERM; finished images are in the manifest, and the next run resumes after them.
         GanpipeError: the output cannot be written.
     """
     if not tasks:
@@ -87,7 +87,7 @@ class _LoadedTask:
 
 
 class _BatchRunner:
-    """One call of `run`: the network, and how far it is."""
+    """The state of one run: networks, style images, finished items."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class _BatchRunner:
         return BatchOutcome(self.items, self.steps, feedforward_s)
 
     def _buckets(self, tasks: Sequence[BatchTask]) -> Iterator[list[BatchTask]]:
-        """Tasks whose results have one shape and that have as many masks, as many as fit into memory."""
+        """Tasks with one result shape and one number of masks, as many as fit in memory."""
         groups: dict[Any, list[BatchTask]] = {}
         for task in tasks:
             groups.setdefault((task.size, len(task.masks), self._feedforward_style(task)), []).append(task)
@@ -132,7 +132,7 @@ class _BatchRunner:
                 yield group[k : k + count]
 
     def _feedforward_style(self, task: BatchTask) -> Path | None:
-        """The style of a task that a feed-forward network stylizes; None if it is optimized."""
+        """The style whose feed-forward network stylizes the task; None if the task is optimized."""
         style = task.styles[0]
         return (
             style if len(task.styles) == 1 and not task.masks and style in self.feedforward_networks else None
@@ -145,7 +145,7 @@ class _BatchRunner:
         return max(1, min(MOST_AT_ONCE[self.compute.device.type], fitting))
 
     def _tile_px(self, size: tuple[int, int]) -> int:
-        """Edge of the tiles: as asked; 0 where the whole image fits; else what a fifth of the free memory takes."""
+        """Edge of the tiles: the setting; 0 if the whole image fits; else what fits in a fifth of the free memory."""
         if self.settings.tile_px:
             return self.settings.tile_px
         free = USABLE_SHARE * free_memory(self.compute.device)
@@ -155,11 +155,11 @@ class _BatchRunner:
         return max(SMALLEST_TILE_PX, min(1024, fitting))
 
     def _bytes_of(self, height: int, width: int) -> int:
-        """Bytes of an image while it is stylized whole (BYTES_PER_PIXEL)."""
+        """Bytes that an image takes while it is stylized whole (BYTES_PER_PIXEL)."""
         return height * width * BYTES_PER_PIXEL[self.compute.precision]
 
     def _load(self, bucket: list[BatchTask]) -> list[_LoadedTask]:
-        """The tasks whose images can be read; the others fail."""
+        """Loads the tasks whose images can be read; fails the others."""
         loaded = []
         for task in bucket:
             try:
@@ -190,7 +190,7 @@ class _BatchRunner:
         self.items[task.place] = item
 
     def _stylize_bucket(self, bucket: list[_LoadedTask], tile_px: int) -> None:
-        """Stylizes a bucket, in halves or tiles as often as memory asks, and writes its images."""
+        """Stylizes a bucket and writes its images; splits it into halves or tiles if memory runs out."""
         started, already = time.monotonic(), len(self.items)
 
         def on_step(step: Step) -> None:
@@ -200,7 +200,7 @@ class _BatchRunner:
             if self.stop.signum is not None:
                 raise Interrupted(
                     self.stop.signum,
-                    "Stopped in the middle of a batch; the same command goes on after the last finished image.",
+                    "Stopped in the middle of a batch; the same command resumes after the last finished image.",
                 )
 
         try:
@@ -221,7 +221,7 @@ class _BatchRunner:
     def _apply_feedforward(
         self, style: Path, style_tasks: list[StyleTask], tile_px: int, on_step: OnStep
     ) -> StyledImages:
-        """A feed-forward network's images, with a few optimizer steps after it where they are asked for."""
+        """The feed-forward network's images, refined by `style.refine_steps` optimizer steps."""
         contents = torch.cat([style_task.content for style_task in style_tasks])
         feedforward, _ = self.feedforward_networks[style]
         stylized_images = apply_network(feedforward, contents, torch.ones(len(contents), 1), self.compute)
@@ -233,12 +233,12 @@ class _BatchRunner:
     def _stylize_smaller(self, bucket: list[_LoadedTask], tile_px: int) -> None:
         height, width = bucket[0].task.size
         if len(bucket) > 1:
-            log.warning("Memory ran out with %d images at once; going on with half of them.", len(bucket))
+            log.warning("Memory ran out with %d images at once; continuing with half of them.", len(bucket))
             middle = len(bucket) // 2
             self._stylize_bucket(bucket[:middle], tile_px)
             self._stylize_bucket(bucket[middle:], tile_px)
         elif (smaller := (tile_px or max(height, width)) // 2) >= SMALLEST_TILE_PX:
-            log.warning("Memory ran out; going on with tiles of %d pixels.", smaller)
+            log.warning("Memory ran out; continuing with tiles of %d pixels.", smaller)
             self._stylize_bucket(bucket, smaller)
         else:
             self._fail(
@@ -259,7 +259,7 @@ class _BatchRunner:
             self._write_one(loaded, pixels, seconds, quality)
 
     def _measure(self, loaded: _LoadedTask, pixels: Tensor) -> dict[str, float]:
-        """Distance from the style and likeness to the content, neither of which was optimized."""
+        """Distance from the style and similarity to the content, neither of which was optimized."""
         distances = [
             share * style_distance(self.judge, pixels, style, self.compute)
             for share, style in zip(loaded.task.shares, loaded.style_task.styles, strict=True)
@@ -275,7 +275,7 @@ class _BatchRunner:
     def _write_one(
         self, loaded: _LoadedTask, pixels: Tensor, seconds: float, quality: dict[str, float]
     ) -> None:
-        """The image by rename, then the manifest: a kill between the two stylizes one image again."""
+        """Writes the image, then its manifest entry: a kill between the two stylizes one image again."""
         task = loaded.task
         alpha = loaded.content.alpha
         if alpha is not None:

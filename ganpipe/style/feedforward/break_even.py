@@ -1,4 +1,4 @@
-"""Which styles of a batch get a feed-forward feed-forward network: where that saves time, it is trained, kept and used again."""
+"""Trains a feed-forward network for each style of a batch for which that saves time, and reuses it later."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ganpipe.vgg19.weights import style_weights
 log = logging.getLogger(__name__)
 
 MIN_IMAGES_TO_ESTIMATE = (
-    12  # images in a style: below, no feed-forward network has ever paid, and measuring would only cost time
+    12  # images in a style; with fewer, no network has saved time, and measuring would only cost some
 )
 PROBE_IMAGES = 8
 CROP_PX = 128  # of the training crops, at most
@@ -46,7 +46,7 @@ CROP_PX = 128  # of the training crops, at most
 
 @dataclass(frozen=True)
 class StyleNetwork:
-    """A style's feed-forward network: where it is, whether it was trained now, and how long that took."""
+    """A style's feed-forward network: its folder, whether this call trained it, and how long that took."""
 
     style: Path
     folder: Path
@@ -57,9 +57,9 @@ class StyleNetwork:
 def train_or_find_networks(
     plan: BatchPlan, settings: StyleSettings, compute: Compute, folder: Path, report: Report = ignore
 ) -> list[StyleNetwork]:
-    """A feed-forward network for each style of the plan that has one in `folder`, or whose images are enough to pay for one.
+    """Finds each style's feed-forward network in `folder`, or trains one if `style.feedforward` asks or it saves time.
 
-    What was computed to decide is logged as a sentence. Raises as `train_network`.
+    Logs the estimate behind each decision. Raises as `train_network`.
     """
     by_style: dict[Path, list[BatchTask]] = {}
     for task in plan.tasks:
@@ -100,7 +100,7 @@ def _train_or_find(
     try:
         image = read_float_image(style).pixels
     except RejectedImage:
-        return None  # stylizing says so for each image
+        return None  # run_batch reports it for each image
     if settings.feedforward == "auto":
         estimate = estimate_break_even(tasks, image, params, network, compute, images)
         log.info("%s", estimate.sentence(style.stem))
@@ -119,7 +119,7 @@ def _train_or_find(
 
 
 def _crop_px(tasks: Sequence[BatchTask]) -> int:
-    """Edge of the crops: what fits into all contents, as they will be stylized."""
+    """Edge of the crops: the largest that fits into all contents at their stylized size."""
     return max(SMALLEST_PX, min(CROP_PX, *(edge for task in tasks for edge in task.size)))
 
 
@@ -175,7 +175,7 @@ def _fastest(step: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Whether training a feed-forward network costs less time than optimizing each image, and from how many images on."""
+    """The time of optimizing `images` images and of a feed-forward network, and from how many images the network is faster."""
 
     images: int
     optimize_s: float
@@ -185,11 +185,11 @@ class BreakEven:
 
     @property
     def pays(self) -> bool:
-        """Whether it does for these images."""
+        """Whether the network is faster for these images."""
         return self.from_images is not None and self.images >= self.from_images
 
     def sentence(self, *styles: str) -> str:
-        """For people."""
+        """Both times and the verdict as a sentence for the log."""
         named = " and ".join(f"'{style}'" for style in styles)
         start = f"{self.images:,} image{'s' * (self.images != 1)}" + (f" in {named}" if named else "")
         times = (
@@ -205,7 +205,7 @@ class BreakEven:
 
 
 def break_even(images: int, optimize_each_s: float, stylize_each_s: float, train_s: float) -> BreakEven:
-    """The least n with n · optimized > training + n · feed-forward network."""
+    """Finds the least n with n · optimize > train + n · stylize."""
     saved = optimize_each_s - stylize_each_s
     least = math.floor(train_s / saved) + 1 if saved > 0 else None
     return BreakEven(images, images * optimize_each_s, train_s, images * stylize_each_s, least)

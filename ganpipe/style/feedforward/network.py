@@ -1,12 +1,12 @@
-"""The network that stylizes a style in one pass: its layers, how it is applied, and its files.
+"""The feed-forward network that stylizes an image in one pass: layers, application, files.
 
 A feed-forward network is an image transformer (Johnson, Alahi & Fei-Fei 2016, arXiv 1603.08155) with instance normalization
 (Ulyanov et al. 2016, arXiv 1607.08022) whose scale and shift belong to the style (Dumoulin et al. 2017,
 arXiv 1610.07629), so that one network stylizes several styles and their blends.
 
-Departures, so that hundreds of images show the style and not tens of thousands: the last convolution is added to the
-image itself, and colors start as the style's, as the optimizer starts from the content; noise goes in with the
-image, or a plain sky gets no strokes (so Ulyanov et al. 2016, arXiv 1603.03417). How it learns: `apprenticeship`.
+Departures, so that the style shows after hundreds of training images, not tens of thousands: the last convolution is
+added to the image itself, as the optimizer starts from the content; colors start as the style's; noise is an extra
+input, or a plain sky gets no strokes (as in Ulyanov et al. 2016, arXiv 1603.03417). Its training is in `train`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.random import generator_at
 from ganpipe.compute.weights import NetworkFiles
 
-EPS = 1e-5  # under the root of a variance
-SHRINK = 4  # pixels of a cell of the residual blocks, each way
+EPS = 1e-5  # added to a variance before the root
+SHRINK = 4  # side in pixels of a cell of the residual blocks
 LEAST_PX = 16  # smaller images are padded to it
 NOISE_CELLS_PX = (4, 16)
 NOISE = 104  # key of a stream drawn from the same seed as those of `crops`
-# To be raised with every change of the network or of how it learns, or batches go on with feed-forward networks of before.
+# Raise it with every change of the network or its training, or batches reuse networks from before the change.
 NETWORK_VERSION = 1
 CONFIG = "model.json"
 FILES = NetworkFiles("model.safetensors", CONFIG)
@@ -37,8 +37,8 @@ FILES = NetworkFiles("model.safetensors", CONFIG)
 class _Norm(torch.autograd.Function):
     """Instance normalization of `x: [N, C, H, W]`, then `scale` and `shift: [N, C]`.
 
-    By hand because torch's own leave channels-last memory (instance_norm) or are 20 times slower backward in it
-    (group_norm). Sums are in float32, and backward has the two passes that it needs.
+    Written out because torch's own leave the channels-last layout (instance_norm) or are 20 times slower backward in
+    it (group_norm). Sums are in float32; backward takes two passes.
     """
 
     @staticmethod
@@ -62,17 +62,17 @@ class _Norm(torch.autograd.Function):
 
 
 def _mean(x: Tensor) -> Tensor:
-    """Over positions, `[N, C]`, in float32 at least."""
+    """Mean over positions, `[N, C]`, in float32 at least."""
     return x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def _map(values: Tensor, like: Tensor) -> Tensor:
-    """`[N, C]` as `[N, C, 1, 1]` with the type of a map."""
+    """Reshapes `[N, C]` to `[N, C, 1, 1]`, in the type of `like`."""
     return values.to(like.dtype)[:, :, None, None]
 
 
 class ConditionalNorm(nn.Module):
-    """Instance normalization with a row of scales and one of shifts for each style (Dumoulin et al. 2017, eq. 5)."""
+    """Instance normalization with one row of scales and shifts per style (Dumoulin et al. 2017, eq. 5)."""
 
     def __init__(self, channels: int, styles: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class ConditionalNorm(nn.Module):
 
 
 class _Conv(nn.Module):
-    """A convolution with reflected borders, then the conditional norm; upsampled before if asked."""
+    """Optional nearest upsampling, a convolution with reflected borders, and the conditional norm."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, styles: int, stride: int = 1, up: int = 1
@@ -130,7 +130,7 @@ class FeedforwardConfig:
 
 
 class FeedforwardNetwork(nn.Module):
-    """The image transformer: two steps down, residual blocks, two steps up by upsampling and convolving."""
+    """The image transformer: two strided convolutions, residual blocks, two upsampling convolutions."""
 
     def __init__(self, config: FeedforwardConfig) -> None:
         super().__init__()
@@ -149,9 +149,9 @@ class FeedforwardNetwork(nn.Module):
         self.colors = ConditionalNorm(3, s)
 
     def forward(self, images: Tensor, shares: Tensor, noise_seed: int = 0) -> Tensor:
-        """`images: [N, 3, H, W]` in [0, 1], of any size, stylized in styles mixed by `shares: [N, S]`; in [0, 1].
+        """Stylizes `images: [N, 3, H, W]` in [0, 1], of any size, in styles mixed by `shares: [N, S]`; returns [0, 1].
 
-        The noise is one for the whole batch, so that an image does not depend on its companions.
+        The whole batch gets the same noise, so that an image does not depend on the others.
         """
         height, width = images.shape[2:]
         whole = F.pad(images, (0, _missing(width), 0, _missing(height)), mode="replicate")
@@ -168,14 +168,14 @@ class FeedforwardNetwork(nn.Module):
 
     @torch.no_grad()
     def take_colors(self, style: int, image: Tensor) -> None:
-        """Gives images in a style the mean and deviation of `image: [1, 3, h, w]`, as they are before the sigmoid."""
+        """Sets a style's output mean and deviation, before the sigmoid, to those of `image: [1, 3, h, w]`."""
         inner = torch.logit(image.to(self.colors.scale).clamp(0.02, 0.98))
         self.colors.shift[style] = inner.mean((0, 2, 3))
         self.colors.scale[style] = inner.std((0, 2, 3), correction=0)
 
 
 def noise_maps(height: int, width: int, seed: int) -> Tensor:
-    """`[1, M, H, W]`: smooth noise in cells of several sizes. Sharp cells showed as a grid in the images."""
+    """Smooth noise `[1, M, H, W]` in cells of several sizes. Sharp cells showed as a grid in the images."""
     maps = []
     for cell in NOISE_CELLS_PX:
         shape = (1, 1, -(-height // cell), -(-width // cell))
@@ -185,7 +185,7 @@ def noise_maps(height: int, width: int, seed: int) -> Tensor:
 
 
 def _missing(size: int) -> int:
-    """Pixels that an axis lacks to a whole number of cells."""
+    """Pixels to pad so that an axis holds a whole number of cells."""
     return max(LEAST_PX, -(-size // SHRINK) * SHRINK) - size
 
 
@@ -193,7 +193,7 @@ def _missing(size: int) -> int:
 def apply_network(
     feedforward: FeedforwardNetwork, contents: Tensor, shares: Tensor, compute: Compute
 ) -> Tensor:
-    """`contents: [N, 3, H, W]` in [0, 1] stylized in styles mixed by `shares: [N, S]`: float32 in [0, 1]."""
+    """Stylizes `contents: [N, 3, H, W]` in [0, 1] in styles mixed by `shares: [N, S]`; returns float32 in [0, 1]."""
     compute.place(feedforward)
     images = contents.to(compute.device, memory_format=torch.channels_last)
     with compute.autocast():
@@ -204,7 +204,7 @@ def apply_network(
 def save_network(
     folder: Path, feedforward: FeedforwardNetwork, config: FeedforwardConfig, origin: dict[str, Any]
 ) -> None:
-    """Writes the feed-forward network's weights, and the JSON that says how to build it and where it comes from.
+    """Writes the network's weights, and a JSON file with its config and origin.
 
     `origin`: at least the result's `inputs`.
     """
@@ -212,10 +212,10 @@ def save_network(
 
 
 def load_network(folder: Path) -> tuple[FeedforwardNetwork, dict[str, Any]]:
-    """The feed-forward network in `folder`, on the CPU in evaluation mode, and its JSON.
+    """Loads the network in `folder`, on the CPU in evaluation mode, and its JSON.
 
     Raises:
-        GanpipeError: a file is missing or damaged, or the two do not fit each other.
+        GanpipeError: a file is missing or damaged, or the two do not match.
     """
 
     def build(note: dict[str, Any]) -> FeedforwardNetwork:
