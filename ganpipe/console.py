@@ -12,6 +12,7 @@ import math
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,10 +184,14 @@ def show_logs(debug: bool) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logging.lastResort = handler  # for loggers without a handler, which would write as it comes
-    logging.captureWarnings(True)
+    warnings.showwarning = _say_warning
 
 
 PLAIN = "ganpipe.training"
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    say(f"{category.__name__}: {message}")
 
 
 class _Plain(logging.Formatter):

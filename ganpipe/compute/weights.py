@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ganpipe.errors import GanpipeError
@@ -75,13 +75,15 @@ class NetworkFiles:
         """
         config = read_json(folder / self.config)
         path = folder / self.weights
-        if not path.exists() or sha256_of(path) != config.get("weights_sha256"):
+        # Read once: safetensors opens no path that is not UTF-8, and what is loaded is what was hashed.
+        data = path.read_bytes() if path.exists() else b""
+        if hashlib.sha256(data).hexdigest() != config.get("weights_sha256"):
             raise GanpipeError(
                 f"{path} is missing or damaged: its bytes are not those that {self.config} names."
             )
         try:
             network = build(config)
-            network.load_state_dict(load_file(path))
+            network.load_state_dict(load(data))
         except (SafetensorError, RuntimeError, KeyError, TypeError, GanpipeError) as error:
             raise GanpipeError(f"{path} does not fit its model ({str(error).splitlines()[0]}).") from None
         return network.eval(), config
