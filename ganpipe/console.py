@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from ganpipe.errors import redact
 from ganpipe.progress import Progress as Progressed
 
 LINE_EVERY_S = 15.0
@@ -150,8 +151,8 @@ class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """A line."""
         if record.levelno == logging.INFO and record.name.startswith(PLAIN):
-            return record.getMessage()
-        return super().format(record)
+            return redact(record.getMessage())
+        return redact(super().format(record))
 
 
 class _Stderr(io.TextIOBase):

@@ -43,10 +43,21 @@ def _expand(word: str) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[Path]:
-    """The files of a list; a line that is empty or begins with # is passed over."""
+    """The files of a list; a line that is empty or begins with # is passed over.
+
+    An error gives the number of a line, not the line: the file may be no list at all, but somebody's secrets.
+    """
     try:
         lines = path.read_text(errors="surrogateescape").splitlines()
     except OSError as error:
         raise GanpipeError(f"The file list {path} cannot be read ({error.strerror}).") from None
-    words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return [found for word in words for found in _expand(str(path.parent / Path(word).expanduser()))]
+    found: list[Path] = []
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if line and not line.startswith("#"):
+            try:
+                found += _expand(str(path.parent / Path(line).expanduser()))
+            except (GanpipeError, OSError, RuntimeError, ValueError):
+                raise GanpipeError(
+                    f"Line {number} of the file list {path} names no file, folder or pattern that is there."
+                ) from None
+    return found
