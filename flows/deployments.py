@@ -6,6 +6,7 @@ To schedule another flow: add a row. Runs are executed one at a time.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,9 @@ from prefect import Flow, serve
 from prefect.flows import EntrypointType
 
 from flows.pipeline import pipeline
+from ganpipe.compute.processes import exit_with_parent
 from ganpipe.stages.requests import RunRequest
+from ganpipe.stages.served import serve_only
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,18 @@ DEPLOYMENTS: tuple[Deployment, ...] = (RETRAIN,)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serves every row until SIGTERM."""
+    """Serves every row until SIGTERM, or until its parent is gone."""
     parser = argparse.ArgumentParser()
     for name in ("workspace", "cron", "dataset", "preset"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--may-read", dest="folders", action="append", default=[])
+    parser.add_argument("--parent", type=int, required=True, help="the process of `ganpipe up`")
     given = parser.parse_args(argv)
+    if os.getppid() != given.parent:
+        return  # it has been killed meanwhile
+    exit_with_parent(given.parent)
+    serve_only(given.workspace, given.folders, given.overrides)
     request = RunRequest(given.workspace, given.dataset or None, given.preset or None, given.overrides)
     served: list[Any] = [  # coroutines only under a running event loop
         row.flow.to_deployment(

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ganpipe import __version__
+from ganpipe.compute.signals import is_ignored, leave_terminal
 from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError, Interrupted
 
@@ -144,6 +145,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("up", "operations.up", "Prefect, MLflow and the schedule until Ctrl-C")
     sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *"')
     sub.add_argument("--watch", metavar="DIR", help="retrain when images are added to this folder")
+    sub.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="this machine only: 127.0.0.1 or localhost; from another one use ssh -L",
+    )
     sub.add_argument("--prefect-port", type=int, default=4200)
     sub.add_argument("--mlflow-port", type=int, default=5000)
     chosen(sub)
@@ -250,7 +256,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imports allocate a million objects that live to the end: looking through them again and again while they load
     # cost 1.1 s (LOG.md).
     gc.set_threshold(100_000)
-    signal.signal(signal.SIGTERM, _terminated)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if not is_ignored(signum):
+            signal.signal(signum, _terminated)
     try:
         from ganpipe.console import show_logs
 
@@ -270,8 +278,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _terminated(signum: int, _: FrameType | None) -> None:
-    """SIGTERM ends as an exception, so that everything that was started is stopped."""
-    raise Interrupted(signum, "SIGTERM: stopped; the same command resumes from what is finished.")
+    """SIGTERM and SIGHUP end as an exception, so that everything that was started is stopped."""
+    if signum == signal.SIGHUP:  # a closed terminal may send it twice
+        signal.signal(signum, signal.SIG_IGN)
+        leave_terminal()
+    name = signal.Signals(signum).name
+    raise Interrupted(signum, f"{name}: stopped; the same command resumes from what is finished.")
 
 
 def _fail(error: BaseException, debug: bool, code: int) -> int:

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from ganpipe.errors import redact
 from ganpipe.files import escape_control
 from ganpipe.progress import Progress as Progressed
 
@@ -200,8 +201,8 @@ class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """A line, without the traceback."""
         if record.levelno == logging.INFO and record.name.startswith(PLAIN):
-            return record.getMessage()
-        record.message = record.getMessage()
+            return redact(record.getMessage())
+        record.message = redact(record.getMessage())
         return self.formatMessage(record)
 
 

@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
+from urllib.parse import unquote
+
+# What stands between :// and @ in a URI: a name, and mostly a password.
+CREDENTIALS = re.compile(r"(?<=://)[^\s/?#'\"<>]*@")
+SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|AUTH_STRING|API_KEY|ACCOUNT_KEY", re.IGNORECASE)
+SHORTEST_SECRET = 6  # a shorter value would black out words that mean nothing
+HIDDEN = "***"
+
+
+def redact(text: str) -> str:
+    """The text without credentials in URIs, and without the values of environment variables that hold secrets."""
+    for secret in _known_secrets():
+        text = text.replace(secret, HIDDEN)
+    return CREDENTIALS.sub(f"{HIDDEN}@", text)
+
+
+def _known_secrets() -> list[str]:
+    """Secrets of the environment, the longest first: whole variables, and passwords in URIs."""
+    named = {value for name, value in os.environ.items() if SECRET_NAME.search(name)}
+    in_uris = {
+        match.group().rstrip("@").partition(":")[2]
+        for value in os.environ.values()
+        for match in CREDENTIALS.finditer(value)
+    }
+    found = named | in_uris | {unquote(password) for password in in_uris}
+    return sorted((secret for secret in found if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 class GanpipeError(Exception):
-    """Something the user can fix. The message is one sentence: what, found, expected, what to do."""
+    """Something the user can fix. The message is one sentence: what, found, expected, what to do.
+
+    It is printed, logged and kept by Prefect and MLflow: secrets are taken out here, once for all of them.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class Interrupted(GanpipeError):

@@ -29,6 +29,7 @@ def up(arguments: Namespace) -> int:
         make_request(arguments, workspace),
         arguments.cron,
         watch,
+        arguments.host,
         arguments.prefect_port,
         arguments.mlflow_port,
         RUNNER,

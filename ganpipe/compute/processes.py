@@ -8,24 +8,67 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 WATCH_EVERY_S = 0.2
+HANG_UP_EVERY_S = 5.0  # between two SIGHUPs: enough to record that a training was interrupted
+
+# A folder `ganpipe` or a file `yaml.py` that lies in the current folder is nobody's module.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
 
 def exit_with_parent(process: int) -> None:
     """Makes this process end soon after another, of which a kill -9 would tell nothing."""
-    threading.Thread(target=_watch, args=(process,), daemon=True).start()
+    call_when_gone(process, start_time(process), lambda: os._exit(1))
 
 
-def _watch(process: int) -> None:
-    while _lives(process):
-        time.sleep(WATCH_EVERY_S)
-    os._exit(1)
+def hang_up_with(process: int, started: str, patience_s: float) -> None:
+    """Sends this process SIGHUP when another has gone, until it ends; SIGKILL after `patience_s`.
+
+    A training catches it, however often it comes, and writes its checkpoint; whatever else is running ends at once.
+    """
+
+    def hang_up() -> None:
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(HANG_UP_EVERY_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    call_when_gone(process, started, hang_up)
 
 
-def _lives(process: int) -> bool:
+def call_when_gone(process: int, started: str, act: Callable[[], None]) -> None:
+    """Calls `act` in a thread as soon as the process with this number and start time does not live."""
+
+    def watch() -> None:
+        while lives(process, started):
+            time.sleep(WATCH_EVERY_S)
+        act()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def start_time(process: int) -> str:
+    """When a process started, in ticks since the boot: it tells two processes of the same number apart.
+
+    Empty if there is none, or if it has died and nobody has asked how; "unknown" on a system without /proc.
+    """
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return "unknown" if not Path("/proc/self/stat").exists() and _answers(process) else ""
+    return "" if state in "ZX" else fields[18]
+
+
+def lives(process: int, started: str) -> bool:
+    """Whether the process with this number and start time is still there."""
+    return bool(started) and start_time(process) == started
+
+
+def _answers(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -35,13 +78,19 @@ def _lives(process: int) -> bool:
     return True
 
 
-def start_process(command: list[str], environment: dict[str, str], log_file: Path) -> subprocess.Popen[bytes]:
-    """Starts a process in a group of its own, with its output in a log file; Linux ends it if we are killed."""
+def start_process(
+    command: list[str], environment: Mapping[str, str], log_file: Path
+) -> subprocess.Popen[bytes]:
+    """Starts a process in a group of its own, with its output in a log file; Linux ends it if we are killed.
+
+    Python does not look for modules in its current folder.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
         return subprocess.Popen(
             command,
-            env=environment,
+            env={**environment, **SAFE_PATH},
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -57,7 +106,8 @@ def signal_with_parent(signum: int) -> None:
 
 
 def terminate_with_parent() -> None:
-    """SIGTERM when the parent dies: there is something to clean up."""
+    """SIGTERM when the parent dies: there is something to clean up. SIGHUP works even if `nohup` started us."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal_with_parent(signal.SIGTERM)
 
 

@@ -1,13 +1,17 @@
-"""Ctrl-C and SIGTERM as a request that the loop reads between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal) as a request that the loop reads between two steps."""
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -19,19 +23,23 @@ class StopRequest:
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
-    """Inside the block SIGINT and SIGTERM only set the request; a second one of the same kind acts as before.
+    """Inside the block stop signals only set the request; a second Ctrl-C or SIGTERM acts as before.
 
+    A closed terminal may send SIGHUP twice, so a second one changes nothing. What is ignored stays ignored (nohup).
     Off the main thread Python delivers no signals, and the request stays empty.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS if not is_ignored(signum)}
 
     def note(signum: int, _: FrameType | None) -> None:
         request.signum = signum
-        signal.signal(signum, before[signal.Signals(signum)])
+        if signum == signal.SIGHUP:
+            leave_terminal()
+        else:
+            signal.signal(signum, before[signal.Signals(signum)])
 
     for signum in before:
         signal.signal(signum, note)
@@ -40,3 +48,18 @@ def catch_stop_signals() -> Iterator[StopRequest]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def is_ignored(signum: int) -> bool:
+    """Whether a signal is ignored, as SIGHUP is below nohup."""
+    return signal.getsignal(signum) is signal.SIG_IGN
+
+
+def leave_terminal() -> None:
+    """Sends what is still printed to nowhere if the terminal was closed: writing to it would fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(fd).st_mode) and not os.isatty(fd):
+                os.dup2(nowhere, fd)
+    os.close(nowhere)

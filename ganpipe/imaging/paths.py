@@ -44,11 +44,22 @@ def _expand(word: str) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[Path]:
-    """Reads the paths of a file list; empty lines and lines that begin with # are skipped."""
+    """Reads the paths of a file list; empty lines and lines that begin with # are skipped.
+
+    An error gives the number of a line, not the line: the file may be no list at all, but somebody's secrets.
+    """
     try:
         lines = os.fsdecode(path.read_bytes()).split("\n")  # names may hold any other line break
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise GanpipeError(f"The file list {path} cannot be read ({why}).") from None
-    words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return [found for word in words for found in _expand(str(path.parent / os.path.expanduser(word)))]
+    found: list[Path] = []
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if line and not line.startswith("#"):
+            try:
+                found += _expand(str(path.parent / os.path.expanduser(line)))
+            except (GanpipeError, OSError, RuntimeError, ValueError):
+                raise GanpipeError(
+                    f"Line {number} of the file list {path} names no file, folder or pattern that is there."
+                ) from None
+    return found

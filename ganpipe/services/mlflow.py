@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 
 from ganpipe.compute.processes import start_process
-from ganpipe.services.prefect import HOST
+from ganpipe.services.prefect_server import HOST, HOSTS, origins
 from ganpipe.stores.workspace import Workspace
 
 
 def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     """Starts the server's process on loopback: one worker, no job execution. It is not ready yet."""
+    artifacts = (workspace.state / "mlartifacts").as_uri()
     command = [
         sys.executable,
         "-m",
@@ -25,7 +27,17 @@ def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
         "--workers",
         "1",
     ]
-    command += ["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"]]
-    command += ["--default-artifact-root", (workspace.state / "mlartifacts").as_uri()]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command += ["--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
+    # MLflow's own default also accepts every private address: the names of other machines, and of a web page that
+    # made its name point here.
+    command += ["--allowed-hosts", ",".join(f"{host}:{port}" for host in HOSTS)]
+    command += ["--cors-allowed-origins", ",".join(origins(port))]
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Not on the command line, which every user of this machine can read: it may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": os.environ["MLFLOW_TRACKING_URI"],
+        "UVICORN_APP_DIR": sysconfig.get_path(
+            "stdlib"
+        ),  # otherwise uvicorn imports from the current folder first
+    }
     return start_process(command, environment, workspace.state / "logs" / "mlflow-server.log")

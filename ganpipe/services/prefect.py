@@ -13,12 +13,14 @@ from pathlib import Path
 
 from ganpipe.compute.processes import start_process, stop_process
 from ganpipe.console import say
-from ganpipe.errors import GanpipeError
-from ganpipe.stores.addresses import answers, running_servers
+from ganpipe.errors import GanpipeError, redact
+from ganpipe.services.prefect_server import HOST, SECRET_VARIABLE, origins
+from ganpipe.stores.addresses import answers, is_ours, running_servers
+from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
 
 START_S = 120.0
-HOST = "127.0.0.1"
+URL_VARIABLE, CLIENT_SECRET_VARIABLE = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"
 
 
 def free_port(preferred: int | None = None, name: str = "server") -> int:
@@ -41,11 +43,15 @@ def free_port(preferred: int | None = None, name: str = "server") -> int:
 def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess.Popen[bytes]:
     """Starts the server's process on loopback; it is not ready yet. Without services it schedules nothing."""
     log_file = workspace.state / "logs" / "prefect-server.log"
+    url = f"http://{HOST}:{port}/api"
     environment = os.environ | {
-        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+        URL_VARIABLE: url,
+        SECRET_VARIABLE: workspace_secret(workspace),
+        CLIENT_SECRET_VARIABLE: workspace_secret(workspace),
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_UI_API_URL": url,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins(port)),
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
     if not services:
@@ -58,22 +64,17 @@ def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess
             "TRIGGERS",
         )
         environment |= {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in unused}
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--factory",
-        "prefect.server.api.server:create_app",
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--log-level",
-        "warning",
-        "--timeout-keep-alive",
-        "5",
-    ]
+    command = [sys.executable, "-m", "ganpipe.services.prefect_server", str(port)]
     return start_process(command, environment, log_file)
+
+
+def point_to(workspace: Workspace, url: str) -> None:
+    """Makes Prefect in this process and its children use this workspace's server at `url`.
+
+    Must come before Prefect is imported: it reads its settings once.
+    """
+    os.environ[URL_VARIABLE] = url
+    os.environ[CLIENT_SECRET_VARIABLE] = workspace_secret(workspace)
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], name: str, log_file: Path) -> None:
@@ -97,23 +98,46 @@ def prefect_api(workspace: Workspace, meanwhile: Callable[[], None] = lambda: No
     A server that the environment names or that `ganpipe up` runs is used; otherwise a temporary one is started,
     and `meanwhile` is called while it starts.
     """
-    found = running_servers(workspace)
-    if "PREFECT_API_URL" in os.environ or found:
-        os.environ.setdefault("PREFECT_API_URL", found.prefect_api if found else "")
-        url = os.environ["PREFECT_API_URL"]
-        if not answers(f"{url}/health", 5.0):
-            raise GanpipeError(
-                f"The Prefect server at {url} (PREFECT_API_URL) does not answer; start it or unset it."
-            )
-        say(f"Using the Prefect server at {url}")
-        meanwhile()
-        yield url
-        return
+    before = {name: os.environ.get(name) for name in (URL_VARIABLE, CLIENT_SECRET_VARIABLE)}
+    try:
+        if named := before[URL_VARIABLE]:
+            yield _named_server(workspace, named, meanwhile)
+        elif found := running_servers(workspace):
+            point_to(workspace, found.prefect_api)
+            say(f"Using the Prefect server at {found.prefect_api}")
+            meanwhile()
+            yield found.prefect_api
+        else:
+            with _temporary_server(workspace, meanwhile) as url:
+                yield url
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _named_server(workspace: Workspace, url: str, meanwhile: Callable[[], None]) -> str:
+    """The server of PREFECT_API_URL. It gets the workspace's secret only if it proves that it knows it."""
+    if not answers(f"{url}/health", 5.0):
+        raise GanpipeError(
+            f"The Prefect server at {url} (PREFECT_API_URL) does not answer; start it or unset it."
+        )
+    if CLIENT_SECRET_VARIABLE not in os.environ and is_ours(workspace, url):
+        point_to(workspace, url)
+    say(redact(f"Using the Prefect server at {url}"))
+    meanwhile()
+    return url
+
+
+@contextmanager
+def _temporary_server(workspace: Workspace, meanwhile: Callable[[], None]) -> Iterator[str]:
     port = free_port()
     url = f"http://{HOST}:{port}/api"
     started = time.monotonic()
     process = start_prefect(workspace, port, services=False)
-    os.environ["PREFECT_API_URL"] = url  # before Prefect is imported: it reads its settings once
+    point_to(workspace, url)
     try:
         meanwhile()
         say("Waiting for a temporary Prefect server (`ganpipe up` keeps one running) …")
@@ -124,7 +148,6 @@ def prefect_api(workspace: Workspace, meanwhile: Callable[[], None] = lambda: No
         yield url
     finally:
         _deliver_logs()
-        os.environ.pop("PREFECT_API_URL", None)
         stop_process(process)
 
 

@@ -9,16 +9,21 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from ganpipe.compute.processes import start_process, stop_process
+from ganpipe.compute.processes import start_process, start_time, stop_process
+from ganpipe.compute.signals import STOP_SIGNALS, is_ignored, leave_terminal
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
 from ganpipe.services.mlflow import start_mlflow
-from ganpipe.services.prefect import HOST, free_port, start_prefect, wait_until_ready
+from ganpipe.services.prefect import free_port, point_to, start_prefect, wait_until_ready
+from ganpipe.services.prefect_server import HOST, HOSTS, SIGN_IN_PATH
 from ganpipe.services.watcher import watch_folder
 from ganpipe.stages.requests import RunRequest
+from ganpipe.stages.served import named_paths
 from ganpipe.stores.addresses import Addresses, announce, up_file
+from ganpipe.stores.secret import secret_file, workspace_secret
 from ganpipe.stores.workspace import Workspace
 
 RUNNER_PATIENCE_S = 60.0  # a training in progress finishes its step and writes its checkpoint
@@ -34,6 +39,7 @@ class UpOptions:
     request: RunRequest
     cron: str | None
     watch: Path | None
+    host: str
     prefect_port: int
     mlflow_port: int
     runner: str
@@ -62,7 +68,7 @@ def up(workspace: Workspace, options: UpOptions) -> None:
     Raises:
         GanpipeError: a port is in use, a server does not start or dies, another `up` runs, or the cron line is wrong.
     """
-    check_options(options)
+    check_options(workspace, options)
     with workspace.lock("up", wait_s=0.0):
         group, stop_now = ProcessGroup(), _stop_event()
         try:
@@ -71,21 +77,29 @@ def up(workspace: Workspace, options: UpOptions) -> None:
                 _runner_command(options), dict(os.environ), workspace.state / "logs" / "runner.log"
             )
             announce(workspace, addresses)
-            _tell(addresses, options)
+            _tell(workspace, addresses, options)
             if options.watch:
                 _start_watcher(options.watch, options.watched, stop_now)
             while not stop_now.wait(0.5):
                 if name := group.dead():
                     raise GanpipeError(f"The {name} has stopped; its log is in {workspace.state / 'logs'}.")
         finally:
-            say("Stopping …")
             up_file(workspace).unlink(missing_ok=True)
-            group.stop_all()
-            say("Everything has stopped.")
+            try:
+                say("Stopping …")
+            finally:  # even if nobody reads it any more
+                group.stop_all()
+        say("Everything has stopped.")
 
 
-def check_options(options: UpOptions) -> None:
-    """Checks everything before anything starts, and sets PREFECT_API_URL for this process and its children."""
+def check_options(workspace: Workspace, options: UpOptions) -> None:
+    """Checks everything before anything starts, and points Prefect in this process and its children to the server."""
+    if options.host not in HOSTS:
+        raise GanpipeError(
+            f"--host {options.host}: `ganpipe up` serves this machine only ({', '.join(HOSTS)}), because MLflow's pages "
+            f"have no password; from another machine use ssh -L {options.prefect_port}:{HOST}:{options.prefect_port} "
+            f"-L {options.mlflow_port}:{HOST}:{options.mlflow_port} MACHINE."
+        )
     if "PREFECT_API_URL" in os.environ:
         raise GanpipeError(
             "PREFECT_API_URL is set, and `ganpipe up` would start a second server; unset it first."
@@ -94,8 +108,7 @@ def check_options(options: UpOptions) -> None:
         raise GanpipeError(f"There is no folder {options.watch} to watch.")
     free_port(options.prefect_port, "prefect")
     free_port(options.mlflow_port, "mlflow")
-    # Before Prefect is imported: it reads its settings once.
-    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{options.prefect_port}/api"
+    point_to(workspace, f"http://{HOST}:{options.prefect_port}/api")
     if options.cron:
         from prefect.client.schemas.schedules import CronSchedule
         from pydantic import ValidationError
@@ -111,25 +124,36 @@ def check_options(options: UpOptions) -> None:
 
 def _stop_event() -> threading.Event:
     event = threading.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: event.set())
+
+    def note(signum: int, _: FrameType | None) -> None:
+        if signum == signal.SIGHUP:
+            leave_terminal()
+        event.set()
+
+    for signum in STOP_SIGNALS:
+        if not is_ignored(signum):
+            signal.signal(signum, note)
     return event
 
 
 def _start_servers(workspace: Workspace, options: UpOptions, group: ProcessGroup) -> Addresses:
     logs = workspace.state / "logs"
-    prefect_api, mlflow = os.environ["PREFECT_API_URL"], f"http://{HOST}:{options.mlflow_port}"
-    say("Starting the servers of Prefect and MLflow …")
-    prefect_server = start_prefect(workspace, options.prefect_port, services=True)
-    mlflow_server = start_mlflow(workspace, options.mlflow_port)
-    group.members |= {"Prefect server": prefect_server, "MLflow server": mlflow_server}
+    prefect_api, mlflow = os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"]
+    say("Starting the servers …")
+    group.members["Prefect server"] = prefect_server = start_prefect(
+        workspace, options.prefect_port, services=True
+    )
+    if not mlflow.startswith(("http://", "https://")):  # otherwise the user's own server keeps the runs
+        mlflow = f"http://{HOST}:{options.mlflow_port}"
+        group.members["MLflow server"] = start_mlflow(workspace, options.mlflow_port)
     wait_until_ready(f"{prefect_api}/health", prefect_server, "Prefect's server", logs / "prefect-server.log")
-    wait_until_ready(f"{mlflow}/health", mlflow_server, "MLflow's server", logs / "mlflow-server.log")
+    if mlflow_server := group.members.get("MLflow server"):
+        wait_until_ready(f"{mlflow}/health", mlflow_server, "MLflow's server", logs / "mlflow-server.log")
     from ganpipe.services.recovery import crash_orphans  # imports Prefect, which now knows its server
 
     if orphans := crash_orphans():
         say(f"{orphans} run(s) had lost their process and are now marked as crashed.")
-    return Addresses(os.getpid(), prefect_api, mlflow)
+    return Addresses(os.getpid(), start_time(os.getpid()), prefect_api, mlflow)
 
 
 def _runner_command(options: UpOptions) -> list[str]:
@@ -147,12 +171,18 @@ def _runner_command(options: UpOptions) -> list[str]:
     command += ["--dataset", request.dataset or "", "--preset", request.preset or ""]
     for override in request.overrides:
         command += ["--set", override]
-    return command
+    for path in named_paths(Path(request.workspace), request.overrides, options.watch):
+        command += ["--may-read", path]
+    return [*command, "--parent", str(os.getpid())]
 
 
-def _tell(addresses: Addresses, options: UpOptions) -> None:
+def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> None:
     by_hand = "runs are started by hand or by new images" if options.watch else "runs are started by hand"
-    say(f"Prefect  {addresses.prefect_api.removesuffix('/api')}")
+    pages = addresses.prefect_api.removesuffix("/api")
+    if sys.stderr.isatty():
+        say(f"Prefect  {pages}{SIGN_IN_PATH}#{workspace_secret(workspace)}")
+    else:  # the output may be a log
+        say(f"Prefect  {pages} (the password is in {secret_file(workspace)})")
     say(f"MLflow   {addresses.mlflow}")
     say(f"Schedule {options.cron or f'none ({by_hand})'}")
     if options.watch:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ganpipe.console import say
+from ganpipe.errors import redact
 
 QUIET_S = 3.0  # a watched folder counts as complete when nothing has changed for so long
 
@@ -19,7 +20,8 @@ def watch_folder(folder: Path, start_run: Callable[[], None], stop_now: threadin
             start_run()
             say(f"{time.strftime('%H:%M:%S')} new images in {folder}: a run was started.")
         except Exception as error:  # the watcher must outlive a server that is busy for a moment
-            say(f"The run for new images could not be started ({error}); the next change tries again.")
+            why = redact(str(error))
+            say(f"The run for new images could not be started ({why}); the next change tries again.")
 
 
 def quiet_changes(folder: Path, stop_now: threading.Event) -> Iterator[None]:

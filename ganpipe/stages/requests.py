@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import parse_assignments, resolve
 from ganpipe.settings.presets import ASKED_FOR, Choice, choose_preset
 from ganpipe.settings.schema import Settings
+from ganpipe.stages.served import check_served
 from ganpipe.stores.workspace import Workspace, check_name
 
 
@@ -22,8 +24,18 @@ class RunRequest:
     source: str | None = None
 
     def opened(self) -> Workspace:
-        """The workspace, with the tools pointed into it."""
+        """The workspace, with the tools pointed into it.
+
+        Raises:
+            GanpipeError: the folder is no workspace, or `ganpipe up` does not serve what is asked for; see `check_served`.
+        """
+        check_served(self)
         workspace = self._workspace()
+        if not workspace.state.is_dir():
+            raise GanpipeError(
+                f"{workspace.root} is no workspace of ganpipe (it has no folder {workspace.state.name}); "
+                "add a dataset there first: ganpipe data add SOURCE --name NAME"
+            )
         workspace.activate()
         return workspace
 

@@ -1,15 +1,21 @@
-"""Addresses of the servers of a running `ganpipe up`."""
+"""Addresses of the servers of a running `ganpipe up`, and whether they are this workspace's."""
 
 from __future__ import annotations
 
+import hmac
 import json
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from ganpipe.compute.processes import lives
 from ganpipe.files import write_json
+from ganpipe.stores.secret import prove, read_secret
 from ganpipe.stores.workspace import Workspace
+
+PROOF_PATH = "/ganpipe/proof/"  # our Prefect server answers it, followed by a question
 
 
 def up_file(workspace: Workspace) -> Path:
@@ -19,20 +25,34 @@ def up_file(workspace: Workspace) -> Path:
 
 @dataclass(frozen=True)
 class Addresses:
-    """The process of `ganpipe up` and its addresses."""
+    """The process of `ganpipe up`, when it started (see `start_time`), and its addresses."""
 
     pid: int
+    started: str
     prefect_api: str
     mlflow: str
 
 
 def running_servers(workspace: Workspace) -> Addresses | None:
-    """The workspace's running `ganpipe up`, if it answers."""
+    """The workspace's running `ganpipe up`, if it lives and its Prefect server knows this workspace's secret.
+
+    The file alone proves nothing: after a kill another workspace's server may have the same port.
+    """
     try:
         found = Addresses(**json.loads(up_file(workspace).read_text()))
-    except (OSError, ValueError, TypeError):
+        alive = lives(found.pid, found.started)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return found if answers(f"{found.prefect_api}/health") else None
+    return found if alive and is_ours(workspace, found.prefect_api) else None
+
+
+def is_ours(workspace: Workspace, prefect_api: str) -> bool:
+    """Whether the server at this address knows the workspace's secret. The secret itself is not sent."""
+    secret, question = read_secret(workspace), secrets.token_hex(16)
+    if not secret:
+        return False
+    answer = fetch(f"{prefect_api.removesuffix('/api')}{PROOF_PATH}{question}")
+    return hmac.compare_digest(answer or "", prove(secret, question))
 
 
 def announce(workspace: Workspace, addresses: Addresses) -> None:
@@ -42,8 +62,13 @@ def announce(workspace: Workspace, addresses: Addresses) -> None:
 
 def answers(url: str, timeout_s: float = 2.0) -> bool:
     """Whether an HTTP server answers."""
+    return fetch(url, timeout_s) is not None
+
+
+def fetch(url: str, timeout_s: float = 2.0) -> str | None:
+    """The beginning of what an HTTP server answers; None if it does not, or with an error."""
     try:
-        with urlopen(url, timeout=timeout_s) as reply:  # noqa: S310  (our own http://127.0.0.1 address)
-            return bool(reply.status < 500)
+        with urlopen(url, timeout=timeout_s) as reply:  # noqa: S310  (an http:// address)
+            return str(reply.read(1000).decode("ascii", errors="replace"))
     except (URLError, OSError, ValueError):
-        return False
+        return None

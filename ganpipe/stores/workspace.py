@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ganpipe.compute.locks import lock_file
 from ganpipe.errors import GanpipeError
@@ -25,6 +26,16 @@ def check_name(name: str) -> str:
             "letter or a digit."
         )
     return name
+
+
+def take_credentials(variable: str) -> tuple[str, str]:
+    """Takes user and password out of a variable that holds an http address: messages of others quote the address."""
+    parts = urlsplit(os.environ.get(variable, ""))
+    host, user = parts.netloc.rpartition("@")[2], parts.username or ""
+    if parts.scheme not in ("http", "https") or not user:
+        return "", ""
+    os.environ[variable] = urlunsplit(parts._replace(netloc=host))
+    return unquote(user), unquote(parts.password or "")
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,13 @@ class Workspace:
         defaults["GOMP_SPINCOUNT"] = "1000"
         for key, value in defaults.items():
             os.environ.setdefault(key, value)
+        user, password = take_credentials("MLFLOW_TRACKING_URI")
+        if user:
+            os.environ.setdefault("MLFLOW_TRACKING_USERNAME", user)
+            os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", password)
+        user, password = take_credentials("PREFECT_API_URL")
+        if user:
+            os.environ.setdefault("PREFECT_API_AUTH_STRING", f"{user}:{password}" if password else user)
         bin_folder = str(Path(sys.executable).parent)
         if bin_folder not in os.environ.get("PATH", "").split(os.pathsep):
             os.environ["PATH"] = bin_folder + os.pathsep + os.environ.get("PATH", "")

@@ -1,0 +1,121 @@
+"""Prefect's server as ganpipe runs it: for this machine's own pages, and for who knows the workspace's secret.
+
+`python -m ganpipe.services.prefect_server PORT`; the secret comes in PREFECT_SERVER_API_AUTH_STRING, which makes Prefect
+ask for it. Without the checks here any web page in the user's browser could use Prefect: it answers every Host and every
+Origin.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from ganpipe.stores.addresses import PROOF_PATH
+from ganpipe.stores.secret import prove
+
+HOST = "127.0.0.1"
+HOSTS = (HOST, "localhost")
+SIGN_IN_PATH = "/ganpipe/sign-in"
+SECRET_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105  (its name)
+SHUTDOWN_S = 5  # for requests in progress
+NO_FRAMES = (b"x-frame-options", b"DENY")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# The secret stands behind '#', which a browser sends to nobody. Prefect's pages look for it where this puts it.
+SIGN_IN_PAGE = """<!doctype html><meta charset="utf-8"><title>ganpipe</title><p>Signing in …</p><script>
+localStorage.setItem('prefect-password', btoa(location.hash.slice(1)));
+location.replace('/');
+</script>
+"""
+
+
+def origins(port: int) -> list[str]:
+    """The pages that may use the server: its own."""
+    return [f"http://{host}:{port}" for host in HOSTS]
+
+
+class OwnPagesOnly:
+    """Refuses requests and websockets whose Host or Origin is not this server.
+
+    A foreign Host is a name that a web page made point here (DNS rebinding). Also answers the proof that this server
+    knows the workspace's secret, and the page that signs a browser in.
+    """
+
+    def __init__(self, app: App, port: int, secret: str) -> None:
+        self.app, self.secret = app, secret
+        self.hosts = {f"{host}:{port}" for host in HOSTS}
+        self.origins = set(origins(port))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+        elif not self._is_own(scope):
+            await _refuse(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(PROOF_PATH):
+            question = scope["path"].removeprefix(PROOF_PATH)
+            await _answer(send, 200, "text/plain", prove(self.secret, question))
+        elif scope["type"] == "http" and scope["path"] == SIGN_IN_PATH:
+            await _answer(send, 200, "text/html", SIGN_IN_PAGE)
+        else:
+            await self.app(scope, receive, _unframed(send))
+
+    def _is_own(self, scope: Scope) -> bool:
+        headers = [(name.lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        hosts = [value for name, value in headers if name == b"host"]
+        pages = [value for name, value in headers if name == b"origin"]
+        return len(hosts) == 1 and set(hosts) <= self.hosts and set(pages) <= self.origins
+
+
+def _unframed(send: Send) -> Send:
+    """No other page may show ours inside itself and lead clicks to it."""
+
+    async def send_unframed(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), NO_FRAMES]
+        await send(message)
+
+    return send_unframed
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await _answer(send, 403, "text/plain", "This server answers its own pages on this machine only.")
+
+
+async def _answer(send: Send, status: int, kind: str, text: str) -> None:
+    headers = [
+        (b"content-type", f"{kind}; charset=utf-8".encode()),
+        NO_FRAMES,
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+def main(port: int) -> None:
+    """Serves until SIGTERM."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    app = OwnPagesOnly(create_app(), port, os.environ[SECRET_VARIABLE])
+    uvicorn.run(
+        app,
+        host=HOST,
+        port=port,
+        log_level="warning",
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
