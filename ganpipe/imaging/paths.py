@@ -50,5 +50,5 @@ def _read_list(path: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise GanpipeError(f"The file list {path} cannot be read ({why}).") from None
-    words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    words = [word for line in lines if (word := line.strip(" \t\r")) and not line.startswith("#")]
     return [found for word in words for found in _expand(str(path.parent / os.path.expanduser(word)))]

@@ -226,6 +226,7 @@ def test_the_run_of_an_origin_leads_nowhere(shell: Shell, tmp_path: Path, run: o
     """Its id is part of a path."""
     outside = shell.workspace.root / ".ganpipe/outside"
     outside.mkdir(parents=True)
+    shell.workspace.runs.mkdir()
     (outside / "run.json").write_text("not a record")
     traced = shell.json("trace", str(picture_with(tmp_path / "x.png", json.dumps({"run": run}))))
     assert traced["run_here"] is False
