@@ -19,6 +19,8 @@ from ganpipe.compute.signals import is_ignored, leave_terminal
 from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError, Interrupted
 
+MAX_REFERENCE = 256
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors hold nothing that a terminal obeys."""
@@ -28,6 +30,15 @@ class _Parser(argparse.ArgumentParser):
         from ganpipe.console import escape_control
 
         super().error(escape_control(message))
+
+
+def _reference(text: str) -> str:
+    """The name of a run or model: it goes into a database's queries, so what can be no name is wrong use."""
+    if len(text) > MAX_REFERENCE or not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            f"a run or model has a name of at most {MAX_REFERENCE} printable characters, not {text[:40]!r}"
+        )
+    return text
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -79,7 +90,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     def from_model(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--model", default="champion", help="champion, NAME/VERSION or a run; default: champion"
+            "--model",
+            type=_reference,
+            default="champion",
+            help="champion, NAME/VERSION or a run; default: champion",
         )
         sub.add_argument(
             "--dataset", metavar="NAME", help="whose champion; default: the latest changed model"
@@ -102,7 +116,9 @@ def build_parser() -> argparse.ArgumentParser:
     json_too(sub)
 
     sub = add("evaluate", "models.evaluate", "evaluate a run's model, or a folder of generated images")
-    sub.add_argument("run_reference", nargs="?", metavar="RUN", help="run id, MLflow run id, or champion")
+    sub.add_argument(
+        "run_reference", type=_reference, nargs="?", metavar="RUN", help="run id, MLflow run id, or champion"
+    )
     sub.add_argument("--generated", metavar="DIR", help="evaluate these images instead of a run's model")
     chosen(sub)
     json_too(sub)
@@ -159,10 +175,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("file")
     json_too(sub)
     sub = add("reproduce", "operations.reproduce", "train a run again and compare every bit")
-    sub.add_argument("run_reference", metavar="RUN")
+    sub.add_argument("run_reference", type=_reference, metavar="RUN")
     json_too(sub)
     sub = add("promote", "operations.promote", "make a run's model the champion")
-    sub.add_argument("run_reference", metavar="RUN")
+    sub.add_argument("run_reference", type=_reference, metavar="RUN")
     json_too(sub)
     sub = add("rollback", "operations.rollback", "make the previous champion the champion again")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
@@ -219,6 +235,7 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
     sub.add_argument(
         "--run",
         dest="run_reference",
+        type=_reference,
         metavar="RUN",
         help="the version that a run was trained on, from what MLflow knows of it",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, replacing, sha256_of_json, write_json
+from ganpipe.files import from_utf8, read_json, replacing, sha256_of_json, to_utf8, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
@@ -52,3 +52,27 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
 def test_the_order_of_keys_does_not_change_a_hash() -> None:
     assert sha256_of_json({"a": 1, "b": [2]}) == sha256_of_json({"b": [2], "a": 1})
     assert sha256_of_json({"a": 1}) != sha256_of_json({"a": 2})
+
+
+def test_a_name_that_is_not_utf8_survives_json(tmp_path: Path) -> None:
+    value = {"caf\udce9": ["\ud800", "é \\udce9"]}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+    assert "é" in (tmp_path / "x.json").read_text()
+    write_text(tmp_path / "x.md", "caf\udce9")
+    assert (tmp_path / "x.md").read_text() == r"caf\udce9"
+
+
+@pytest.mark.parametrize("path", ["/tmp/é", "/tmp/caf\udce9 *?%41/x", "@/tmp/caf\udce9", "sample:photos"])
+def test_a_path_passes_as_utf8(path: str) -> None:
+    assert from_utf8(to_utf8(path)) == path
+    assert to_utf8(path).encode()
+    assert (to_utf8(path) == path) == ("\udce9" not in path)
+
+
+def test_deep_json_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(GanpipeError, match=r"x\.json is damaged"):
+        read_json(tmp_path / "x.json")
+    with pytest.raises(GanpipeError, match="cannot be read"):
+        read_json(tmp_path)

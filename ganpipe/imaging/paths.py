@@ -54,7 +54,7 @@ def _read_list(path: Path) -> list[Path]:
         why = getattr(error, "strerror", None) or error
         raise GanpipeError(f"The file list {path} cannot be read ({why}).") from None
     found: list[Path] = []
-    for number, line in enumerate(map(str.strip, lines), start=1):
+    for number, line in enumerate((line.strip(" \t\r") for line in lines), start=1):
         if line and not line.startswith("#"):
             try:
                 found += _expand(str(path.parent / os.path.expanduser(line)))

@@ -133,3 +133,13 @@ def test_an_archive_that_was_read_before_is_not_decoded_again(
         for read in (4, 0):
             report = add_items(tmp_path / "raw", read_source(str(tmp_path / "a.zip"), tmp_path), cache=cache)
             assert (report.found, report.read) == (4, read)
+
+
+def test_a_zip_whose_names_are_not_what_it_says_is_one_sentence(tmp_path: Path) -> None:
+    """Marked as UTF-8, and not UTF-8: zipfile raises UnicodeDecodeError."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("é.png", png(1))
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(GanpipeError, match="damaged archive"):
+        list(read_source(str(path), tmp_path))

@@ -272,3 +272,21 @@ def test_shards_keep_images_of_one_size_together(tmp_path: Path) -> None:
         ["a.png", "b.png", "c.png"],
         ["e.png", "f.png"],
     ]
+
+
+@pytest.mark.parametrize(
+    "word", ["x" * 10_000, "a/" * 3_000, "a\0b", "@" + "x" * 10_000, "@a\0b", "*" + "x" * 10_000]
+)
+def test_a_path_that_cannot_be_is_one_sentence(word: str) -> None:
+    with pytest.raises(GanpipeError):
+        image_paths([word])
+
+
+def test_a_list_holds_names_of_any_bytes(tmp_path: Path) -> None:
+    """Only a line feed ends a line: U+0085 and U+2028 may be in a name."""
+    names = [b"caf\xe9.png", "a\u2028b.png".encode(), b"\xc2\x85c.png", b"~nobody.png"]
+    paths = [tmp_path / os.fsdecode(name) for name in names]
+    for path in paths:
+        path.write_bytes(b"x")
+    (tmp_path / "list").write_bytes(b"\n".join(names) + b"\r\n")
+    assert image_paths([f"@{tmp_path}/list"]) == paths
