@@ -6,13 +6,17 @@ To schedule another flow: add a row. Runs are executed one at a time.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import Flow, serve
+from prefect import Flow
+from prefect.exceptions import TerminationSignal
 from prefect.flows import EntrypointType
+from prefect.runner import Runner
 
 from flows.pipeline import pipeline
 from ganpipe.compute.processes import exit_with_parent
@@ -73,17 +77,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     exit_with_parent(given.parent)
     serve_only(given.workspace, given.folders, given.overrides)
     request = RunRequest(given.workspace, given.dataset or None, given.preset or None, given.overrides)
-    served: list[Any] = [  # coroutines only under a running event loop
-        row.flow.to_deployment(
+    runner = Runner(limit=1)
+    for row in DEPLOYMENTS:
+        # The flow itself, not its address: for an address Prefect would look into the current folder first, and take
+        # the steps that load it from its database.
+        runner.add_flow(
+            row.flow,
             name=row.name,
             cron=(given.cron or None) if row.scheduled else None,
             parameters=row.parameters(request),
             description=row.description,
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
-        for row in DEPLOYMENTS
-    ]
-    serve(*served, limit=1, print_starting_message=False)
+    with suppress(KeyboardInterrupt, TerminationSignal):
+        asyncio.run(runner.start())
 
 
 if __name__ == "__main__":
