@@ -74,9 +74,7 @@ def publish_dataset_page(page: Path) -> None:
 
 def publish_report(workspace: Workspace, result: RunResult) -> None:
     """The run's report and its images as Prefect artifacts."""
-    create_markdown_artifact(
-        report_markdown(result, embed=True), key="report", description="What this run made"
-    )
+    create_markdown_artifact(report_markdown(result), key="report", description="What this run made")
     servers = running_servers(workspace)  # an image artifact wants an HTTP address
     if servers and result.grid:
         url = f"{servers.mlflow}/get-artifact?path=evaluation/samples.png&run_uuid={result.mlflow_run_id}"

@@ -75,7 +75,8 @@ def pipeline(
     fingerprint = fingerprint_of(place, version.version, settings)
     result = summary(fingerprint, version, record, judged.evaluation, styled, timed.seconds)
     tasks.report_run(place, result)
-    write_text(run_folder(place, record.run_id) / "report.md", report_markdown(result))
+    folder = run_folder(place, record.run_id)
+    write_text(folder / "report.md", report_markdown(result, folder))
     if not styled.failed:
         save_result(place, result)
     return result

@@ -36,9 +36,7 @@ def train(arguments: Namespace) -> int:
         info = datasets.ensure_dataset(workspace, name, settings.data, bars)
         fresh = new_record(name, info.version, settings, train.compute_names(settings))
         before = train.finished_training(workspace, fresh.run_id)
-        record = before or train.train_model(
-            workspace, info, settings, bars, wait=arguments.if_busy == "wait"
-        )
+        record = train.train_model(workspace, info, settings, bars, wait=arguments.if_busy == "wait")
     state = "up_to_date" if before else "finished"
     result = {
         "state": state,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from dataclasses import replace
 
 from ganpipe.commands.context import absolute, find_run, make_request, open_named_workspace, resolve_settings
 from ganpipe.commands.tables import count_or_blank
@@ -47,7 +46,7 @@ def status(arguments: Namespace) -> int:
         return 0
     data_rows = [(v.name, v.version or "", count_or_blank(v.images), v.problem or "") for v in found.datasets]
     table("Datasets", ("name", "version", "images", ""), data_rows)
-    run_rows = [(r.run, r.state, r.verdict or "", r.model_version or "") for r in found.runs]
+    run_rows = [(r.run, r.state, r.problem or r.verdict or "", r.model_version or "") for r in found.runs]
     table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
     servers = found.servers
     rows = [
@@ -62,11 +61,11 @@ def status(arguments: Namespace) -> int:
 def trace(arguments: Namespace) -> int:
     """Prints the origin of an image, and whether its run is still here."""
     from ganpipe.imaging.provenance import read_origin
-    from ganpipe.stores.run_records import load_record
+    from ganpipe.stores.run_records import all_records
 
     origin = read_origin(absolute(arguments.file))
     workspace = open_named_workspace(arguments, reading=True)
-    record = load_record(workspace, str(origin["run"])) if "run" in origin else None
+    record = next((r for r in all_records(workspace) if r.run_id == origin.get("run")), None)
     result = {"file": arguments.file, "origin": origin, "run_here": record is not None}
     if arguments.json:
         print_json(result)
@@ -102,27 +101,18 @@ def reproduce(arguments: Namespace) -> int:
 
 def promote(arguments: Namespace) -> int:
     """Makes a run's model the champion."""
-    from ganpipe.stores.model_registry import ModelRegistry
-    from ganpipe.stores.run_records import save_record
+    from ganpipe.stages.promote import promote_run
 
     workspace = open_named_workspace(arguments)
     record = find_run(workspace, arguments.run_reference)
-    registry = ModelRegistry(workspace)
-    reference = registry.version_of(record)
-    registry.promote(reference)
-    save_record(workspace, replace(record, champion=True))
-    return _champion_is(arguments, str(reference))
+    return _champion_is(arguments, str(promote_run(workspace, record)))
 
 
 def rollback(arguments: Namespace) -> int:
     """Brings the champion before back."""
-    from ganpipe.stores.model_registry import CHAMPION, ModelRegistry, registered_name
+    from ganpipe.stages.promote import roll_back
 
-    registry = ModelRegistry(open_named_workspace(arguments))
-    name = (
-        registered_name(arguments.dataset) if arguments.dataset else registry.find_model(CHAMPION, None).name
-    )
-    return _champion_is(arguments, str(registry.rollback(name)))
+    return _champion_is(arguments, str(roll_back(open_named_workspace(arguments), arguments.dataset)))
 
 
 def _champion_is(arguments: Namespace, model: str) -> int:

@@ -12,7 +12,10 @@ from ganpipe.stores.workspace import Workspace
 
 def relative_path(workspace: Workspace, path: str | None) -> str:
     """A path as short as it can be said from the workspace."""
-    return str(Path(path).relative_to(workspace.root)) if path else "none"
+    if not path:
+        return "none"
+    inside = Path(path).is_relative_to(workspace.root)
+    return str(Path(path).relative_to(workspace.root)) if inside else path
 
 
 def show_metrics(metrics: dict[str, Metric]) -> None:

@@ -8,6 +8,7 @@ import sys
 
 from ganpipe.compute.processes import start_process
 from ganpipe.services.prefect import HOST
+from ganpipe.stores.recorded_paths import artifacts_root
 from ganpipe.stores.workspace import Workspace
 
 
@@ -26,6 +27,6 @@ def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
         "1",
     ]
     command += ["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"]]
-    command += ["--default-artifact-root", (workspace.state / "mlartifacts").as_uri()]
+    command += ["--default-artifact-root", artifacts_root(workspace)]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return start_process(command, environment, workspace.state / "logs" / "mlflow-server.log")

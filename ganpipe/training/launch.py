@@ -44,15 +44,14 @@ class Job:
     origin: dict[str, Any]
 
     def write(self) -> Path:
-        """The job as a file."""
+        """The job as a file in the run folder, with paths relative to it."""
         path = self.run_dir / "job.json"
         write_json(
             path,
             {
-                "prepared": str(self.prepared),
+                "prepared": os.path.relpath(self.prepared, self.run_dir),
                 "version": self.version,
                 "settings": self.settings.as_dict(),
-                "run_dir": str(self.run_dir),
                 "origin": self.origin,
             },
         )

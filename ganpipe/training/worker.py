@@ -60,9 +60,10 @@ def read_points(path: Path) -> list[Point]:
 def main() -> int:
     """Trains as the job says."""
     die_with_parent()
-    job = read_json(Path(sys.argv[1]))
+    path = Path(sys.argv[1]).absolute()
+    job = read_json(path)
     store = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    run_dir, settings = Path(job["run_dir"]), from_dict(job["settings"])
+    run_dir, settings = path.parent, from_dict(job["settings"])
     tell("pid", os.getpid())
 
     def report(p: Progress) -> None:
@@ -74,7 +75,7 @@ def main() -> int:
         report=report,
     )
     try:
-        data = load_prepared(Path(job["prepared"]), job["version"])
+        data = load_prepared(Path(os.path.normpath(run_dir / job["prepared"])), job["version"])
         with join_process_group(settings.training.device, store) as distributed:
             result = train(data, settings, run_dir, callbacks, job["origin"], distributed)
     except Interrupted as stopped:
