@@ -10,7 +10,7 @@ from prefect import flow, unmapped
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows import tasks
-from flows.runs import name_run
+from flows.runs import name_run, tag_process
 from ganpipe.errors import GanpipeError
 from ganpipe.stages.stylize import StyleRequest
 from ganpipe.style.batch.report import StyleReport
@@ -65,6 +65,7 @@ def stylize(
     """Stylizes contents × styles; images that exist already are skipped."""
     from ganpipe.stages.requests import RunRequest
 
+    tag_process()
     settings = RunRequest(workspace, None, preset, overrides or []).settings()
     job = StyleRequest(workspace, tuple(contents), tuple(styles), out, settings, tuple(masks or ()))
     name_run("stylize")

@@ -13,11 +13,11 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
-from ganpipe.stages.restore import log_evaluation, restore_in_mlflow
+from ganpipe.stages.restore import restore_in_mlflow
 from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, summarize_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.datasets import load_dataset
-from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 
@@ -91,7 +91,7 @@ def evaluate_run(
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
     record = save_record(workspace, replace(record, evaluation=evaluation))
-    log_evaluation(Tracker(workspace), str(record.mlflow_run_id), evaluation)
+    Outbox(workspace, record).evaluation()
     return Judged(record, evaluation)
 
 

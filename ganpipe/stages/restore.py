@@ -21,8 +21,8 @@ from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training.points import POINTS, read_points
 from ganpipe.training.summary import TrainSummary
-from ganpipe.training.worker import POINTS, read_points
 
 log = logging.getLogger(__name__)
 
@@ -71,30 +71,11 @@ def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str
     for path in sorted((folder / "grids").glob("*.png")):
         tracker.picture(run_id, path, "grids")
     assert record.train is not None
-    log_training(tracker, run_id, record.train)
+    tracker.training(run_id, record.train)
     if record.evaluation:
-        log_evaluation(tracker, run_id, record.evaluation)
+        tracker.evaluation(run_id, record.evaluation)
     tracker.end(run_id, "finished")
     return run_id
-
-
-def log_training(tracker: Tracker, run_id: str, summary: TrainSummary) -> None:
-    """The numbers and notes of a finished training."""
-    numbers = {"nimg": float(summary.nimg), "images_per_second": summary.images_per_second}
-    tags = {"ganpipe.weights_sha256": summary.weights_sha256}
-    if summary.notes:
-        tags["ganpipe.notes"] = " ".join(summary.notes)
-    tracker.outcome(run_id, numbers, tags)
-
-
-def log_evaluation(tracker: Tracker, run_id: str, evaluation: Evaluation) -> None:
-    """The metrics and the verdict of an evaluation, and its grid if that is there."""
-    if evaluation.grid and Path(evaluation.grid).exists():
-        tracker.picture(run_id, Path(evaluation.grid), "evaluation")
-    tracker.client.log_dict(run_id, evaluation.as_dict(), "evaluation/evaluation.json")
-    numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
-    extractor = {f"ganpipe.{k}": m.extractor for k, m in [("extractor", evaluation.metrics.get("kd"))] if m}
-    tracker.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor)
 
 
 def _pointer(workspace: Workspace, record: RunRecord) -> str:

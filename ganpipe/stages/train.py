@@ -17,11 +17,13 @@ from ganpipe.models.io import generator_damage, save_generator
 from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
-from ganpipe.stages.data import write_page
-from ganpipe.stages.restore import log_training, restore_in_mlflow, restore_record
+from ganpipe.stages.data import page_files, write_page
+from ganpipe.stages.restore import restore_in_mlflow, restore_record
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
 from ganpipe.stores.datasets import load_dataset, prepared_folder
 from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.outbox import Outbox
+from ganpipe.stores.process_identity import this_process
 from ganpipe.stores.run_records import (
     DOCTOR,
     RunRecord,
@@ -95,27 +97,21 @@ def train_model(
         data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, version.name))
-        tracker.log_data(run_id, write_page(workspace, version, settings.data, report))
-        record = save_record(workspace, replace(record, state="running", mlflow_run_id=run_id))
-        folder = run_folder(workspace, record.run_id)
-        callbacks = Callbacks(
-            points=tracker.curve(run_id).write,
-            picture=lambda path, nimg: tracker.picture(run_id, path, "grids"),
-            report=report,
-        )
+        record = replace(record, state="running", mlflow_run_id=run_id, process=this_process())
+        outbox = Outbox(workspace, save_record(workspace, record), tracker)
+        outbox.artifacts(page_files(write_page(workspace, version, settings.data, report)), "data")
+        callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=report)
         try:
+            folder = run_folder(workspace, record.run_id)
             summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
-        except (Interrupted, KeyboardInterrupt):
-            tracker.end(run_id, "interrupted")
-            save_record(workspace, replace(record, state="interrupted"))
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+            save_record(workspace, replace(record, state=state))
+            outbox.training(state)
             raise
-        except BaseException:
-            tracker.end(run_id, "failed")
-            save_record(workspace, replace(record, state="failed"))
-            raise
-        log_training(tracker, run_id, summary)
-        tracker.end(run_id, "finished")
-        return save_record(workspace, replace(record, state="finished", train=summary))
+        record = save_record(workspace, replace(record, state="finished", train=summary))
+        outbox.training("finished")
+        return record
 
 
 def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:

@@ -24,6 +24,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_json
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.mlflow_database import database_damage, relocate_artifacts
@@ -34,11 +35,14 @@ from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
 from ganpipe.style.batch.report import StyleReport, mean_quality
 from ganpipe.style.feedforward.network import CONFIG as FEEDFORWARD_CONFIG
 from ganpipe.training.callbacks import Point
+from ganpipe.training.summary import TrainSummary
 
 log = logging.getLogger(__name__)
 
 
 FEEDFORWARD_CURVE = ("feedforward_loss", "feedforward_content", "feedforward_style")
+# MLflow's own defaults hold a training up for minutes when its server is away.
+SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 PROCESS = "ganpipe.process"  # the tag that names the process of a run (process_identity)
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
@@ -64,6 +68,8 @@ class Tracker:
             relocate_artifacts(workspace)
         elif problem := missing_runs(workspace):
             raise GanpipeError(problem)
+        for name, value in SHORT_WAITS.items():
+            os.environ.setdefault(name, value)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         try:
@@ -118,11 +124,6 @@ class Tracker:
         self.client.log_dict(run_id, record.settings, "settings.json")
         self.client.log_dict(run_id, record.environment, "environment.json")
         return run_id
-
-    def log_data(self, run_id: str, page: Path) -> None:
-        """The dataset as it looked, beside the run: page, numbers, contact sheet."""
-        for name in (page.name, "dataset.json", "contact-sheet.png"):
-            self.client.log_artifact(run_id, str(page.with_name(name)), "data")
 
     def data_of(self, reference: str) -> TrainedOn:
         """Which data a run was trained on and how they were prepared, from MLflow alone.
@@ -210,6 +211,24 @@ class Tracker:
         now = int(time.time() * 1000)
         points = [Metric(k, v, now, 0) for k, v in metrics.items() if math.isfinite(v)]
         self.client.log_batch(run_id, metrics=points, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def training(self, run_id: str, summary: TrainSummary) -> None:
+        """The numbers and notes of a finished training."""
+        numbers = {"nimg": float(summary.nimg), "images_per_second": summary.images_per_second}
+        tags = {"ganpipe.weights_sha256": summary.weights_sha256}
+        if summary.notes:
+            tags["ganpipe.notes"] = " ".join(summary.notes)
+        self.outcome(run_id, numbers, tags)
+
+    def evaluation(self, run_id: str, evaluation: Evaluation) -> None:
+        """The metrics and the verdict of an evaluation, and its grid if that is there."""
+        if evaluation.grid and Path(evaluation.grid).exists():
+            self.picture(run_id, Path(evaluation.grid), "evaluation")
+        self.client.log_dict(run_id, evaluation.as_dict(), "evaluation/evaluation.json")
+        numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
+        kd = evaluation.metrics.get("kd")
+        extractor = {"ganpipe.extractor": kd.extractor} if kd else {}
+        self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor)
 
     def end(self, run_id: str, state: str) -> None:
         """Closes the run: `finished`, `interrupted` (MLflow's KILLED) or `failed`."""

@@ -34,6 +34,7 @@ class RunRecord:
     environment: dict[str, str]
     compute: list[str]
     state: str = "running"  # running, interrupted, finished
+    process: str | None = None  # that trains, or did (process_identity)
     mlflow_run_id: str | None = None
     train: TrainSummary | None = None
     evaluation: Evaluation | None = None

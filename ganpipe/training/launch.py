@@ -24,8 +24,8 @@ from ganpipe.files import write_json
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings, TrainingSettings
 from ganpipe.training.callbacks import Callbacks
+from ganpipe.training.points import POINTS, read_points
 from ganpipe.training.summary import TrainSummary
-from ganpipe.training.worker import POINTS, read_points
 
 log = logging.getLogger(__name__)
 
