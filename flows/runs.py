@@ -13,10 +13,10 @@ from prefect.settings import (
 )
 
 from ganpipe.stores.best_effort import BestEffort
+from ganpipe.stores.prefect_database import PROCESS_TAG
 from ganpipe.stores.process_identity import this_process
 from ganpipe.stores.run_records import RunRecord
 
-PROCESS_TAG = "process:"  # before the name of the process that executes a flow run
 _attempt = BestEffort("Prefect's server", "the run goes on, and its page there is not up to date")
 
 

@@ -23,11 +23,13 @@ USAGE_ERROR = 2
 
 def train(arguments: Namespace) -> int:
     """Trains without Prefect: the same stage, the same records."""
+    from ganpipe.services.recovery import recover
     from ganpipe.stages import train
     from ganpipe.stores import datasets
     from ganpipe.stores.run_records import new_record
 
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     settings = resolve_settings(arguments, workspace)
     name = arguments.dataset or workspace.params().dataset
     if not arguments.json:
@@ -59,6 +61,7 @@ def train(arguments: Namespace) -> int:
 
 def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
+    from ganpipe.services.recovery import recover
     from ganpipe.stages import evaluate
     from ganpipe.stores.dataset_versions import open_version
 
@@ -66,6 +69,7 @@ def evaluate(arguments: Namespace) -> int:
         say("ganpipe evaluate: give either RUN or --generated DIR.")
         return USAGE_ERROR
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     settings = resolve_settings(arguments, workspace)
     with Bars(quiet=arguments.json) as bars:
         if arguments.generated:
@@ -141,9 +145,11 @@ def interpolate(arguments: Namespace) -> int:
 def stylize(arguments: Namespace) -> int:
     """Stylizes contents in styles; exit 1 if one of them failed."""
 
+    from ganpipe.services.recovery import recover
     from ganpipe.stages import stylize
 
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     settings = resolve_settings(arguments, workspace)
     here = Path.cwd()
     contents, styles, masks = (

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from ganpipe.commands.context import absolute, find_run, make_request, open_named_workspace, resolve_settings
 from ganpipe.commands.tables import count_or_blank
-from ganpipe.console import Bars, out, pairs, print_json, table
+from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
 
@@ -17,10 +17,12 @@ RUNNER, WATCHED = "flows.deployments", "ganpipe/scheduled"
 
 def up(arguments: Namespace) -> int:
     """Serves until Ctrl-C."""
+    from ganpipe.services.recovery import recover
     from ganpipe.services.up import UpOptions
     from ganpipe.services.up import up as serve
 
     workspace = open_named_workspace(arguments)
+    recover(workspace, prefect=False)  # its runs are settled when the server is there
     watch = absolute(arguments.watch) if arguments.watch else None
     options = UpOptions(
         make_request(arguments, workspace),
@@ -82,9 +84,11 @@ def trace(arguments: Namespace) -> int:
 
 def reproduce(arguments: Namespace) -> int:
     """Exit 0 if the weights are the same, bit for bit, else 1."""
+    from ganpipe.services.recovery import recover
     from ganpipe.stages import reproduce
 
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     record = find_run(workspace, arguments.run_reference)
     with Bars(quiet=arguments.json) as bars:
         result = reproduce.reproduce(workspace, record, bars)
@@ -101,9 +105,11 @@ def reproduce(arguments: Namespace) -> int:
 
 def promote(arguments: Namespace) -> int:
     """Makes a run's model the champion."""
+    from ganpipe.services.recovery import recover
     from ganpipe.stages.promote import promote_run
 
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     record = find_run(workspace, arguments.run_reference)
     return _champion_is(arguments, str(promote_run(workspace, record)))
 
@@ -135,3 +141,27 @@ def completion(arguments: Namespace) -> int:
 
     sys.stdout.write(shtab.complete(arguments.parser, arguments.shell) + "\n")
     return 0
+
+
+def doctor(arguments: Namespace) -> int:
+    """What killed processes and damages have left; with --fix it is settled. Exit 1 if some of it cannot be."""
+    from ganpipe.services import recovery
+
+    workspace = open_named_workspace(arguments, reading=not arguments.fix)
+    found = recovery.find_unsettled(workspace)
+    left = found
+    if arguments.fix and found:
+        with workspace.lock("recovery", say=say):
+            left = recovery.settle(recovery.find_unsettled(workspace))
+    rows = [(f.kind, f.what, f.action, "no" if f in left else "yes") for f in found]
+    names = ("kind", "what", "action", "settled")
+    if arguments.json:
+        settled = [dict(zip(names, row, strict=True)) | {"settled": row[3] == "yes"} for row in rows]
+        print_json({"workspace": str(workspace.root), "findings": settled, "left": len(left)})
+    elif not found:
+        out.print("Nothing is left to settle.")
+    else:
+        table("Findings", names, rows)
+        if not arguments.fix:
+            say("Settle it with: ganpipe doctor --fix")
+    return 1 if arguments.fix and left else 0

@@ -23,7 +23,7 @@ from ganpipe.models.registry import sample
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.stores.model_registry import ModelRef, ModelRegistry
 from ganpipe.stores.run_records import all_records, run_folder
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.workspace import Workspace, scratch_prefix
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def load_model(workspace: Workspace, reference: str, dataset: str | None) -> Loa
     registry = ModelRegistry(workspace, reading=True)
     record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
     found = registry.version_of(record) if record else registry.find_model(reference, dataset)
-    with TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
+    with TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch:
         folder = whole_model(workspace, found, registry.model_files(found, Path(scratch)))
         G, config = load_generator(folder)
     compute = choose_compute("auto", "fp32")

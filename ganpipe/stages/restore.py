@@ -20,7 +20,7 @@ from ganpipe.stores.mlflow_database import has_run, has_version_of
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.workspace import Workspace, scratch_prefix
 from ganpipe.training.points import POINTS, read_points
 from ganpipe.training.summary import TrainSummary
 
@@ -116,7 +116,7 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
     run, tags = runs[0], runs[0].data.tags
     inputs = run.inputs.dataset_inputs if run.inputs else []
     name = next((str(i.dataset.name) for i in inputs), run_id.rpartition("-")[0])
-    with TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
+    with TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch:
 
         def read(artifact: str) -> Any:
             try:

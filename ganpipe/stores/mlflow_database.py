@@ -6,6 +6,7 @@ import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ganpipe.stores.recorded_paths import ARTIFACTS, artifacts_root
@@ -49,9 +50,24 @@ def database_damage(path: Path) -> str | None:
     return None
 
 
-def open_runs(workspace: Workspace) -> list[str]:
-    """MLflow's runs in this workspace that say RUNNING."""
-    return [str(row[0]) for row in _rows(workspace, "SELECT run_uuid FROM runs WHERE status = 'RUNNING'")]
+@dataclass(frozen=True)
+class OpenRun:
+    """A run of MLflow that says RUNNING, and the process that began it (process_identity), if it says so."""
+
+    run_id: str
+    process: str | None
+
+
+def open_runs(workspace: Workspace) -> list[OpenRun]:
+    """MLflow's runs in this workspace that say RUNNING and were begun by ganpipe."""
+    rows = _rows(
+        workspace,
+        "SELECT r.run_uuid, p.value FROM runs r "
+        "LEFT JOIN tags p ON p.run_uuid = r.run_uuid AND p.key = 'ganpipe.process' "
+        "LEFT JOIN tags g ON g.run_uuid = r.run_uuid AND g.key = 'ganpipe.run' "
+        "WHERE r.status = 'RUNNING' AND (p.value IS NOT NULL OR g.value IS NOT NULL)",
+    )
+    return [OpenRun(str(run), None if process is None else str(process)) for run, process in rows]
 
 
 def has_run(workspace: Workspace, run_id: str | None) -> bool:
@@ -72,7 +88,7 @@ def has_version_of(workspace: Workspace, run_id: str | None) -> bool:
 def relocate_artifacts(workspace: Workspace) -> int:
     """Makes MLflow's artifact locations those of this place, after the workspace was copied or moved; how many."""
     here = artifacts_root(workspace)
-    if not _moved(workspace, here):
+    if not is_elsewhere(workspace):
         return 0
     changed = 0
     with closing(sqlite3.connect(mlflow_database(workspace), timeout=60)) as database, database:
@@ -85,7 +101,9 @@ def relocate_artifacts(workspace: Workspace) -> int:
     return changed
 
 
-def _moved(workspace: Workspace, here: str) -> bool:
+def is_elsewhere(workspace: Workspace) -> bool:
+    """Whether MLflow's artifact locations are those of another place: the workspace was copied or moved."""
+    here = artifacts_root(workspace)
     question = f"SELECT 1 FROM experiments WHERE {_elsewhere('artifact_location')}"  # noqa: S608
     return bool(_rows(workspace, question, ARTIFACTS, len(here), here))
 

@@ -17,12 +17,10 @@ from ganpipe.files import write_text
 from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.mlflow_runs import CurveWriter, Tracker
 from ganpipe.stores.recorded_paths import path_for_record
-from ganpipe.stores.run_records import RunRecord, load_record, run_folder
+from ganpipe.stores.run_records import PENDING, RunRecord, load_record, run_folder
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.callbacks import Point
 from ganpipe.training.points import POINTS, read_points
-
-PENDING = "pending.jsonl"
 
 
 @dataclass(frozen=True)

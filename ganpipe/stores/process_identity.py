@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -59,3 +60,15 @@ def is_gone(process: str | None) -> bool:
         return boot != _boot() or started(int(pid)) != start
     except ValueError:
         return False
+
+
+def began_at(pid: int) -> float | None:
+    """The time at which a process began, in seconds since 1970; None if it has ended, 0 if that is not known."""
+    ticks = started(pid)
+    if ticks is None:
+        return None
+    try:
+        uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - uptime_s + int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return 0.0

@@ -18,6 +18,7 @@ from ganpipe.stores.workspace import Workspace
 from ganpipe.training.summary import TrainSummary
 
 RECORD = "run.json"
+PENDING = "pending.jsonl"  # what MLflow is still to hear of the run (outbox)
 DOCTOR = "Rebuild it from MLflow with: ganpipe doctor --fix"
 
 

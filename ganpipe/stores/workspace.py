@@ -121,6 +121,11 @@ class Workspace:
             yield
 
 
+def scratch_prefix() -> str:
+    """How the name of a scratch folder begins: with its process, so that what a kill leaves is told from what is used."""
+    return f"scratch-{os.getpid()}-"
+
+
 def mlflow_database(workspace: Workspace) -> Path:
     """MLflow's database, where no MLFLOW_TRACKING_URI names another."""
     return workspace.state / "mlflow.db"
