@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import UUID
+from typing import Any
 
 from prefect.artifacts import (
     create_image_artifact,
@@ -16,6 +16,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from flows.runs import call_prefect
 from ganpipe.console import Bars
 from ganpipe.files import read_json
 from ganpipe.progress import Progress, Report
@@ -27,25 +28,43 @@ from ganpipe.stores.workspace import Workspace
 UPDATE_EVERY_S = 5.0
 
 
+class ProgressArtifact:
+    """A progress bar on Prefect's page, brought up to date every UPDATE_EVERY_S while the server answers."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage, self.artifact, self.updated = stage, None, time.monotonic()
+        self.update(0.0)
+
+    artifact: Any  # UUID; None until the server has it
+
+    def __call__(self, p: Progress) -> None:
+        now = time.monotonic()
+        if p.total and (now - self.updated > UPDATE_EVERY_S or p.done >= p.total):
+            self.updated = now
+            self.update(min(100.0, 100 * p.done / p.total))
+
+    def update(self, percent: float) -> None:
+        def publish() -> None:
+            if self.artifact is None:
+                key, about = f"{self.stage}-progress", f"{self.stage}: share done"
+                self.artifact = create_progress_artifact(progress=percent, key=key, description=about)
+            else:
+                update_progress_artifact(self.artifact, progress=percent)
+
+        call_prefect(publish)
+
+
 @contextmanager
 def report_progress(progress_of: str | None = None, quiet: bool = False) -> Iterator[Report]:
     """A report that draws a bar unless `quiet` and, if `progress_of` names a stage, updates a progress artifact."""
-    artifact: UUID | None = None
-    if progress_of:
-        key = f"{progress_of}-progress"
-        artifact = create_progress_artifact(progress=0.0, key=key, description=f"{progress_of}: share done")  # type: ignore[assignment]
-    updated = time.monotonic()
-
+    artifact = ProgressArtifact(progress_of) if progress_of else None
     alone = threading.current_thread() is threading.main_thread()  # two bars would write over each other
     with Bars(quiet=quiet or not alone) as bars:
 
         def report(p: Progress) -> None:
-            nonlocal updated
             bars(p)
-            now = time.monotonic()
-            if artifact and p.total and (now - updated > UPDATE_EVERY_S or p.done >= p.total):
-                update_progress_artifact(artifact, progress=min(100.0, 100 * p.done / p.total))
-                updated = now
+            if artifact:
+                artifact(p)
 
         yield report
 
@@ -69,15 +88,16 @@ def publish_dataset_page(page: Path) -> None:
         "",
         f"The whole page: `{page}`",
     ]
-    create_markdown_artifact("\n".join(lines), key="dataset", description="What the data look like")
+    text = "\n".join(lines)
+    call_prefect(lambda: create_markdown_artifact(text, key="dataset", description="What the data look like"))
 
 
 def publish_report(workspace: Workspace, result: RunResult) -> None:
     """The run's report and its images as Prefect artifacts."""
-    create_markdown_artifact(
-        report_markdown(result, embed=True), key="report", description="What this run made"
-    )
+    text = report_markdown(result)
+    call_prefect(lambda: create_markdown_artifact(text, key="report", description="What this run made"))
     servers = running_servers(workspace)  # an image artifact wants an HTTP address
     if servers and result.grid:
         url = f"{servers.mlflow}/get-artifact?path=evaluation/samples.png&run_uuid={result.mlflow_run_id}"
-        create_image_artifact(image_url=url, key="sample-grid", description="Generated beside real images")
+        about = "Generated beside real images"
+        call_prefect(lambda: create_image_artifact(image_url=url, key="sample-grid", description=about))

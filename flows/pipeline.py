@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from prefect import flow, runtime
 
 from flows import tasks
-from flows.runs import link_run, name_run
+from flows.runs import link_run, name_run, tag_process
 from flows.stylize import stylize_batch
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import write_text
@@ -49,6 +49,7 @@ def pipeline(
     if_busy: str = "wait",
 ) -> RunResult:
     """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists."""
+    tag_process()
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
     place, name, settings = request.opened(), request.dataset_name(), request.settings()
     check_request(settings)
@@ -75,7 +76,8 @@ def pipeline(
     fingerprint = fingerprint_of(place, version.version, settings)
     result = summary(fingerprint, version, record, judged.evaluation, styled, timed.seconds)
     tasks.report_run(place, result)
-    write_text(run_folder(place, record.run_id) / "report.md", report_markdown(result))
+    folder = run_folder(place, record.run_id)
+    write_text(folder / "report.md", report_markdown(result, folder))
     if not styled.failed:
         save_result(place, result)
     return result

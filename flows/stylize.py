@@ -10,7 +10,7 @@ from prefect import flow, unmapped
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows import tasks
-from flows.runs import name_run
+from flows.runs import name_run, tag_process
 from ganpipe.errors import GanpipeError
 from ganpipe.files import from_utf8
 from ganpipe.stages.stylize import StyleRequest
@@ -69,6 +69,7 @@ def stylize(
     """
     from ganpipe.stages.requests import RunRequest
 
+    tag_process()
     settings = RunRequest(workspace, None, preset, overrides or []).settings()
     given = (tuple(map(from_utf8, words)) for words in (contents, styles, masks or []))
     content_words, style_words, mask_words = given

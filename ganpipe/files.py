@@ -102,7 +102,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     with plain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+        fd, name = tempfile.mkstemp(
+            prefix=f".{path.name[:40]}.{os.getpid()}.", suffix=".tmp", dir=path.parent
+        )
         temporary = Path(name)
         try:
             with os.fdopen(fd, "wb") as file:

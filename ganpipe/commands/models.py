@@ -24,11 +24,13 @@ USAGE_ERROR = 2
 
 def train(arguments: Namespace) -> int:
     """Trains without Prefect: the same stage, the same records."""
+    from ganpipe.services.recovery import recover
     from ganpipe.stages import train
     from ganpipe.stores import datasets
     from ganpipe.stores.run_records import new_record
 
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     settings = resolve_settings(arguments, workspace)
     name = arguments.dataset or workspace.params().dataset
     if not arguments.json:
@@ -37,9 +39,7 @@ def train(arguments: Namespace) -> int:
         info = datasets.ensure_dataset(workspace, name, settings.data, bars)
         fresh = new_record(name, info.version, settings, train.compute_names(settings))
         before = train.finished_training(workspace, fresh.run_id)
-        record = before or train.train_model(
-            workspace, info, settings, bars, wait=arguments.if_busy == "wait"
-        )
+        record = train.train_model(workspace, info, settings, bars, wait=arguments.if_busy == "wait")
     state = "up_to_date" if before else "finished"
     result = {
         "state": state,
@@ -62,6 +62,7 @@ def train(arguments: Namespace) -> int:
 
 def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
+    from ganpipe.services.recovery import recover
     from ganpipe.stages import evaluate
     from ganpipe.stores.dataset_versions import open_version
 
@@ -69,6 +70,7 @@ def evaluate(arguments: Namespace) -> int:
         say("ganpipe evaluate: give either RUN or --generated DIR.")
         return USAGE_ERROR
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     settings = resolve_settings(arguments, workspace)
     with Bars(quiet=arguments.json) as bars:
         if arguments.generated:
@@ -144,9 +146,11 @@ def interpolate(arguments: Namespace) -> int:
 def stylize(arguments: Namespace) -> int:
     """Stylizes contents in styles; exit 1 if one of them failed."""
 
+    from ganpipe.services.recovery import recover
     from ganpipe.stages import stylize
 
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     settings = resolve_settings(arguments, workspace)
     here = Path.cwd()
     contents, styles, masks = (

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from argparse import Namespace
-from dataclasses import replace
 
 from ganpipe.commands.context import absolute, find_run, make_request, open_named_workspace, resolve_settings
 from ganpipe.commands.tables import count_or_blank
-from ganpipe.console import Bars, out, pairs, print_json, table
+from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
 
 # The deployments are a table in flows; its module imports Prefect, which must not happen before the servers are chosen.
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 RUNNER, WATCHED = "flows.deployments", "ganpipe/scheduled"
 
 
 def up(arguments: Namespace) -> int:
     """Serves until Ctrl-C."""
+    from ganpipe.services.recovery import recover
     from ganpipe.services.up import UpOptions
     from ganpipe.services.up import up as serve
 
     workspace = open_named_workspace(arguments)
+    recover(workspace, prefect=False)  # its runs are settled when the server is there
     watch = absolute(arguments.watch) if arguments.watch else None
     options = UpOptions(
         make_request(arguments, workspace),
@@ -50,7 +49,7 @@ def status(arguments: Namespace) -> int:
         return 0
     data_rows = [(v.name, v.version or "", count_or_blank(v.images), v.problem or "") for v in found.datasets]
     table("Datasets", ("name", "version", "images", ""), data_rows)
-    run_rows = [(r.run, r.state, r.verdict or "", r.model_version or "") for r in found.runs]
+    run_rows = [(r.run, r.state, r.problem or r.verdict or "", r.model_version or "") for r in found.runs]
     table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
     servers = found.servers
     rows = [
@@ -65,13 +64,11 @@ def status(arguments: Namespace) -> int:
 def trace(arguments: Namespace) -> int:
     """Prints the origin of an image, and whether its run is still here."""
     from ganpipe.imaging.provenance import read_origin
-    from ganpipe.stores.run_records import load_record
+    from ganpipe.stores.run_records import all_records
 
     origin = read_origin(absolute(arguments.file))
     workspace = open_named_workspace(arguments, reading=True)
-    # The image may come from anybody, and so may the name in it.
-    run = str(origin.get("run"))
-    record = load_record(workspace, run) if RUN_ID.fullmatch(run) else None
+    record = next((r for r in all_records(workspace) if r.run_id == origin.get("run")), None)
     result = {"file": arguments.file, "origin": origin, "run_here": record is not None}
     if arguments.json:
         print_json(result)
@@ -88,9 +85,11 @@ def trace(arguments: Namespace) -> int:
 
 def reproduce(arguments: Namespace) -> int:
     """Exit 0 if the weights are the same, bit for bit, else 1."""
+    from ganpipe.services.recovery import recover
     from ganpipe.stages import reproduce
 
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     record = find_run(workspace, arguments.run_reference)
     with Bars(quiet=arguments.json) as bars:
         result = reproduce.reproduce(workspace, record, bars)
@@ -107,27 +106,20 @@ def reproduce(arguments: Namespace) -> int:
 
 def promote(arguments: Namespace) -> int:
     """Makes a run's model the champion."""
-    from ganpipe.stores.model_registry import ModelRegistry
-    from ganpipe.stores.run_records import save_record
+    from ganpipe.services.recovery import recover
+    from ganpipe.stages.promote import promote_run
 
     workspace = open_named_workspace(arguments)
+    recover(workspace)
     record = find_run(workspace, arguments.run_reference)
-    registry = ModelRegistry(workspace)
-    reference = registry.version_of(record)
-    registry.promote(reference)
-    save_record(workspace, replace(record, champion=True))
-    return _champion_is(arguments, str(reference))
+    return _champion_is(arguments, str(promote_run(workspace, record)))
 
 
 def rollback(arguments: Namespace) -> int:
     """Brings the champion before back."""
-    from ganpipe.stores.model_registry import CHAMPION, ModelRegistry, registered_name
+    from ganpipe.stages.promote import roll_back
 
-    registry = ModelRegistry(open_named_workspace(arguments))
-    name = (
-        registered_name(arguments.dataset) if arguments.dataset else registry.find_model(CHAMPION, None).name
-    )
-    return _champion_is(arguments, str(registry.rollback(name)))
+    return _champion_is(arguments, str(roll_back(open_named_workspace(arguments), arguments.dataset)))
 
 
 def _champion_is(arguments: Namespace, model: str) -> int:
@@ -150,3 +142,27 @@ def completion(arguments: Namespace) -> int:
 
     sys.stdout.write(shtab.complete(arguments.parser, arguments.shell) + "\n")
     return 0
+
+
+def doctor(arguments: Namespace) -> int:
+    """What killed processes and damages have left; with --fix it is settled. Exit 1 if some of it cannot be."""
+    from ganpipe.services import recovery
+
+    workspace = open_named_workspace(arguments, reading=not arguments.fix)
+    found = recovery.find_unsettled(workspace)
+    left = found
+    if arguments.fix and found:
+        with workspace.lock("recovery", say=say):
+            left = recovery.settle(recovery.find_unsettled(workspace))
+    rows = [(f.kind, f.what, f.action, "no" if f in left else "yes") for f in found]
+    names = ("kind", "what", "action", "settled")
+    if arguments.json:
+        settled = [dict(zip(names, row, strict=True)) | {"settled": row[3] == "yes"} for row in rows]
+        print_json({"workspace": str(workspace.root), "findings": settled, "left": len(left)})
+    elif not found:
+        out.print("Nothing is left to settle.")
+    else:
+        table("Findings", names, rows)
+        if not arguments.fix:
+            say("Settle it with: ganpipe doctor --fix")
+    return 1 if arguments.fix and left else 0

@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """The chain through Prefect; nothing is started where all is there already."""
     from ganpipe.services.prefect import prefect_api
+    from ganpipe.services.recovery import recover
 
     started = time.monotonic()
     workspace = open_named_workspace(arguments)
     check_settings(arguments, workspace)
+    recover(workspace, prefect=False)
     result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
+    if result is not None:
+        recover(workspace)
     if result is None:
         with prefect_api(workspace, meanwhile=lambda: _check_and_import(arguments, workspace)):
             from flows.pipeline import pipeline
 
+            recover(workspace)  # with this server
             request = make_request(arguments, workspace)
             if not arguments.json:
                 explain_preset(arguments, workspace)

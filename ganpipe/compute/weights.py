@@ -73,17 +73,27 @@ class NetworkFiles:
         Raises:
             GanpipeError: a file is missing or damaged, or the two do not fit each other.
         """
+        if damage := self.damage(folder):
+            raise GanpipeError(damage)
         config = read_json(folder / self.config)
         path = folder / self.weights
-        # Read once: safetensors opens no path that is not UTF-8, and what is loaded is what was hashed.
-        data = path.read_bytes() if path.exists() else b""
-        if hashlib.sha256(data).hexdigest() != config.get("weights_sha256"):
-            raise GanpipeError(
-                f"{path} is missing or damaged: its bytes are not those that {self.config} names."
-            )
+        # Read once: safetensors opens no path that is not UTF-8.
+        data = path.read_bytes()
         try:
             network = build(config)
             network.load_state_dict(load(data))
         except (SafetensorError, RuntimeError, KeyError, TypeError, GanpipeError) as error:
             raise GanpipeError(f"{path} does not fit its model ({str(error).splitlines()[0]}).") from None
         return network.eval(), config
+
+    def damage(self, folder: Path) -> str | None:
+        """What is wrong with the files, told by their checksum; None if they are whole."""
+        try:
+            config = read_json(folder / self.config)
+        except GanpipeError as error:
+            return str(error)
+        path = folder / self.weights
+        named = config.get("weights_sha256") if isinstance(config, dict) else None
+        if not path.is_file() or sha256_of(path) != named:
+            return f"{path} is missing or damaged: its bytes are not those that {self.config} names."
+        return None

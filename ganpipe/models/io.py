@@ -48,3 +48,8 @@ def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         return build_generator(settings, shape, len(config["labels"]))
 
     return FILES.read(folder, build)
+
+
+def generator_damage(folder: Path) -> str | None:
+    """What is wrong with the files of a generator, told by their checksum; None if they are whole."""
+    return FILES.damage(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from PIL import Image
 from ganpipe.stores.run_results import RunResult
 
 
-def report_markdown(result: RunResult, embed: bool = False) -> str:
-    """A short report; with `embed` the images are inside it, so that it can be looked at anywhere."""
+def report_markdown(result: RunResult, folder: Path | None = None) -> str:
+    """A short report that lies in `folder` and names its images from there; without one the images are inside it."""
     data = result.dataset
     lines = [
         f"# {data['name']}: {result.verdict}",
@@ -49,7 +50,12 @@ def report_markdown(result: RunResult, embed: bool = False) -> str:
     ]
     for title, path in pictures:
         if path and Path(path).exists():
-            lines += [f"## {title}", "", f"![{title}]({data_uri(Path(path)) if embed else path})", ""]
+            lines += [
+                f"## {title}",
+                "",
+                f"![{title}]({os.path.relpath(path, folder) if folder else data_uri(Path(path))})",
+                "",
+            ]
     return "\n".join(lines)
 
 

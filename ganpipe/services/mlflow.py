@@ -9,12 +9,13 @@ import sysconfig
 
 from ganpipe.compute.processes import start_process
 from ganpipe.services.prefect_server import HOST, HOSTS, origins
+from ganpipe.stores.recorded_paths import artifacts_root
 from ganpipe.stores.workspace import Workspace
 
 
 def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     """Starts the server's process on loopback: one worker, no job execution. It is not ready yet."""
-    artifacts = (workspace.state / "mlartifacts").as_uri()
+    artifacts = artifacts_root(workspace)
     command = [
         sys.executable,
         "-m",
@@ -36,8 +37,7 @@ def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not on the command line, which every user of this machine can read: it may hold a password.
         "MLFLOW_BACKEND_STORE_URI": os.environ["MLFLOW_TRACKING_URI"],
-        "UVICORN_APP_DIR": sysconfig.get_path(
-            "stdlib"
-        ),  # otherwise uvicorn imports from the current folder first
+        # Otherwise uvicorn imports from the current folder first.
+        "UVICORN_APP_DIR": sysconfig.get_path("stdlib"),
     }
     return start_process(command, environment, workspace.state / "logs" / "mlflow-server.log")

@@ -1,22 +1,262 @@
-"""Flow runs whose process died: marked as crashed at start-up."""
+"""What a killed process has left is settled by the next command that starts work: of everything that it began and did
+not end, nothing stays at work, and nothing that lives is touched.
+
+Looking costs milliseconds and imports neither Prefect nor MLflow; they are imported if there is something to settle."""
 
 from __future__ import annotations
 
-from prefect import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import State, StateType
-from prefect.states import Crashed
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from ganpipe.console import say
+from ganpipe.errors import GanpipeError
+from ganpipe.stores.addresses import running_servers, up_file
+from ganpipe.stores.leftovers import delete_leftover, find_leftovers
+from ganpipe.stores.mlflow_database import database_damage, is_elsewhere, open_runs, relocate_artifacts
+from ganpipe.stores.prefect_database import OrphanedRun, orphaned_runs
+from ganpipe.stores.process_identity import is_gone
+from ganpipe.stores.run_records import PENDING, RunRecord, RunRecords, read_records, run_folder, save_record
+from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a killed process or a damage has left: what it is, and what settles it."""
+
+    kind: str
+    what: str
+    action: str
+    settle: Callable[[], None] = field(repr=False, compare=False)
+    at_once: bool = (
+        True  # False: only when asked for (`ganpipe doctor --fix`), or by the command that needs it
+    )
+
+
+def find_unsettled(workspace: Workspace, prefect: bool = True) -> list[Finding]:
+    """What is left, in the order in which it is settled. `prefect`: its flow runs, too."""
+    if not workspace.state.is_dir():
+        return []
+    records = read_records(workspace)
+    return [
+        *_find_database(workspace, records.whole),
+        *_find_records(workspace, records),
+        *_find_undelivered(workspace, records.whole),
+        *_find_mlflow_runs(workspace, records.whole),
+        *(_find_flow_runs(workspace) if prefect else []),
+        *_find_files(workspace, records.whole),
+    ]
+
+
+def recover(workspace: Workspace, prefect: bool = True) -> None:
+    """Settles what is left by processes that have ended, and says so."""
+    if not any(finding.at_once for finding in find_unsettled(workspace, prefect)):
+        return
+    with workspace.lock("recovery", say=say):
+        settle([f for f in find_unsettled(workspace, prefect) if f.at_once])
+
+
+def settle(findings: Sequence[Finding]) -> list[Finding]:
+    """Settles each of them and says so; returns those that could not be settled."""
+    left = []
+    for finding in findings:
+        try:
+            finding.settle()
+        except Exception as error:  # one that cannot be settled must not keep the others, or the command
+            say(f"{finding.what}: {finding.action} failed ({' '.join(str(error).split())[:300]}).")
+            left.append(finding)
+        else:
+            say(f"{finding.what}: {finding.action}.")
+    return left
+
+
+def _find_database(workspace: Workspace, records: list[RunRecord]) -> list[Finding]:
+    """MLflow's database: damaged, gone, or of an earlier place of the workspace."""
+    path = mlflow_database(workspace)
+    if not tracks_here(workspace):
+        return []
+    tracked = [r for r in records if r.mlflow_run_id and r.state == "finished"]
+    again = f"begun again with {len(tracked)} finished run(s)"
+    if damage := database_damage(path):
+        return [
+            Finding(
+                "mlflow database",
+                f"{path} is damaged ({damage})",
+                f"set aside, and {again}",
+                partial(_begin_again, workspace, tracked),
+            )
+        ]
+    if tracked and not path.exists():
+        return [
+            Finding("mlflow database", f"{path} is missing", again, lambda: _restore_all(workspace, tracked))
+        ]
+    if is_elsewhere(workspace):
+        return [
+            Finding(
+                "moved workspace",
+                "MLflow's artifacts were in another place",
+                "found here",
+                partial(_relocate, workspace),
+            )
+        ]
+    return []
+
+
+def _begin_again(workspace: Workspace, records: list[RunRecord]) -> None:
+    _set_aside(mlflow_database(workspace))
+    _restore_all(workspace, records)
+
+
+def _relocate(workspace: Workspace) -> None:
+    relocate_artifacts(workspace)
+
+
+def _set_aside(path: Path) -> None:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            beside.rename(path.with_name(f"{path.name}.damaged-{stamp}{suffix}"))
+
+
+def _restore_all(workspace: Workspace, records: list[RunRecord]) -> None:
+    from ganpipe.stages.restore import restore_in_mlflow
+
+    for record in records:
+        restore_in_mlflow(workspace, record)
+
+
+def _find_records(workspace: Workspace, records: RunRecords) -> list[Finding]:
+    """Records that are damaged, and those of trainings whose process has ended."""
+    damaged = [
+        Finding(
+            "run record", sentence, "rebuilt from MLflow", partial(_rebuild, workspace, run), at_once=False
+        )
+        for run, sentence in records.damaged.items()
+    ]
+    ended = [
+        Finding(
+            "training",
+            f"The process of run {record.run_id} has ended",
+            "marked as interrupted; the same command resumes it",
+            partial(_interrupt, workspace, record),
+        )
+        for record in records.whole
+        if record.state == "running" and is_gone(record.process)
+    ]
+    return damaged + ended
+
+
+def _rebuild(workspace: Workspace, run: str) -> None:
+    from ganpipe.stages.restore import restore_record
+
+    restore_record(workspace, run)
+
+
+def _interrupt(workspace: Workspace, record: RunRecord) -> None:
+    from ganpipe.stores.outbox import Outbox
+
+    record = save_record(workspace, replace(record, state="interrupted"))
+    if record.mlflow_run_id:
+        Outbox(workspace, record).training("interrupted")
+
+
+def _find_undelivered(workspace: Workspace, records: list[RunRecord]) -> list[Finding]:
+    return [
+        Finding(
+            "undelivered",
+            f"MLflow has not heard all of run {record.run_id}",
+            "delivered",
+            partial(_deliver, workspace, record),
+        )
+        for record in records
+        if record.state != "running" and (run_folder(workspace, record.run_id) / PENDING).exists()
+    ]
+
+
+def _deliver(workspace: Workspace, record: RunRecord) -> None:
+    from ganpipe.stores.outbox import Outbox
+
+    if not Outbox(workspace, record).deliver():
+        raise GanpipeError("MLflow cannot be reached; it waits in the run folder")
+
+
+def _find_mlflow_runs(workspace: Workspace, records: list[RunRecord]) -> list[Finding]:
+    """MLflow's runs that say RUNNING, and whose process has ended."""
+    states = {record.mlflow_run_id: record.state for record in records}
+    return [
+        Finding(
+            "mlflow run",
+            f"MLflow's run {run.run_id} says RUNNING and its process has ended",
+            "closed",
+            partial(_close, workspace, run.run_id, states.get(run.run_id, "interrupted")),
+        )
+        for run in open_runs(workspace)
+        if states.get(run.run_id) != "running" and is_gone(run.process)
+    ]
+
+
+def _close(workspace: Workspace, run_id: str, state: str) -> None:
+    from ganpipe.stores.mlflow_runs import Tracker
+
+    Tracker(workspace).end(run_id, state)
+
+
+def _find_flow_runs(workspace: Workspace) -> list[Finding]:
+    orphans = orphaned_runs(workspace, up_file(workspace).exists() and running_servers(workspace) is not None)
+    flows = sum(not run.is_task for run in orphans)
+    if not orphans:
+        return []
+    return [
+        Finding(
+            "flow runs",
+            f"{flows} flow run(s) and {len(orphans) - flows} task run(s) of Prefect have lost their process",
+            "marked as crashed",
+            lambda: _settle_with_server(workspace, orphans),
+        )
+    ]
+
+
+def _settle_with_server(workspace: Workspace, orphans: list[OrphanedRun]) -> None:
+    from ganpipe.services.prefect import prefect_api
+
+    with prefect_api(workspace):
+        _mark_crashed(orphans)
 
 
 def crash_orphans() -> int:
-    """Marks flow runs as crashed that say Running though nobody runs them; returns how many.
+    """Marks the orphaned runs of this workspace's Prefect as crashed; returns how many flow runs these are.
 
-    Called where this workspace's server has just started, before anything could run on it.
+    Called where a server of this workspace answers at PREFECT_API_URL and no runner of `ganpipe up` is at work yet.
     """
-    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
+    workspace = Workspace(Path(os.environ["PREFECT_HOME"]).parent.parent)
+    orphans = orphaned_runs(workspace, runner_lives=False)
+    if orphans:
+        _mark_crashed(orphans)
+    return sum(not run.is_task for run in orphans)
+
+
+def _mark_crashed(orphans: list[OrphanedRun]) -> None:
+    from uuid import UUID
+
+    from prefect import get_client
+    from prefect.client.schemas.objects import State
+    from prefect.states import Cancelled, Crashed
+
+    message = "The process was gone when ganpipe started again."
     with get_client(sync_client=True) as client:
-        orphans = client.read_flow_runs(flow_run_filter=running)
         for run in orphans:
-            state: State[object] = Crashed(message="The process was gone when ganpipe started again.")
-            client.set_flow_run_state(run.id, state, force=True)
-    return len(orphans)
+            state: State[object] = (Cancelled if run.state == "CANCELLING" else Crashed)(message=message)
+            change = client.set_task_run_state if run.is_task else client.set_flow_run_state
+            change(UUID(run.id), state, force=True)
+
+
+def _find_files(workspace: Workspace, records: list[RunRecord]) -> list[Finding]:
+    live = {r.run_id for r in records if r.state == "running" and not is_gone(r.process)}
+    return [
+        Finding("file", f"{path} was left half done", "deleted", partial(delete_leftover, path))
+        for path in find_leftovers(workspace, live)
+    ]

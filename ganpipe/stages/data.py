@@ -57,3 +57,8 @@ def write_page(
     page = write_dataset_page(profile, folder, RawImages(raw), records, added)
     write_text(folder / "stamp", stamp)
     return page
+
+
+def page_files(page: Path) -> list[Path]:
+    """A dataset's page with its numbers and its contact sheet."""
+    return [page.with_name(name) for name in (page.name, "dataset.json", "contact-sheet.png")]

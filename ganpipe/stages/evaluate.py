@@ -10,13 +10,14 @@ from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.evaluate import LEAST_HELD_OUT, evaluate
 from ganpipe.evaluation.sampling import generate_pixels, grid_pixels, read_folder, sample_grid
 from ganpipe.evaluation.verdict import Evaluation
-from ganpipe.models.io import load_generator
+from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
+from ganpipe.stages.restore import restore_in_mlflow
 from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, summarize_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.datasets import load_dataset
-from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 
@@ -49,6 +50,15 @@ def check_data(workspace: Workspace, name: str, settings: Settings, record: RunR
     check_judgeable(found)
 
 
+def check_model(record: RunRecord, folder: Path) -> None:
+    """Raises GanpipeError if the run's model is damaged; training writes it again."""
+    if damage := generator_damage(folder):
+        raise GanpipeError(
+            f"{damage} Write it again from the last checkpoint with: ganpipe train --dataset {record.dataset}, "
+            "and the preset and settings of the run."
+        )
+
+
 @dataclass(frozen=True)
 class Judged:
     """A run's evaluation and the sample grid."""
@@ -65,7 +75,9 @@ def evaluate_run(
     report: Report = ignore,
 ) -> Judged:
     """Evaluates the model of a finished run against the held-out images of its dataset version."""
+    record = restore_in_mlflow(workspace, record)
     folder = run_folder(workspace, record.run_id)
+    check_model(record, folder / "model")
     G, config = load_generator(folder / "model")
     compute = _evaluation_compute(settings)
     compute.place(G)
@@ -78,17 +90,8 @@ def evaluate_run(
     shown = grid_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
-    tracker = Tracker(workspace)
-    run_id = str(record.mlflow_run_id)
-    tracker.picture(run_id, path, "evaluation")
-    tracker.client.log_dict(run_id, evaluation.as_dict(), "evaluation/evaluation.json")
-    numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
-    tracker.outcome(
-        run_id,
-        numbers,
-        {"ganpipe.verdict": evaluation.verdict, "ganpipe.extractor": evaluation.metrics["kd"].extractor},
-    )
     record = save_record(workspace, replace(record, evaluation=evaluation))
+    Outbox(workspace, record).evaluation()
     return Judged(record, evaluation)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,14 @@ from ganpipe.errors import GanpipeError, nearest
 from ganpipe.imaging.grid import to_pil
 from ganpipe.imaging.provenance import save_png
 from ganpipe.imaging.tensors import composite_on_white, to_uint8
-from ganpipe.models.io import load_generator
+from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.models.registry import sample
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.stores.model_registry import ModelRef, ModelRegistry
-from ganpipe.stores.run_records import all_records
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.run_records import all_records, run_folder
+from ganpipe.stores.workspace import Workspace, scratch_prefix
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,28 @@ class LoadedModel:
 
 def load_model(workspace: Workspace, reference: str, dataset: str | None) -> LoadedModel:
     """The model that `reference` names (see ModelRegistry.find_model; a run id works, too)."""
-    registry = ModelRegistry(workspace)
+    registry = ModelRegistry(workspace, reading=True)
     record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
     found = registry.version_of(record) if record else registry.find_model(reference, dataset)
-    with TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
-        folder = registry.model_files(found, Path(scratch))
+    with TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch:
+        folder = whole_model(workspace, found, registry.model_files(found, Path(scratch)))
         G, config = load_generator(folder)
     compute = choose_compute("auto", "fp32")
     compute.place(G)
     return LoadedModel(found, G, config, compute)
+
+
+def whole_model(workspace: Workspace, reference: ModelRef, folder: Path) -> Path:
+    """The folder of a version's files; if they are damaged, the run folder with the same model, if that is whole."""
+    damage = generator_damage(folder)
+    if damage is None:
+        return folder
+    record = next((r for r in all_records(workspace) if r.mlflow_run_id == reference.run_id), None)
+    own = run_folder(workspace, record.run_id) / "model" if record else None
+    if own is None or generator_damage(own):
+        return folder
+    log.warning(f"{damage} The model in {own} is used, which is whole.")
+    return own
 
 
 def generate_images(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
@@ -39,7 +40,7 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
                 f"Run {record.run_id} cannot be reproduced here: {what} changed ({then} then, {today} now)."
             )
     data = load_dataset(workspace, version, settings.data)
-    folder = run_folder(workspace, record.run_id) / "reproduction"
+    folder = run_folder(workspace, record.run_id) / f"reproduction-{os.getpid()}"
     # The same split of each batch: what memory is free today must not decide over the last digits.
     write_json(folder / PROBE_FILE, read_json(run_folder(workspace, record.run_id) / PROBE_FILE))
     summary = train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)

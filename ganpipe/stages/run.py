@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ganpipe.settings.schema import Settings
+from ganpipe.stages.restore import lacks_mlflow
 from ganpipe.stages.stylize import identify_images
-from ganpipe.stages.train import compute_names
+from ganpipe.stages.train import compute_names, finished_training
 from ganpipe.stores.fingerprint import run_fingerprint, train_fingerprint
 from ganpipe.stores.run_results import RunResult, finished_result
 from ganpipe.stores.workspace import Workspace
@@ -23,6 +24,15 @@ def fingerprint_of(workspace: Workspace, version: str, settings: Settings) -> st
 
 
 def up_to_date(workspace: Workspace, version: str, settings: Settings) -> RunResult | None:
-    """The result of the finished run with the same fingerprint, if all of it still exists."""
+    """The result of the finished run with the same fingerprint, if all of it still exists, in MLflow too."""
     earlier = finished_result(workspace, fingerprint_of(workspace, version, settings))
-    return replace(earlier, state="up_to_date") if earlier else None
+    record = finished_training(workspace, earlier.run) if earlier else None
+    if earlier is None or record is None or lacks_mlflow(workspace, record):
+        return None
+    return replace(
+        earlier,
+        state="up_to_date",
+        mlflow_run_id=record.mlflow_run_id,
+        model_version=record.model_version,
+        champion=record.champion,
+    )

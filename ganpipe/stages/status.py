@@ -10,14 +10,14 @@ from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets
-from ganpipe.stores.model_registry import ModelRegistry
-from ganpipe.stores.run_records import all_records
+from ganpipe.stores.model_registry import ModelRef, ModelRegistry
+from ganpipe.stores.run_records import RunRecord, read_records
 from ganpipe.stores.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run."""
+    """One run. A run with a damaged record has the state `damaged`, and `problem` says why."""
 
     run: str
     state: str
@@ -27,6 +27,7 @@ class RunStatus:
     mlflow_run_id: str | None
     model_version: str | None
     verdict: str | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,39 +50,47 @@ class WorkspaceStatus:
         return asdict(self)
 
 
-def _champions(workspace: Workspace) -> tuple[dict[str, str], str | None]:
+def _champions(workspace: Workspace) -> tuple[list[ModelRef], str | None]:
     from mlflow.exceptions import MlflowException
 
     try:
-        registry = ModelRegistry(workspace)
+        registry = ModelRegistry(workspace, reading=True)
         found = [registry.champion(name) for name in registry.models()]
     except (GanpipeError, MlflowException, OSError) as error:  # its absence hides no dataset and no run
-        return {}, str(error)
-    return {champion.name: str(champion) for champion in found if champion}, None
+        return [], str(error)
+    return [champion for champion in found if champion], None
+
+
+def _run_status(record: RunRecord, champions: list[ModelRef] | None) -> RunStatus:
+    """`champions`: of the registry, which knows better than the record; None if it cannot be asked."""
+    of_registry = champions is not None and record.mlflow_run_id in [c.run_id for c in champions]
+    return RunStatus(
+        run=record.run_id,
+        state=record.state,
+        dataset=record.dataset,
+        version=record.version,
+        champion=record.champion if champions is None else of_registry,
+        mlflow_run_id=record.mlflow_run_id,
+        model_version=record.model_version,
+        verdict=record.evaluation.verdict if record.evaluation else None,
+    )
+
+
+def _damaged_run(run_id: str, problem: str) -> RunStatus:
+    return RunStatus(run_id, "damaged", run_id.rpartition("-")[0], "", False, None, None, None, problem)
 
 
 def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceStatus:
-    """The status now; the runs in order of their last change."""
-    records = all_records(workspace)
-    runs = [
-        RunStatus(
-            run=r.run_id,
-            state=r.state,
-            dataset=r.dataset,
-            version=r.version,
-            champion=r.champion,
-            mlflow_run_id=r.mlflow_run_id,
-            model_version=r.model_version,
-            verdict=r.evaluation.verdict if r.evaluation else None,
-        )
-        for r in records
-    ]
-    found, problem = _champions(workspace) if records else ({}, None)
+    """The status now; the runs in order of their last change, after those with a damaged record."""
+    records = read_records(workspace)
+    found, problem = _champions(workspace) if records.whole or records.damaged else ([], None)
+    runs = [_damaged_run(run_id, sentence) for run_id, sentence in records.damaged.items()]
+    runs += [_run_status(record, None if problem else found) for record in records.whole]
     return WorkspaceStatus(
         workspace=str(workspace.root),
         datasets=summarize_datasets(workspace, settings),
         runs=runs,
-        champions=found,
+        champions={champion.name: str(champion) for champion in found},
         champions_problem=problem,
         servers=running_servers(workspace),
         disk_free_bytes=shutil.disk_usage(workspace.root).free,

@@ -11,17 +11,27 @@ from pathlib import Path
 from ganpipe.compute.device import training_compute
 from ganpipe.compute.locks import gpu_names, lock_gpus
 from ganpipe.data.shards import PreparedData
-from ganpipe.errors import Interrupted
+from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.imaging.image import ImageShape
-from ganpipe.models.io import CONFIG, save_generator
+from ganpipe.models.io import generator_damage, save_generator
 from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
-from ganpipe.stages.data import write_page
+from ganpipe.stages.data import page_files, write_page
+from ganpipe.stages.restore import restore_in_mlflow, restore_record
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
 from ganpipe.stores.datasets import load_dataset, prepared_folder
 from ganpipe.stores.mlflow_runs import Tracker
-from ganpipe.stores.run_records import RunRecord, load_record, new_record, run_folder, save_record
+from ganpipe.stores.outbox import Outbox
+from ganpipe.stores.process_identity import this_process
+from ganpipe.stores.run_records import (
+    DOCTOR,
+    RunRecord,
+    load_record,
+    new_record,
+    run_folder,
+    save_record,
+)
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.augment import parse_kinds
 from ganpipe.training.callbacks import Callbacks
@@ -79,46 +89,58 @@ def train_model(
     check_request(settings)
     fresh = new_record(version.name, version.version, settings, compute_names(settings))
     if done := finished_training(workspace, fresh.run_id):
-        return done
+        return restore_in_mlflow(workspace, done)
     with exclusive_training(workspace, settings, wait):
         if done := finished_training(workspace, fresh.run_id):  # by whom we waited for
             return done
-        record = load_record(workspace, fresh.run_id) or fresh
+        record = earlier_record(workspace, fresh)
         data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, version.name))
-        tracker.log_data(run_id, write_page(workspace, version, settings.data, report))
-        record = save_record(workspace, replace(record, state="running", mlflow_run_id=run_id))
-        folder = run_folder(workspace, record.run_id)
-        callbacks = Callbacks(
-            points=tracker.curve(run_id).write,
-            picture=lambda path, nimg: tracker.picture(run_id, path, "grids"),
-            report=report,
-        )
+        record = replace(record, state="running", mlflow_run_id=run_id, process=this_process())
+        outbox = Outbox(workspace, save_record(workspace, record), tracker)
+        outbox.artifacts(page_files(write_page(workspace, version, settings.data, report)), "data")
+        callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=report)
         try:
+            folder = run_folder(workspace, record.run_id)
             summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
-        except (Interrupted, KeyboardInterrupt):
-            tracker.end(run_id, "interrupted")
-            save_record(workspace, replace(record, state="interrupted"))
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+            save_record(workspace, replace(record, state=state))
+            outbox.training(state)
             raise
-        except BaseException:
-            tracker.end(run_id, "failed")
-            save_record(workspace, replace(record, state="failed"))
-            raise
-        numbers = {"nimg": float(summary.nimg), "images_per_second": summary.images_per_second}
-        tags = {"ganpipe.weights_sha256": summary.weights_sha256}
-        if summary.notes:
-            tags["ganpipe.notes"] = " ".join(summary.notes)
-        tracker.outcome(run_id, numbers, tags)
-        tracker.end(run_id, "finished")
-        return save_record(workspace, replace(record, state="finished", train=summary))
+        record = save_record(workspace, replace(record, state="finished", train=summary))
+        outbox.training("finished")
+        return record
 
 
 def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:
-    """The record of a finished training whose model files are there; else None."""
-    record = load_record(workspace, run_id)
-    intact = record is not None and (run_folder(workspace, run_id) / "model" / CONFIG).exists()
-    return record if record and record.state == "finished" and intact else None
+    """The record of a finished training whose model files are whole; else None."""
+    try:
+        record = load_record(workspace, run_id)
+    except GanpipeError:  # damaged: `earlier_record` says so, if it comes to that
+        return None
+    if record is None or record.state != "finished":
+        return None
+    if damage := generator_damage(run_folder(workspace, run_id) / "model"):
+        log.warning(f"{damage} It is written again from the last checkpoint.")
+        return None
+    return record
+
+
+def earlier_record(workspace: Workspace, fresh: RunRecord) -> RunRecord:
+    """The record of the earlier attempts at a training; the fresh one if there are none.
+
+    A damaged record is rebuilt from MLflow; a training that MLflow does not know resumes from its checkpoints.
+    """
+    try:
+        return load_record(workspace, fresh.run_id) or fresh
+    except GanpipeError as error:
+        log.warning(str(error).removesuffix(DOCTOR) + "It is written again.")
+    try:
+        return restore_record(workspace, fresh.run_id)
+    except GanpipeError:
+        return fresh
 
 
 def train_or_launch(

@@ -6,6 +6,7 @@ One dataset that is absent, damaged or half checked out says so, and stops no ot
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.dvc import pointer_file, read_pointer
 from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, RefusedVersion
 from ganpipe.stores.workspace import Workspace, check_name
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,18 @@ def note_file(workspace: Workspace, name: str) -> Path:
     return workspace.state / "versions" / f"{name}.json"
 
 
+def read_note(workspace: Workspace, name: str) -> dict[str, Any]:
+    """The contents of the note; empty if there is none, or if it is damaged: the next command that changes the
+    dataset makes it again."""
+    note = note_file(workspace, name)
+    try:
+        found = read_json(note) if note.exists() else {}
+    except GanpipeError as error:
+        log.warning(f"{error} It is made again from the dataset as it is.")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def intent_file(workspace: Workspace, name: str) -> Path:
     """The pointer of a checkout that has begun: a kill in the middle leaves a folder that is no version."""
     return workspace.state / "versions" / f"{name}.checkout"
@@ -65,8 +80,7 @@ def intent_file(workspace: Workspace, name: str) -> Path:
 
 def versions_of(workspace: Workspace, name: str) -> list[dict[str, Any]]:
     """The versions that this workspace has seen of a dataset, the newest last: version, images, when, pointer."""
-    note = note_file(workspace, name)
-    return list(read_json(note).get("versions", [])) if note.exists() else []
+    return list(read_note(workspace, name).get("versions", []))
 
 
 def summarize_datasets(workspace: Workspace, settings: DataSettings) -> list[DatasetSummary]:
@@ -98,8 +112,7 @@ def _unsettled(workspace: Workspace, name: str, version: str | None) -> str | No
         return f"half checked out; finish it with: ganpipe data verify {name}"
     if version is None:
         return f"not a version yet; make it one with: ganpipe data verify {name}"
-    note = note_file(workspace, name)
-    known = read_json(note) if note.exists() else {}
+    known = read_note(workspace, name)
     if known.get("version") != version:
         return (
             f"the folder may not be this version; bring it with: ganpipe data checkout {name}@{version[:12]}"

@@ -33,11 +33,12 @@ from ganpipe.data.raw_store import (
     sweep,
 )
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, write_json, write_text
+from ganpipe.files import write_json, write_text
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.dataset_summaries import (
     intent_file,
     note_file,
+    read_note,
     require_dataset,
     versions_of,
 )
@@ -126,8 +127,8 @@ def commit_dataset(workspace: Workspace, name: str) -> str:
     check_own_folder(workspace, name)
     _complete_checkout(workspace, name)
     raw = workspace.raw(name)
-    pointer, note = pointer_file(workspace, name), note_file(workspace, name)
-    known = read_json(note) if note.exists() else {}
+    pointer = pointer_file(workspace, name)
+    known = read_note(workspace, name)
     if pointer.exists() and known.get("manifest_sha256") == manifest_hash(raw):
         version = read_pointer(workspace, name)
         if version == known.get("version"):
@@ -153,7 +154,7 @@ def commit_dataset(workspace: Workspace, name: str) -> str:
 def _note_version(workspace: Workspace, name: str, version: str, images: int) -> None:
     """Notes that the raw folder is at this version now."""
     raw, pointer, note = workspace.raw(name), pointer_file(workspace, name), note_file(workspace, name)
-    known = read_json(note) if note.exists() else {}
+    known = read_note(workspace, name)
     past = [entry for entry in known.get("versions", []) if entry["version"] != version]
     now = {
         "version": version,
@@ -326,7 +327,7 @@ def _mark_manifest_changed(workspace: Workspace, name: str) -> None:
     """The folder has just been changed on purpose: the note's manifest no longer says which version it holds."""
     note = note_file(workspace, name)
     if note.exists():
-        write_json(note, read_json(note) | {"manifest_sha256": ""})
+        write_json(note, read_note(workspace, name) | {"manifest_sha256": ""})
 
 
 def pointer_text(workspace: Workspace, name: str) -> str:

@@ -61,7 +61,7 @@ from ganpipe.stores.dvc import (
     read_pointer,
 )
 from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, RefusedVersion
-from ganpipe.stores.workspace import Workspace, check_name
+from ganpipe.stores.workspace import Workspace, check_name, scratch_prefix
 
 if TYPE_CHECKING:
     from ganpipe.data.shards import PreparedData
@@ -91,7 +91,7 @@ def add_dataset(
         open_version(workspace, name, settings)
     with (
         data_lock(workspace),
-        TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch,
+        TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch,
         open_inspection_cache(workspace) as cache,
     ):
         items = read_source(source, Path(scratch))

@@ -20,7 +20,7 @@ from ganpipe.data.manifest import MANIFEST, Record, is_dataset_file, parse_manif
 from ganpipe.data.raw_store import new_aside_folder, set_aside
 from ganpipe.errors import GanpipeError
 from ganpipe.stores.dvc import VERSION, default_remote, dvc_config
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.workspace import Workspace, scratch_prefix
 
 FETCHED_TOGETHER = 256  # objects; what a killed fetch has brought in is kept, batch by batch
 READ_BYTES = 1 << 20
@@ -152,7 +152,7 @@ class DatasetCache:
 
         failed: dict[str, BaseException] = {}
         self.workspace.state.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.workspace.state, prefix="scratch-") as scratch:
+        with TemporaryDirectory(dir=self.workspace.state, prefix=scratch_prefix()) as scratch:
             staged: Any = get_odb(self._local_fs, scratch, hash_name="md5")
             sources = [remote.oid_to_path(md5) for md5 in chosen]
             try:

@@ -24,18 +24,26 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_json
 from ganpipe.settings.schema import StyleSettings
-from ganpipe.stores.run_records import RunRecord
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.mlflow_database import database_damage, relocate_artifacts
+from ganpipe.stores.process_identity import this_process
+from ganpipe.stores.recorded_paths import artifacts_root
+from ganpipe.stores.run_records import RunRecord, all_records
+from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
 from ganpipe.style.batch.report import StyleReport, mean_quality
 from ganpipe.style.feedforward.network import CONFIG as FEEDFORWARD_CONFIG
 from ganpipe.training.callbacks import Point
+from ganpipe.training.summary import TrainSummary
 
 log = logging.getLogger(__name__)
 
 
 FEEDFORWARD_CURVE = ("feedforward_loss", "feedforward_content", "feedforward_style")
+# MLflow's own defaults hold a training up for minutes when its server is away.
+SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+PROCESS = "ganpipe.process"  # the tag that names the process of a run (process_identity)
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
 PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
@@ -52,16 +60,24 @@ class TrainedOn:
 
 
 class Tracker:
-    """The workspace's MLflow."""
+    """The workspace's MLflow. `reading`: nothing is written, not even the workspace's new place after a move."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, reading: bool = False) -> None:
         self.workspace = workspace
+        if not reading:
+            relocate_artifacts(workspace)
+        elif problem := missing_runs(workspace):
+            raise GanpipeError(problem)
+        for name, value in SHORT_WAITS.items():
+            os.environ.setdefault(name, value)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         try:
             self.client = MlflowClient()
             self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
+            if tracks_here(workspace) and (damage := database_damage(mlflow_database(workspace))):
+                raise GanpipeError(damaged_database(workspace, damage)) from None
             uri = os.environ.get("MLFLOW_TRACKING_URI", "")
             raise GanpipeError(
                 f"MLflow at {_without_secret(uri)} cannot be used: {first_line(error)}"
@@ -72,22 +88,28 @@ class Tracker:
         found = self.client.get_experiment_by_name(dataset)
         if found:
             return str(found.experiment_id)
-        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
-        place = (self.workspace.state / "mlartifacts" / dataset).as_uri() if local else None
+        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite")
+        place = f"{artifacts_root(self.workspace)}/{dataset}" if local else None
         return str(self.client.create_experiment(dataset, artifact_location=place))
 
     def begin(self, record: RunRecord, pointer: str) -> str:
         """The MLflow run of a training: the earlier one under the same id where it was interrupted."""
-        if record.mlflow_run_id and self._exists(record.mlflow_run_id):
+        process = this_process()
+        if record.mlflow_run_id and self.exists(record.mlflow_run_id):
             self.client.update_run(record.mlflow_run_id, status="RUNNING")
-            self.client.set_tag(record.mlflow_run_id, "ganpipe.state", "running")
+            for name, value in (("ganpipe.state", "running"), (PROCESS, process)):
+                self.client.set_tag(record.mlflow_run_id, name, value)
             return record.mlflow_run_id
-        run = self.client.create_run(self.experiment(record.dataset), run_name=record.run_id)
+        experiment = self.experiment(record.dataset)
+        run = self.run_of(record.run_id, experiment) or self.client.create_run(
+            experiment, run_name=record.run_id, tags={"ganpipe.run": record.run_id, PROCESS: process}
+        )
         run_id = str(run.info.run_id)
+        self.client.update_run(run_id, status="RUNNING")
         params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in record.resolved().flat().items()]
         tags = {
             "ganpipe.fingerprint": record.fingerprint,
-            "ganpipe.run": record.run_id,
+            PROCESS: process,
             "ganpipe.state": "running",
             "ganpipe.dataset_version": record.version,
             "ganpipe.source_sha256": record.source_sha256,
@@ -102,11 +124,6 @@ class Tracker:
         self.client.log_dict(run_id, record.settings, "settings.json")
         self.client.log_dict(run_id, record.environment, "environment.json")
         return run_id
-
-    def log_data(self, run_id: str, page: Path) -> None:
-        """The dataset as it looked, beside the run: page, numbers, contact sheet."""
-        for name in (page.name, "dataset.json", "contact-sheet.png"):
-            self.client.log_artifact(run_id, str(page.with_name(name)), "data")
 
     def data_of(self, reference: str) -> TrainedOn:
         """Which data a run was trained on and how they were prepared, from MLflow alone.
@@ -137,7 +154,13 @@ class Tracker:
             raise GanpipeError(f"MLflow has no run {reference}; `ganpipe status` lists the runs.")
         return found[0]
 
-    def _exists(self, run_id: str) -> bool:
+    def run_of(self, run_id: str, experiment: str) -> Run | None:
+        """The MLflow run of ganpipe's run `run_id`, which a kill has kept from its record; else None."""
+        found = self.client.search_runs([experiment], f"tags.`ganpipe.run` = '{run_id}'", max_results=1)
+        return found[0] if found else None
+
+    def exists(self, run_id: str) -> bool:
+        """Whether MLflow has the run, not deleted."""
         with suppress(MlflowException):
             return self.client.get_run(run_id).info.lifecycle_stage == "active"
         return False
@@ -148,7 +171,7 @@ class Tracker:
 
     def style_batch(self, settings: StyleSettings, report: StyleReport) -> str:
         """A finished run for a batch of stylizations: settings, means, each item, sheets and chart; its id."""
-        run = self.client.create_run(self.experiment(STYLE_EXPERIMENT))
+        run = self.client.create_run(self.experiment(STYLE_EXPERIMENT), tags={PROCESS: this_process()})
         run_id = str(run.info.run_id)
         params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in settings.model_dump().items()]
         self.client.log_batch(run_id, params=params, tags=[RunTag("ganpipe.network", report.network)])
@@ -164,7 +187,9 @@ class Tracker:
 
     def log_feedforward(self, style: str, folder: Path, seconds: float) -> str:
         """A finished run for the training of a feed-forward network: its inputs and loss curve; its id."""
-        run = self.client.create_run(self.experiment(STYLE_EXPERIMENT), run_name=folder.name)
+        run = self.client.create_run(
+            self.experiment(STYLE_EXPERIMENT), run_name=folder.name, tags={PROCESS: this_process()}
+        )
         run_id = str(run.info.run_id)
         origin = read_json(folder / FEEDFORWARD_CONFIG)["origin"]
         self.client.log_dict(run_id, origin["inputs"], "training.json")
@@ -187,11 +212,47 @@ class Tracker:
         points = [Metric(k, v, now, 0) for k, v in metrics.items() if math.isfinite(v)]
         self.client.log_batch(run_id, metrics=points, tags=[RunTag(k, v) for k, v in tags.items()])
 
+    def training(self, run_id: str, summary: TrainSummary) -> None:
+        """The numbers and notes of a finished training."""
+        numbers = {"nimg": float(summary.nimg), "images_per_second": summary.images_per_second}
+        tags = {"ganpipe.weights_sha256": summary.weights_sha256}
+        if summary.notes:
+            tags["ganpipe.notes"] = " ".join(summary.notes)
+        self.outcome(run_id, numbers, tags)
+
+    def evaluation(self, run_id: str, evaluation: Evaluation) -> None:
+        """The metrics and the verdict of an evaluation, and its grid if that is there."""
+        if evaluation.grid and Path(evaluation.grid).exists():
+            self.picture(run_id, Path(evaluation.grid), "evaluation")
+        self.client.log_dict(run_id, evaluation.as_dict(), "evaluation/evaluation.json")
+        numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
+        kd = evaluation.metrics.get("kd")
+        extractor = {"ganpipe.extractor": kd.extractor} if kd else {}
+        self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor)
+
     def end(self, run_id: str, state: str) -> None:
         """Closes the run: `finished`, `interrupted` (MLflow's KILLED) or `failed`."""
         self.client.set_tag(run_id, "ganpipe.state", state)
         status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
         self.client.set_terminated(run_id, status)
+
+
+def missing_runs(workspace: Workspace) -> str | None:
+    """The sentence that says that MLflow's database of this workspace is gone though there are runs; else None."""
+    path = mlflow_database(workspace)
+    if not tracks_here(workspace) or path.exists():
+        return None
+    if not any(record.mlflow_run_id for record in all_records(workspace)):
+        return None
+    return f"{path} is missing; build it again from the runs with: ganpipe doctor --fix"
+
+
+def damaged_database(workspace: Workspace, damage: str) -> str:
+    """The sentence that says so."""
+    return (
+        f"{mlflow_database(workspace)} is damaged ({damage}); "
+        "set it aside and build it again from the runs with: ganpipe doctor --fix"
+    )
 
 
 class CurveWriter:

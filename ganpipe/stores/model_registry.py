@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.gate import SCORE
 from ganpipe.stores.mlflow_runs import STYLE_EXPERIMENT, Tracker, first_line
+from ganpipe.stores.recorded_paths import local_artifact
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 
@@ -40,10 +41,10 @@ def registered_name(dataset: str) -> str:
 
 
 class ModelRegistry:
-    """The registered models of the workspace's MLflow."""
+    """The registered models of the workspace's MLflow. `reading`: nothing is written."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.tracker = Tracker(workspace)
+    def __init__(self, workspace: Workspace, reading: bool = False) -> None:
+        self.tracker = Tracker(workspace, reading)
         self.client = self.tracker.client
 
     def register(self, record: RunRecord, folder: Path) -> ModelRef:
@@ -174,13 +175,20 @@ class ModelRegistry:
 
     def version_of(self, record: RunRecord) -> ModelRef:
         """The version that a run registered; raises GanpipeError if it registered none."""
-        found = self._version_of_run(registered_name(record.dataset), str(record.mlflow_run_id))
+        found = self.registered(record)
         if found is None:
             raise GanpipeError(f"Run {record.run_id} registered no model: it is {record.state}.")
         return found
 
+    def registered(self, record: RunRecord) -> ModelRef | None:
+        """The version that a run registered; None if it registered none."""
+        return self._version_of_run(registered_name(record.dataset), str(record.mlflow_run_id))
+
     def model_files(self, reference: ModelRef, into: Path) -> Path:
         """The folder with a version's files, fetched if it is not on this machine."""
+        here = local_artifact(self.tracker.workspace, reference.source)
+        if here is not None and here.is_dir():
+            return here
         from mlflow.artifacts import download_artifacts
 
         try:

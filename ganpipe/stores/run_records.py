@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_dataclass, write_json
 from ganpipe.settings.schema import Settings, from_dict
 from ganpipe.stores.fingerprint import environment, source_sha256, train_fingerprint
+from ganpipe.stores.recorded_paths import path_for_record, path_from_record
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.summary import TrainSummary
 
 RECORD = "run.json"
+PENDING = "pending.jsonl"  # what MLflow is still to hear of the run (outbox)
+DOCTOR = "Rebuild it from MLflow with: ganpipe doctor --fix"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class RunRecord:
     environment: dict[str, str]
     compute: list[str]
     state: str = "running"  # running, interrupted, finished
+    process: str | None = None  # that trains, or did (process_identity)
     mlflow_run_id: str | None = None
     train: TrainSummary | None = None
     evaluation: Evaluation | None = None
@@ -74,31 +79,68 @@ def run_folder(workspace: Workspace, run_id: str) -> Path:
 
 def save_record(workspace: Workspace, record: RunRecord) -> RunRecord:
     """Writes run.json, whole or not at all."""
-    write_json(run_folder(workspace, record.run_id) / RECORD, record)
+    recorded = _with_grid(record, lambda path: path_for_record(workspace, path))
+    write_json(run_folder(workspace, record.run_id) / RECORD, recorded)
     return record
 
 
+def _with_grid(record: RunRecord, convert: Callable[[str], str]) -> RunRecord:
+    """The record with the path of its sample grid converted."""
+    if record.evaluation is None or record.evaluation.grid is None:
+        return record
+    return replace(record, evaluation=replace(record.evaluation, grid=convert(record.evaluation.grid)))
+
+
 def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
-    """The record of a run; None if there is none."""
+    """The record of a run; None if there is none.
+
+    Raises:
+        GanpipeError: it is damaged or of another version; the sentence says what rebuilds it.
+    """
     path = run_folder(workspace, run_id) / RECORD
     if not path.exists():
         return None
-    return read_dataclass(path, RunRecord)
+    try:
+        found = read_dataclass(path, RunRecord)
+        found.resolved()
+    except (GanpipeError, OSError) as error:
+        raise GanpipeError(f"{error} {DOCTOR}") from None
+    return _with_grid(found, lambda grid: path_from_record(workspace, grid))
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """All runs of a workspace, the latest last, and what is wrong with each damaged record, by run id."""
+
+    whole: list[RunRecord]
+    damaged: dict[str, str]
+
+
+def read_records(workspace: Workspace) -> RunRecords:
+    """Every run of the workspace; a damaged record hides no other."""
+    found = RunRecords([], {})
+    for path in sorted(workspace.runs.glob(f"*/{RECORD}"), key=lambda p: p.stat().st_mtime):
+        try:
+            if record := load_record(workspace, path.parent.name):
+                found.whole.append(record)
+        except GanpipeError as error:
+            found.damaged[path.parent.name] = str(error)
+    return found
 
 
 def all_records(workspace: Workspace) -> list[RunRecord]:
-    """Every run of the workspace, the latest last."""
-    paths = sorted(workspace.runs.glob(f"*/{RECORD}"), key=lambda p: p.stat().st_mtime)
-    return [record for p in paths if (record := load_record(workspace, p.parent.name))]
+    """Every run of the workspace with an undamaged record, the latest last."""
+    return read_records(workspace).whole
 
 
 def find_record(workspace: Workspace, reference: str) -> RunRecord:
     """The run that `reference` names: a run id, an MLflow run id, or the beginning of one of them or of a fingerprint.
 
     Raises:
-        GanpipeError: none or several; the sentence names the runs that there are.
+        GanpipeError: none or several, and the sentence names the runs that there are; or its record is damaged.
     """
-    records = all_records(workspace)
+    read = read_records(workspace)
+    records = read.whole
     found = [r for r in records if reference in (r.run_id, r.mlflow_run_id, r.fingerprint)]
     if not found and len(reference) >= 4:
         found = [
@@ -108,6 +150,8 @@ def find_record(workspace: Workspace, reference: str) -> RunRecord:
         ]
     if len(found) == 1:
         return found[0]
+    if not found and (sentence := read.damaged.get(reference)):
+        raise GanpipeError(sentence)
     there = ", ".join(r.run_id for r in records[-5:]) or "none yet"
     raise GanpipeError(
         f"{'No' if not found else 'More than one'} run is called {reference}; the latest are: {there}."

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.verdict import Metric
 from ganpipe.files import plain, read_dataclass, sha256_of, write_json
+from ganpipe.stores.recorded_paths import path_for_record, path_from_record
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.summary import TrainSummary
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,10 @@ class _Saved:
 
 def save_result(workspace: Workspace, result: RunResult) -> None:
     """Remembers a run under its fingerprint, with the hash of every image that it names."""
-    images = [path for path in [result.grid, *result.stylized] if path]
-    hashes = {path: sha256_of(Path(path)) for path in images}
-    write_json(_path(workspace, result.fingerprint), _Saved(result, hashes))
+    recorded = _with_paths(result, lambda path: path_for_record(workspace, path))
+    images = [path for path in [recorded.grid, *recorded.stylized] if path]
+    hashes = {path: sha256_of(workspace.root / path) for path in images}
+    write_json(_path(workspace, result.fingerprint), _Saved(recorded, hashes))
 
 
 def finished_result(workspace: Workspace, fingerprint: str) -> RunResult | None:
@@ -63,9 +70,29 @@ def finished_result(workspace: Workspace, fingerprint: str) -> RunResult | None:
     path = _path(workspace, fingerprint)
     if not path.exists():
         return None
-    saved = read_dataclass(path, _Saved)
-    intact = all(Path(p).exists() and sha256_of(Path(p)) == sha for p, sha in saved.sha256.items())
-    return saved.result if intact else None
+    try:
+        saved = read_dataclass(path, _Saved)
+    except GanpipeError as error:
+        log.warning(f"{error} It is ignored: what the run has not finished is done again.")
+        return None
+    if not all(_is_intact(workspace.root / path, sha256) for path, sha256 in saved.sha256.items()):
+        return None
+    return _with_paths(saved.result, lambda path: path_from_record(workspace, path))
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
+
+
+def _with_paths(result: RunResult, convert: Callable[[str], str]) -> RunResult:
+    """The result with each of its paths converted."""
+    return replace(
+        result,
+        stylized=[convert(path) for path in result.stylized],
+        grid=result.grid and convert(result.grid),
+        contact_sheet=result.contact_sheet and convert(result.contact_sheet),
+        quality_chart=result.quality_chart and convert(result.quality_chart),
+    )
 
 
 def _path(workspace: Workspace, fingerprint: str) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ganpipe.compute.locks import lock_file
 from ganpipe.errors import GanpipeError
@@ -81,12 +81,14 @@ class Workspace:
 
         Must come before any of the three is imported. What the user has set in the environment wins.
         """
-        mlflow_db = self.state / "mlflow.db"
         defaults = {
-            "MLFLOW_TRACKING_URI": f"sqlite:///{mlflow_db}",
+            "MLFLOW_TRACKING_URI": sqlite_uri(mlflow_database(self)),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             "PREFECT_HOME": str(self.state / "prefect"),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": sqlite_uri(
+                self.state / "prefect" / "prefect.db", "+aiosqlite"
+            ),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
             "PREFECT_LOGGING_EXTRA_LOGGERS": "ganpipe",
@@ -134,6 +136,32 @@ class Workspace:
         """
         with lock_file(self.state / "locks", what, wait_s, say):
             yield
+
+
+def scratch_prefix() -> str:
+    """How the name of a scratch folder begins: with its process, so that what a kill leaves is told from what is used."""
+    return f"scratch-{os.getpid()}-"
+
+
+def mlflow_database(workspace: Workspace) -> Path:
+    """MLflow's database, where no MLFLOW_TRACKING_URI names another."""
+    return workspace.state / "mlflow.db"
+
+
+def tracks_here(workspace: Workspace) -> bool:
+    """Whether MLflow's store is the database of this workspace."""
+    uri = sqlite_uri(mlflow_database(workspace))
+    return os.environ.get("MLFLOW_TRACKING_URI", uri) == uri
+
+
+def sqlite_uri(path: Path, driver: str = "") -> str:
+    """The address of a SQLite database for SQLAlchemy, which reads a `?` in it as the beginning of options.
+
+    A quoted address always names the driver: without it MLflow would make folders called like the address.
+    """
+    if "?" in str(path):
+        return f"sqlite{driver or '+pysqlite'}:///file:{quote(str(path))}?uri=true"
+    return f"sqlite{driver}:///{path}"
 
 
 def open_workspace(path: str | None) -> Workspace:

@@ -12,6 +12,7 @@ from ganpipe.compute.checkpoints import best_folder, load_checkpoint, save_check
 from ganpipe.errors import GanpipeError
 from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.divergence import MOST_ROLLBACKS, Diverged, Divergence, not_finite
+from ganpipe.training.points import POINTS, append_new_points
 from ganpipe.training.scalars import ScalarAccumulator
 from ganpipe.training.setup import TrainingSetup
 from ganpipe.training.validation import ValidationScore
@@ -27,21 +28,29 @@ class Checkpointing:
         self.last_score: ValidationScore | None = None
 
     def save(self) -> None:
-        """Hands over the points of the curve and writes a checkpoint.
+        """Hands over the points of the curve, which are on the disk then, and writes a checkpoint.
 
         Raises:
             Diverged: a sum is not finite; the weights would be kept as good.
+            Exception: the callback's, after the checkpoint.
         """
         state, distributed = self.setup.state, self.setup.distributed
         self.scalars.absorb(state)
         self.average_state()
         if bad := not_finite(state.pending):
             raise Diverged(Divergence(f"{', '.join(bad)} is no longer finite", finite=False))
+        points, failure = self.scalars.points.copy(), None
         if distributed.is_main:
-            self.callbacks.points(self.scalars.points.copy())
+            append_new_points(self.setup.run_dir / POINTS, points)
+            try:
+                self.callbacks.points(points)
+            except Exception as error:
+                failure = error
             self.write()
         self.scalars.points.clear()
         distributed.wait()
+        if failure is not None:
+            raise failure
 
     def write(self) -> None:
         """Writes the state. After a rollback under another name, so that no file of the same nimg is overwritten."""

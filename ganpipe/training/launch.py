@@ -24,8 +24,8 @@ from ganpipe.files import write_json
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings, TrainingSettings
 from ganpipe.training.callbacks import Callbacks
+from ganpipe.training.points import POINTS, read_points
 from ganpipe.training.summary import TrainSummary
-from ganpipe.training.worker import POINTS, read_points
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +44,14 @@ class Job:
     origin: dict[str, Any]
 
     def write(self) -> Path:
-        """The job as a file."""
+        """The job as a file in the run folder, with paths relative to it."""
         path = self.run_dir / "job.json"
         write_json(
             path,
             {
-                "prepared": str(self.prepared),
+                "prepared": os.path.relpath(self.prepared, self.run_dir),
                 "version": self.version,
                 "settings": self.settings.as_dict(),
-                "run_dir": str(self.run_dir),
                 "origin": self.origin,
             },
         )

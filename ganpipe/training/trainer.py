@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import signal
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +94,24 @@ class Training:
             if due(options.log_every_images, before, state.nimg) or ended:
                 self.log_point()
             if (due(options.grid_every_images, before, state.nimg) or ended) and self.distributed.is_main:
-                self.callbacks.picture(self.save_grid(), state.nimg)
-            self.callbacks.report(self.progress(first, started))
+                self.tell(self.callbacks.picture, self.save_grid(), state.nimg)
+            self.tell(self.callbacks.report, self.progress(first, started))
             self.stop_if_asked()
             if due(options.save_every_images, before, state.nimg) and not algorithm.is_suspect:
                 self.checkpointing.save()
         rate = (state.nimg - first) / (time.monotonic() - started) if state.nimg > first else 0.0
         self.checkpointing.save()
         return self.result(rate)
+
+    def tell(self, callback: Callable[..., None], *values: object) -> None:
+        """Calls a callback. If it fails, a checkpoint is written first: the error is not the training's."""
+        try:
+            callback(*values)
+        except Exception:
+            if self.distributed.size == 1:  # several would have to save together
+                with suppress(Diverged):
+                    self.checkpointing.save()
+            raise
 
     def log_point(self) -> None:
         """Adds a point to the loss curve: the means over the steps since the last one.

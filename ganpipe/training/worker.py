@@ -4,8 +4,8 @@
 STORE. On several machines that share the workspace's folder, start torchrun on each with its own --nnodes and
 --rdzv-endpoint, the same job and no STORE; that network must be trusted.
 
-The first process reports to its starter, one JSON object per line on standard output. Points of the loss curve go to
-`points.jsonl` beside the checkpoints first: what was only in a pipe could be lost."""
+The first process reports to its starter, one JSON object per line on standard output. Points of the loss curve
+reach it through the file that the trainer writes: what was only in a pipe could be lost."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ from ganpipe.files import read_json
 from ganpipe.models.io import save_generator
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import from_dict
-from ganpipe.training.callbacks import Callbacks, Point
+from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.trainer import train
-
-POINTS = "points.jsonl"
 
 
 def tell(event: str, value: Any) -> None:
@@ -37,44 +35,24 @@ def tell(event: str, value: Any) -> None:
         sys.stdout.flush()
 
 
-def append_points(path: Path, points: list[Point]) -> None:
-    """Adds points to a file, on the disk before this returns."""
-    if path.exists():  # a line that a kill has cut would spoil the next one
-        text = path.read_bytes()
-        os.truncate(path, text.rfind(b"\n") + 1)
-    with path.open("a") as file:
-        for point in points:
-            file.write(json.dumps(asdict(point)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read_points(path: Path) -> list[Point]:
-    """The points of the file; a last line that a kill has cut is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [Point(**json.loads(line)) for line in lines[:-1]]
-
-
 def main() -> int:
     """Trains as the job says."""
     die_with_parent()
-    job = read_json(Path(sys.argv[1]))
+    path = Path(sys.argv[1]).absolute()
+    job = read_json(path)
     store = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    run_dir, settings = Path(job["run_dir"]), from_dict(job["settings"])
+    run_dir, settings = path.parent, from_dict(job["settings"])
     tell("pid", os.getpid())
 
     def report(p: Progress) -> None:
         tell("progress", asdict(p))
 
     callbacks = Callbacks(
-        points=lambda points: append_points(run_dir / POINTS, points),
         picture=lambda path, nimg: tell("picture", [str(path), nimg]),
         report=report,
     )
     try:
-        data = load_prepared(Path(job["prepared"]), job["version"])
+        data = load_prepared(Path(os.path.normpath(run_dir / job["prepared"])), job["version"])
         with join_process_group(settings.training.device, store) as distributed:
             result = train(data, settings, run_dir, callbacks, job["origin"], distributed)
     except Interrupted as stopped:

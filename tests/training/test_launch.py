@@ -15,8 +15,8 @@ from ganpipe.files import sha256_of, write_json
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
 from ganpipe.training.launch import Job, train_distributed
+from ganpipe.training.points import append_points, read_points
 from ganpipe.training.trainer import train
-from ganpipe.training.worker import append_points, read_points
 from tests.conftest import R3, noise_data, with_
 
 CPU = torch.device("cpu")

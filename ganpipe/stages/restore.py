@@ -1,0 +1,173 @@
+"""What is lost of a run is made again from what is left: MLflow's run from the run folder, the record from MLflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.verdict import Evaluation
+from ganpipe.files import read_dataclass
+from ganpipe.models.io import generator_damage
+from ganpipe.settings.schema import from_dict
+from ganpipe.stores.dataset_summaries import versions_of
+from ganpipe.stores.dataset_versions import pointer_text
+from ganpipe.stores.mlflow_database import has_run, has_version_of
+from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.model_registry import ModelRegistry
+from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
+from ganpipe.stores.workspace import Workspace, scratch_prefix
+from ganpipe.training.points import POINTS, read_points
+from ganpipe.training.summary import TrainSummary
+
+log = logging.getLogger(__name__)
+
+
+def is_tracked(record: RunRecord) -> bool:
+    """Whether the run should be in MLflow: its training has finished."""
+    return record.state == "finished" and record.train is not None
+
+
+def lacks_mlflow(workspace: Workspace, record: RunRecord) -> bool:
+    """Whether MLflow, in this workspace, has lost the run or its model version."""
+    if not is_tracked(record):
+        return False
+    lost_version = record.model_version is not None and not has_version_of(workspace, record.mlflow_run_id)
+    return lost_version or not has_run(workspace, record.mlflow_run_id)
+
+
+def restore_in_mlflow(workspace: Workspace, record: RunRecord) -> RunRecord:
+    """The record of a finished run, which MLflow has afterwards: run, curve, grids, evaluation, model version.
+
+    Raises:
+        GanpipeError: MLflow cannot be used.
+    """
+    if not lacks_mlflow(workspace, record):
+        return record
+    registry, folder = ModelRegistry(workspace), run_folder(workspace, record.run_id)
+    tracker = registry.tracker
+    if not tracker.exists(str(record.mlflow_run_id)):
+        log.warning(f"MLflow no longer has run {record.run_id}; it is logged again from {folder}.")
+        record = save_record(workspace, replace(record, mlflow_run_id=_log_again(workspace, tracker, record)))
+    if record.model_version is None:
+        return record
+    if damage := generator_damage(folder / "model"):
+        log.warning(f"The model of {record.run_id} cannot be registered again: {damage}")
+        return save_record(workspace, replace(record, model_version=None, champion=False))
+    reference = registry.register(record, folder / "model")
+    if record.champion and registry.champion(reference.name) is None:
+        registry.promote(reference)
+    return save_record(workspace, replace(record, model_version=str(reference)))
+
+
+def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str:
+    folder = run_folder(workspace, record.run_id)
+    run_id = tracker.begin(record, _pointer(workspace, record))
+    tracker.curve(run_id).write(read_points(folder / POINTS))
+    for path in sorted((folder / "grids").glob("*.png")):
+        tracker.picture(run_id, path, "grids")
+    assert record.train is not None
+    tracker.training(run_id, record.train)
+    if record.evaluation:
+        tracker.evaluation(run_id, record.evaluation)
+    tracker.end(run_id, "finished")
+    return run_id
+
+
+def _pointer(workspace: Workspace, record: RunRecord) -> str:
+    """The DVC pointer of the version that the run was trained on."""
+    for entry in versions_of(workspace, record.dataset):
+        if entry.get("version") == record.version and entry.get("pointer"):
+            return str(entry["pointer"])
+    try:
+        return pointer_text(workspace, record.dataset)
+    except OSError:  # the dataset was removed
+        return ""
+
+
+def restore_record(workspace: Workspace, run_id: str) -> RunRecord:
+    """Writes the damaged or missing run.json of a run again, from what MLflow knows; the damaged one is kept beside it.
+
+    Raises:
+        GanpipeError: MLflow does not know the run; the sentence says what to do.
+    """
+    folder = run_folder(workspace, run_id)
+    record = _record_of(workspace, Tracker(workspace), run_id)
+    if record is None:
+        raise GanpipeError(
+            f"{folder / RECORD} is damaged, and MLflow does not know the run; train it again with the same "
+            f"settings, which resumes from its checkpoints, or delete {folder}."
+        )
+    path = folder / RECORD
+    if path.exists():
+        path.rename(path.with_suffix(".json.damaged"))
+    return save_record(workspace, record)
+
+
+def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord | None:
+    experiments = [e.experiment_id for e in tracker.client.search_experiments()]
+    runs = tracker.client.search_runs(experiments, f"tags.`ganpipe.run` = '{run_id}'", max_results=1)
+    if not runs:
+        return None
+    run, tags = runs[0], runs[0].data.tags
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    name = next((str(i.dataset.name) for i in inputs), run_id.rpartition("-")[0])
+    with TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch:
+
+        def read(artifact: str) -> Any:
+            try:
+                path = tracker.client.download_artifacts(run.info.run_id, artifact, scratch)
+                return json.loads(Path(path).read_text())
+            except Exception:  # MLflow raises what its store raises; the artifact is not there
+                return None
+
+        settings, packages = read("settings.json"), read("environment.json")
+        has_evaluation = read("evaluation/evaluation.json") is not None
+        evaluation = (
+            read_dataclass(Path(scratch) / "evaluation/evaluation.json", Evaluation)
+            if has_evaluation
+            else None
+        )
+    if settings is None or packages is None:
+        return None
+    from_dict(settings)
+    if evaluation is not None:
+        evaluation.grid = str(run_folder(workspace, run_id) / "samples.png")
+    device, _, precision = tags.get("ganpipe.compute", "cpu fp32").partition(" ")
+    numbers, weights = run.data.metrics, tags.get("ganpipe.weights_sha256")
+    notes = (tags["ganpipe.notes"],) if "ganpipe.notes" in tags else ()
+    summary = (
+        TrainSummary(
+            int(numbers["nimg"]), numbers.get("images_per_second", 0.0), device, precision, weights, notes
+        )
+        if weights and "nimg" in numbers
+        else None
+    )
+    record = RunRecord(
+        run_id=run_id,
+        fingerprint=tags["ganpipe.fingerprint"],
+        dataset=name,
+        version=tags["ganpipe.dataset_version"],
+        settings=settings,
+        source_sha256=tags["ganpipe.source_sha256"],
+        environment=packages,
+        compute=[device, precision],
+        state="finished" if summary else "interrupted",
+        mlflow_run_id=str(run.info.run_id),
+        train=summary,
+        evaluation=evaluation,
+    )
+    registry = ModelRegistry(workspace)
+    version = registry.registered(record)
+    if version is None:
+        return record
+    champion = registry.champion(version.name)
+    return replace(
+        record,
+        model_version=str(version),
+        champion=champion is not None and champion.version == version.version,
+    )
