@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from ganpipe import __version__
 from ganpipe.data.sources import SOURCE_NAMES
-from ganpipe.errors import GanpipeError, Interrupted
+from ganpipe.errors import GanpipeError, Interrupted, explain_storage_error
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -256,9 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         kind = type(error).__name__
         text = " ".join(str(error).split())[:500]
-        full = "No space left" in text
-        if full:
-            return _fail(GanpipeError("The disk is full; free some room and run again."), debug, 1)
+        if why := explain_storage_error(error, Path(getattr(arguments, "workspace", "."))):
+            return _fail(GanpipeError(why), debug, 1)
         return _fail(
             GanpipeError(f"Unexpected {kind}: {text} (run again with --debug for the traceback)."), debug, 1
         )
