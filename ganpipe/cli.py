@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from ganpipe import __version__
 from ganpipe.compute.signals import is_ignored, leave_terminal
 from ganpipe.data.sources import SOURCE_NAMES
-from ganpipe.errors import GanpipeError, Interrupted
+from ganpipe.errors import GanpipeError, Interrupted, explain_storage_error
 
 MAX_REFERENCE = 256
 
@@ -294,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        return _fail(error, debug, 1)
+        return _fail(error, debug, 1, Path(getattr(arguments, "workspace", None) or "."))
 
 
 def _terminated(signum: int, _: FrameType | None) -> None:
@@ -306,22 +307,22 @@ def _terminated(signum: int, _: FrameType | None) -> None:
     raise Interrupted(signum, f"{name}: stopped; the same command resumes from what is finished.")
 
 
-def _fail(error: BaseException, debug: bool, code: int) -> int:
+def _fail(error: BaseException, debug: bool, code: int, workspace: Path | None = None) -> int:
     from ganpipe.console import say, say_traceback
 
     if debug:
         say_traceback(error)
     else:
-        say(f"ganpipe: {_sentence(error)}")
+        say(f"ganpipe: {_sentence(error, workspace)}")
     return code
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: BaseException, workspace: Path | None) -> str:
     if isinstance(error, GanpipeError):
         return str(error)
     text = " ".join(str(error).split())[:500]
-    if "No space left" in text:
-        return "The disk is full; free some room and run again."
+    if isinstance(error, Exception) and (why := explain_storage_error(error, workspace)):
+        return why
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}."
     return f"Unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)."

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_error
 
 T = TypeVar("T")
 
@@ -75,21 +75,18 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-# As the system, torch and numpy say it.
-FULL_DISK = ("No space left", "file write failed", "Not enough free space")
-
-
 @contextmanager
 def plain_disk_errors(path: Path) -> Iterator[None]:
-    """A full disk reaches us as OSError or, from torch, as RuntimeError: say it in one sentence."""
+    """Says in one sentence why `path` cannot be written; each library has its own error for a full disk."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        text = str(error)
-        full = getattr(error, "errno", None) == 28 or any(words in text for words in FULL_DISK)
-        if isinstance(error, RuntimeError) and not full:
+    except GanpipeError:
+        raise
+    except Exception as error:
+        fault = classify_storage_error(error)
+        if fault is None and not isinstance(error, OSError):
             raise
-        why = "the disk is full; free some room and run again" if full else text
+        why = str(error) if fault is None else STORAGE_SENTENCES[fault]
         raise GanpipeError(f"Could not write {path}: {why}.") from error
 
 

@@ -39,7 +39,7 @@ def _add(arguments: Namespace, replace: bool) -> int:
     settings = resolve_settings(arguments, workspace).data
     with Bars(quiet=arguments.json) as bars:
         report = add_dataset(workspace, arguments.source, arguments.name, settings, bars, replace)
-        if report.accepted or replace:
+        if report.accepted or report.newly_labeled or replace:
             version = open_version(workspace, arguments.name, settings)
             report.page = str(write_page(workspace, version, settings, bars))
     if arguments.json:
@@ -55,11 +55,19 @@ def _add(arguments: Namespace, replace: bool) -> int:
             f"{report.near_duplicates:,} {'dropped' if settings.near_duplicates == 'drop' else 'kept'}",
         ),
         ("the dataset", f"{report.train:,} to train on, {report.holdout:,} held out"),
+        *(
+            [("unlabeled", f"{report.unlabeled:,}, and {report.labels:,} labels")]
+            if report.label_note
+            else []
+        ),
+        *([("labels", f"{report.newly_labeled:,} images had none")] if report.newly_labeled else []),
         *([("moved aside", f"{len(report.aside):,} files that are not ganpipe's")] if report.aside else []),
         ("version", report.version),
         ("page", relative_path(workspace, report.page) if report.page else "as before"),
     ]
     pairs(f"Dataset {report.name}", rows)
+    if report.label_note:
+        say(f"  {report.label_note}")
     for entry in report.quarantined[:MOST_LISTED]:
         say(f"  {entry['file']}: {entry['reason']}")
     if len(report.quarantined) > MOST_LISTED:

@@ -34,7 +34,11 @@ def save_checkpoint(folder: Path, name: str, state: dict[str, Any], keep: int = 
     data = buffer.getvalue()
     path = folder / f"{name}.pt"
     write_bytes(path, data)
-    write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest()})
+    try:
+        write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest()})
+    except GanpipeError:
+        _delete(path.with_suffix(".json"))  # without its note it counts for nothing, and fills the disk
+        raise
     others = [note for note in _listed(folder) if note.stem != name]
     for old in others[: max(0, len(others) - keep + 1)]:
         _delete(old)
@@ -73,6 +77,8 @@ def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None
         try:
             if sha256_of(path) == read_json(note)["sha256"]:
                 return dict(torch.load(path, map_location=device, weights_only=True))
+        except PermissionError as error:  # not damaged: an older one must not take its place
+            raise GanpipeError(f"The checkpoint {path} cannot be read ({error.strerror}).") from None
         except (OSError, GanpipeError, KeyError, TypeError):
             pass
         log.warning("The checkpoint %s is damaged; falling back to the one before.", path)

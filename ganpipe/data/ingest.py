@@ -6,8 +6,8 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ class AddReport:
     duplicates: int = 0
     train: int = 0
     holdout: int = 0
+    labels: int = 0  # labels of the whole dataset
+    unlabeled: int = 0  # images of the whole dataset that have no label
+    newly_labeled: int = 0  # images that had no label, and of which a copy in a folder brought one
     read: int = 0  # files that were read and decoded; the others were in the cache
     near_duplicates: int = 0  # accepted, unless `data.near_duplicates` is drop: then among `duplicates`
     duplicate_groups: list[list[str]] = field(
@@ -54,6 +57,18 @@ class AddReport:
     def reject(self, name: str, rejected: RejectedImage) -> None:
         """Counts a rejected file."""
         self.quarantined.append({"file": printable(name), "code": rejected.code, "reason": str(rejected)})
+
+    @property
+    def label_note(self) -> str:
+        """What it means that some images have a label and others none; empty if it is not so."""
+        if not (self.labels and self.unlabeled):
+            return ""
+        few = "1 image has" if self.unlabeled == 1 else f"{self.unlabeled:,} images have"
+        return (
+            f"{few} no label, others have one. A model whose training images include one without a label is trained on "
+            "all images, without labels. For a class-conditional model, move each image into the folder of its label and "
+            "add the source again, or remove it."
+        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,8 @@ def add_items(
         raise GanpipeError(f"No image was found for {folder.name} ({result.found} files checked{why}).")
     if records != before:
         write_manifest(folder, records)
+    result.labels = len({r.label for r in records} - {None})
+    result.unlabeled = sum(r.label is None for r in records)
     return result
 
 
@@ -121,7 +138,7 @@ class _Addition:
         )
         self.records = list(records)
         self.first_new = len(records)
-        self.known = {record.sha256: record.name for record in records}
+        self.place = {record.sha256: k for k, record in enumerate(records)}
         self.copies: dict[str, list[str]] = {}
         self.started = self.told = time.monotonic()
 
@@ -187,41 +204,46 @@ class _Addition:
             )
             return
         name, label = printable(item.name), None if item.label is None else printable(item.label)
-        if found.sha256 in self.known:
-            self._count_copy(found.sha256, name)
+        if found.sha256 in self.place:
+            self._count_copy(found.sha256, name, label)
             return
-        self.known[found.sha256] = name
+        self.place[found.sha256] = len(self.records)
         self.records.append(Record(found.sha256, name, storage_path(found), None, label, item.holdout))
         self.result.accepted += 1
 
-    def _count_copy(self, sha256: str, name: str) -> None:
+    def _count_copy(self, sha256: str, name: str, label: str | None) -> None:
         self.result.duplicates += 1
-        if self.known[sha256] != name:  # not the same file again
-            self.copies.setdefault(sha256, [self.known[sha256]]).append(name)
+        record = self.records[self.place[sha256]]
+        if record.name != name:  # the same file again is no news
+            self.copies.setdefault(sha256, [record.name]).append(name)
+        if record.label is None and label is not None:
+            self.records[self.place[sha256]] = replace(record, label=label)
+            self.result.newly_labeled += 1
 
     def _take_array(self, item: ArrayItem) -> None:
         digests = [hashlib.sha256(row.tobytes()).hexdigest() for row in np.ascontiguousarray(item.pixels)]
         self.result.found += len(digests)
+        labels: Sequence[str | None] = item.labels or [None] * len(digests)
         keep: list[int] = []
+        copies: list[int] = []
         for k, digest in enumerate(digests):
-            name = f"{item.name}[{k}]"
-            if digest in self.known:
-                self._count_copy(digest, name)
+            if digest in self.place:
+                copies.append(k)
             else:
-                self.known[digest] = name
+                self.place[digest] = len(self.records) + len(keep)
                 keep.append(k)
-        if not keep:
-            return
-        rows = np.ascontiguousarray(item.pixels[keep])
-        file = f"arrays/{hashlib.sha256(rows.tobytes()).hexdigest()}.npy"
-        with replacing(self.folder / file) as out:
-            np.save(out, rows)
-        labels = item.labels
-        self.records += [
-            Record(digests[k], f"{item.name}[{k}]", file, row, labels[k] if labels else None, item.holdout)
-            for row, k in enumerate(keep)
-        ]
-        self.result.accepted += len(keep)
+        if keep:
+            rows = np.ascontiguousarray(item.pixels[keep])
+            file = f"arrays/{hashlib.sha256(rows.tobytes()).hexdigest()}.npy"
+            with replacing(self.folder / file) as out:
+                np.save(out, rows)
+            self.records += [
+                Record(digests[k], f"{item.name}[{k}]", file, row, labels[k], item.holdout)
+                for row, k in enumerate(keep)
+            ]
+            self.result.accepted += len(keep)
+        for k in copies:
+            self._count_copy(digests[k], f"{item.name}[{k}]", labels[k])
 
     def group_records(self, earlier: dict[str, str | None]) -> list[Record]:
         """Groups near duplicates, and drops them if the policy says so; returns all records.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ganpipe.errors import GanpipeError
+from ganpipe.files import plain_disk_errors
 from ganpipe.imaging.decode import decode_image, header_size, is_gray, over_white, shrink_above
 from ganpipe.imaging.image import RejectedImage
 
@@ -85,15 +85,14 @@ def write_once(path: Path, data: bytes) -> None:
     # that a power cut shortened has another size or fails `data verify`.
     # Two workers may hold equal bytes: each writes its own, and either may come last.
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise GanpipeError(
-            f"Could not write {path}: {error.strerror}; free some room and run again."
-        ) from None
+    with plain_disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def facts_of(data: bytes) -> Facts:

@@ -6,24 +6,30 @@ its stamp (device, inode, size, times of change), an image by the SHA-256 of its
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import PIL
 
 from ganpipe.data.inspect import Facts, Inspected
+from ganpipe.errors import classify_storage_error, explain_storage_error
 from ganpipe.imaging.decode import FORMATS
 from ganpipe.imaging.image import RejectedImage
+
+log = logging.getLogger(__name__)
 
 RULES = (
     f"1 {PIL.__version__} {FORMATS}"  # verdicts and facts depend on it; if it changes, the cache is cleared
 )
 PASSING = ("time", "memory", "crash", "unreadable")  # rejections that may not repeat
 COMMIT_EVERY_S = 1.0
+LOCK_WAIT_S = 60.0
 SCHEMA = """
 create table if not exists rules (number text);
 create table if not exists files (
@@ -34,24 +40,12 @@ create table if not exists images (
 """
 
 
-class InspectionCache:
-    """Verdicts on files by stamp, and facts of images by hash."""
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._database = self._open_database()
-        except sqlite3.DatabaseError:  # damaged: start again, all entries can be recomputed
-            assert path is not None
-            for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
-                file.unlink(missing_ok=True)
-            self._database = self._open_database()
-        self._committed = time.monotonic()
-
-    def _open_database(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path or ":memory:", timeout=60, check_same_thread=False)
+def _open_database(path: Path | None) -> sqlite3.Connection:
+    """The database in a file, or in memory; what older rules found is forgotten."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path or ":memory:", timeout=LOCK_WAIT_S, check_same_thread=False)
+    try:
         database.execute("pragma journal_mode=wal")
         database.execute("pragma synchronous=normal")
         database.executescript(SCHEMA)
@@ -60,7 +54,62 @@ class InspectionCache:
                 database.execute(f"delete from {table}")  # noqa: S608
             database.execute("insert into rules values (?)", (RULES,))
             database.commit()
-        return database
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+class InspectionCache:
+    """Verdicts on files by stamp, and facts of images by hash.
+
+    A damaged file is deleted: what it knew can be found out again. If the file is locked, or its disk is full or
+    read-only, the file stays as it is, and what is found out is known until this process ends.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        try:
+            self._database = _open_database(path)
+        except (sqlite3.Error, OSError) as error:
+            self._replace_database(error)
+        self._committed = time.monotonic()
+
+    def _replace_database(self, error: Exception) -> None:
+        """Goes on with an empty database after an error of the file's."""
+        if self.path is None:
+            raise error
+        if classify_storage_error(error) == "damaged":
+            log.warning("The cache %s is damaged (%s); it is made again.", self.path, error)
+            with suppress(sqlite3.Error, OSError):
+                for end in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+                self._database = _open_database(self.path)
+                return
+        why = (explain_storage_error(error, self.path.parent) or str(error)).rstrip(".")
+        log.warning("The cache %s is not used this time: %s.", self.path, why)
+        self.path, self._database = None, _open_database(None)
+
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a statement; after an error of the file's, of an empty database."""
+        try:
+            return self._database.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            self._recover(error)
+            return self._database.execute(statement, values).fetchall()
+
+    def _commit(self) -> None:
+        try:
+            self._database.commit()
+        except sqlite3.Error as error:
+            self._recover(error)
+
+    def _recover(self, error: sqlite3.Error) -> None:
+        if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):  # a mistake of ours
+            raise error
+        with suppress(sqlite3.Error):
+            self._database.close()
+        self._replace_database(error)
 
     def __enter__(self) -> InspectionCache:
         return self
@@ -68,26 +117,25 @@ class InspectionCache:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(sqlite3.Error):
-            self._database.commit()
+        self._commit()
         self._database.close()
 
     def verdict(self, stamp: str | None) -> Inspected | RejectedImage | None:
         """The result for the file with this stamp; None if it was never inspected."""
         if stamp is None:
             return None
-        row = self._database.execute(
-            "select sha256, code, sentence from files where stamp = ?", (stamp,)
-        ).fetchone()
-        if row is None:
+        rows = self._run("select sha256, code, sentence from files where stamp = ?", (stamp,))
+        if not rows:
             return None
+        row = rows[0]
         return self.image(row[0]) if row[0] else RejectedImage(row[1], row[2])
 
     def image(self, sha256: str) -> Inspected | None:
         """The image with this hash; None if unknown."""
-        row = self._database.execute("select * from images where sha256 = ?", (sha256,)).fetchone()
-        if row is None:
+        rows = self._run("select * from images where sha256 = ?", (sha256,))
+        if not rows:
             return None
+        row = rows[0]
         return Inspected(row[0], row[1], row[2], Facts(row[3], row[4], row[5], bool(row[6]), *row[7:]))
 
     def facts(self, hashes: Iterable[str]) -> dict[str, Facts]:
@@ -104,7 +152,7 @@ class InspectionCache:
         else:
             row = (result.sha256, "", "")
             f = result.facts
-            self._database.execute(
+            self._run(
                 "insert or replace into images values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     result.sha256,
@@ -120,7 +168,7 @@ class InspectionCache:
                 ),
             )
         if stamp is not None:
-            self._database.execute("insert or replace into files values (?, ?, ?, ?)", (stamp, *row))
+            self._run("insert or replace into files values (?, ?, ?, ?)", (stamp, *row))
         if time.monotonic() - self._committed > COMMIT_EVERY_S:
-            self._database.commit()
+            self._commit()
             self._committed = time.monotonic()

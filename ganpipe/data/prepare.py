@@ -27,7 +27,7 @@ from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import Record, manifest_hash, read_manifest, split_records
 from ganpipe.data.raw_store import RawImages
 from ganpipe.data.shards import KEYS, META, SPLITS, shards_named_in
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import GanpipeError, explain_storage_error
 from ganpipe.files import (
     fsync_folder,
     plain_disk_errors,
@@ -220,25 +220,42 @@ def _write_shard(
     pool: ThreadPoolExecutor,
     tell: Callable[[int], None],
 ) -> None:
-    shape = fit.shape
     unfinished = path.with_suffix(".partial")
+    try:
+        _write_rows(images, unfinished, shard, missing, old, fit, pool, tell)
+        write_bytes(
+            path.with_suffix(KEYS), bytes.fromhex(identity) + b"".join(frame.key for frame in shard.frames)
+        )
+        unfinished.rename(path)
+    except Exception:
+        unfinished.unlink(missing_ok=True)  # it would keep a full disk full
+        raise
+    fsync_folder(path.parent)
+
+
+def _write_rows(
+    images: RawImages,
+    path: Path,
+    shard: Shard,
+    missing: list[int],
+    old: _ShardReader,
+    fit: Any,
+    pool: ThreadPoolExecutor,
+    tell: Callable[[int], None],
+) -> None:
+    shape = fit.shape
     rows = open_memmap(
-        unfinished, "w+", np.uint8, (len(shard.frames), shape.height_px, shape.width_px, shape.channels)
+        path, "w+", np.uint8, (len(shard.frames), shape.height_px, shape.width_px, shape.channels)
     )
-    with unfinished.open("rb+") as file:
-        os.posix_fallocate(file.fileno(), 0, unfinished.stat().st_size)  # else a full disk kills by SIGBUS
+    with path.open("rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # else a full disk kills by SIGBUS
     for k in set(range(len(shard.frames))) - set(missing):
         rows[k] = old.image(shard.frames[k].key)
     _fill(rows, images, [shard.frames[k] for k in missing], missing, fit, pool, tell)
     rows.flush()
     del rows
-    with unfinished.open("rb+") as file:
+    with path.open("rb+") as file:
         os.fsync(file.fileno())
-    write_bytes(
-        path.with_suffix(KEYS), bytes.fromhex(identity) + b"".join(frame.key for frame in shard.frames)
-    )
-    unfinished.rename(path)
-    fsync_folder(path.parent)
 
 
 def _fill(
@@ -380,8 +397,11 @@ def main() -> None:
     try:
         with InspectionCache(CACHE_FILE) as cache:
             prepare(Path("data/raw", name), Path("data/prepared", key), DataSettings(**entry), cache=cache)
-    except GanpipeError as error:
-        sys.exit(f"{FAILED}{error}")
+    except Exception as error:
+        why = str(error) if isinstance(error, GanpipeError) else explain_storage_error(error)
+        if why is None:
+            raise
+        sys.exit(f"{FAILED}{why}")
 
 
 if __name__ == "__main__":

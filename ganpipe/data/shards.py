@@ -82,7 +82,13 @@ class PreparedData:
     @property
     def label_counts(self) -> tuple[int, ...]:
         """Training images by label."""
-        return tuple(torch.bincount(self.train.labels.clamp_min(0), minlength=len(self.label_names)).tolist())
+        labels = self.train.labels
+        return tuple(torch.bincount(labels[labels >= 0], minlength=len(self.label_names)).tolist())
+
+    @property
+    def unlabeled(self) -> int:
+        """Training images without a label, if others have one."""
+        return int((self.train.labels < 0).sum()) if self.label_names else 0
 
 
 def load_prepared(out: Path, version: str) -> PreparedData:
@@ -99,17 +105,24 @@ def load_prepared(out: Path, version: str) -> PreparedData:
         )
     entry = meta["settings"]
     shape = ImageShape(meta["channels"], entry["height_px"], entry["width_px"])
-    sides = {side: _load_split(out, side, shape, meta) for side in SPLITS}
-    return PreparedData(
-        meta["dataset"], version, shape, tuple(meta["label_names"]), sides["train"], sides["holdout"]
-    )
+    learned = sorted({k for k in meta["labels"].get("train", []) if k >= 0})
+    place = {k: number for number, k in enumerate(learned)}
+    sides = {side: _load_split(out, side, shape, meta, place) for side in SPLITS}
+    label_names = tuple(meta["label_names"][k] for k in learned)
+    return PreparedData(meta["dataset"], version, shape, label_names, sides["train"], sides["holdout"])
 
 
-def _load_split(out: Path, side: str, shape: ImageShape, meta: dict[str, Any]) -> Split:
+def _load_split(
+    out: Path, side: str, shape: ImageShape, meta: dict[str, Any], place: dict[int, int]
+) -> Split:
+    """One side of `out`; a label that no training image has is none, since no model can learn it.
+
+    `place`: the index of each label that a training image has, by its index in `meta`.
+    """
     names = sorted(name for name in meta["sha256"] if name.startswith(side))
     # Copy on write: torch wants writable memory, although nothing writes it.
     shards = tuple(torch.from_numpy(np.load(out / name, mmap_mode="c")) for name in names)
-    labels = meta["labels"].get(side)
+    labels = [place.get(k, -1) for k in meta["labels"].get(side, [])]
     count = sum(len(shard) for shard in shards)
     empty = torch.zeros((0, shape.height_px, shape.width_px, shape.channels), dtype=torch.uint8)
     return Split(shards or (empty,), torch.tensor(labels) if labels else torch.full((count,), -1))

@@ -33,14 +33,16 @@ def count_modes(
 ) -> ModeCount | None:
     """Counts modes among `fake` with a linear classifier on real features; None if it cannot tell the labels apart.
 
-    A mode is covered if it has at least one image and a tenth of its share among real images.
+    Real images without a label (-1) are left out. A mode is covered if it has at least one image and a tenth of its share
+    among real images.
     """
     from sklearn.linear_model import LogisticRegression  # importing it takes a second
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    known = np.unique(labels)
-    if len(known) < 2 or len(holdout) < 2:
+    train, labels = train[labels >= 0], labels[labels >= 0]
+    holdout, holdout_labels = holdout[holdout_labels >= 0], holdout_labels[holdout_labels >= 0]
+    if len(np.unique(labels)) < 2 or len(holdout) < 2:
         return None
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     classifier.fit(train, labels)

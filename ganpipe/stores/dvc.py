@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from ganpipe.data.prepare import BEHALF_OF, FAILED, PREPARE_FILE, write_prepare_file
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_text
 from ganpipe.files import write_text
 from ganpipe.stores.workspace import Workspace
 
@@ -57,8 +57,8 @@ def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
             raise GanpipeError(ours[0])
         lines = [line for line in printed if line.startswith("ERROR")]
         why = (lines or (done.stderr or done.stdout).strip().splitlines() or ["no message"])[0]
-        if "No space left" in done.stderr:
-            why = "the disk is full; free some room and run again"
+        if fault := classify_storage_text(done.stdout + done.stderr, workspace.root):
+            why = STORAGE_SENTENCES[fault]
         raise GanpipeError(f"dvc {' '.join(arguments[:2])} failed: {why.removeprefix('ERROR: ')}")
     return done.stdout
 

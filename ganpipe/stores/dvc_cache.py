@@ -18,7 +18,7 @@ from typing import Any
 
 from ganpipe.data.manifest import MANIFEST, Record, is_dataset_file, parse_manifest
 from ganpipe.data.raw_store import new_aside_folder, set_aside
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_error
 from ganpipe.stores.dvc import VERSION, default_remote, dvc_config
 from ganpipe.stores.workspace import Workspace, scratch_prefix
 
@@ -163,6 +163,9 @@ class DatasetCache:
                 Exception
             ) as error:  # each kind of remote has its own; its sentence is all that we can tell
                 failed |= dict.fromkeys(chosen, error)
+            for problem in failed.values():  # a full disk here is no absent file there
+                if fault := classify_storage_error(problem):
+                    raise GanpipeError(f"Could not write {scratch}: {STORAGE_SENTENCES[fault]}.") from problem
             arrived = [m for m in chosen if m not in failed and os.path.lexists(staged.oid_to_path(m))]
             good = [m for m in arrived if is_whole(Path(staged.oid_to_path(m)), wanted[m], m)]
             self.odb.add([staged.oid_to_path(m) for m in good], self._local_fs, good, hardlink=True)
@@ -188,7 +191,9 @@ class DatasetCache:
         try:
             checkout(str(raw), self._local_fs, new, self.odb, force=True, quiet=True, old=old)
         except (CheckoutError, LinkError, OSError) as error:
-            raise GanpipeError(f"{raw} could not be written: {error}") from error
+            fault = classify_storage_error(error)
+            why = STORAGE_SENTENCES[fault] if fault else str(error)
+            raise GanpipeError(f"{raw} could not be written: {why}") from error
 
     def bytes_of(self, listing: Listing) -> int:
         """The size of all files of a version that was brought."""

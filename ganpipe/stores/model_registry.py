@@ -11,7 +11,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import GanpipeError, classify_storage_error
 from ganpipe.evaluation.gate import SCORE
 from ganpipe.stores.mlflow_runs import STYLE_EXPERIMENT, Tracker, first_line
 from ganpipe.stores.recorded_paths import local_artifact
@@ -110,7 +110,9 @@ class ModelRegistry:
         """The version with the alias `champion`."""
         try:
             return _reference(self.client.get_model_version_by_alias(name, CHAMPION))
-        except MlflowException:
+        except MlflowException as error:
+            if classify_storage_error(error):  # a locked database is no missing champion
+                raise
             return None
 
     def promote(self, reference: ModelRef) -> None:

@@ -18,7 +18,7 @@ from ganpipe.compute.device import should_compile
 from ganpipe.compute.random import SIGNAL, latents
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.tensors import to_float
-from ganpipe.models.registry import build_gan, sample
+from ganpipe.models.registry import MODELS, build_gan, sample
 from ganpipe.training.ada import AdaState, r_v
 from ganpipe.training.algorithm import Algorithm, Scalars, TrainingContext
 from ganpipe.training.divergence import Divergence, Remedies, Remedy
@@ -86,6 +86,7 @@ class GanAlgorithm(Algorithm):
     def __init__(self, context: TrainingContext) -> None:
         settings, compute = context.settings, context.compute
         self.context, self.settings, self.compute = context, settings, compute
+        self._check_signal()
         gan = build_gan(settings.model, context.data.shape, settings.training.seed, context.classes)
         G, D = (compute.place(context.distributed.convert_batch_norm(network)) for network in (gan.G, gan.D))
         compiled = should_compile(settings.training, settings.model.name, (G, D), compute)
@@ -181,17 +182,27 @@ class GanAlgorithm(Algorithm):
         self.context.distributed.average_([signal])
         return signal.item()
 
+    def _signal_rows(self) -> Tensor:
+        """Held-out images for the signal of overfitting; a class-conditional D can judge only those with a label."""
+        labels = self.context.data.holdout.labels
+        usable = labels >= 0 if self.context.classes else torch.ones_like(labels, dtype=torch.bool)
+        return usable.nonzero()[:SIGNAL_IMAGES, 0]
+
+    def _check_signal(self) -> None:
+        augment = self.settings.augment
+        if augment.mode == "adaptive" and augment.signal == "held_out" and not len(self._signal_rows()):
+            kind = " with a label that training images have" if self.context.classes else ""
+            raise GanpipeError(
+                f"augment.signal=held_out, and {self.context.data.name} holds no image out{kind}; "
+                "raise data.holdout_fraction, or use augment.signal=relativistic."
+            )
+
     def _local_overfitting(self, d_sign: float, position: int) -> float:
         """This process's signal: from the pairs of the last steps, or from held-out images."""
         if self.settings.augment.signal == "relativistic":
             return d_sign
         data, device, G, D = self.context.data, self.compute.device, self.networks["G"], self.networks["D"]
-        rows = torch.arange(min(SIGNAL_IMAGES, len(data.holdout)))
-        if not len(rows):
-            raise GanpipeError(
-                f"augment.signal=held_out, and {data.name} holds no image out; "
-                "raise data.holdout_fraction, or use augment.signal=relativistic."
-            )
+        rows = self._signal_rows()
         held_out, held_labels = data.holdout.rows(rows)
         real, labels = self.batches.images.batch(position, len(rows))
         z = latents(
@@ -210,7 +221,11 @@ class GanAlgorithm(Algorithm):
         )
 
     def notes(self) -> list[str]:
-        return self.ada.notes()
+        unlabeled, wanted = self.context.data.unlabeled, self.settings.model.conditional != "no"
+        if not (unlabeled and wanted and MODELS[self.settings.model.name].conditional):
+            return self.ada.notes()
+        few = f"{unlabeled:,} of {len(self.context.data.train):,} training images"
+        return [f"The model is not class-conditional, because {few} have no label.", *self.ada.notes()]
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         return {"health": dict(vars(self.health)), "ada": dict(vars(self.ada))}

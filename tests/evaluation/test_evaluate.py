@@ -96,6 +96,19 @@ def test_modes_are_counted_and_the_missing_ones_named() -> None:
     assert found.kl == pytest.approx(np.log(5 / 3), abs=0.01)
 
 
+def test_images_without_a_label_are_left_out_of_the_modes() -> None:
+    centers = RNG.normal(size=(3, 6)) * 8
+    labels = np.arange(300) % 3
+    real = centers[labels] + RNG.normal(size=(300, 6))
+    told = np.where(np.arange(300) % 10 == 0, -1, labels)
+    found = count_modes(real[:200], told[:200], real[200:], told[200:], real[:90], ("a", "b", "c"))
+    assert found is not None
+    assert (found.covered, found.total, found.missing) == (3, 3, ())
+    assert (
+        count_modes(real[:200], np.full(200, -1), real[200:], told[200:], real[:90], ("a", "b", "c")) is None
+    )
+
+
 def test_modes_are_not_counted_where_labels_cannot_be_told_apart() -> None:
     labels = np.arange(200) % 5
     assert count_modes(A[:150], labels[:150], A[150:200], labels[150:], A[:50], tuple("abcde")) is None

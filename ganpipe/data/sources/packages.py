@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ganpipe.data.sources.items import ArrayItem, FileItem, Item
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import GanpipeError, explain_storage_error
 from ganpipe.samples.flowers import FLOWERS_VERSION, IMAGES, SEED, flower_png, mode_of
 
 
@@ -54,6 +54,8 @@ def _download(cls: Any, name: str, scratch: Path, train: bool) -> Any:
         except TypeError:
             return cls(scratch, split="train" if train else "test", download=True)
     except Exception as error:  # torchvision's downloaders raise many types; this makes one sentence of each
+        if why := explain_storage_error(error):
+            raise GanpipeError(why) from None
         reason = " ".join(str(error).split())[:200]
         raise GanpipeError(
             f"torchvision:{name} could not be downloaded ({type(error).__name__}: {reason}); without a network, "
