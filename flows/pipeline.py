@@ -51,7 +51,7 @@ def pipeline(
     """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists."""
     tag_process()
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
-    place, name, settings = request.opened(), request.dataset_name(), request.settings()
+    place, name, settings = request.open_workspace(), request.dataset_name(), request.settings()
     check_request(settings)
     timed = Stopwatch()
 

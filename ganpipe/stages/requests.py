@@ -23,7 +23,7 @@ class RunRequest:
     overrides: list[str] = field(default_factory=list)
     source: str | None = None
 
-    def opened(self) -> Workspace:
+    def open_workspace(self) -> Workspace:
         """The workspace, with the tools pointed into it.
 
         Raises:

@@ -48,7 +48,7 @@ class StyleRequest:
     masks: tuple[str, ...] = ()
     origin: dict[str, Any] = field(default_factory=dict)
 
-    def opened(self) -> Workspace:
+    def open_workspace(self) -> Workspace:
         """The workspace, with the tools pointed into it."""
         workspace = Workspace(Path(self.workspace))
         workspace.activate()
@@ -94,7 +94,7 @@ def _images_of_model(workspace: Workspace, words: str) -> list[Path]:
 
 def plan_batch_of(job: StyleRequest) -> BatchPlan:
     """Plans the batch: what is left to do, and what exists already."""
-    workspace = job.opened()
+    workspace = job.open_workspace()
     contents = resolve_image_paths(workspace, job.contents, workspace.root)
     styles = resolve_image_paths(workspace, job.styles, workspace.root)
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
@@ -103,7 +103,7 @@ def plan_batch_of(job: StyleRequest) -> BatchPlan:
 
 def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignore) -> dict[Path, Path]:
     """The feed-forward network of each style that has or is worth one; a new one is registered in MLflow."""
-    workspace = job.opened()
+    workspace = job.open_workspace()
     trained = train_or_find_networks(
         plan, job.settings.style, _compute(job), workspace.state / "feedforward", report
     )
@@ -152,7 +152,7 @@ def stylize_here(job: StyleRequest, report: Report = ignore) -> StyleReport:
 
 def log_batch_run(job: StyleRequest, result: StyleReport) -> str:
     """An MLflow run for a batch: recipe, means, a table of all items, sheets and chart; returns its id."""
-    return Tracker(job.opened()).style_batch(job.settings.style, result)
+    return Tracker(job.open_workspace()).style_batch(job.settings.style, result)
 
 
 def identify_images(workspace: Workspace, spec: str) -> str:

@@ -104,7 +104,7 @@ def test_another_workspace_is_refused_before_anything_is_made_there(served: Serv
 def test_a_folder_that_is_no_workspace_stays_as_it_is(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(GanpipeError, match="is no workspace"):
-            RunRequest(str(folder)).opened()
+            RunRequest(str(folder)).open_workspace()
     assert list(tmp_path.iterdir()) == []
 
 
