@@ -7,7 +7,14 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 
-from ganpipe.commands.context import absolute, find_run, make_request, open_named_workspace, resolve_settings
+from ganpipe.commands.context import (
+    absolute,
+    find_run,
+    make_request,
+    open_named_workspace,
+    require_utf8,
+    resolve_settings,
+)
 from ganpipe.console import Bars, out, pairs, print_json, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
@@ -23,6 +30,7 @@ def up(arguments: Namespace) -> int:
     from ganpipe.services.up import up as serve
 
     workspace = open_named_workspace(arguments)
+    require_utf8(workspace)
     watch = absolute(arguments.watch) if arguments.watch else None
     options = UpOptions(
         make_request(arguments, workspace),
