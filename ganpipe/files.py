@@ -41,7 +41,7 @@ UNPRINTABLE = "bytes:"  # before the percent-encoded bytes of a path that is not
 
 def to_utf8(path: str) -> str:
     """A path as text that any JSON reader and database takes; `from_utf8` turns it back."""
-    return path if _is_utf8(path) else UNPRINTABLE + quote(os.fsencode(path))
+    return path if is_utf8(path) else UNPRINTABLE + quote(os.fsencode(path))
 
 
 def from_utf8(text: str) -> str:
@@ -50,7 +50,8 @@ def from_utf8(text: str) -> str:
     return os.fsdecode(unquote_to_bytes(text.removeprefix(UNPRINTABLE))) if encoded else text
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text: a file name with other bytes has lone surrogates."""
     return not re.search(r"[\ud800-\udfff]", text)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganpipe.console import say
+from ganpipe.errors import GanpipeError
+from ganpipe.files import is_utf8
 from ganpipe.settings.presets import ASKED_FOR
 from ganpipe.settings.schema import Settings
 from ganpipe.stores.workspace import Workspace, open_workspace
@@ -26,6 +28,14 @@ def open_named_workspace(arguments: Namespace, reading: bool = False) -> Workspa
     if not reading or workspace.state.is_dir():
         workspace.activate()
     return workspace
+
+
+def require_utf8(workspace: Workspace) -> None:
+    """Raises GanpipeError, before a server starts, if the workspace's path is no text that Prefect and DVC can keep."""
+    if not is_utf8(str(workspace.root)):
+        raise GanpipeError(
+            f"The path of the workspace {workspace.root} is not UTF-8, which Prefect and DVC need; rename the folder."
+        )
 
 
 def absolute(path: str) -> Path:

@@ -12,6 +12,7 @@ from ganpipe.commands.context import (
     explain_preset,
     find_run,
     open_named_workspace,
+    require_utf8,
     resolve_settings,
 )
 from ganpipe.commands.tables import relative_path, show_metrics
@@ -181,6 +182,7 @@ def _spread(arguments: Namespace, workspace: Workspace, job: Any) -> Any:
     """The batch as a Prefect flow, whose task runner sends the shards where they are stylized."""
     from ganpipe.services.prefect import prefect_api
 
+    require_utf8(workspace)
     with prefect_api(workspace):
         from flows.stylize import RUNNERS, stylize
 

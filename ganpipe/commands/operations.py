@@ -5,7 +5,14 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from ganpipe.commands.context import absolute, find_run, make_request, open_named_workspace, resolve_settings
+from ganpipe.commands.context import (
+    absolute,
+    find_run,
+    make_request,
+    open_named_workspace,
+    require_utf8,
+    resolve_settings,
+)
 from ganpipe.commands.tables import count_or_blank
 from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
@@ -22,6 +29,7 @@ def up(arguments: Namespace) -> int:
     from ganpipe.services.up import up as serve
 
     workspace = open_named_workspace(arguments)
+    require_utf8(workspace)
     recover(workspace, prefect=False)  # its runs are settled when the server is there
     watch = absolute(arguments.watch) if arguments.watch else None
     options = UpOptions(

@@ -6,7 +6,7 @@ import time
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from ganpipe.commands.context import explain_preset, make_request, open_named_workspace
+from ganpipe.commands.context import explain_preset, make_request, open_named_workspace, require_utf8
 from ganpipe.commands.tables import relative_path, show_metrics
 from ganpipe.console import duration, out, pairs, print_json, say
 from ganpipe.settings.params import resolve
@@ -23,6 +23,7 @@ def run(arguments: Namespace) -> int:
 
     started = time.monotonic()
     workspace = open_named_workspace(arguments)
+    require_utf8(workspace)
     check_settings(arguments, workspace)
     recover(workspace, prefect=False)
     result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None

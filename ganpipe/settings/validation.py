@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -11,7 +12,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ganpipe.settings.yaml_files import parse_scalar
 
-WRONG_TYPE, TOO_LARGE = "wrong_type", "too_large"
+WRONG_TYPE, TOO_LARGE, NOT_UTF8 = "wrong_type", "too_large", "not_utf8"
 HIGHEST_WHOLE = 2**53  # up to here a float holds every whole number: counts become floats in schedules
 MOST_SHOWN = 100  # characters of a wrong value
 KIND_NAMES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
@@ -54,6 +55,10 @@ def _number(value: Any) -> float:
 def _word(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
+    if re.search(r"[\ud800-\udfff]", value):  # a byte of a file name; no database takes it
+        raise PydanticCustomError(
+            NOT_UTF8, "it must be UTF-8 text (a pattern such as caf?.jpg matches other names)"
+        )
     return value
 
 
@@ -92,12 +97,10 @@ def sentence(key: str, field: FieldInfo, error: ErrorDetails) -> str:
     found, choices = shown(error["input"]), choices_of(field)
     if choices and error["type"] in (WRONG_TYPE, "literal_error"):
         return f"{key} is {found}; it must be one of {', '.join(map(str, choices))}."
-    if error["type"] in (WRONG_TYPE, TOO_LARGE):
+    if error["type"] in (WRONG_TYPE, TOO_LARGE, NOT_UTF8):
         return f"{key} is {found}; {error['msg']}."
     if error["type"] == "finite_number":
         return f"{key} is {found}; it must be a finite number."
-    if error["type"] == "string_unicode":
-        return f"{key} is {found}; it must be UTF-8 text."
     low, high = bounds_of(field)
     return f"{key} is {found}; it must be {f'at least {low}' if high is None else f'from {low} to {high}'}."
 

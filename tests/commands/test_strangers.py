@@ -279,3 +279,31 @@ def test_a_difference_is_written_inside_the_workspace(shell: Shell, tmp_path: Pa
     noise_image(9).save(tmp_path / "in/late.png")
     shell.json("data", "add", str(tmp_path / "in"), "--name", "noise")
     assert is_one_sentence(*shell("data", "diff", f"{name}@{first['version']}", "noise"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run",),
+        ("up",),
+        (
+            "stylize",
+            "--content",
+            "sample:photos",
+            "--style",
+            "sample:styles",
+            "--out",
+            "o",
+            "--runner",
+            "threads",
+        ),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_workspace_that_prefect_cannot_keep_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], workspace: Workspace
+) -> None:
+    """`workspace`: the environment is as before afterwards."""
+    code, out, err = Shell(Workspace(tmp_path / os.fsdecode(b"w\xe9")), capsys)(*words)
+    assert is_one_sentence(code, out, err)
+    assert "is not UTF-8" in err
