@@ -15,7 +15,7 @@ from ganpipe.compute.processes import start_process, stop_process
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError, redact
 from ganpipe.services.prefect_server import HOST, SECRET_VARIABLE, origins
-from ganpipe.stores.addresses import answers, is_ours, running_servers
+from ganpipe.stores.addresses import answers, is_ours, refuses, running_servers
 from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
 
@@ -126,6 +126,13 @@ def _named_server(workspace: Workspace, url: str, meanwhile: Callable[[], None])
         )
     if CLIENT_SECRET_VARIABLE not in os.environ and is_ours(workspace, url):
         point_to(workspace, url)
+    if "PREFECT_API_KEY" not in os.environ and refuses(
+        f"{url}/admin/version", os.environ.get(CLIENT_SECRET_VARIABLE, "")
+    ):
+        raise GanpipeError(
+            f"The Prefect server at {url} (PREFECT_API_URL) wants a password: set {CLIENT_SECRET_VARIABLE}, or unset "
+            "PREFECT_API_URL. The server of another workspace has its password in .ganpipe/prefect-secret there."
+        )
     say(redact(f"Using the Prefect server at {url}"))
     meanwhile()
     return url

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from ganpipe.compute.processes import lives
 from ganpipe.files import write_json
@@ -63,6 +64,18 @@ def announce(workspace: Workspace, addresses: Addresses) -> None:
 def answers(url: str, timeout_s: float = 2.0) -> bool:
     """Whether an HTTP server answers."""
     return fetch(url, timeout_s) is not None
+
+
+def refuses(url: str, auth: str, timeout_s: float = 5.0) -> bool:
+    """Whether an HTTP server answers that it wants another password."""
+    basic = f"Basic {b64encode(auth.encode()).decode()}"
+    try:
+        urlopen(Request(url, headers={"Authorization": basic}), timeout=timeout_s).close()  # noqa: S310
+    except HTTPError as error:
+        return error.code == 401
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def fetch(url: str, timeout_s: float = 2.0) -> str | None:

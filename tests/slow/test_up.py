@@ -30,7 +30,7 @@ LONG = [
     *OVERRIDES,
     "training.total_images=4000000",
     "training.log_every_images=800",
-    "training.save_every_images=80000",
+    "training.save_every_images=8000",
 ]
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "planted-aws-secret", "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-secret"}
 DVC_SECRET = "planted-dvc-secret"
@@ -96,14 +96,17 @@ class Up:
             with urlopen(Request((url or self.servers.prefect_api) + path, data, given), timeout=30) as reply:  # noqa: S310
                 return reply.status, json.loads(reply.read() or b"null")
         except HTTPError as error:
-            return error.code, None
+            return error.code, error.read().decode()
 
     def start_run(self, **parameters: Any) -> str:
-        deployment = soon(
-            lambda: self.ask("/deployments/name/ganpipe/scheduled")[1]
-        )  # the runner registers it
+        def registered() -> Any:  # by the runner, a moment after the servers answer
+            status, found = self.ask("/deployments/name/ganpipe/scheduled")
+            return found if status == 200 else None
+
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        return str(self.ask(f"/deployments/{deployment['id']}/create_flow_run", body)[1]["id"])
+        status, run = self.ask(f"/deployments/{soon(registered)['id']}/create_flow_run", body)
+        assert status in (200, 201), run
+        return str(run["id"])
 
     def ended(self, run: str) -> tuple[str, str]:
         """The state of a run that has ended, and its message."""
@@ -138,9 +141,9 @@ def up(workspace: Workspace, added_noise: Path, tmp_path: Path) -> Iterator[Up]:
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"open({str(tmp_path / 'hostile')!r}, 'a').write(__file__)\n")
     config = workspace.root / ".dvc" / "config.local"
-    config.write_text(
-        f"['remote \"store\"']\n    url = https://jane:{DVC_SECRET}@127.0.0.1:1/x\n    password = {DVC_SECRET}\n"
-    )
+    with config.open("a") as file:
+        file.write(f"['remote \"store\"']\n    url = https://jane:{DVC_SECRET}@127.0.0.1:1/x\n")
+        file.write(f"    password = {DVC_SECRET}\n")
     running = Up(workspace, tmp_path)
     yield running
     running.process.send_signal(signal.SIGTERM)
@@ -168,7 +171,7 @@ def test_up_serves_its_own_workspace_and_tells_no_secret(up: Up, tmp_path: Path)
     assert "must stay inside" in why
     assert [path.name for path in foreign.iterdir()] == ["secrets"]
 
-    assert up.ended(up.start_run())[0] == "COMPLETED"
+    assert up.ended(up.start_run()) == ("COMPLETED", "")
     assert not (tmp_path / "hostile").exists()
 
     other = Workspace(tmp_path / "other")
