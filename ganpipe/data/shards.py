@@ -91,15 +91,20 @@ class PreparedData:
         return int((self.train.labels < 0).sum()) if self.label_names else 0
 
 
+class DamagedShards(GanpipeError):
+    """Shards whose bytes are not those that were written."""
+
+
 def load_prepared(out: Path, version: str) -> PreparedData:
     """The prepared dataset in `out`, checked against its checksums; its shards stay on disk, mapped.
 
     Raises:
-        GanpipeError: it is missing, or a shard is damaged (DVC checks a damaged file out without a word).
+        GanpipeError: it is missing.
+        DamagedShards: a shard is damaged (DVC checks a damaged file out without a word).
     """
     meta = read_json(out / META)
     if bad := damaged_shards(out):
-        raise GanpipeError(
+        raise DamagedShards(
             f"{out / bad[0]} is damaged: its bytes are not those that were prepared. "
             f"Delete {out} and run again to prepare it again."
         )

@@ -18,8 +18,8 @@ from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.data import write_page
+from ganpipe.stores.dataset_shards import load_dataset, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
-from ganpipe.stores.datasets import load_dataset, prepared_folder
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, load_record, new_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
@@ -86,7 +86,7 @@ def train_model(
         record = load_record(workspace, fresh.run_id) or fresh
         data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
-        run_id = tracker.begin(record, pointer_text(workspace, version.name))
+        run_id = tracker.begin(record, pointer_text(workspace, version.name, version.version))
         tracker.log_data(run_id, write_page(workspace, version, settings.data, report))
         record = save_record(workspace, replace(record, state="running", mlflow_run_id=run_id))
         folder = run_folder(workspace, record.run_id)
@@ -132,7 +132,7 @@ def train_or_launch(
     """Trains, in this process or in several, and writes the model's files."""
     if settings.training.processes > 1:
         job = Job(
-            prepared_folder(workspace, record.dataset, settings.data),
+            version_shards(workspace, record.dataset, record.version, settings.data),
             record.version,
             settings,
             folder,
