@@ -65,6 +65,7 @@ def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
     from ganpipe.services.recovery import recover
     from ganpipe.stages import evaluate
+    from ganpipe.stores.dataset_shards import open_version_at
     from ganpipe.stores.dataset_versions import open_version
 
     if bool(arguments.run_reference) == bool(arguments.generated):
@@ -78,13 +79,13 @@ def evaluate(arguments: Namespace) -> int:
             name = arguments.dataset or workspace.params().dataset
             folder = absolute(arguments.generated)
             evaluate.check_generated(folder)
-            evaluate.check_data(workspace, name, settings, None)
+            evaluate.check_data(workspace, name, settings)
             version = open_version(workspace, name, settings.data)
             evaluation, run = evaluate.evaluate_folder(workspace, folder, version, settings, bars), {}
         else:
             record = find_run(workspace, arguments.run_reference, arguments.dataset)
-            evaluate.check_data(workspace, record.dataset, record.resolved(), record)
-            version = open_version(workspace, record.dataset, record.resolved().data)
+            version = open_version_at(workspace, record.dataset, record.version, record.resolved().data)
+            evaluate.check_judgeable(version)
             judged = evaluate.evaluate_run(workspace, record, version, settings, bars)
             evaluation, run = judged.evaluation, {"run": record.run_id}
     if arguments.json:

@@ -374,14 +374,19 @@ def write_prepare_file(path: Path, entries: dict[str, dict[str, Any]]) -> None:
 
 
 def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:
-    """Whether `out` was made from exactly these raw images with exactly these settings (without reading them)."""
+    """Whether `out` was made from exactly these raw images with exactly these settings (bytes not read)."""
+    return (out / META).exists() and is_prepared_from(out, manifest_hash(raw), settings)
+
+
+def is_prepared_from(out: Path, manifest_sha256: str, settings: DataSettings) -> bool:
+    """The same for the raw images that have this manifest."""
     if not (out / META).exists():
         return False
     meta = read_json(out / META)
     shards = shards_named_in(meta)
     return (
         shards is not None
-        and meta.get("manifest_sha256") == manifest_hash(raw)
+        and meta.get("manifest_sha256") == manifest_sha256
         and meta.get("settings") == prepare_entry(settings)
         and all((out / shard).exists() for shard in shards)
     )

@@ -91,15 +91,20 @@ class PreparedData:
         return int((self.train.labels < 0).sum()) if self.label_names else 0
 
 
+class DamagedShards(GanpipeError):
+    """Shards whose bytes are not those that were written."""
+
+
 def load_prepared(out: Path, version: str) -> PreparedData:
     """Loads the prepared dataset in `out` and verifies its checksums; the shards stay mapped from disk.
 
     Raises:
-        GanpipeError: it is missing, or a shard is damaged (DVC checks out damaged files silently).
+        GanpipeError: it is missing.
+        DamagedShards: a shard is damaged (DVC checks out damaged files silently).
     """
     meta = read_json(out / META)
     if bad := damaged_shards(out):
-        raise GanpipeError(
+        raise DamagedShards(
             f"{out / bad[0]} is damaged: its bytes are not those that were prepared. "
             f"Delete {out} and run again to prepare it again."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from ganpipe.data.ingest import facts_of_records, facts_of_rows
@@ -12,6 +13,7 @@ from ganpipe.data.raw_store import RawImages
 from ganpipe.files import read_json, sha256_of_json, write_text
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stores.dataset_shards import version_images
 from ganpipe.stores.dataset_summaries import DatasetSummary
 from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.datasets import open_inspection_cache
@@ -36,12 +38,12 @@ def write_page(
     settings: DataSettings,
     report: Report = ignore,
 ) -> Path:
-    """Writes the page of a dataset version that is here, with `dataset.json` beside it; returns its path."""
+    """Writes the page of a dataset version, with `dataset.json` beside it; returns its path."""
     from ganpipe.data.profile import profile_records
     from ganpipe.reports.dataset_page import write_dataset_page
 
     name, number = version.name, str(version.version)
-    raw, size = workspace.raw(name), f"{settings.width_px}x{settings.height_px}"
+    size = f"{settings.width_px}x{settings.height_px}"
     folder = workspace.reports / name / f"{number[:12]}-{size}"
     note = workspace.reports / f"{name}-add.json"
     added = read_json(note) if note.exists() else None
@@ -50,11 +52,14 @@ def write_page(
     stamp = sha256_of_json({"added": added, "settings": settings.model_dump()})
     if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
         return folder / "dataset.html"
-    records = read_manifest(raw)
-    with open_inspection_cache(workspace) as cache:
-        facts = facts_of_records(raw, records, cache, report) | facts_of_rows(raw, records)
-    profile = profile_records(name, number, records, facts, settings)
-    page = write_dataset_page(profile, folder, RawImages(raw), records, added)
+    # Of what is only looked at, no lock is taken.
+    images = version_images(workspace, version) if isinstance(version, DatasetVersion) else None
+    with images or nullcontext(workspace.raw(name)) as raw:
+        records = read_manifest(raw)
+        with open_inspection_cache(workspace) as cache:
+            facts = facts_of_records(raw, records, cache, report) | facts_of_rows(raw, records)
+        profile = profile_records(name, number, records, facts, settings)
+        page = write_dataset_page(profile, folder, RawImages(raw), records, added)
     write_text(folder / "stamp", stamp)
     return page
 

@@ -14,9 +14,9 @@ from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import restore_in_mlflow
+from ganpipe.stores.dataset_shards import load_dataset
 from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, summarize_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion
-from ganpipe.stores.datasets import load_dataset
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
@@ -32,22 +32,18 @@ def check_judgeable(info: DatasetVersion | DatasetSummary) -> None:
 
 
 def check_version(record: RunRecord, version: str) -> None:
-    """Raises GanpipeError if the dataset is no longer at the version that the run was trained on."""
+    """Raises GanpipeError if this is not the version that the run was trained on."""
     if version != record.version:
         raise GanpipeError(
-            f"Run {record.run_id} was trained on version {record.version} of {record.dataset}, which now is at "
-            f"{version}; train on the new version, or bring the old one back with: "
-            f"ganpipe data checkout --run {record.run_id}"
+            f"Run {record.run_id} was trained on version {record.version} of {record.dataset}, not on {version}; "
+            "a model is evaluated on the version that it was trained on."
         )
 
 
-def check_data(workspace: Workspace, name: str, settings: Settings, record: RunRecord | None) -> None:
+def check_data(workspace: Workspace, name: str, settings: Settings) -> None:
     """Refuses what can be refused by looking alone: before a lock is taken or a byte is fetched."""
     require_dataset(workspace, name)
-    found = summarize_dataset(workspace, name, settings.data)
-    if record is not None and found.version is not None:
-        check_version(record, found.version)
-    check_judgeable(found)
+    check_judgeable(summarize_dataset(workspace, name, settings.data))
 
 
 def check_model(record: RunRecord, folder: Path) -> None:

@@ -10,8 +10,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.stages.train import compute_names, train_or_launch
-from ganpipe.stores.dataset_versions import open_version
-from ganpipe.stores.datasets import load_dataset
+from ganpipe.stores.dataset_shards import load_dataset, open_version_at
 from ganpipe.stores.run_records import RunRecord, new_record, run_folder
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.callbacks import Callbacks
@@ -22,15 +21,14 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
     """Trains a finished run again in a folder of its own and compares the weights, bit for bit.
 
     Raises:
-        GanpipeError: the run is not finished, or data, source or packages are no longer those of the run.
+        GanpipeError: the run is not finished, its data are not to be had, or source or packages are no longer those of the run.
     """
     if record.state != "finished" or not record.train:
         raise GanpipeError(f"Run {record.run_id} is {record.state}; only a finished run can be reproduced.")
     settings = record.resolved()
-    version = open_version(workspace, record.dataset, settings.data)
+    version = open_version_at(workspace, record.dataset, record.version, settings.data)
     now = new_record(version.name, version.version, settings, compute_names(settings))
     for what, then, today in (
-        ("the data", record.version, now.version),
         ("ganpipe's source", record.source_sha256, now.source_sha256),
         ("the installed packages", record.environment, now.environment),
         ("the device", record.compute, now.compute),

@@ -84,7 +84,7 @@ def _pointer(workspace: Workspace, record: RunRecord) -> str:
         if entry.get("version") == record.version and entry.get("pointer"):
             return str(entry["pointer"])
     try:
-        return pointer_text(workspace, record.dataset)
+        return pointer_text(workspace, record.dataset, record.version)
     except OSError:  # the dataset was removed
         return ""
 

@@ -19,8 +19,8 @@ from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.data import page_files, write_page
 from ganpipe.stages.restore import restore_in_mlflow, restore_record
+from ganpipe.stores.dataset_shards import load_dataset, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
-from ganpipe.stores.datasets import load_dataset, prepared_folder
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.process_identity import this_process
@@ -96,7 +96,7 @@ def train_model(
         record = earlier_record(workspace, fresh)
         data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
-        run_id = tracker.begin(record, pointer_text(workspace, version.name))
+        run_id = tracker.begin(record, pointer_text(workspace, version.name, version.version))
         record = replace(record, state="running", mlflow_run_id=run_id, process=this_process())
         outbox = Outbox(workspace, save_record(workspace, record), tracker)
         outbox.artifacts(page_files(write_page(workspace, version, settings.data, report)), "data")
@@ -154,7 +154,7 @@ def train_or_launch(
     """Trains, in this process or in several, and writes the model's files."""
     if settings.training.processes > 1:
         job = Job(
-            prepared_folder(workspace, record.dataset, settings.data),
+            version_shards(workspace, record.dataset, record.version, settings.data),
             record.version,
             settings,
             folder,

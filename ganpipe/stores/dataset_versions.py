@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ganpipe.console import escape_control
 from ganpipe.data.ingest import printable
 from ganpipe.data.manifest import (
     MANIFEST,
+    Record,
     is_dataset_file,
     manifest_hash,
     read_manifest,
@@ -54,9 +56,6 @@ from ganpipe.stores.dvc import (
 )
 from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, Listing, RefusedVersion, is_whole
 from ganpipe.stores.workspace import Workspace, check_name
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +178,16 @@ def open_version(workspace: Workspace, name: str, settings: DataSettings) -> Dat
     with data_lock(workspace):
         # Version and manifest belong together: read under one lock, or an addition in between would be mislabeled.
         version, manifest, records = commit_dataset(workspace, name), manifest_hash(raw), read_manifest(raw)
+    return describe_version(name, version, records, manifest, settings)
+
+
+def describe_version(
+    name: str, version: str, records: Sequence[Record], manifest_sha256: str, settings: DataSettings
+) -> DatasetVersion:
+    """A version that has these images."""
     train, holdout = split_records(records, settings.holdout_fraction)
     labels = len({r.label for r in records if r.label is not None})
-    return DatasetVersion(name, version, len(records), len(train), len(holdout), labels, manifest)
+    return DatasetVersion(name, version, len(records), len(train), len(holdout), labels, manifest_sha256)
 
 
 def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str:
@@ -330,6 +336,7 @@ def _mark_manifest_changed(workspace: Workspace, name: str) -> None:
         write_json(note, read_note(workspace, name) | {"manifest_sha256": ""})
 
 
-def pointer_text(workspace: Workspace, name: str) -> str:
-    """The DVC pointer: with it and the remote, this version of the data can be brought back."""
-    return pointer_file(workspace, name).read_text()
+def pointer_text(workspace: Workspace, name: str, version: str) -> str:
+    """The DVC pointer of a version: with it and the remote, this version of the data can be brought back."""
+    seen = [e["pointer"] for e in versions_of(workspace, name) if e["version"] == version]
+    return str(seen[-1]) if seen else new_pointer(name, version)

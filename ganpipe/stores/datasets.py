@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from ganpipe.data.ingest import AddReport, IngestPolicy, add_items
 from ganpipe.data.inspection_cache import InspectionCache
@@ -33,10 +32,10 @@ from ganpipe.data.raw_store import (
     remove_images,
     set_aside,
 )
-from ganpipe.data.shards import META, damaged_shards
+from ganpipe.data.shards import damaged_shards
 from ganpipe.data.sources.registry import read_source
 from ganpipe.errors import GanpipeError
-from ganpipe.files import read_json, write_bytes, write_json
+from ganpipe.files import write_bytes, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.dataset_summaries import (
@@ -62,9 +61,6 @@ from ganpipe.stores.dvc import (
 )
 from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, RefusedVersion
 from ganpipe.stores.workspace import Workspace, check_name, scratch_prefix
-
-if TYPE_CHECKING:
-    from ganpipe.data.shards import PreparedData
 
 SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
@@ -148,10 +144,15 @@ def prepared_folder(workspace: Workspace, name: str, settings: DataSettings) -> 
 
 def prepare_dataset(workspace: Workspace, name: str, settings: DataSettings) -> Path:
     """The prepared shards of a dataset, made by the DVC stage `prepare@KEY` if they are not there."""
-    raw, out = workspace.raw(name), prepared_folder(workspace, name, settings)
     with data_lock(workspace):
-        if not is_prepared(raw, out, settings):
-            _run_stage(workspace, name, settings)
+        return prepare_locked(workspace, name, settings)
+
+
+def prepare_locked(workspace: Workspace, name: str, settings: DataSettings) -> Path:
+    """The same for a caller who holds the lock of whoever changes datasets."""
+    out = prepared_folder(workspace, name, settings)
+    if not is_prepared(workspace.raw(name), out, settings):
+        _run_stage(workspace, name, settings)
     return out
 
 
@@ -165,23 +166,6 @@ def _run_stage(workspace: Workspace, name: str, settings: DataSettings) -> None:
     }
     write_prepare_file(path, entries | {key: {"dataset": name, **prepare_entry(settings)}})
     dvc(workspace, "repro", "--no-run-cache", "--force", "--single-item", f"prepare@{key}")
-
-
-def load_dataset(workspace: Workspace, version: DatasetVersion, settings: DataSettings) -> PreparedData:
-    """A dataset version ready to train on: prepared, its checksums compared.
-
-    Raises:
-        GanpipeError: the dataset was changed since the version was opened.
-    """
-    from ganpipe.data.shards import load_prepared
-
-    out = prepare_dataset(workspace, version.name, settings)
-    if read_json(out / META)["manifest_sha256"] != version.manifest_sha256:
-        now = open_version(workspace, version.name, settings).version
-        raise GanpipeError(
-            f"{version.name} was changed to version {now} while this run was waiting or working; run again to use that."
-        )
-    return load_prepared(out, version.version)
 
 
 @dataclass(frozen=True)

@@ -358,11 +358,20 @@ def test_two_processes_are_one_run_in_mlflow(noise: Workspace, settings: Setting
         run_train(noise, "noise", together.with_values({"training.processes": 3}))
 
 
-def test_a_dataset_that_changes_while_a_training_waits_is_not_mislabeled(
+def test_a_run_keeps_the_version_that_it_was_started_with(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    """The version was opened, then the data changed: the run fails instead of training on other images."""
+    """The data change before, in and after the training: it is trained and evaluated on the version that was opened."""
+    from mlflow import MlflowClient
+
     opened = dataset_versions.open_version(noise, "noise", settings.data)
     datasets.add_dataset(noise, str(fill_folder(tmp_path / "more", 95)), "noise", settings.data)
-    with pytest.raises(GanpipeError, match="noise was changed to version"):
-        train.train_model(noise, opened, settings)
+    record = train.train_model(noise, opened, settings)
+    assert (record.state, record.version) == ("finished", opened.version)
+    logged = MlflowClient().get_run(str(record.mlflow_run_id)).data
+    assert opened.version in str(logged.params) + str(logged.tags)
+    datasets.remove_from_dataset(noise, "noise", ["000.png"], settings.data)
+    judged = evaluate.evaluate_run(noise, record, opened, settings)
+    assert judged.evaluation.verdict
+    assert dataset_versions.open_version(noise, "noise", settings.data).images == 94
+    assert reproduce.reproduce(noise, judged.record)["identical"] is True
