@@ -12,9 +12,9 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from ganpipe.compute.process_identity import this_process
 from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.prefect_database import PROCESS_TAG
-from ganpipe.stores.process_identity import this_process
 from ganpipe.stores.run_records import RunRecord
 
 _attempt = BestEffort("Prefect's server", "the run goes on, and its page there is not up to date")

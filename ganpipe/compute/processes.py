@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ganpipe.compute.process_identity import lives, start_time
+
 WATCH_EVERY_S = 0.2
 HANG_UP_EVERY_S = 5.0  # between two SIGHUPs: enough to record that a training was interrupted
 
@@ -49,33 +51,6 @@ def call_when_gone(process: int, started: str, act: Callable[[], None]) -> None:
         act()
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def start_time(process: int) -> str:
-    """When a process started, in ticks since the boot: it tells two processes of the same number apart.
-
-    Empty if there is none, or if it has died and nobody has asked how; "unknown" on a system without /proc.
-    """
-    try:
-        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return "unknown" if not Path("/proc/self/stat").exists() and _answers(process) else ""
-    return "" if state in "ZX" else fields[18]
-
-
-def lives(process: int, started: str) -> bool:
-    """Whether the process with this number and start time is still there."""
-    return bool(started) and start_time(process) == started
-
-
-def _answers(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def start_process(

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from ganpipe.compute.process_identity import is_gone
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
 from ganpipe.stores.addresses import running_servers, up_file
 from ganpipe.stores.leftovers import delete_leftover, find_leftovers
 from ganpipe.stores.mlflow_database import database_damage, is_elsewhere, open_runs, relocate_artifacts
 from ganpipe.stores.prefect_database import OrphanedRun, orphaned_runs
-from ganpipe.stores.process_identity import is_gone
 from ganpipe.stores.run_records import PENDING, RunRecord, RunRecords, read_records, run_folder, save_record
 from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ganpipe.compute.processes import start_process, start_time, stop_process
+from ganpipe.compute.process_identity import start_time
+from ganpipe.compute.processes import start_process, stop_process
 from ganpipe.compute.signals import STOP_SIGNALS, is_ignored, leave_terminal
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError

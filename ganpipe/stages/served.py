@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganpipe.compute.processes import hang_up_with, start_time
+from ganpipe.compute.process_identity import start_time
+from ganpipe.compute.processes import hang_up_with
 from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.paths import image_paths

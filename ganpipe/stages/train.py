@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ganpipe.compute.device import training_compute
 from ganpipe.compute.locks import gpu_names, lock_gpus
+from ganpipe.compute.process_identity import this_process
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.imaging.image import ImageShape
@@ -23,7 +24,6 @@ from ganpipe.stores.dataset_shards import load_dataset, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.outbox import Outbox
-from ganpipe.stores.process_identity import this_process
 from ganpipe.stores.run_records import (
     DOCTOR,
     RunRecord,

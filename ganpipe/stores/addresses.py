@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from ganpipe.compute.processes import lives
+from ganpipe.compute.process_identity import lives
 from ganpipe.files import write_json
 from ganpipe.stores.secret import prove, read_secret
 from ganpipe.stores.workspace import Workspace

@@ -15,11 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ganpipe.data.prepare import BEHALF_OF, FAILED, PREPARE_FILE, write_prepare_file
 from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_text
 from ganpipe.files import write_text
+from ganpipe.settings.yaml_files import dump_yaml, parse_yaml, read_yaml
 from ganpipe.stores.workspace import Workspace
 
 VERSION = re.compile(r"[0-9a-f]{32}\.dir")
@@ -146,16 +145,14 @@ def pointer_file(workspace: Workspace, name: str) -> Path:
 def new_pointer(name: str, version: str, size: int | None = None, files: int | None = None) -> str:
     """The text of a pointer, as `dvc add` writes it."""
     counts = {} if size is None or files is None else {"size": size, "nfiles": files}
-    return yaml.safe_dump(
-        {"outs": [{"md5": version, **counts, "hash": "md5", "path": name}]}, sort_keys=False
-    )
+    return dump_yaml({"outs": [{"md5": version, **counts, "hash": "md5", "path": name}]})
 
 
 def version_in(text: str) -> str:
     """The hash that a recorded pointer names; nothing else in it is used, since it may come from elsewhere."""
     try:
-        version = str(yaml.safe_load(text)["outs"][0]["md5"])
-    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+        version = str(parse_yaml(text, "the pointer")["outs"][0]["md5"])
+    except (GanpipeError, KeyError, IndexError, TypeError):
         version = ""
     if not VERSION.fullmatch(version):
         raise GanpipeError("The DVC pointer that was recorded is damaged: it names no version.")
@@ -171,11 +168,11 @@ def read_pointer(workspace: Workspace, name: str) -> str:
     """
     path = pointer_file(workspace, name)
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = read_yaml(path)
         (out,) = tree["outs"]
         extra = {*map(str, tree)} - {"outs"} | {*map(str, out)} - {"md5", "size", "nfiles", "hash", "path"}
         version, place, kind = str(out.get("md5")), out.get("path"), out.get("hash")
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (GanpipeError, KeyError, TypeError, ValueError, AttributeError):
         raise GanpipeError(
             f"{path} is damaged; bring it back from git, or delete it and add the data again."
         ) from None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ganpipe.stores.process_identity import began_at
+from ganpipe.compute.process_identity import began_at
 from ganpipe.stores.workspace import Workspace
 
 # ".NAME.PID.random.tmp" (ganpipe.files.replacing), "scratch-PID-random", "reproduction-PID"

@@ -23,12 +23,12 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
+from ganpipe.compute.process_identity import this_process
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_json
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.mlflow_database import database_damage, relocate_artifacts
-from ganpipe.stores.process_identity import this_process
 from ganpipe.stores.recorded_paths import artifacts_root
 from ganpipe.stores.run_records import RunRecord, all_records
 from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ganpipe.stores.process_identity import is_gone
+from ganpipe.compute.process_identity import is_gone
 from ganpipe.stores.workspace import Workspace
 
 PROCESS_TAG = "process:"  # before the name of the process that executes a flow run

@@ -88,9 +88,6 @@ def test_pictures_of_any_name_are_stylized(shell: Shell, tmp_path: Path) -> None
     assert all(line.isprintable() for line in (said + err).split("\n"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the folder of a feed-forward network has the bytes of its style's name"
-)
 def test_a_style_of_any_name_has_its_feedforward_network(shell: Shell, tmp_path: Path) -> None:
     """Its name is in MLflow and in the name of a folder."""
     contents = fill_hostile(tmp_path / "in")

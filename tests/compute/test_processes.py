@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ganpipe.compute.processes import lives, start_time
+from ganpipe.compute.process_identity import lives, start_time
 from ganpipe.compute.signals import catch_stop_signals
 
 
@@ -36,7 +36,8 @@ def test_a_process_is_known_by_its_number_and_start_time() -> None:
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from ganpipe.compute.processes import hang_up_with, start_time
+from ganpipe.compute.process_identity import start_time
+from ganpipe.compute.processes import hang_up_with
 from ganpipe.compute.signals import catch_stop_signals
 parent = os.getppid()
 hang_up_with(parent, start_time(parent), 60)

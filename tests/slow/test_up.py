@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 import ganpipe
-from ganpipe.compute.processes import lives, start_time
+from ganpipe.compute.process_identity import lives, start_time
 from ganpipe.services.prefect import free_port
 from ganpipe.stores.addresses import Addresses, announce, running_servers
 from ganpipe.stores.secret import secret_file

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ganpipe.compute.processes import start_time
+from ganpipe.compute.process_identity import start_time
 from ganpipe.stores.addresses import PROOF_PATH, Addresses, announce, running_servers
 from ganpipe.stores.secret import prove, secret_file, workspace_secret
 from ganpipe.stores.workspace import Workspace

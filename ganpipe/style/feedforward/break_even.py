@@ -92,7 +92,8 @@ def _train_or_find(
 ) -> StyleNetwork | None:
     images = settings.feedforward_images or STYLE_PRESETS[settings.preset].feedforward_images
     fixed = [sha256_of(style), params.as_dict(), network.weights.id, images, NETWORK_VERSION]
-    own = folder / f"{style.stem[:40]}-{sha256_of_json(fixed)[:12]}"
+    stem = "".join(c if c.isprintable() else "_" for c in style.stem)[:40]  # MLflow takes it as a name
+    own = folder / f"{stem}-{sha256_of_json(fixed)[:12]}"
     if (own / CONFIG).exists():
         return StyleNetwork(style, own, False, 0.0)
     if settings.feedforward == "auto" and len(tasks) < MIN_IMAGES_TO_ESTIMATE:

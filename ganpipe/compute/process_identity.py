@@ -16,7 +16,7 @@ def this_process() -> str:
 
 @lru_cache(maxsize=8)
 def _name_of(pid: int) -> str:
-    return f"{socket.gethostname()}/{_boot()}/{pid}/{started(pid)}"
+    return f"{socket.gethostname()}/{_boot()}/{pid}/{start_time(pid)}"
 
 
 @lru_cache(maxsize=1)
@@ -27,13 +27,21 @@ def _boot() -> str:
         return "unknown"
 
 
-def started(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks since the boot; None if there is none (or it is a zombie)."""
+def start_time(pid: int) -> str:
+    """When a process started, in ticks since the boot: it tells two processes of the same number apart.
+
+    Empty if there is none, or if it has died and nobody has asked how; "unknown" on a system without /proc.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
     except OSError:
-        return None if Path("/proc/self/stat").exists() or not _answers(pid) else "unknown"
-    return None if fields[0] in (b"Z", b"X") else fields[19].decode()
+        return "unknown" if not Path("/proc/self/stat").exists() and _answers(pid) else ""
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def lives(pid: int, started: str) -> bool:
+    """Whether the process with this number and start time is still there."""
+    return bool(started) and start_time(pid) == started
 
 
 def _answers(pid: int) -> bool:
@@ -57,15 +65,15 @@ def is_gone(process: str | None) -> bool:
         host, boot, pid, start = process.split("/")
         if host != socket.gethostname():
             return False
-        return boot != _boot() or started(int(pid)) != start
+        return boot != _boot() or not lives(int(pid), start)
     except ValueError:
         return False
 
 
 def began_at(pid: int) -> float | None:
     """The time at which a process began, in seconds since 1970; None if it has ended, 0 if that is not known."""
-    ticks = started(pid)
-    if ticks is None:
+    ticks = start_time(pid)
+    if not ticks:
         return None
     try:
         uptime_s = float(Path("/proc/uptime").read_text().split()[0])
