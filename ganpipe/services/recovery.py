@@ -19,7 +19,15 @@ from ganpipe.stores.addresses import running_servers, up_file
 from ganpipe.stores.leftovers import delete_leftover, find_leftovers
 from ganpipe.stores.mlflow_database import database_damage, is_elsewhere, open_runs, relocate_artifacts
 from ganpipe.stores.prefect_database import OrphanedRun, orphaned_runs
-from ganpipe.stores.run_records import PENDING, RunRecord, RunRecords, read_records, run_folder, save_record
+from ganpipe.stores.run_records import (
+    DOCTOR,
+    PENDING,
+    RunRecord,
+    RunRecords,
+    read_records,
+    run_folder,
+    save_record,
+)
 from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
 
 
@@ -133,7 +141,11 @@ def _find_records(workspace: Workspace, records: RunRecords) -> list[Finding]:
     """Records that are damaged, and those of trainings whose process has ended."""
     damaged = [
         Finding(
-            "run record", sentence, "rebuilt from MLflow", partial(_rebuild, workspace, run), at_once=False
+            "run record",
+            sentence.removesuffix(DOCTOR).rstrip(" ."),
+            "rebuilt from MLflow",
+            partial(_rebuild, workspace, run),
+            at_once=False,
         )
         for run, sentence in records.damaged.items()
     ]

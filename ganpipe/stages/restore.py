@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.verdict import Evaluation
-from ganpipe.files import read_dataclass
+from ganpipe.files import read_dataclass, read_json
 from ganpipe.models.io import generator_damage
 from ganpipe.settings.schema import from_dict
 from ganpipe.stores.dataset_summaries import versions_of
@@ -118,20 +117,19 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
     name = next((str(i.dataset.name) for i in inputs), run_id.rpartition("-")[0])
     with TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch:
 
-        def read(artifact: str) -> Any:
+        def download(artifact: str) -> Path | None:
             try:
-                path = tracker.client.download_artifacts(run.info.run_id, artifact, scratch)
-                return json.loads(Path(path).read_text())
+                return Path(tracker.client.download_artifacts(run.info.run_id, artifact, scratch))
             except Exception:  # MLflow raises what its store raises; the artifact is not there
                 return None
 
+        def read(artifact: str) -> Any:
+            path = download(artifact)
+            return read_json(path) if path else None
+
         settings, packages = read("settings.json"), read("environment.json")
-        has_evaluation = read("evaluation/evaluation.json") is not None
-        evaluation = (
-            read_dataclass(Path(scratch) / "evaluation/evaluation.json", Evaluation)
-            if has_evaluation
-            else None
-        )
+        judged = download("evaluation/evaluation.json")
+        evaluation = read_dataclass(judged, Evaluation) if judged else None
     if settings is None or packages is None:
         return None
     from_dict(settings)

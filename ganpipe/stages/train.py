@@ -94,6 +94,8 @@ def train_model(
         if done := finished_training(workspace, fresh.run_id):  # by whom we waited for
             return done
         record = earlier_record(workspace, fresh)
+        if record.state == "finished" and (done := finished_training(workspace, fresh.run_id)):
+            return done  # only its record was damaged
         data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, version.name, version.version))
@@ -109,6 +111,8 @@ def train_model(
             save_record(workspace, replace(record, state=state))
             outbox.training(state)
             raise
+        if record.train and record.train.weights_sha256 == summary.weights_sha256:
+            summary = record.train  # nothing was trained: the model's files were written again
         record = save_record(workspace, replace(record, state="finished", train=summary))
         outbox.training("finished")
         return record
