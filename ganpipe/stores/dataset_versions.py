@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ganpipe.console import escape_control
@@ -81,6 +83,16 @@ class DatasetVersion:
 def data_lock(workspace: Workspace) -> AbstractContextManager[None]:
     """The lock of whoever changes datasets; who must wait is told for whom."""
     return workspace.lock("data", say=log.warning)
+
+
+@contextmanager
+def scratch_folder(workspace: Workspace) -> Iterator[Path]:
+    """A folder that is gone afterwards, for one who holds the data lock; those that a kill left are removed first."""
+    for pattern in ("scratch-data-*", "scratch-fetch-*"):
+        for left in workspace.state.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=workspace.state, prefix="scratch-data-") as scratch:
+        yield Path(scratch)
 
 
 def check_own_folder(workspace: Workspace, name: str) -> None:

@@ -7,7 +7,6 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ganpipe.data.ingest import AddReport, IngestPolicy, add_items
 from ganpipe.data.inspection_cache import InspectionCache
@@ -48,6 +47,7 @@ from ganpipe.stores.dataset_versions import (
     commit_dataset,
     data_lock,
     open_version,
+    scratch_folder,
     set_foreign_aside,
     sweep_folder,
 )
@@ -87,10 +87,10 @@ def add_dataset(
         open_version(workspace, name, settings)
     with (
         data_lock(workspace),
-        TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch,
+        scratch_folder(workspace) as scratch,
         open_inspection_cache(workspace) as cache,
     ):
-        items = read_source(source, Path(scratch))
+        items = read_source(source, scratch)
         aside = set_foreign_aside(workspace, name)
         result = add_items(workspace.raw(name), items, report, cache, policy, replace)
         result.aside = [*aside, *sweep_folder(workspace, name)]

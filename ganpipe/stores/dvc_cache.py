@@ -152,7 +152,7 @@ class DatasetCache:
 
         failed: dict[str, BaseException] = {}
         self.workspace.state.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.workspace.state, prefix="scratch-") as scratch:
+        with TemporaryDirectory(dir=self.workspace.state, prefix="scratch-fetch-") as scratch:
             staged: Any = get_odb(self._local_fs, scratch, hash_name="md5")
             sources = [remote.oid_to_path(md5) for md5 in chosen]
             try:
