@@ -16,6 +16,7 @@ from ganpipe.stages.promote import register_model
 from ganpipe.stages.stylize import StyleRequest
 from ganpipe.stages.train import train_model
 from ganpipe.stores import datasets
+from ganpipe.stores.dataset_shards import prepare_version
 from ganpipe.stores.datasets import DatasetVersion
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.run_results import RunResult
@@ -48,7 +49,7 @@ def version_data(
 
 @task(name="prepare shards", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def prepare_shards(workspace: Workspace, version: DatasetVersion, settings: Settings) -> None:
-    datasets.prepare_dataset(workspace, version.name, settings.data)
+    prepare_version(workspace, version, settings.data)
 
 
 @task(name="profile data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)

@@ -6,7 +6,6 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from ganpipe.models.registry import sample
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.stores.model_registry import ModelRef, ModelRegistry
 from ganpipe.stores.run_records import all_records, run_folder
-from ganpipe.stores.workspace import Workspace, scratch_prefix
+from ganpipe.stores.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +70,8 @@ def load_model(workspace: Workspace, reference: str, dataset: str | None) -> Loa
     registry = ModelRegistry(workspace, reading=True)
     record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
     found = registry.version_of(record) if record else registry.find_model(reference, dataset)
-    with TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch:
-        folder = whole_model(workspace, found, registry.model_files(found, Path(scratch)))
+    with workspace.scratch_folder() as scratch:
+        folder = whole_model(workspace, found, registry.model_files(found, scratch))
         G, config = load_generator(folder)
     compute = choose_compute("auto", "fp32")
     compute.place(G)

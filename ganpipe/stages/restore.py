@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ganpipe.errors import GanpipeError
@@ -19,7 +18,7 @@ from ganpipe.stores.mlflow_database import has_run, has_version_of
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
-from ganpipe.stores.workspace import Workspace, scratch_prefix
+from ganpipe.stores.workspace import Workspace
 from ganpipe.training.points import POINTS, read_points
 from ganpipe.training.summary import TrainSummary
 
@@ -115,11 +114,11 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
     run, tags = runs[0], runs[0].data.tags
     inputs = run.inputs.dataset_inputs if run.inputs else []
     name = next((str(i.dataset.name) for i in inputs), run_id.rpartition("-")[0])
-    with TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch:
+    with workspace.scratch_folder() as scratch:
 
         def download(artifact: str) -> Path | None:
             try:
-                return Path(tracker.client.download_artifacts(run.info.run_id, artifact, scratch))
+                return Path(tracker.client.download_artifacts(run.info.run_id, artifact, str(scratch)))
             except Exception:  # MLflow raises what its store raises; the artifact is not there
                 return None
 

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ganpipe.data.manifest import MANIFEST, manifest_hash, read_manifest
@@ -39,21 +38,29 @@ def version_shards(workspace: Workspace, name: str, version: str, settings: Data
     return workspace.state / "prepared" / preparation_key(name, settings) / version.removesuffix(".dir")
 
 
-def load_dataset(workspace: Workspace, version: DatasetVersion, settings: DataSettings) -> PreparedData:
-    """Exactly this version of a dataset, ready to train on: prepared, its checksums compared.
-
-    The dataset may have changed since the version was opened. Damaged shards are made again.
+def prepare_version(workspace: Workspace, version: DatasetVersion, settings: DataSettings) -> Path:
+    """The shards of exactly this version, made if they are not there; the dataset may have changed since.
 
     Raises:
         GanpipeError: neither the version's shards nor its images are to be had.
     """
-    from ganpipe.data.shards import DamagedShards, load_prepared
-
     out = version_shards(workspace, version.name, version.version, settings)
     with data_lock(workspace):
         if not is_prepared_from(out, version.manifest_sha256, settings):
             _make_shards(workspace, version, settings, out)
             _remove_unneeded(workspace, version)
+    return out
+
+
+def load_dataset(workspace: Workspace, version: DatasetVersion, settings: DataSettings) -> PreparedData:
+    """Exactly this version, ready to train on: prepared, its checksums compared; damaged shards are made again.
+
+    Raises:
+        GanpipeError: as `prepare_version`.
+    """
+    from ganpipe.data.shards import DamagedShards, load_prepared
+
+    out = prepare_version(workspace, version, settings)
     try:
         return load_prepared(out, version.version)
     except DamagedShards as damage:
@@ -71,16 +78,13 @@ def _make_shards(workspace: Workspace, version: DatasetVersion, settings: DataSe
     if _is_at(workspace, version.name, version.manifest_sha256):
         prepare_locked(workspace, version.name, settings)
     shared = prepared_folder(workspace, version.name, settings)
-    with (
-        TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch,
-        plain_disk_errors(out),
-    ):
-        made = Path(scratch, "shards")
+    with workspace.scratch_folder() as scratch, plain_disk_errors(out):
+        made = scratch / "shards"
         made.mkdir()
         if (shared / META).exists():
             _link_files(shared, made)
         if not is_prepared_from(made, version.manifest_sha256, settings):
-            raw = _check_out(workspace, version, Path(scratch))
+            raw = _check_out(workspace, version, scratch)
             with open_inspection_cache(workspace) as cache:
                 prepare(raw, made, settings, cache=cache)
         shutil.rmtree(out, ignore_errors=True)
@@ -138,8 +142,8 @@ def version_images(workspace: Workspace, version: DatasetVersion) -> Iterator[Pa
         if _is_at(workspace, version.name, version.manifest_sha256):
             yield workspace.raw(version.name)
             return
-        with TemporaryDirectory(dir=workspace.state, prefix="scratch-") as scratch:
-            yield _check_out(workspace, version, Path(scratch))
+        with workspace.scratch_folder() as scratch:
+            yield _check_out(workspace, version, scratch)
 
 
 def open_version_at(workspace: Workspace, name: str, version: str, settings: DataSettings) -> DatasetVersion:

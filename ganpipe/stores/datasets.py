@@ -7,7 +7,6 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ganpipe.data.ingest import AddReport, IngestPolicy, add_items
 from ganpipe.data.inspection_cache import InspectionCache
@@ -60,7 +59,7 @@ from ganpipe.stores.dvc import (
     read_pointer,
 )
 from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, RefusedVersion
-from ganpipe.stores.workspace import Workspace, check_name, scratch_prefix
+from ganpipe.stores.workspace import Workspace, check_name
 
 SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
@@ -87,10 +86,10 @@ def add_dataset(
         open_version(workspace, name, settings)
     with (
         data_lock(workspace),
-        TemporaryDirectory(dir=workspace.state, prefix=scratch_prefix()) as scratch,
+        workspace.scratch_folder() as scratch,
         open_inspection_cache(workspace) as cache,
     ):
-        items = read_source(source, Path(scratch))
+        items = read_source(source, scratch)
         aside = set_foreign_aside(workspace, name)
         result = add_items(workspace.raw(name), items, report, cache, policy, replace)
         result.aside = [*aside, *sweep_folder(workspace, name)]

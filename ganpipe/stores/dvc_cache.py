@@ -13,14 +13,13 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ganpipe.data.manifest import MANIFEST, Record, is_dataset_file, parse_manifest
 from ganpipe.data.raw_store import new_aside_folder, set_aside
 from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_error
 from ganpipe.stores.dvc import VERSION, default_remote, dvc_config
-from ganpipe.stores.workspace import Workspace, scratch_prefix
+from ganpipe.stores.workspace import Workspace
 
 FETCHED_TOGETHER = 256  # objects; what a killed fetch has brought in is kept, batch by batch
 READ_BYTES = 1 << 20
@@ -151,9 +150,8 @@ class DatasetCache:
         from dvc_data.hashfile.db import get_odb
 
         failed: dict[str, BaseException] = {}
-        self.workspace.state.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.workspace.state, prefix=scratch_prefix()) as scratch:
-            staged: Any = get_odb(self._local_fs, scratch, hash_name="md5")
+        with self.workspace.scratch_folder() as scratch:
+            staged: Any = get_odb(self._local_fs, str(scratch), hash_name="md5")
             sources = [remote.oid_to_path(md5) for md5 in chosen]
             try:
                 staged.add(sources, remote.fs, chosen, on_error=failed.__setitem__)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ganpipe.compute.locks import lock_file
@@ -137,10 +138,12 @@ class Workspace:
         with lock_file(self.state / "locks", what, wait_s, say):
             yield
 
-
-def scratch_prefix() -> str:
-    """How the name of a scratch folder begins: with its process, so that what a kill leaves is told from what is used."""
-    return f"scratch-{os.getpid()}-"
+    @contextmanager
+    def scratch_folder(self) -> Iterator[Path]:
+        """A folder that is deleted afterwards. Its name holds the process id, by which `leftovers` finds those of a kill."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.state, prefix=f"scratch-{os.getpid()}-") as scratch:
+            yield Path(scratch)
 
 
 def mlflow_database(workspace: Workspace) -> Path:

@@ -31,7 +31,7 @@ from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.prefect_database import PROCESS_TAG, orphaned_runs
 from ganpipe.stores.run_records import RunRecord, load_record, run_folder, save_record
 from ganpipe.stores.run_results import finished_result
-from ganpipe.stores.workspace import Workspace, scratch_prefix
+from ganpipe.stores.workspace import Workspace
 from tests.conftest import Killed, copied
 
 
@@ -141,7 +141,7 @@ def test_files_of_dead_processes_are_swept_and_others_stay(
         folder / "checkpoints/0-1.pt",
     ]
     kept = [
-        noise.state / f"{scratch_prefix()}x",
+        noise.state / f"scratch-{os.getpid()}-x",
         folder / f".run.json.{living.pid}.x.tmp",
         folder / "checkpoints/notes.txt",
     ]

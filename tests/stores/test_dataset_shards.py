@@ -158,3 +158,24 @@ def test_the_pointer_of_a_version_is_its_own(
 ) -> None:
     add_more(pets, settings, tmp_path)
     assert first.version in dataset_versions.pointer_text(pets, "pets", first.version)
+
+
+def test_a_full_disk_while_a_version_is_prepared_leaves_nothing_half_made(
+    pets: Workspace,
+    first: DatasetVersion,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_more(pets, settings, tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.posix_fallocate", full)
+        with pytest.raises(GanpipeError, match="the disk is full"):
+            load_dataset(pets, first, settings.data)
+    assert not kept(pets)
+    assert not list(pets.state.glob("scratch-*"))
+    assert len(load_dataset(pets, first, settings.data).train) == first.train
