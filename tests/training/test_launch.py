@@ -30,7 +30,9 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
     sums = {}
     for side in ("train", "holdout"):
         np.save(prepared / f"{side}-00000-0123456789abcdef.npy", getattr(data, side).pixels.numpy())
-        sums[f"{side}-00000-0123456789abcdef.npy"] = sha256_of(prepared / f"{side}-00000-0123456789abcdef.npy")
+        sums[f"{side}-00000-0123456789abcdef.npy"] = sha256_of(
+            prepared / f"{side}-00000-0123456789abcdef.npy"
+        )
     write_json(
         prepared / "meta.json",
         {
