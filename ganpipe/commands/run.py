@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ganpipe.commands.context import explain_preset, make_request, open_named_workspace, require_utf8
 from ganpipe.commands.tables import relative_path, show_metrics
 from ganpipe.console import duration, out, pairs, print_json, say
+from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import resolve
 from ganpipe.stores.workspace import Workspace
 
@@ -37,20 +39,39 @@ def run(arguments: Namespace) -> int:
             request = make_request(arguments, workspace)
             if not arguments.json:
                 explain_preset(arguments, workspace)
-            result = pipeline(
-                request.workspace,
-                request.dataset,
-                request.preset,
-                request.overrides,
-                quiet=arguments.json,
-                if_busy=arguments.if_busy,
-            )
+            from httpx import TransportError
+
+            try:
+                result = pipeline(
+                    request.workspace,
+                    request.dataset,
+                    request.preset,
+                    request.overrides,
+                    quiet=arguments.json,
+                    if_busy=arguments.if_busy,
+                )
+            except TransportError as error:
+                result = _finished_without_server(arguments, workspace, error)
     seconds_total = round(time.monotonic() - started, 2)
     if arguments.json:
         print_json(result.as_dict() | {"seconds_total": seconds_total})
     else:
         _show_run(workspace, result, seconds_total)
     return 0
+
+
+def _finished_without_server(arguments: Namespace, workspace: Workspace, error: Exception) -> RunResult:
+    """The result of a run that Prefect's server has not heard the end of, if it came to its end.
+
+    Raises:
+        GanpipeError: it did not.
+    """
+    lost = f"Prefect's server has gone away during the run ({str(error) or type(error).__name__})"
+    result = _already_done(arguments, workspace)
+    if result is None:
+        raise GanpipeError(f"{lost}; what is finished is kept, and the same command goes on from there.")
+    say(f"{lost}; the run is finished all the same.")
+    return replace(result, state="finished")
 
 
 def check_settings(arguments: Namespace, workspace: Workspace) -> None:
