@@ -76,7 +76,10 @@ STORAGE_SENTENCES: dict[StorageFault, str] = {
     "full": "the disk is full; free some room and run again",
     "locked": "another program holds the database; wait for it or stop it, and run again",
     "read_only": "the disk or folder is read-only; make it writable, or work in a copy with --workspace",
-    "damaged": "a database is damaged; bring it back from a backup, or move it away and run again",
+    "damaged": (
+        "a database is damaged (of .ganpipe/mlflow.db and .ganpipe/prefect/prefect.db, the one that does not open); bring it "
+        "back from a backup, or move it away and run again"
+    ),
 }
 FAULT_BY_ERRNO: dict[int, StorageFault] = {
     errno.ENOSPC: "full",

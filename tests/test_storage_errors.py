@@ -15,6 +15,7 @@ from ganpipe.errors import (
     classify_storage_text,
     explain_storage_error,
 )
+from ganpipe.stores.workspace import Workspace
 
 
 def wrapped(inner: Exception, outer: Exception) -> Exception:
@@ -135,3 +136,29 @@ def test_a_command_says_what_is_wrong_in_one_sentence(
     assert said in printed
     assert "Unexpected" not in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_a_server_that_does_not_start_says_whether_its_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import subprocess
+    import sys
+
+    from ganpipe.errors import GanpipeError
+    from ganpipe.services.prefect import wait_until_ready
+
+    log = tmp_path / "server.log"
+    log.write_text("sqlite3.OperationalError: database or disk is full")
+    process = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
+    process.wait()
+    with pytest.raises(GanpipeError, match="Prefect did not start: the disk is full"):
+        wait_until_ready("http://127.0.0.1:1/", process, "Prefect", log)
+
+
+def test_a_damaged_mlflow_database_hides_no_run_in_the_status(workspace: Workspace) -> None:
+    from ganpipe.stages.status import _champions
+
+    (workspace.state / "mlflow.db").write_bytes(b"garbage" * 1000)
+    champions, problem = _champions(workspace)
+    assert champions == []
+    assert "database is damaged" in str(problem)

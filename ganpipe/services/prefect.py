@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ganpipe.compute.processes import start_process, stop_process
 from ganpipe.console import say
-from ganpipe.errors import GanpipeError, redact
+from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_disk, classify_storage_text, redact
 from ganpipe.services.prefect_server import HOST, SECRET_VARIABLE, origins
 from ganpipe.stores.addresses import answers, is_ours, refuses, running_servers
 from ganpipe.stores.secret import workspace_secret
@@ -87,7 +87,10 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], name: str, log_
     while not answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
             stop_process(process)
-            raise GanpipeError(f"{name} did not start; its last words are in {log_file}.")
+            last = log_file.read_text(errors="replace")[-4000:]
+            fault = classify_storage_text(last) or classify_disk(log_file.parent)
+            why = f": {STORAGE_SENTENCES[fault]}" if fault else ""
+            raise GanpipeError(f"{name} did not start{why}; its last words are in {log_file}.")
         time.sleep(0.1)
 
 

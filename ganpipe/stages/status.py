@@ -6,7 +6,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import GanpipeError, explain_storage_error
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets
@@ -52,12 +52,13 @@ class WorkspaceStatus:
 
 def _champions(workspace: Workspace) -> tuple[list[ModelRef], str | None]:
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         registry = ModelRegistry(workspace, reading=True)
         found = [registry.champion(name) for name in registry.models()]
-    except (GanpipeError, MlflowException, OSError) as error:  # its absence hides no dataset and no run
-        return [], str(error)
+    except (GanpipeError, MlflowException, SQLAlchemyError, OSError) as error:  # hides no dataset and no run
+        return [], explain_storage_error(error) or str(error)
     return [champion for champion in found if champion], None
 
 
