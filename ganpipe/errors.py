@@ -61,6 +61,11 @@ class Interrupted(GanpipeError):
         return 128 + self.signum
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """Half a sentence that names the valid word most like `word`, or all of them."""
     words = list(valid)

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -148,6 +148,34 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def append_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Adds values to a file of JSON lines, on the disk before this returns; a line that a kill has cut is dropped first."""
+    with plain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():  # the cut line would spoil the next one
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+        with path.open("a") as file:
+            file.write(json_lines(values))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def json_lines(values: Iterable[Any]) -> str:
+    """One JSON value a line."""
+    return "".join(json.dumps(plain(value)) + "\n" for value in values)
+
+
+def read_json_lines(path: Path, kind: Callable[..., T]) -> list[T]:
+    """`kind(**line)` for each line; a line that a kill or a damage has cut is left out. Empty if there is no file."""
+    found = []
+    for line in path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []:
+        try:
+            found.append(kind(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return found
 
 
 def read_dataclass(path: Path, kind: type[T]) -> T:

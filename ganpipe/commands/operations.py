@@ -153,7 +153,7 @@ def completion(arguments: Namespace) -> int:
 
 
 def doctor(arguments: Namespace) -> int:
-    """What killed processes and damages have left; with --fix it is settled. Exit 1 if some of it cannot be."""
+    """Shows leftovers of killed processes and damages; with --fix they are settled. Exit 1 if some of it cannot be."""
     from ganpipe.services import recovery
 
     workspace = open_named_workspace(arguments, reading=not arguments.fix)

@@ -73,12 +73,8 @@ class NetworkFiles:
         Raises:
             GanpipeError: a file is missing or damaged, or the two do not fit each other.
         """
-        if damage := self.damage(folder):
-            raise GanpipeError(damage)
-        config = read_json(folder / self.config)
+        config, data = self._read(folder)
         path = folder / self.weights
-        # Read once: safetensors opens no path that is not UTF-8.
-        data = path.read_bytes()
         try:
             network = build(config)
             network.load_state_dict(load(data))
@@ -87,13 +83,26 @@ class NetworkFiles:
         return network.eval(), config
 
     def damage(self, folder: Path) -> str | None:
-        """What is wrong with the files, told by their checksum; None if they are whole."""
+        """Why the files cannot be used, told by their checksum; None if they are whole."""
         try:
-            config = read_json(folder / self.config)
+            self._read(folder)
         except GanpipeError as error:
             return str(error)
-        path = folder / self.weights
-        named = config.get("weights_sha256") if isinstance(config, dict) else None
-        if not path.is_file() or sha256_of(path) != named:
-            return f"{path} is missing or damaged: its bytes are not those that {self.config} names."
         return None
+
+    def _read(self, folder: Path) -> tuple[dict[str, Any], bytes]:
+        """The JSON and the bytes of the weights, compared with its checksum.
+
+        Read once, so that what is loaded is what was hashed; and safetensors opens no path that is not UTF-8.
+
+        Raises:
+            GanpipeError: one of the two is missing or damaged.
+        """
+        config, path = read_json(folder / self.config), folder / self.weights
+        data = path.read_bytes() if path.is_file() else b""
+        named = config.get("weights_sha256") if isinstance(config, dict) else None
+        if hashlib.sha256(data).hexdigest() != named:
+            raise GanpipeError(
+                f"{path} is missing or damaged: its bytes are not those that {self.config} names."
+            )
+        return config, data

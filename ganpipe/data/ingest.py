@@ -60,7 +60,7 @@ class AddReport:
 
     @property
     def label_note(self) -> str:
-        """What it means that some images have a label and others none; empty if it is not so."""
+        """The consequence of some images having a label and others none; empty if that is not so."""
         if not (self.labels and self.unlabeled):
             return ""
         few = "1 image has" if self.unlabeled == 1 else f"{self.unlabeled:,} images have"

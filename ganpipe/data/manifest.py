@@ -67,6 +67,12 @@ def split_records(records: Sequence[Record], fraction: float) -> tuple[list[Reco
     return train, holdout
 
 
+def count_records(records: Sequence[Record], holdout_fraction: float) -> tuple[int, int, int]:
+    """How many images are trained on and held out, and how many labels they have."""
+    train, holdout = split_records(records, holdout_fraction)
+    return len(train), len(holdout), len({r.label for r in records if r.label is not None})
+
+
 def read_manifest(folder: Path) -> list[Record]:
     """Reads the images of a raw dataset, in the order they were added.
 

@@ -201,7 +201,8 @@ def _write(
             if found is None or known.get(shard.name, found) != found:
                 missing = [k for k, frame in enumerate(shard.frames) if not old.has(frame.key)]
                 decoded += len(missing)
-                _write_shard(images, path, shard, missing, old, fit, identity, pool, tell)
+                rows = partial(_write_rows, images, shard, missing, old, fit, pool, tell)
+                _write_shard(path, shard, identity, rows)
                 found = sha256_of(path)
             checksums[shard.name] = found
             done += len(shard.frames)
@@ -209,20 +210,11 @@ def _write(
     return checksums, decoded
 
 
-def _write_shard(
-    images: RawImages,
-    path: Path,
-    shard: Shard,
-    missing: list[int],
-    old: _ShardReader,
-    fit: Any,
-    identity: str,
-    pool: ThreadPoolExecutor,
-    tell: Callable[[int], None],
-) -> None:
+def _write_shard(path: Path, shard: Shard, identity: str, write_rows: Callable[[Path], None]) -> None:
+    """Writes a shard's keys and its rows, by `write_rows` into an unfinished file; whole or not at all."""
     unfinished = path.with_suffix(".partial")
     try:
-        _write_rows(images, unfinished, shard, missing, old, fit, pool, tell)
+        write_rows(unfinished)
         write_bytes(
             path.with_suffix(KEYS), bytes.fromhex(identity) + b"".join(frame.key for frame in shard.frames)
         )
@@ -235,13 +227,13 @@ def _write_shard(
 
 def _write_rows(
     images: RawImages,
-    path: Path,
     shard: Shard,
     missing: list[int],
     old: _ShardReader,
     fit: Any,
     pool: ThreadPoolExecutor,
     tell: Callable[[int], None],
+    path: Path,
 ) -> None:
     shape = fit.shape
     rows = open_memmap(

@@ -51,5 +51,5 @@ def load_generator(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def generator_damage(folder: Path) -> str | None:
-    """What is wrong with the files of a generator, told by their checksum; None if they are whole."""
+    """Why the files of a generator cannot be used, told by their checksum; None if they are whole."""
     return FILES.damage(folder)

@@ -1,11 +1,10 @@
-"""What a killed process has left is settled by the next command that starts work: of everything that it began and did
+"""Leftovers of killed processes are settled by the next command that starts work: of everything that it began and did
 not end, nothing stays at work, and nothing that lives is touched.
 
 Looking costs milliseconds and imports neither Prefect nor MLflow; they are imported if there is something to settle."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,14 +37,12 @@ class Finding:
     kind: str
     what: str
     action: str
-    settle: Callable[[], None] = field(repr=False, compare=False)
-    at_once: bool = (
-        True  # False: only when asked for (`ganpipe doctor --fix`), or by the command that needs it
-    )
+    settle: Callable[[], object] = field(repr=False, compare=False)
+    at_once: bool = True  # False: only by `ganpipe doctor --fix`, or by the command that needs it
 
 
 def find_unsettled(workspace: Workspace, prefect: bool = True) -> list[Finding]:
-    """What is left, in the order in which it is settled. `prefect`: its flow runs, too."""
+    """Everything that is left, in the order in which it is settled. `prefect`: its flow runs, too."""
     if not workspace.state.is_dir():
         return []
     records = read_records(workspace)
@@ -107,7 +104,7 @@ def _find_database(workspace: Workspace, records: list[RunRecord]) -> list[Findi
                 "moved workspace",
                 "MLflow's artifacts were in another place",
                 "found here",
-                partial(_relocate, workspace),
+                partial(relocate_artifacts, workspace),
             )
         ]
     return []
@@ -116,10 +113,6 @@ def _find_database(workspace: Workspace, records: list[RunRecord]) -> list[Findi
 def _begin_again(workspace: Workspace, records: list[RunRecord]) -> None:
     _set_aside(mlflow_database(workspace))
     _restore_all(workspace, records)
-
-
-def _relocate(workspace: Workspace) -> None:
-    relocate_artifacts(workspace)
 
 
 def _set_aside(path: Path) -> None:
@@ -239,12 +232,11 @@ def _settle_with_server(workspace: Workspace, orphans: list[OrphanedRun]) -> Non
         _mark_crashed(orphans)
 
 
-def crash_orphans() -> int:
+def crash_orphans(workspace: Workspace) -> int:
     """Marks the orphaned runs of this workspace's Prefect as crashed; returns how many flow runs these are.
 
     Called where a server of this workspace answers at PREFECT_API_URL and no runner of `ganpipe up` is at work yet.
     """
-    workspace = Workspace(Path(os.environ["PREFECT_HOME"]).parent.parent)
     orphans = orphaned_runs(workspace, runner_lives=False)
     if orphans:
         _mark_crashed(orphans)

@@ -152,7 +152,7 @@ def _start_servers(workspace: Workspace, options: UpOptions, group: ProcessGroup
         wait_until_ready(f"{mlflow}/health", mlflow_server, "MLflow's server", logs / "mlflow-server.log")
     from ganpipe.services.recovery import crash_orphans  # imports Prefect, which now knows its server
 
-    if orphans := crash_orphans():
+    if orphans := crash_orphans(workspace):
         say(f"{orphans} run(s) had lost their process and are now marked as crashed.")
     return Addresses(os.getpid(), start_time(os.getpid()), prefect_api, mlflow)
 

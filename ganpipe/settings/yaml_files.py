@@ -139,7 +139,7 @@ def _mapping(node: MappingNode, prefix: str) -> dict[str, Any]:
 
 
 def parse_scalar(text: str) -> Any:
-    """What a plain scalar stands for: None, a boolean, a number, or the text itself."""
+    """The value of a plain scalar: None, a boolean, a number, or the text itself."""
     if len(text) > MAX_DIGITS:
         return text
     for kind, pattern, _ in CORE_SCHEMA:

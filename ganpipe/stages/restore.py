@@ -1,4 +1,4 @@
-"""What is lost of a run is made again from what is left: MLflow's run from the run folder, the record from MLflow."""
+"""Restores the lost part of a run: MLflow's run from the run folder, the record from MLflow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_dataclass, read_json
 from ganpipe.models.io import generator_damage
 from ganpipe.settings.schema import from_dict
-from ganpipe.stores.dataset_summaries import versions_of
 from ganpipe.stores.dataset_versions import pointer_text
 from ganpipe.stores.mlflow_database import has_run, has_version_of
-from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.mlflow_runs import Tracker, dataset_of
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
@@ -64,7 +63,7 @@ def restore_in_mlflow(workspace: Workspace, record: RunRecord) -> RunRecord:
 
 def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str:
     folder = run_folder(workspace, record.run_id)
-    run_id = tracker.begin(record, _pointer(workspace, record))
+    run_id = tracker.begin(record, pointer_text(workspace, record.dataset, record.version))
     tracker.curve(run_id).write(read_points(folder / POINTS))
     for path in sorted((folder / "grids").glob("*.png")):
         tracker.picture(run_id, path, "grids")
@@ -74,17 +73,6 @@ def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str
         tracker.evaluation(run_id, record.evaluation)
     tracker.end(run_id, "finished")
     return run_id
-
-
-def _pointer(workspace: Workspace, record: RunRecord) -> str:
-    """The DVC pointer of the version that the run was trained on."""
-    for entry in versions_of(workspace, record.dataset):
-        if entry.get("version") == record.version and entry.get("pointer"):
-            return str(entry["pointer"])
-    try:
-        return pointer_text(workspace, record.dataset, record.version)
-    except OSError:  # the dataset was removed
-        return ""
 
 
 def restore_record(workspace: Workspace, run_id: str) -> RunRecord:
@@ -107,13 +95,10 @@ def restore_record(workspace: Workspace, run_id: str) -> RunRecord:
 
 
 def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord | None:
-    experiments = [e.experiment_id for e in tracker.client.search_experiments()]
-    runs = tracker.client.search_runs(experiments, f"tags.`ganpipe.run` = '{run_id}'", max_results=1)
-    if not runs:
+    run = tracker.run_of(run_id)
+    if run is None:
         return None
-    run, tags = runs[0], runs[0].data.tags
-    inputs = run.inputs.dataset_inputs if run.inputs else []
-    name = next((str(i.dataset.name) for i in inputs), run_id.rpartition("-")[0])
+    tags, name = run.data.tags, dataset_of(run) or run_id.rpartition("-")[0]
     with workspace.scratch_folder() as scratch:
 
         def download(artifact: str) -> Path | None:

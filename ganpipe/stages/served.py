@@ -1,4 +1,4 @@
-"""What `ganpipe up` serves: one workspace, and of the file system that and what the person named on its command line.
+"""The bounds of scheduled runs: one workspace, and of the file system that and what the person named on its command line.
 
 Whoever can ask Prefect for a run chooses its parameters; they are a stranger's and are checked here. The process of a
 run is started by Prefect and gets this from its runner in an environment variable: a parameter could be chosen, too.

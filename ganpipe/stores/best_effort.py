@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from ganpipe.errors import Interrupted
+from ganpipe.errors import Interrupted, first_line
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ class BestEffort:
             ended = time.monotonic()
             self._next_attempt = ended + max(RETRY_EVERY_S, (ended - started) / MOST_SHARE)
             if not self.is_away:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                log.warning(f"{self.server} cannot be reached ({reason}); {self.meanwhile}.")
+                log.warning(f"{self.server} cannot be reached ({first_line(error)}); {self.meanwhile}.")
             self.is_away = True
             return False
         if self.is_away:

@@ -20,7 +20,7 @@ from ganpipe.data.shards import META, damaged_shards
 from ganpipe.errors import GanpipeError
 from ganpipe.files import fsync_folder, plain_disk_errors, read_json, sha256_of
 from ganpipe.settings.schema import DataSettings
-from ganpipe.stores.dataset_summaries import intent_file, note_file
+from ganpipe.stores.dataset_summaries import intent_file, read_note
 from ganpipe.stores.dataset_versions import DatasetVersion, data_lock, describe_version
 from ganpipe.stores.datasets import open_inspection_cache, prepare_locked, prepared_folder
 from ganpipe.stores.dvc import ensure_repository
@@ -153,9 +153,9 @@ def open_version_at(workspace: Workspace, name: str, version: str, settings: Dat
         GanpipeError: neither its shards nor its images are to be had.
     """
     check_name(name)
-    raw, note = workspace.raw(name), note_file(workspace, name)
+    raw = workspace.raw(name)
     with data_lock(workspace):
-        known = read_json(note) if note.exists() else {}
+        known = read_note(workspace, name)
         manifest = str(known.get("manifest_sha256"))
         if known.get("version") == version and _is_at(workspace, name, manifest):
             return describe_version(name, version, read_manifest(raw), manifest, settings)

@@ -1,4 +1,4 @@
-"""What a workspace's datasets are, read only: no lock is taken, nothing is written, nothing is fetched.
+"""Summaries of a workspace's datasets, read only: no lock is taken, nothing is written, nothing is fetched.
 
 One dataset that is absent, damaged or half checked out says so, and stops no other.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ganpipe.data.manifest import MANIFEST, Record, read_manifest, split_records
+from ganpipe.data.manifest import MANIFEST, Record, count_records, read_manifest
 from ganpipe.data.raw_store import RawImages
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, sha256_of
@@ -101,9 +101,8 @@ def summarize_dataset(workspace: Workspace, name: str, settings: DataSettings) -
         problem = _unsettled(workspace, name, version)
     except (GanpipeError, OSError, ValueError) as error:
         return DatasetSummary(name, version, problem=str(error))
-    train, holdout = split_records(records, settings.holdout_fraction)
-    labels = len({r.label for r in records if r.label is not None})
-    return DatasetSummary(name, version, True, len(records), len(train), len(holdout), labels, problem)
+    train, holdout, labels = count_records(records, settings.holdout_fraction)
+    return DatasetSummary(name, version, True, len(records), train, holdout, labels, problem)
 
 
 def _unsettled(workspace: Workspace, name: str, version: str | None) -> str | None:

@@ -16,15 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ganpipe.console import escape_control
 from ganpipe.data.ingest import printable
 from ganpipe.data.manifest import (
     MANIFEST,
     Record,
+    count_records,
     is_dataset_file,
     manifest_hash,
     read_manifest,
-    split_records,
 )
 from ganpipe.data.raw_store import (
     OUR_TEMPORARY,
@@ -35,7 +34,7 @@ from ganpipe.data.raw_store import (
     sweep,
 )
 from ganpipe.errors import GanpipeError
-from ganpipe.files import write_json, write_text
+from ganpipe.files import escape_control, write_json, write_text
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.dataset_summaries import (
     intent_file,
@@ -114,7 +113,7 @@ def _tell_aside(
     workspace: Workspace, name: str, aside: Path, files: list[str], what: str = "what is not ganpipe's"
 ) -> list[str]:
     if files:
-        named = ", ".join(escape_control(printable(file)) for file in files[:MOST_NAMED])
+        named = ", ".join(escape_control(file) for file in files[:MOST_NAMED])
         more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
         place = aside.relative_to(workspace.root)
         log.warning(f"data/raw/{name} held {what}: {named}{more}. Moved to {place}.")
@@ -185,9 +184,8 @@ def describe_version(
     name: str, version: str, records: Sequence[Record], manifest_sha256: str, settings: DataSettings
 ) -> DatasetVersion:
     """A version that has these images."""
-    train, holdout = split_records(records, settings.holdout_fraction)
-    labels = len({r.label for r in records if r.label is not None})
-    return DatasetVersion(name, version, len(records), len(train), len(holdout), labels, manifest_sha256)
+    train, holdout, labels = count_records(records, settings.holdout_fraction)
+    return DatasetVersion(name, version, len(records), train, holdout, labels, manifest_sha256)
 
 
 def push_dataset(workspace: Workspace, name: str, settings: DataSettings) -> str:
@@ -338,5 +336,6 @@ def _mark_manifest_changed(workspace: Workspace, name: str) -> None:
 
 def pointer_text(workspace: Workspace, name: str, version: str) -> str:
     """The DVC pointer of a version: with it and the remote, this version of the data can be brought back."""
-    seen = [e["pointer"] for e in versions_of(workspace, name) if e["version"] == version]
+    noted = versions_of(workspace, name)
+    seen = [e["pointer"] for e in noted if e.get("version") == version and e.get("pointer")]
     return str(seen[-1]) if seen else new_pointer(name, version)

@@ -13,8 +13,8 @@ from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import (
     MANIFEST,
     Record,
+    count_records,
     read_manifest,
-    split_records,
 )
 from ganpipe.data.prepare import (
     CACHE_FILE,
@@ -94,8 +94,8 @@ def add_dataset(
         result = add_items(workspace.raw(name), items, report, cache, policy, replace)
         result.aside = [*aside, *sweep_folder(workspace, name)]
         result.version = commit_dataset(workspace, name)
-        train, holdout = split_records(read_manifest(workspace.raw(name)), settings.holdout_fraction)
-        result.train, result.holdout = len(train), len(holdout)
+        records = read_manifest(workspace.raw(name))
+        result.train, result.holdout, _ = count_records(records, settings.holdout_fraction)
         write_json(workspace.reports / f"{name}-add.json", asdict(result))
     return result
 

@@ -75,7 +75,7 @@ class DatasetCache:
         return path.read_bytes() if is_whole(path, file, md5) else None
 
     def listing(self, version: str) -> Listing:
-        """What the cache has of a version's listing and manifest, checked; nothing is fetched or written.
+        """A version's listing and manifest from the cache, checked; nothing is fetched or written.
 
         Raises:
             AbsentVersion: not in the cache.

@@ -31,7 +31,7 @@ RUN_PLACES = ("", "grids", "model", "checkpoints", "checkpoints/best")
 
 
 def find_leftovers(workspace: Workspace, live_runs: set[str]) -> list[Path]:
-    """What is left by processes that have ended. Runs that are trained right now are passed over."""
+    """Files and folders that ended processes have left. Runs that are trained right now are passed over."""
     folders = [p for place in PLACES for p in (workspace.state.glob(place) if place else [workspace.state])]
     found = [path for folder in folders for path in _gone_in(folder)]
     for run in workspace.runs.iterdir() if workspace.runs.is_dir() else []:

@@ -24,7 +24,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from ganpipe.compute.process_identity import this_process
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import GanpipeError, first_line
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_json
 from ganpipe.settings.schema import StyleSettings
@@ -79,9 +79,7 @@ class Tracker:
             if tracks_here(workspace) and (damage := database_damage(mlflow_database(workspace))):
                 raise GanpipeError(damaged_database(workspace, damage)) from None
             uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-            raise GanpipeError(
-                f"MLflow at {_without_secret(uri)} cannot be used: {first_line(error)}"
-            ) from None
+            raise GanpipeError(f"MLflow at {uri} cannot be used: {first_line(error)}") from None
 
     def experiment(self, dataset: str) -> str:
         """The id of the dataset's experiment; its artifacts lie in the workspace unless a server keeps them."""
@@ -134,10 +132,8 @@ class Tracker:
             GanpipeError: no such run, or it knows of no data.
         """
         run = self._run_called(reference)
-        tags = run.data.tags
+        tags, name = run.data.tags, dataset_of(run)
         pointer, version = tags.get("ganpipe.dvc_pointer"), tags.get("ganpipe.dataset_version")
-        inputs = run.inputs.dataset_inputs if run.inputs else []
-        name = next((str(i.dataset.name) for i in inputs), None)
         if not pointer or not version or not name:
             raise GanpipeError(f"MLflow's run {reference} knows of no dataset: it is no training of ganpipe.")
         prefix = "data."
@@ -147,16 +143,17 @@ class Tracker:
     def _run_called(self, reference: str) -> Run:
         with suppress(MlflowException):
             return self.client.get_run(reference)
-        experiments = [e.experiment_id for e in self.client.search_experiments()]
-        quoted = reference.replace("'", "")
-        found = self.client.search_runs(experiments, f"tags.`ganpipe.run` = '{quoted}'", max_results=1)
-        if not found:
-            raise GanpipeError(f"MLflow has no run {reference}; `ganpipe status` lists the runs.")
-        return found[0]
+        if found := self.run_of(reference):
+            return found
+        raise GanpipeError(f"MLflow has no run {reference}; `ganpipe status` lists the runs.")
 
-    def run_of(self, run_id: str, experiment: str) -> Run | None:
-        """The MLflow run of ganpipe's run `run_id`, which a kill has kept from its record; else None."""
-        found = self.client.search_runs([experiment], f"tags.`ganpipe.run` = '{run_id}'", max_results=1)
+    def run_of(self, run_id: str, experiment: str | None = None) -> Run | None:
+        """The MLflow run of ganpipe's run `run_id`, in one experiment or in any; None if there is none."""
+        experiments = (
+            [experiment] if experiment else [e.experiment_id for e in self.client.search_experiments()]
+        )
+        quoted = run_id.replace("'", "")
+        found = self.client.search_runs(experiments, f"tags.`ganpipe.run` = '{quoted}'", max_results=1)
         return found[0] if found else None
 
     def exists(self, run_id: str) -> bool:
@@ -203,7 +200,7 @@ class Tracker:
         return run_id
 
     def picture(self, run_id: str, path: Path, folder: str) -> None:
-        """A image as an artifact."""
+        """Logs an image as an artifact."""
         self.client.log_artifact(run_id, str(path), folder)
 
     def outcome(self, run_id: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
@@ -235,6 +232,12 @@ class Tracker:
         self.client.set_tag(run_id, "ganpipe.state", state)
         status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
         self.client.set_terminated(run_id, status)
+
+
+def dataset_of(run: Run) -> str | None:
+    """The name of the dataset that an MLflow run was trained on, if it says so."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return next((str(i.dataset.name) for i in inputs), None)
 
 
 def missing_runs(workspace: Workspace) -> str | None:
@@ -280,13 +283,3 @@ class CurveWriter:
             self.client.log_batch(self.run_id, metrics=batch)
         if new:
             self.last_nimg = new[-1].nimg
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
-
-
-def _without_secret(uri: str) -> str:
-    """A URI without what stands before an @ in its host part."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

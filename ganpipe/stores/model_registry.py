@@ -11,9 +11,9 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from ganpipe.errors import GanpipeError, classify_storage_error
+from ganpipe.errors import GanpipeError, classify_storage_error, first_line
 from ganpipe.evaluation.gate import SCORE
-from ganpipe.stores.mlflow_runs import STYLE_EXPERIMENT, Tracker, first_line
+from ganpipe.stores.mlflow_runs import STYLE_EXPERIMENT, Tracker
 from ganpipe.stores.recorded_paths import local_artifact
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace

@@ -1,4 +1,4 @@
-"""What MLflow is to hear of a run waits in the run folder until it has been delivered, in order.
+"""Artifacts and results of a run wait in its folder until MLflow has them, in order.
 
 points.jsonl   every point of the loss curve, by the trainer, before each checkpoint; MLflow's own curve says which of
                them it has
@@ -6,14 +6,11 @@ pending.jsonl  artifacts, results and the end of the run that are not delivered 
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from ganpipe.errors import GanpipeError
-from ganpipe.files import write_text
+from ganpipe.files import append_json_lines, json_lines, read_json_lines, write_text
 from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.mlflow_runs import CurveWriter, Tracker
 from ganpipe.stores.recorded_paths import path_for_record
@@ -39,13 +36,12 @@ class Outbox:
     def __init__(self, workspace: Workspace, record: RunRecord, tracker: Tracker | None = None) -> None:
         self.workspace, self.run, self.run_id = workspace, record.run_id, str(record.mlflow_run_id)
         self.folder = run_folder(workspace, record.run_id)
-        self._tracker, self._curve = tracker, None
+        self._tracker = tracker
+        # The curve of this run in MLflow; None before the first contact, and after each failed one.
+        self._curve: CurveWriter | None = None
         self._attempt = BestEffort(
             "MLflow", f"curve, images and results wait in {self.folder} and are delivered later"
         )
-
-    # The curve of this run in MLflow; None before the first contact, and after each failed one.
-    _curve: CurveWriter | None
 
     def points(self, points: list[Point]) -> None:
         """Delivers points of the curve, which are in the file already."""
@@ -73,10 +69,7 @@ class Outbox:
         return self._deliver(None, now=True)
 
     def _put(self, entries: list[Pending], now: bool = False) -> None:
-        with (self.folder / PENDING).open("a") as file:
-            file.write("".join(json.dumps(asdict(entry)) + "\n" for entry in entries))
-            file.flush()
-            os.fsync(file.fileno())
+        append_json_lines(self.folder / PENDING, entries)
         self._deliver([], now)
 
     def _deliver(self, points: list[Point] | None, now: bool = False) -> bool:
@@ -104,7 +97,7 @@ class Outbox:
         finally:
             left = waiting[delivered:]
             if left and delivered:
-                write_text(self.folder / PENDING, "".join(json.dumps(asdict(e)) + "\n" for e in left))
+                write_text(self.folder / PENDING, json_lines(left))
             elif not left:
                 (self.folder / PENDING).unlink(missing_ok=True)
 
@@ -125,25 +118,5 @@ class Outbox:
 
 
 def read_pending(folder: Path) -> list[Pending]:
-    """What waits in a run folder; a line that a kill has cut is left out."""
-    path = folder / PENDING
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(Pending(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return found
-
-
-def deliver_all(workspace: Workspace, runs: Sequence[str]) -> list[str]:
-    """Delivers what waits in the folders of these runs; the names of those of which nothing waits any more."""
-    done = []
-    for run in runs:
-        try:
-            record = load_record(workspace, run)
-        except GanpipeError:
-            continue
-        if record and record.mlflow_run_id and Outbox(workspace, record).deliver():
-            done.append(run)
-    return done
+    """The entries that wait in a run folder; a line that a kill has cut is left out."""
+    return read_json_lines(folder / PENDING, Pending)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import overload
 from urllib.parse import unquote
 
 from ganpipe.stores.workspace import Workspace
@@ -11,24 +10,15 @@ from ganpipe.stores.workspace import Workspace
 ARTIFACTS = "/.ganpipe/mlartifacts"  # in the URI of an artifact that lies in a workspace
 
 
-@overload
-def path_for_record(workspace: Workspace, path: str) -> str: ...
-@overload
-def path_for_record(workspace: Workspace, path: None) -> None: ...
-def path_for_record(workspace: Workspace, path: str | None) -> str | None:
+def path_for_record(workspace: Workspace, path: str) -> str:
     """The path as a record holds it: relative to the workspace; absolute if it lies outside."""
-    if path is None or not Path(path).is_relative_to(workspace.root):
-        return path
-    return str(Path(path).relative_to(workspace.root))
+    inside = Path(path).is_relative_to(workspace.root)
+    return str(Path(path).relative_to(workspace.root)) if inside else path
 
 
-@overload
-def path_from_record(workspace: Workspace, path: str) -> str: ...
-@overload
-def path_from_record(workspace: Workspace, path: None) -> None: ...
-def path_from_record(workspace: Workspace, path: str | None) -> str | None:
+def path_from_record(workspace: Workspace, path: str) -> str:
     """The absolute path that a record means."""
-    return None if path is None else str(workspace.root / path)
+    return str(workspace.root / path)
 
 
 def artifacts_root(workspace: Workspace) -> str:

@@ -11,7 +11,7 @@ from ganpipe.compute.checkpoints import load_checkpoint
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import train
-from ganpipe.stores import best_effort, dataset_versions, outbox
+from ganpipe.stores import best_effort, dataset_versions
 from ganpipe.stores.mlflow_runs import CurveWriter, Tracker
 from ganpipe.stores.outbox import Outbox, read_pending
 from ganpipe.stores.run_records import RunRecord, load_record, run_folder
@@ -92,8 +92,8 @@ def test_an_outage_during_training_ends_nothing_and_loses_nothing(
     if ends_at is None:
         assert outage.asked <= 3, "an attempt now and then, and at the end"
         outage.is_away = False
-        assert outbox.deliver_all(noise, [record.run_id]) == [record.run_id]
-        assert outbox.deliver_all(noise, [record.run_id]) == [record.run_id]
+        assert Outbox(noise, record).deliver()
+        assert Outbox(noise, record).deliver()
     check_everything_is_there(noise, record)
 
 

@@ -15,7 +15,7 @@ from ganpipe.files import sha256_of, write_json
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
 from ganpipe.training.launch import Job, train_distributed
-from ganpipe.training.points import append_points, read_points
+from ganpipe.training.points import append_new_points, read_points
 from ganpipe.training.trainer import train
 from tests.conftest import R3, noise_data, with_
 
@@ -78,7 +78,7 @@ def listening_addresses() -> list[str]:
 
 def test_points_of_a_killed_group_are_read_up_to_the_cut_line(tmp_path: Path) -> None:
     path = tmp_path / "points.jsonl"
-    append_points(path, [Point(8, {"loss_g": 1.0}), Point(16, {"loss_g": 2.0})])
+    append_new_points(path, [Point(8, {"loss_g": 1.0}), Point(16, {"loss_g": 2.0})])
     with path.open("a") as file:
         file.write(json.dumps({"nimg": 24})[:-3])
     assert [p.nimg for p in read_points(path)] == [8, 16]
