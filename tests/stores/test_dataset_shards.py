@@ -20,17 +20,7 @@ from ganpipe.stores.dataset_shards import load_dataset, open_version_at, version
 from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.run_records import new_record, save_record
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import copied, fill_folder, with_data
-
-
-@pytest.fixture(scope="session")
-def added_pets(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Path:
-    return with_data(tmp_path_factory.mktemp("pets"), "pets", 12, settings, prepare=False)
-
-
-@pytest.fixture
-def pets(workspace: Workspace, added_pets: Path) -> Workspace:
-    return copied(added_pets, workspace)
+from tests.conftest import fill_folder
 
 
 @pytest.fixture

@@ -18,18 +18,7 @@ from ganpipe.stores import dataset_versions, datasets
 from ganpipe.stores.dataset_summaries import intent_file, versions_of
 from ganpipe.stores.dvc import dvc, version_in
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import copied, fill_folder, with_data
-
-
-@pytest.fixture(scope="module")
-def added_pets(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Path:
-    return with_data(tmp_path_factory.mktemp("pets"), "pets", 12, settings, prepare=False)
-
-
-@pytest.fixture
-def pets(workspace: Workspace, added_pets: Path) -> Workspace:
-    """A workspace with the dataset `pets`: 12 images."""
-    return copied(added_pets, workspace)
+from tests.conftest import fill_folder
 
 
 def names(workspace: Workspace) -> set[str]:
