@@ -20,6 +20,7 @@ HOSTS = (HOST, "localhost")
 SIGN_IN_PATH = "/ganpipe/sign-in"
 SECRET_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105  (its name)
 SHUTDOWN_S = 5  # for requests in progress
+KEEP_ALIVE_S = 15  # Prefect's client drops an idle connection after 5: a server that does so at the same time cuts a request off
 NO_FRAMES = (b"x-frame-options", b"DENY")
 
 Scope = MutableMapping[str, Any]
@@ -112,7 +113,7 @@ def main(port: int) -> None:
         host=HOST,
         port=port,
         log_level="warning",
-        timeout_keep_alive=5,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
 
