@@ -77,7 +77,7 @@ def activated(root: Path) -> Iterator[Workspace]:
     for key in [k for k in os.environ if k.startswith(("MLFLOW_", "PREFECT_", "DVC_", "GANPIPE_"))]:
         del os.environ[key]
     place = Workspace(root)
-    place.root.mkdir(exist_ok=True)
+    place.root.mkdir(parents=True, exist_ok=True)
     place.activate()
     try:
         yield place

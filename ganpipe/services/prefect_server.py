@@ -22,6 +22,8 @@ SECRET_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105  (its name)
 SHUTDOWN_S = 5  # for requests in progress
 KEEP_ALIVE_S = 15  # Prefect's client drops an idle connection after 5: a server that does so at the same time cuts a request off
 NO_FRAMES = (b"x-frame-options", b"DENY")
+# Prefect's pages send usage data to a company from the browser; with this they reach their own server alone.
+OWN_SERVER_ONLY = (b"content-security-policy", b"connect-src 'self'; frame-ancestors 'none'")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -64,7 +66,7 @@ class OwnPagesOnly:
         elif scope["type"] == "http" and scope["path"] == SIGN_IN_PATH:
             await _answer(send, 200, "text/html", SIGN_IN_PAGE)
         else:
-            await self.app(scope, receive, _unframed(send))
+            await self.app(scope, receive, _confined(send))
 
     def _is_own(self, scope: Scope) -> bool:
         headers = [(name.lower(), value.decode("latin-1")) for name, value in scope["headers"]]
@@ -73,15 +75,15 @@ class OwnPagesOnly:
         return len(hosts) == 1 and set(hosts) <= self.hosts and set(pages) <= self.origins
 
 
-def _unframed(send: Send) -> Send:
-    """No other page may show ours inside itself and lead clicks to it."""
+def _confined(send: Send) -> Send:
+    """No other page may show ours inside itself and lead clicks to it; ours reach no other server."""
 
-    async def send_unframed(message: MutableMapping[str, Any]) -> None:
+    async def send_confined(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), NO_FRAMES]
+            message["headers"] = [*message.get("headers", []), NO_FRAMES, OWN_SERVER_ONLY]
         await send(message)
 
-    return send_unframed
+    return send_confined
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from ganpipe.errors import Interrupted, first_line
+from ganpipe.errors import STORAGE_SENTENCES, Interrupted, classify_storage_error, first_line
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,15 @@ class BestEffort:
             ended = time.monotonic()
             self._next_attempt = ended + max(RETRY_EVERY_S, (ended - started) / MOST_SHARE)
             if not self.is_away:
-                log.warning(f"{self.server} cannot be reached ({first_line(error)}); {self.meanwhile}.")
+                log.warning(f"{self.server} cannot be reached ({_why(error)}); {self.meanwhile}.")
             self.is_away = True
             return False
         if self.is_away:
             log.warning(f"{self.server} can be reached again.")
         self.is_away, self._next_attempt = False, 0.0
         return True
+
+
+def _why(error: Exception) -> str:
+    fault = classify_storage_error(error)
+    return STORAGE_SENTENCES[fault].partition(";")[0] if fault else first_line(error)

@@ -72,6 +72,8 @@ class Tracker:
             os.environ.setdefault(name, value)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        # It logs each error of the database with its traceback, and raises it: whoever called says it.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         try:
             self.client = MlflowClient()
             self.client.search_experiments(max_results=1)

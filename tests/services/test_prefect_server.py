@@ -42,6 +42,7 @@ def test_own_pages_and_programs_reach_prefect(origin: str | None) -> None:
     assert start["status"] == 200
     assert body["body"] == b"Prefect"
     assert (b"x-frame-options", b"DENY") in start["headers"]
+    assert b"connect-src 'self';" in dict(start["headers"])[b"content-security-policy"]
 
 
 @pytest.mark.parametrize(

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 
-import ganpipe
-from ganpipe.compute.process_identity import lives, start_time
-from ganpipe.services.prefect import free_port
+from ganpipe.compute.process_identity import lives
 from ganpipe.stores.addresses import Addresses, announce, running_servers
 from ganpipe.stores.secret import secret_file
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import TINY, activated, copied
+from tests.conftest import activated, copied
+from tests.slow.processes import Up, overrides_of, soon
 
-OVERRIDES = [f"{key}={value}" for key, value in TINY.items()]
-LONG = [
-    *OVERRIDES,
-    "training.total_images=4000000",
-    "training.log_every_images=800",
-    "training.save_every_images=8000",
-]
+LONG = overrides_of(
+    {
+        "training.total_images": 4_000_000,
+        "training.log_every_images": 800,
+        "training.save_every_images": 8000,
+    }
+)
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "planted-aws-secret", "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-secret"}
 DVC_SECRET = "planted-dvc-secret"
 HOSTILE = (
@@ -42,94 +33,6 @@ HOSTILE = (
     "ganpipe/__init__.py",
     "prefect/__init__.py",
 )
-
-
-def soon(true: Callable[[], Any], within_s: float = 240.0) -> Any:
-    """What `true` returns, once that is true."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.2)
-    raise AssertionError("It did not happen in time.")
-
-
-class Up:
-    """A running `ganpipe up` in its own process, started as the installed command is."""
-
-    def __init__(self, workspace: Workspace, scratch: Path) -> None:
-        self.workspace = workspace
-        self.ports = free_port(), free_port()
-        script = scratch / "start-ganpipe"
-        script.write_text("from ganpipe.cli import entry\nentry()\n")
-        environment = {
-            k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "DVC_"))
-        }
-        environment |= SECRETS | {"PYTHONPATH": str(Path(ganpipe.__file__).parents[1])}
-        words = [
-            "up",
-            "--dataset",
-            "noise",
-            "--prefect-port",
-            str(self.ports[0]),
-            "--mlflow-port",
-            str(self.ports[1]),
-        ]
-        sets = [word for text in OVERRIDES for word in ("--set", text)]
-        with (workspace.root / "up.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(script), *words, *sets],
-                cwd=workspace.root,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.servers = soon(lambda: running_servers(workspace))
-        self.auth = base64.b64encode(secret_file(workspace).read_text().strip().encode()).decode()
-
-    def ask(self, path: str, body: Any = None, url: str = "", **headers: str) -> tuple[int, Any]:
-        """Status and JSON that a server answers; Prefect's with the secret unless `url` or Authorization is given."""
-        given = {"Content-Type": "application/json", "Authorization": f"Basic {self.auth}"} | headers
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            with urlopen(Request((url or self.servers.prefect_api) + path, data, given), timeout=30) as reply:  # noqa: S310
-                return reply.status, json.loads(reply.read() or b"null")
-        except HTTPError as error:
-            return error.code, error.read().decode()
-
-    def start_run(self, **parameters: Any) -> str:
-        def registered() -> Any:  # by the runner, a moment after the servers answer
-            status, found = self.ask("/deployments/name/ganpipe/scheduled")
-            return found if status == 200 else None
-
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        status, run = self.ask(f"/deployments/{soon(registered)['id']}/create_flow_run", body)
-        assert status in (200, 201), run
-        return str(run["id"])
-
-    def ended(self, run: str) -> tuple[str, str]:
-        """The state of a run that has ended, and its message."""
-
-        def state() -> tuple[str, str] | None:
-            found = self.ask(f"/flow_runs/{run}")[1]["state"]
-            final = found["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-            return (found["type"], found["message"] or "") if final else None
-
-        return soon(state)
-
-    def descendants(self) -> dict[int, str]:
-        """Every process below this one, with its start time."""
-        parents = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-        found = {self.process.pid}
-        while more := {child for child, parent in parents.items() if parent in found} - found:
-            found |= more
-        return {pid: start_time(pid) for pid in found - {self.process.pid}}
 
 
 @pytest.fixture
@@ -144,7 +47,7 @@ def up(workspace: Workspace, added_noise: Path, tmp_path: Path) -> Iterator[Up]:
     with config.open("a") as file:
         file.write(f"['remote \"store\"']\n    url = https://jane:{DVC_SECRET}@127.0.0.1:1/x\n")
         file.write(f"    password = {DVC_SECRET}\n")
-    running = Up(workspace, tmp_path)
+    running = Up(workspace, "noise", tmp_path, **SECRETS)
     yield running
     running.process.send_signal(signal.SIGTERM)
     running.process.wait(90)
