@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -159,9 +159,9 @@ class Up:
 
         return str(soon(registered))
 
-    def start_run(self, overrides: Sequence[str] = (), **parameters: Any) -> str:
+    def start_run(self, **parameters: Any) -> str:
         """Starts a run of the deployment; asks again while the server is busy with its own start."""
-        body = {"parameters": parameters | {"overrides": list(overrides)}, "state": {"type": "SCHEDULED"}}
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
 
         def started() -> str | None:
             status, found = self.ask(f"/deployments/{self.deployment()}/create_flow_run", body)

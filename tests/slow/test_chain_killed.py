@@ -48,7 +48,7 @@ def killed_up(workspace: Workspace, scratch: Path, seed: int, instant_s: float) 
         time.sleep(-instant_s)
     else:
         up.servers = soon(lambda: running_servers(workspace))
-        up.start_run(overrides_of(sets(seed)))
+        up.start_run(overrides=overrides_of(sets(seed)))
         time.sleep(instant_s)
     up.process.send_signal(signal.SIGKILL)
     up.process.wait()
