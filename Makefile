@@ -16,8 +16,9 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# Half an hour. The test of a foreign page needs Debian's chromium.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -56,8 +56,8 @@ def say(text: str) -> None:
 
 
 def say_traceback(error: BaseException) -> None:
-    """A traceback on standard error."""
-    for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
+    """A traceback on standard error, without secrets."""
+    for line in redact("".join(traceback.format_exception(error))).rstrip().split("\n"):
         say(line)
 
 

@@ -12,7 +12,7 @@ from io import StringIO
 import pytest
 
 from ganpipe.cli import main
-from ganpipe.console import Bars, Terminal, out, pairs, print_json, say, show_logs, table
+from ganpipe.console import Bars, Terminal, out, pairs, print_json, say, say_traceback, show_logs, table
 from ganpipe.files import escape_control
 from ganpipe.progress import Progress
 
@@ -76,6 +76,13 @@ def test_log_lines_escape_whoever_writes_them(
     assert is_plain(said)
     assert said.startswith("WARNING: Not stylized: a\\x1b")
     assert "ValueError: a\\x1b" in said
+
+
+def test_a_traceback_holds_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    say_traceback(ValueError("http://jane:planted@127.0.0.1:1 refused"))
+    said = capsys.readouterr().err
+    assert "ValueError: http://***@127.0.0.1:1 refused" in said
+    assert "planted" not in said
 
 
 def test_lines_of_libraries_and_warnings_escape() -> None:

@@ -152,9 +152,10 @@ class DatasetCache:
         failed: dict[str, BaseException] = {}
         with self.workspace.scratch_folder() as scratch:
             staged: Any = get_odb(self._local_fs, str(scratch), hash_name="md5")
-            sources = [remote.oid_to_path(md5) for md5 in chosen]
+            readable = [md5 for md5 in chosen if not _would_hang(remote, md5)]
+            sources = [remote.oid_to_path(md5) for md5 in readable]
             try:
-                staged.add(sources, remote.fs, chosen, on_error=failed.__setitem__)
+                staged.add(sources, remote.fs, readable, on_error=failed.__setitem__)
             except GanpipeError:  # a signal
                 raise
             except (
@@ -196,6 +197,11 @@ class DatasetCache:
     def bytes_of(self, listing: Listing) -> int:
         """The size of all files of a version that was brought."""
         return sum(self.path(md5).stat().st_size for md5 in listing.files.values())
+
+
+def _would_hang(remote: Any, md5: str) -> bool:
+    """Whether a folder that serves as the remote has a FIFO in a file's place."""
+    return remote.fs.protocol == "local" and Path(remote.oid_to_path(md5)).is_fifo()
 
 
 def _tree(files: dict[str, str]) -> Any:

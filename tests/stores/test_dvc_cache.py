@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +143,15 @@ def test_a_damaged_object_of_the_remote_leaves_the_dataset_as_it_was(
         dataset_versions.checkout_dataset(clone, "pets", read_pointer(clone, "pets"), settings.data)
     assert everything(clone.root) == before
     assert not (clone.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).exists()
+
+
+def test_a_fifo_in_a_folder_remote_is_an_absent_file(clone: Workspace, settings: Settings) -> None:
+    entry = json.loads(listing_file(clone).read_text())[0]
+    path = clone.root.parent / "store/files/md5" / entry["md5"][:2] / entry["md5"][2:]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(GanpipeError, match="it is not there"):
+        dataset_versions.pull_dataset(clone, "pets", settings.data)
 
 
 def test_a_forged_listing_in_the_cache_is_moved_away_and_fetched_again(
