@@ -64,6 +64,7 @@ def pipeline(
         tasks.profile_data(place, version, settings, quiet)
         tasks.prepare_shards(place, version, settings)
     with timed("train"):
+        settings = tasks.fix_length(place, version, settings, if_busy == "wait")
         record = tasks.train(place, version, settings, if_busy == "wait", quiet)
     link_run(record)
     with timed("evaluate"):

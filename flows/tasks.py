@@ -11,10 +11,10 @@ from flows.artifacts import publish_dataset_page, publish_report, report_progres
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data, stylize
+from ganpipe.stages import train as train_stage
 from ganpipe.stages.evaluate import Judged, evaluate_run
 from ganpipe.stages.promote import register_model
 from ganpipe.stages.stylize import StyleRequest
-from ganpipe.stages.train import train_model
 from ganpipe.stores import datasets
 from ganpipe.stores.dataset_shards import prepare_version
 from ganpipe.stores.datasets import DatasetVersion
@@ -60,12 +60,19 @@ def profile_data(workspace: Workspace, version: DatasetVersion, settings: Settin
     return page
 
 
+@task(name="fix length")
+def fix_length(
+    workspace: Workspace, version: DatasetVersion, settings: Settings, wait_if_busy: bool
+) -> Settings:
+    return train_stage.fix_length(workspace, version, settings, wait_if_busy)
+
+
 @task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def train(
     workspace: Workspace, version: DatasetVersion, settings: Settings, wait_if_busy: bool, quiet: bool
 ) -> RunRecord:
     with report_progress("train", quiet) as report:
-        return train_model(workspace, version, settings, report, wait_if_busy)
+        return train_stage.train_model(workspace, version, settings, report, wait_if_busy)
 
 
 @task(name="evaluate", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)

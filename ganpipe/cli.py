@@ -78,7 +78,22 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
 
     def trains(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--gpus", type=int, metavar="N", help="train on N GPUs: --set training.processes=N")
+        sub.add_argument(
+            "--minutes",
+            dest="overrides",
+            action="append",
+            type="training.minutes={}".format,
+            metavar="N",
+            help="train for N minutes on this machine: --set training.minutes=N",
+        )
+        sub.add_argument(
+            "--gpus",
+            dest="overrides",
+            action="append",
+            type="training.processes={}".format,
+            metavar="N",
+            help="train on N GPUs: --set training.processes=N",
+        )
         sub.add_argument(
             "--if-busy",
             choices=("wait", "leave"),

@@ -65,14 +65,11 @@ def make_request(arguments: Namespace, workspace: Workspace) -> RunRequest:
 def _request(arguments: Namespace, workspace: Workspace) -> RunRequest:
     from ganpipe.stages.requests import RunRequest
 
-    overrides = list(getattr(arguments, "overrides", []))
-    if gpus := getattr(arguments, "gpus", None):
-        overrides.append(f"training.processes={gpus}")
     return RunRequest(
         str(workspace.root),
         getattr(arguments, "dataset", None),
         getattr(arguments, "preset", None),
-        overrides,
+        list(getattr(arguments, "overrides", [])),
     )
 
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from ganpipe.errors import GanpipeError, nearest
-from ganpipe.settings.presets import PRESETS, preset_row
+from ganpipe.settings.presets import INTERVALS, PRESETS, Row, preset_row
 from ganpipe.settings.schema import SECTIONS, Settings
 from ganpipe.settings.validation import choices_of, shown
 from ganpipe.settings.yaml_files import parse_document, read_yaml
@@ -112,10 +112,34 @@ def _flattened(tree: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def resolve(params: Params, preset: str, assignments: Iterable[str] = ()) -> Settings:
-    """Defaults, then the preset's row for the requested model, then `params.yaml`, then `--set`."""
-    requested = dict(params.values) | parse_assignments(assignments)
-    return Settings().with_values(preset_row(preset, requested.get("model.name")) | requested)
+def resolve(
+    params: Params, preset: str, assignments: Iterable[str] = (), sizes: Row | None = None
+) -> Settings:
+    """Defaults, then the preset's row for the requested model, then `params.yaml`, then `--set`.
+
+    `sizes`: of images and network, as they suit the time that there is; they come before `params.yaml`.
+
+    Raises:
+        GanpipeError: an unknown key, a value that is not allowed, or two lengths of training.
+    """
+    requested = with_one_length(params.values) | with_one_length(parse_assignments(assignments))
+    preset_values = preset_row(preset, requested.get("model.name")) | (sizes or {})
+    if requested.get("training.minutes"):  # the preset's intervals belong to its own length
+        preset_values |= dict.fromkeys(INTERVALS, 0)
+    return Settings().with_values(preset_values | requested)
+
+
+def with_one_length(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values; a number of images takes the place of minutes that come from elsewhere.
+
+    Raises:
+        GanpipeError: both are given in one place.
+    """
+    if "training.total_images" not in values:
+        return dict(values)
+    if values.get("training.minutes"):
+        raise GanpipeError("training.minutes and training.total_images are both given; keep one of them.")
+    return {"training.minutes": 0.0} | dict(values)
 
 
 def params_template() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ganpipe.errors import GanpipeError, nearest
@@ -77,14 +77,12 @@ FASTGAN: Row = {
 }
 # 13 images/s at a width of 0.25 on two cores (LOG.md).
 FASTGAN_CPU: Row = FASTGAN | {"model.width": 0.125}
-DEMO: Row = {
+INTERVALS = ("training.log_every_images", "training.grid_every_images", "training.save_every_images")
+DEMO: Row = dict.fromkeys(INTERVALS, 0) | {
     "data.height_px": 32,
     "data.width_px": 32,
-    "training.total_images": 180_000,
+    "training.minutes": 3.0,
     "training.batch_images": 32,
-    "training.log_every_images": 1_600,
-    "training.grid_every_images": 15_000,
-    "training.save_every_images": 15_000,
     "evaluation.images": 1_000,
     "style.preset": "draft",
 }
@@ -131,7 +129,7 @@ PRESETS: dict[str, Preset] = {
         "minutes on a CPU, 32 pixels",
         DEMO,
         "dcgan",
-        {"dcgan": DEMO_DCGAN, "r3gan": R3GAN_CPU | {"training.total_images": 60_000}, "fastgan": FASTGAN_CPU},
+        {"dcgan": DEMO_DCGAN, "r3gan": R3GAN_CPU, "fastgan": FASTGAN_CPU},
     ),
     "small": Preset(
         "about an hour on a CPU, 64 pixels",
@@ -187,6 +185,19 @@ PRESETS: dict[str, Preset] = {
     "ffhq64": _published(64, batch=256, gamma=2.0, augment=0.3, ema=500_000),
     "ffhq256": _published(256, batch=256, gamma=150.0, augment=0.3, ema=500_000),
 }
+
+
+@dataclass(frozen=True)
+class CpuSize:
+    """DCGAN's images and channels for a training of at least so many minutes."""
+
+    from_minutes: float
+    side_px: int
+    channels: int
+
+
+# Chosen so that two cores without bf16 see at least 90,000 images (LOG.md).
+CPU_SIZES = (CpuSize(0, 32, 32), CpuSize(20, 64, 32), CpuSize(60, 64, 64))
 ASKED_FOR = "asked for"
 FEW_IMAGES = 1_000  # up to here FastGAN; its paper shows 60 to 1,000
 NEEDED_IMAGES = {"fastgan": 50, "dcgan": FEW_IMAGES, "mlp": FEW_IMAGES, "r3gan": FEW_IMAGES}
@@ -203,10 +214,11 @@ def preset_row(name: str, model: str | None = None) -> Row:
 
 @dataclass(frozen=True)
 class Choice:
-    """A preset and, in a sentence, why it was chosen."""
+    """A preset and, in a sentence, why it was chosen; `sizes`: of images and network, if the time decides on them."""
 
     preset: str
     why: str
+    sizes: Row = field(default_factory=dict)
 
 
 def choose_preset(images: int | None, on_gpu: bool, asked: Mapping[str, Any]) -> Choice:
@@ -214,6 +226,7 @@ def choose_preset(images: int | None, on_gpu: bool, asked: Mapping[str, Any]) ->
 
     It is the device's usual one if the settings in `asked` name a model, or a size that fastgan cannot make.
     """
+    minutes = asked.get("training.minutes", 0.0)
     device, usual, few = ("a GPU", "gpu", "few-gpu") if on_gpu else ("a CPU", "demo", "few")
     fits = all(asked.get(key, 64) >= 32 for key in ("data.height_px", "data.width_px"))
     if images is not None and images <= FEW_IMAGES and "model.name" not in asked and fits:
@@ -221,4 +234,19 @@ def choose_preset(images: int | None, on_gpu: bool, asked: Mapping[str, Any]) ->
             few, f"{images:,} images on {device}: enough for fastgan, too few for {PRESETS[usual].model}"
         )
     counted = f"{images:,} images on {device}" if images is not None else device
+    if minutes and not on_gpu and "model.name" not in asked:
+        return _choose_by_time(minutes, counted)
     return Choice(usual, f"{counted}: {PRESETS[usual].why}")
+
+
+def _choose_by_time(minutes: float, counted: str) -> Choice:
+    """The largest images and network of DCGAN that so many minutes on two CPU cores can train."""
+    found = max((row for row in CPU_SIZES if row.from_minutes <= minutes), key=lambda row: row.from_minutes)
+    sizes = {
+        "data.height_px": found.side_px,
+        "data.width_px": found.side_px,
+        "model.g_channels": found.channels,
+        "model.d_channels": found.channels,
+    }
+    why = f"{minutes:g} minutes for {counted}: {found.side_px} pixels, {found.channels} channels"
+    return Choice("demo", why, sizes)

@@ -18,6 +18,8 @@ from ganpipe.settings.tables import table_keys
 from ganpipe.settings.validation import Section, sentence, shown
 
 HIGHEST_SEED = 2**31 - 1
+MOST_MINUTES = 60 * 24 * 365.0
+SHORTEST_INTERVAL_STEPS = 50  # of intervals that follow the length of the training
 
 if TYPE_CHECKING:
     ModelName = str
@@ -184,6 +186,13 @@ class TrainingSettings(Section):
     total_images: int = Field(
         default=1_000_000, ge=1, description="training length, in real images shown to D"
     )
+    minutes: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MOST_MINUTES,
+        description="training length, in minutes: the step is measured before the first one, and total_images follows; "
+        "0: total_images as given",
+    )
     batch_images: int = Field(default=64, ge=2, le=65536, description="images per step")
     microbatch_images: int = Field(
         default=0,
@@ -232,11 +241,17 @@ class TrainingSettings(Section):
     horizontal_flip: bool = Field(
         default=False, description="random horizontal flips: useful for faces, wrong for text"
     )
-    log_every_images: int = Field(default=3_200, ge=1, description="images between logged losses")
-    grid_every_images: int = Field(
-        default=50_000, ge=1, description="images between sample grids of fixed latents"
+    log_every_images: int = Field(
+        default=3_200, ge=0, description="images between logged losses; 0: a hundredth of total_images"
     )
-    save_every_images: int = Field(default=25_000, ge=1, description="images between checkpoints")
+    grid_every_images: int = Field(
+        default=50_000,
+        ge=0,
+        description="images between sample grids of fixed latents; 0: a twelfth of total_images",
+    )
+    save_every_images: int = Field(
+        default=25_000, ge=0, description="images between checkpoints; 0: a fortieth of total_images"
+    )
     validate_every_images: int = Field(
         default=0,
         ge=0,
@@ -264,6 +279,21 @@ class TrainingSettings(Section):
     compile: Literal["auto", "yes", "no"] = Field(
         default="auto", description="compile the step with torch.compile; auto: for long training on a GPU"
     )
+
+    def log_interval(self) -> int:
+        """Images between logged losses."""
+        return self.log_every_images or self._share_of_training(100)
+
+    def grid_interval(self) -> int:
+        """Images between sample grids."""
+        return self.grid_every_images or self._share_of_training(12)
+
+    def save_interval(self) -> int:
+        """Images between checkpoints."""
+        return self.save_every_images or self._share_of_training(40)
+
+    def _share_of_training(self, parts: int) -> int:
+        return max(SHORTEST_INTERVAL_STEPS * self.batch_images, self.total_images // parts)
 
 
 class EvaluationSettings(Section):

@@ -48,7 +48,8 @@ class RunRequest:
 
     def settings(self) -> Settings:
         """All settings, resolved as on the command line."""
-        return resolve(self._workspace().params(), self.choice().preset, self.overrides)
+        choice = self.choice()
+        return resolve(self._workspace().params(), choice.preset, self.overrides, choice.sizes)
 
     def choice(self) -> Choice:
         """The named preset, or the one that suits the dataset and the device."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import lacks_mlflow
 from ganpipe.stages.stylize import identify_images
-from ganpipe.stages.train import compute_names, finished_training
+from ganpipe.stages.train import compute_names, finished_training, known_length
 from ganpipe.stores.fingerprint import run_fingerprint, train_fingerprint
 from ganpipe.stores.run_results import RunResult, finished_result
 from ganpipe.stores.workspace import Workspace
@@ -25,7 +25,8 @@ def fingerprint_of(workspace: Workspace, version: str, settings: Settings) -> st
 
 def up_to_date(workspace: Workspace, version: str, settings: Settings) -> RunResult | None:
     """The result of the finished run with the same fingerprint, if all of it still exists, in MLflow too."""
-    earlier = finished_result(workspace, fingerprint_of(workspace, version, settings))
+    known = known_length(workspace, version, settings)
+    earlier = finished_result(workspace, fingerprint_of(workspace, version, known)) if known else None
     record = finished_training(workspace, earlier.run) if earlier else None
     if earlier is None or record is None or lacks_mlflow(workspace, record):
         return None

@@ -22,6 +22,7 @@ from ganpipe.stages.data import page_files, write_page
 from ganpipe.stages.restore import restore_in_mlflow, restore_record
 from ganpipe.stores.dataset_shards import load_dataset, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
+from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import (
@@ -33,6 +34,7 @@ from ganpipe.stores.run_records import (
     save_record,
 )
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training import length
 from ganpipe.training.augment import parse_kinds
 from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.launch import Job, check_processes, train_distributed
@@ -58,6 +60,32 @@ def check_request(settings: Settings) -> None:
     compute_names(settings)
     check_processes(settings.training)
     parse_kinds(settings.augment.kinds)
+
+
+def known_length(workspace: Workspace, version: str, settings: Settings) -> Settings | None:
+    """The settings with the number of images that `training.minutes` were found to be; None: not measured yet."""
+    if not settings.training.minutes:
+        return settings
+    found = length.read_length(_length_file(workspace, version, settings))
+    return length.with_length(settings, found) if found else None
+
+
+def fix_length(workspace: Workspace, version: DatasetVersion, settings: Settings, wait: bool) -> Settings:
+    """The same; measured first if it must be.
+
+    It is kept for these settings, data and code: a training that was killed goes on to the same number of images on a
+    faster machine, and the same command finds the finished run.
+    """
+    if known := known_length(workspace, version.version, settings):
+        return known
+    with exclusive_training(workspace, settings, wait):
+        data = load_dataset(workspace, version, settings.data)
+        return length.fix_length(_length_file(workspace, version.version, settings), data, settings)
+
+
+def _length_file(workspace: Workspace, version: str, settings: Settings) -> Path:
+    name = train_fingerprint(version, settings, compute_names(settings))[:16]
+    return workspace.state / "lengths" / f"{name}.json"
 
 
 @contextmanager
@@ -87,6 +115,7 @@ def train_model(
         GanpipeError: the user must change something; the sentence says what.
     """
     check_request(settings)
+    settings = fix_length(workspace, version, settings, wait)
     fresh = new_record(version.name, version.version, settings, compute_names(settings))
     if done := finished_training(workspace, fresh.run_id):
         return restore_in_mlflow(workspace, done)

@@ -27,6 +27,7 @@ from ganpipe.training.callbacks import Callbacks, Point, TrainResult
 from ganpipe.training.checkpointing import Checkpointing
 from ganpipe.training.divergence import Diverged, Rollback
 from ganpipe.training.ema import update_ema
+from ganpipe.training.length import fix_length
 from ganpipe.training.scalars import ScalarAccumulator
 from ganpipe.training.setup import TrainingSetup
 from ganpipe.training.summary import TrainSummary
@@ -43,7 +44,9 @@ def train(
     origin: dict[str, Any] | None = None,
     distributed: Distributed | None = None,
 ) -> TrainResult:
-    """Trains to `training.total_images`; resumes from the newest checkpoint in `run_dir` if there is one.
+    """Trains to `training.total_images` or for `training.minutes`.
+
+    Resumes from the newest checkpoint in `run_dir` if there is one.
 
     `distributed`: this process's place among those that train together; the main one writes.
 
@@ -51,6 +54,7 @@ def train(
         Interrupted: SIGINT or SIGTERM; the step was finished and a checkpoint written.
         GanpipeError: training diverged too often, the disk is full, or all checkpoints are damaged.
     """
+    settings = fix_length(run_dir / "length.json", data, settings)
     with catch_stop_signals() as stop:
         setup = TrainingSetup(data, settings, run_dir, distributed or Distributed())
         training = Training(setup, callbacks or Callbacks(), origin or {}, stop)
@@ -91,13 +95,13 @@ class Training:
             exported = algorithm.networks[algorithm.exported]
             update_ema(state.ema, exported, options.batch_images, values.ema_halflife_images)
             ended = state.nimg >= total
-            if due(options.log_every_images, before, state.nimg) or ended:
+            if due(options.log_interval(), before, state.nimg) or ended:
                 self.log_point()
-            if (due(options.grid_every_images, before, state.nimg) or ended) and self.distributed.is_main:
+            if (due(options.grid_interval(), before, state.nimg) or ended) and self.distributed.is_main:
                 self.tell(self.callbacks.picture, self.save_grid(), state.nimg)
             self.tell(self.callbacks.report, self.progress(first, started))
             self.stop_if_asked()
-            if due(options.save_every_images, before, state.nimg) and not algorithm.is_suspect:
+            if due(options.save_interval(), before, state.nimg) and not algorithm.is_suspect:
                 self.checkpointing.save()
         rate = (state.nimg - first) / (time.monotonic() - started) if state.nimg > first else 0.0
         self.checkpointing.save()

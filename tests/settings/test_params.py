@@ -262,6 +262,46 @@ def test_the_preset_is_chosen_by_images_and_device_and_explained(
         assert "enough for fastgan" in choice.why
 
 
+@pytest.mark.parametrize(("minutes", "side", "channels"), [(3, 32, 32), (25, 64, 32), (60.0, 64, 64)])
+def test_the_time_chooses_the_sizes_and_says_so(minutes: float, side: int, channels: int) -> None:
+    choice = choose_preset(4_320, False, {"training.minutes": minutes})
+    assert f"{minutes:g} minutes for 4,320 images on a CPU: {side} pixels, {channels} channels" in choice.why
+    settings = resolve(Params(), choice.preset, [f"training.minutes={minutes}"], choice.sizes)
+    assert (settings.data.height_px, settings.model.g_channels) == (side, channels)
+    asked = resolve(Params(), choice.preset, ["training.minutes=60", "data.height_px=16"], choice.sizes)
+    assert asked.data.height_px == 16
+
+
+@pytest.mark.parametrize(
+    ("in_file", "assigned", "expected"),
+    [
+        ({}, [], (3.0, 1_000_000)),  # the demo's own
+        ({}, ["training.total_images=640"], (0.0, 640)),
+        ({"training.total_images": 640}, [], (0.0, 640)),
+        ({"training.minutes": 5.0}, ["training.total_images=640"], (0.0, 640)),
+        ({"training.total_images": 640}, ["training.minutes=5"], (5.0, 640)),
+    ],
+)
+def test_the_last_length_that_is_given_counts(
+    in_file: dict[str, object], assigned: list[str], expected: tuple[float, int]
+) -> None:
+    training = resolve(Params(values=in_file), "demo", assigned).training
+    assert (training.minutes, training.total_images) == expected
+
+
+def test_two_lengths_in_one_place_are_refused() -> None:
+    with pytest.raises(GanpipeError, match="keep one of them"):
+        resolve(Params(), "demo", ["training.minutes=5", "training.total_images=640"])
+
+
+def test_the_intervals_of_a_preset_belong_to_its_own_length() -> None:
+    assert resolve(Params(), "small").training.grid_every_images == 50_000
+    minutes = ["training.minutes=5", "training.log_every_images=77"]
+    training = resolve(Params(), "small", minutes).training
+    assert (training.grid_every_images, training.save_every_images) == (0, 0)
+    assert training.log_every_images == 77
+
+
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(GanpipeError, match="did you mean small"):
         resolve(Params(), "smal")

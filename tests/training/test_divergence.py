@@ -55,7 +55,7 @@ def test_a_discriminator_that_has_won_is_noticed() -> None:
 
 
 def break_at(monkeypatch: pytest.MonkeyPatch, times: int) -> dict[str, int]:
-    """G's loss is NaN in the 11th step of the game, and again after each rollback, so many times in all."""
+    """G's loss is NaN in the 11th step, and again after each rollback, so many times in all."""
     calls = {"steps": 0, "broken": 0}
     good = LOSSES["logistic"]
 

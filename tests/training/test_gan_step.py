@@ -40,7 +40,7 @@ def phases_of(data: PreparedData, settings: Settings, compiled: bool = False) ->
 def grads(phases: GanStep, data: PreparedData, settings: Settings, micro: int = 0) -> list[torch.Tensor]:
     batch = GanBatches(data, settings, 3 if data.label_names else 0, CPU, Distributed()).batch(0, 8, 0)
     phases.step(batch, values_at(0, settings).changed(1, 1, 1, 0.5), 0, micro)
-    return [p.grad for player in (phases.D, phases.G) for p in player.parameters() if p.grad is not None]
+    return [p.grad for network in (phases.D, phases.G) for p in network.parameters() if p.grad is not None]
 
 
 FULL = R3 | {"augment__mode": "fixed", "augment__probability": 0.7, "training__separate_g_batch": True}

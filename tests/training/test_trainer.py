@@ -1,4 +1,4 @@
-"""Training: exact resumption, honest failure, and a game that is really played."""
+"""Training: exact resume, clear failures, and a loss that really falls."""
 
 from __future__ import annotations
 

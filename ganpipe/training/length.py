@@ -1,0 +1,103 @@
+"""Training for a time instead of a number of images: the step is measured, and the number of images follows."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ganpipe.compute.device import training_compute, tune
+from ganpipe.data.shards import PreparedData
+from ganpipe.files import read_dataclass, write_json
+from ganpipe.models.registry import count_classes
+from ganpipe.settings.schema import Settings
+from ganpipe.training.algorithm import TrainingContext
+from ganpipe.training.algorithms import build_algorithm
+from ganpipe.training.divergence import Remedies
+from ganpipe.training.probe import PROBE_FILE, probe_steps
+
+log = logging.getLogger(__name__)
+
+MEASURED_S, MEASURED_SHARE = 6.0, 0.05  # at most so long, and at most this share of the time
+WARM_STEPS, FEWEST_STEPS = 2, 4
+# Of the time, for losses, grids and checkpoints (LOG.md).
+STEPS_SHARE = 0.97
+
+
+@dataclass(frozen=True)
+class Length:
+    """The number of images that a training of so many minutes has, and the rate that it was made from."""
+
+    minutes: float
+    images_per_second: float
+    total_images: int
+
+
+def fix_length(path: Path, data: PreparedData, settings: Settings) -> Settings:
+    """The settings with a number of images; one that `training.minutes` ask for is measured once and kept in `path`."""
+    if not settings.training.minutes:
+        return settings
+    return with_length(settings, read_length(path) or measure_length(path, data, settings))
+
+
+def with_length(settings: Settings, length: Length) -> Settings:
+    """The settings with the number of images in place of the minutes."""
+    return settings.with_values({"training.minutes": 0.0, "training.total_images": length.total_images})
+
+
+def read_length(path: Path) -> Length | None:
+    """The length that was measured before."""
+    return read_dataclass(path, Length) if path.exists() else None
+
+
+def measure_length(path: Path, data: PreparedData, settings: Settings) -> Length:
+    """Measures the step of this training, and writes its length to `path`: it never changes again.
+
+    Raises:
+        GanpipeError: not even the smallest batch fits into memory.
+    """
+    options = settings.training
+    rate = measure_rate(data, settings)
+    batches = round(STEPS_SHARE * rate * options.minutes * 60 / options.batch_images)
+    length = Length(options.minutes, rate, max(1, batches) * options.batch_images)
+    log.info(
+        "%g minutes at %s images/s on this machine: %s images.",
+        options.minutes,
+        f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}",
+        f"{length.total_images:,}",
+    )
+    write_json(path, asdict(length))
+    return length
+
+
+def measure_rate(data: PreparedData, settings: Settings) -> float:
+    """Images per second of steps on fresh networks; `training.processes` are taken to share each batch evenly."""
+    options, compute = settings.training, training_compute(settings.training)
+    tune(compute, options.deterministic)
+    classes = count_classes(settings.model, data.label_names, data.labeled)
+    algorithm = build_algorithm(TrainingContext(data, settings, compute, classes))
+    values, share = algorithm.values_at(0, Remedies()), options.batch_images // options.processes
+
+    def step(images: int, number: int = 0, microbatch_images: int = 0) -> None:
+        algorithm.step(algorithm.batch(number * share, images, number), values, number, microbatch_images)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        probe = probe_steps(Path(scratch) / PROBE_FILE, share, options.microbatch_images, compute, step)
+    limit_s = min(MEASURED_S, MEASURED_SHARE * options.minutes * 60)
+    for number in range(WARM_STEPS):
+        step(share, number, probe.microbatch_images)
+    started, steps, elapsed = _now(compute.device), 0, 0.0
+    while steps < FEWEST_STEPS or elapsed < limit_s:
+        step(share, WARM_STEPS + steps, probe.microbatch_images)
+        steps, elapsed = steps + 1, _now(compute.device) - started
+    return steps * options.batch_images / elapsed
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
