@@ -19,7 +19,7 @@ from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import MANIFEST, Record, read_manifest, write_manifest
 from ganpipe.data.near_duplicates import group_near, groups_of
 from ganpipe.data.raw_store import RawImages, remove_empty_folders
-from ganpipe.data.sources.items import ArrayItem, FileItem, Item, LeftOutItem, RefusedItem, SidecarItem
+from ganpipe.data.sources.items import ArrayItem, FileItem, Item, RefusedItem, SidecarItem
 from ganpipe.data.worker_pool import KnownResult, WorkerPool
 from ganpipe.errors import GanpipeError
 from ganpipe.files import replacing
@@ -53,9 +53,6 @@ class AddReport:
     near_groups: list[list[str]] = field(default_factory=list)  # of the whole dataset
     aside: list[str] = field(default_factory=list)  # files of others that lay in the dataset's folder
     sidecars: int = 0  # files of labels and captions, which `found` does not count
-    left_out: list[str] = field(
-        default_factory=list
-    )  # hidden, a thumbnailer's or ganpipe's own; not counted in `found` either
     page: str | None = None
 
     def reject(self, name: str, rejected: RejectedImage) -> None:
@@ -157,8 +154,6 @@ class _Addition:
                         self._take_array(item)
                     elif isinstance(item, SidecarItem):
                         self.result.sidecars += 1
-                    elif isinstance(item, LeftOutItem):
-                        self.result.left_out.append(printable(item.name))
                     else:
                         task = self._task(item)
                         passed.append((item, not isinstance(task, KnownResult)))

@@ -205,11 +205,13 @@ def open_image(file: IO[bytes]) -> Image.Image:
 
 
 def _check_heif(file: IO[bytes]) -> None:
+    """Raises RejectedImage for a file that only the extra `heif` can read, if that is not installed."""
+    if HAS_HEIF:
+        return
     head = file.read(32)
     file.seek(0)
-    is_heif = head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in head
-    if is_heif and not HAS_HEIF:
-        raise RejectedImage("no_heif", "it is HEIC or HEIF, which needs: pip install 'ganpipe[heif]'")
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in head:
+        raise RejectedImage("not_an_image", "it is HEIC or HEIF, which needs: pip install 'ganpipe[heif]'")
 
 
 def header_size(data: bytes) -> tuple[int, int]:

@@ -22,17 +22,19 @@ from ganpipe.imaging.provenance import origin_kind
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 )
-NO_CONTENT = frozenset(  # of thumbnailers, NAS, macOS and Windows, in lower case; so are all names with a leading dot
-    (
-        "@eadir",
-        "__macosx",
-        "#recycle",
-        "@recycle",
-        "$recycle.bin",
-        "system volume information",
-        "lost+found",
-        "thumbs.db",
-        "desktop.ini",
+NO_CONTENT = (
+    frozenset(  # of thumbnailers, NAS, macOS and Windows, in lower case; so are all names with a leading dot
+        (
+            "@eadir",
+            "__macosx",
+            "#recycle",
+            "@recycle",
+            "$recycle.bin",
+            "system volume information",
+            "lost+found",
+            "thumbs.db",
+            "desktop.ini",
+        )
     )
 )
 OVERVIEWS = frozenset(
@@ -41,12 +43,16 @@ OVERVIEWS = frozenset(
 WORKSPACE_FOLDERS = ("raw", "prepared", "styles")  # below `data`
 STATE_FOLDER = ".ganpipe"  # marks a workspace
 MANIFEST = "manifest.jsonl"  # of a dataset and of a folder of stylized images
+APPLE_DOUBLE = "._"  # before the name of a file that macOS keeps beside another
+HIDDEN = RejectedImage("hidden", "it is hidden, or a thumbnailer's")
+MACOS_FILE = RejectedImage("not_an_image", "macOS keeps it beside another file")
+OWN_OUTPUT = RejectedImage("own_output", "ganpipe made it")
 LISTS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 @dataclass(frozen=True, slots=True)
 class FolderEntry:
-    """A file below a folder, by its name relative to it; or a folder with the reason why it cannot be read."""
+    """A file below a folder, by its name relative to it; or what is not read, with the reason."""
 
     name: str
     fault: RejectedImage | None = None
@@ -54,10 +60,14 @@ class FolderEntry:
 
 @dataclass
 class FolderListing:
-    """What is meant by a folder: its entries in a fixed order, and the names of what is left out."""
+    """What is meant by a folder: its entries in a fixed order, and what is left out."""
 
     entries: list[FolderEntry] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[FolderEntry] = field(default_factory=list)
+
+    def leave_out(self, name: str, why: RejectedImage) -> None:
+        """Counts a file or a folder that is not meant."""
+        self.left_out.append(FolderEntry(name, why))
 
 
 @dataclass
@@ -73,17 +83,26 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def hidden_part(name: str) -> str | None:
-    """The topmost part of a relative path that is hidden or a thumbnailer's; None if no part is."""
+def is_meant(root: Path, name: str) -> bool:
+    """Whether a path below `root` may be an image of a person's: not hidden, not a thumbnailer's, not ganpipe's own."""
+    parts = PurePosixPath(name).parts
+    above = ("/".join(parts[:k]) for k in range(1, len(parts) + 1))
+    return hidden_part(name) is None and not any(is_workspace_folder(root / folder) for folder in above)
+
+
+def hidden_part(name: str) -> FolderEntry | None:
+    """The topmost part of a file's relative path that is hidden or a thumbnailer's; None if no part is."""
     parts = PurePosixPath(name).parts
     for k, part in enumerate(parts, start=1):
-        if _is_hidden(part):
-            return "/".join(parts[:k])
+        if why := _hidden(part, is_folder=k < len(parts)):
+            return FolderEntry("/".join(parts[:k]), why)
     return None
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in NO_CONTENT
+def _hidden(name: str, is_folder: bool) -> RejectedImage | None:
+    if is_folder:
+        return HIDDEN if name.startswith(".") or name.lower() in NO_CONTENT else None
+    return MACOS_FILE if name.startswith(APPLE_DOUBLE) else None
 
 
 def is_workspace_folder(path: Path) -> bool:
@@ -98,16 +117,20 @@ def list_folder(
     root: Path,
     without: Collection[Path] = (),
     enters: Callable[[str], bool] = lambda name: True,
+    keep_generated: bool = False,
 ) -> FolderListing:
     """Lists the files below `root`: a folder's files first, then its subfolders, each by name.
 
     Follows links to folders, but never in a cycle. `without`: folders that are left out, too. `enters`: whether a subfolder
-    is read at all.
+    is read at all. Images that ganpipe generated or stylized are left out if there are others, unless `keep_generated`.
 
     Raises:
         GanpipeError: `root` cannot be read.
     """
-    return _FolderReader(root, without, enters).listing()
+    return _FolderReader(root, without, enters).listing(keep_generated)
+
+
+Subfolder = tuple[str, tuple[tuple[int, int], ...]]  # its name, and the identities of the folders above it
 
 
 class _FolderReader:
@@ -119,34 +142,35 @@ class _FolderReader:
         self.found = FolderListing()
         self.own: set[str] = set()  # images that ganpipe made
 
-    def listing(self) -> FolderListing:
-        waiting = [("", (_identity(self.root),))]
+    def listing(self, keep_generated: bool) -> FolderListing:
+        waiting: list[Subfolder] = [("", (_identity(self.root),))]
         while waiting:
             inside, above = waiting.pop()
             waiting += reversed(self._read(inside, above))
-        if any(is_image_name(e.name) and e.name not in self.own for e in self.found.entries):
-            self.found.left_out += sorted(self.own)
+        others = any(is_image_name(e.name) and e.name not in self.own for e in self.found.entries)
+        if others and not keep_generated:
+            for name in sorted(self.own):
+                self.found.leave_out(name, OWN_OUTPUT)
             self.found.entries = [e for e in self.found.entries if e.name not in self.own]
         return self.found
 
-    def _read(
-        self, inside: str, above: tuple[tuple[int, int], ...]
-    ) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
-        """Takes a folder's files; returns its subfolders, each with the identities of all folders above it."""
+    def _read(self, inside: str, above: tuple[tuple[int, int], ...]) -> list[Subfolder]:
+        """Takes a folder's files; returns its subfolders."""
         entries = self._entries(inside)
         outputs = _outputs(self.root / inside) if any(e.name == MANIFEST for e in entries) else set()
         if outputs is None and inside:
-            self.found.left_out.append(inside)
+            self.found.leave_out(inside, OWN_OUTPUT)
             return []
-        folders = []
+        folders: list[Subfolder] = []
         for entry in entries:
             name = os.path.join(inside, entry.name)
-            if _is_hidden(entry.name):
-                self.found.left_out.append(name)
-            elif not _is_folder(entry):
+            is_folder = _is_folder(entry)
+            if why := _hidden(entry.name, is_folder):
+                self.found.leave_out(name, why)
+            elif not is_folder:
                 self._take_file(name, entry.name in (outputs or ()))
             elif self._leaves_out(name):
-                self.found.left_out.append(name)
+                self.found.leave_out(name, OWN_OUTPUT)
             elif (identity := _identity(entry.path)) in above:
                 fault = RejectedImage("link_loop", "it is a link to one of its parent folders")
                 self.found.entries.append(FolderEntry(name, fault))
@@ -168,7 +192,7 @@ class _FolderReader:
     def _take_file(self, name: str, is_output: bool) -> None:
         kind = origin_kind(self.root / name)
         if kind in OVERVIEWS:
-            self.found.left_out.append(name)
+            self.found.leave_out(name, OWN_OUTPUT)
             return
         if kind or is_output:
             self.own.add(name)
@@ -181,7 +205,7 @@ class _FolderReader:
 
 def _outputs(folder: Path) -> set[str] | None:
     """Names of the stylized images that a folder's manifest lists; None if it is a dataset of ganpipe's."""
-    outputs = set()
+    outputs: set[str] = set()
     try:
         lines = (folder / MANIFEST).read_text(errors="replace").splitlines()
     except OSError:
@@ -215,6 +239,17 @@ def image_paths(given: Sequence[str | Path]) -> list[Path]:
     return find_images(given).paths
 
 
+def folder_images(folder: Path) -> FoundImages:
+    """The images in a folder and below it, whoever made them.
+
+    Raises:
+        GanpipeError: there is none.
+    """
+    found = FoundImages()
+    _take_listing(found, folder, list_folder(folder, keep_generated=True))
+    return _require_images(found, [folder])
+
+
 def find_images(given: Sequence[str | Path], without: Collection[Path] = ()) -> FoundImages:
     """Expands the given words into image paths, each once, in a fixed order.
 
@@ -229,6 +264,10 @@ def find_images(given: Sequence[str | Path], without: Collection[Path] = ()) -> 
     for word in given:
         _expand(str(word), found, without)
     found.paths = list(dict.fromkeys(found.paths))
+    return _require_images(found, given)
+
+
+def _require_images(found: FoundImages, given: Sequence[str | Path]) -> FoundImages:
     if not found.paths:
         left = f" ({len(found.left_out)} files and folders were left out)" if found.left_out else ""
         raise GanpipeError(f"No image was found in {', '.join(map(str, given))}{left}.")
@@ -272,7 +311,7 @@ def _take_listing(
     named = [e for e in listing.entries if matches(e.name)]
     found.paths += sorted(root / e.name for e in named if e.fault is None and is_image_name(e.name))
     found.left_out += [str(root / e.name) for e in named if e.fault is not None]
-    found.left_out += [str(root / name) for name in listing.left_out if matches(name)]
+    found.left_out += [str(root / e.name) for e in listing.left_out if matches(e.name)]
 
 
 def _expand_pattern(word: str, found: FoundImages, without: Collection[Path]) -> None:
@@ -329,16 +368,19 @@ def _expand_list(path: Path, found: FoundImages, without: Collection[Path]) -> N
     Raises:
         GanpipeError: the file cannot be read, or no line names anything.
     """
-    before, missing = len(found.paths), []
+    before = len(found.paths)
+    missing: list[tuple[int, str]] = []
     for number, line in enumerate(_lines(path), start=1):
         if line and not line.startswith("#") and not _expand_line(path.parent, line, found, without):
-            missing.append(path.parent / line if is_image_name(line) else Path(f"{path}:{number}"))
-    if missing and len(found.paths) == before and not any(is_image_name(str(p)) for p in missing):
-        number = str(missing[0]).rpartition(":")[2]
+            missing.append((number, line))
+    if missing and len(found.paths) == before and not any(is_image_name(line) for _, line in missing):
         raise GanpipeError(
-            f"Line {number} of the file list {path} names no file, folder or pattern that is there; no other line does."
+            f"Line {missing[0][0]} of the file list {path} names no file, folder or pattern that is there, and no other "
+            "line does."
         )
-    found.paths += missing
+    found.paths += [
+        path.parent / line if is_image_name(line) else Path(f"{path}:{number}") for number, line in missing
+    ]
 
 
 def _expand_line(folder: Path, line: str, found: FoundImages, without: Collection[Path]) -> bool:

@@ -37,7 +37,7 @@ def save_png(image: Image.Image, path: Path, origin: dict[str, Any]) -> Path:
 
 def origin_kind(path: Path) -> str | None:
     """The kind of a PNG file that ganpipe wrote, as its origin says; None for any other file."""
-    if path.suffix.lower() != ".png" or not path.is_file():
+    if path.suffix.lower() != ".png" or not os.path.isfile(path):
         return None
     try:
         with path.open("rb") as file:

@@ -23,7 +23,7 @@ from typing import IO, Any
 import zstandard
 
 from ganpipe.data.inspect import Read
-from ganpipe.data.sources.items import FileItem, Item, LeftOutItem, RefusedItem, SidecarItem, file_stamp
+from ganpipe.data.sources.items import FileItem, Item, RefusedItem, SidecarItem, file_stamp
 from ganpipe.data.sources.labels import SourceLabels, is_annotation
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.decode import MAX_BYTES
@@ -234,13 +234,13 @@ def read_archive(path: Path) -> Iterator[Item]:
     labels = _labels(path)
     yield from labels.problems
     stamp, changed_ns = file_stamp(path.stat())
-    left_out: set[str] = set()
+    hidden: set[str] = set()
     for member in members_of(path) or ():
         name = _plain(member.name)
-        if hidden := hidden_part(name) if member.rejected is None else None:
-            if hidden not in left_out:
-                yield LeftOutItem(hidden)
-            left_out.add(hidden)
+        if entry := hidden_part(name) if member.rejected is None else None:
+            if entry.name not in hidden and entry.fault:
+                yield RefusedItem(entry.name, entry.fault)
+            hidden.add(entry.name)
         elif member.rejected is not None:
             yield RefusedItem(member.name, member.rejected)
         elif labels.is_sidecar(name):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ganpipe.data.sources.archives import is_archive, read_archive
-from ganpipe.data.sources.items import FileItem, Item, LeftOutItem, RefusedItem, SidecarItem, file_stamp
+from ganpipe.data.sources.items import FileItem, Item, RefusedItem, SidecarItem, file_stamp
 from ganpipe.data.sources.labels import SourceLabels, is_annotation, is_shard_name
 from ganpipe.data.sources.parquet import is_parquet, read_parquet
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.decode import read_image_file
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.paths import FolderEntry, list_folder
+
+AMONG_IMAGES = RejectedImage("not_an_image", "it is an archive among images: add it by itself")
 
 
 def read_folder(root: Path, without: Callable[[Path], bool] = lambda path: False) -> Iterator[Item]:
@@ -26,9 +27,8 @@ def read_folder(root: Path, without: Callable[[Path], bool] = lambda path: False
     listing = list_folder(root)
     entries = [e for e in listing.entries if e.fault or not without(root / e.name)]
     labels = _labels(root, [e.name for e in entries if e.fault is None])
-    yield from map(LeftOutItem, listing.left_out)
     yield from labels.problems
-    for entry in entries:
+    for entry in [*entries, *listing.left_out]:
         yield from _items(root, entry, labels)
 
 
@@ -49,37 +49,36 @@ def _items(root: Path, entry: FolderEntry, labels: SourceLabels) -> Iterator[Ite
     elif labels.is_sidecar(name):
         yield SidecarItem(name)
     elif is_shard_name(name) and path.is_file():
-        yield from _shard(path, name, labels)
+        yield from _shard(path, name, labels) if labels.holds_shards else [RefusedItem(name, AMONG_IMAGES)]
     else:
-        item = file_item(path, name)
-        told = isinstance(item, FileItem)
-        yield replace(item, label=labels.label(name), holdout=labels.holdout(name)) if told else item
+        yield _labeled(file_item(path, name), labels.label(name), labels.holdout(name))
+
+
+def _labeled(item: Item, label: str | None, holdout: bool | None) -> Item:
+    """The item with its label and split, as far as it has none itself."""
+    if not isinstance(item, FileItem):
+        return item
+    return replace(
+        item,
+        label=label if item.label is None else item.label,
+        holdout=holdout if item.holdout is None else item.holdout,
+    )
 
 
 def _shard(path: Path, name: str, labels: SourceLabels) -> Iterator[Item]:
     """The images of an archive or a Parquet file in a folder; its own labels and splits come first."""
     try:
-        for item in read_shard(path, name):
-            if isinstance(item, FileItem):
-                label = labels.label(name) if item.label is None else item.label
-                holdout = labels.holdout(name) if item.holdout is None else item.holdout
-                item = replace(item, label=label, holdout=holdout)
-            yield item
+        for item in _read_shard(path, name):
+            yield _labeled(item, labels.label(name), labels.holdout(name))
     except (GanpipeError, OSError) as error:
         yield RefusedItem(name, RejectedImage("damaged_archive", str(error)))
 
 
-def read_shard(path: Path, name: str) -> Iterator[Item]:
-    """The images of an archive or a Parquet file, whose names follow `name`; the file itself if it is neither.
-
-    Raises:
-        GanpipeError: it is damaged.
-    """
+def _read_shard(path: Path, name: str) -> Iterator[Item]:
     if is_parquet(path):
         yield from read_parquet(path, name)
     elif is_archive(path):
-        for item in read_archive(path):
-            yield item if not name or not hasattr(item, "name") else replace(item, name=f"{name}/{item.name}")
+        yield from (replace(item, name=f"{name}/{item.name}") for item in read_archive(path))
     else:
         yield file_item(path, name)
 

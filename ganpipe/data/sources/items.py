@@ -1,4 +1,4 @@
-"""The items of a source: files, arrays, rejected files, and what is passed over."""
+"""The items of a source: files, arrays, rejected files, and files that describe images."""
 
 from __future__ import annotations
 
@@ -58,14 +58,7 @@ class SidecarItem:
     name: str
 
 
-@dataclass(frozen=True)
-class LeftOutItem:
-    """A file or folder that is hidden, a thumbnailer's, or made by ganpipe."""
-
-    name: str
-
-
-Item = FileItem | RefusedItem | ArrayItem | SidecarItem | LeftOutItem
+Item = FileItem | RefusedItem | ArrayItem | SidecarItem
 
 
 def file_stamp(info: os.stat_result) -> tuple[str, int]:

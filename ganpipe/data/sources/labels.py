@@ -46,14 +46,17 @@ class SourceLabels:
     """What a source says about the label and the split of each of its files.
 
     `names`: all files, relative to the source, with `/`. `texts`: the bytes of those that `is_annotation` names.
-    `problems`: annotation files that are damaged, or that name absent files.
+    `problems`: annotation files that are damaged, or that name absent files. `holds_shards`: archives and Parquet files are
+    its content.
     """
 
     def __init__(self, names: Sequence[str], texts: Mapping[str, bytes]) -> None:
         self.problems: list[RefusedItem] = []
-        self._contents = [n for n in names if is_image_name(n) or is_shard_name(n)]
+        images = [n for n in names if is_image_name(n)]
+        self.holds_shards = not images  # an archive among images is something else
+        self._contents = images or [n for n in names if is_shard_name(n)]
         self._stems = set(self._contents) | {posixpath.splitext(n)[0] for n in self._contents}
-        self._stems |= {_shard_stem(n) + SHARD_STATISTICS for n in self._contents if is_shard_name(n)}
+        self._stems |= {_shard_stem(n) + SHARD_STATISTICS for n in self._contents if self.holds_shards}
         self._labels: dict[str, str | None] = {}
         self._annotations: set[str] = set()
         self._annotated: set[str] = set()  # folders whose annotation file holds the labels

@@ -72,9 +72,7 @@ def _items(
             continue
         text = _class_name(row[label], names) if label else None
         read = partial(_checked, data)
-        yield FileItem(
-            f"{name}[{number}]", read, text, None, f"{stamp}!{number}", changed_ns, streamed=True
-        )
+        yield FileItem(f"{name}[{number}]", read, text, None, f"{stamp}!{number}", changed_ns, streamed=True)
 
 
 def _checked(data: bytes) -> bytes:

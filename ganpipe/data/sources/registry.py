@@ -14,11 +14,11 @@ from pathlib import Path
 from ganpipe.data.sources.archives import is_archive, read_archive
 from ganpipe.data.sources.folder import file_item, read_folder
 from ganpipe.data.sources.idx import idx_images, is_idx, read_idx_files
-from ganpipe.data.sources.items import Item, LeftOutItem
+from ganpipe.data.sources.items import Item, RefusedItem
 from ganpipe.data.sources.packages import read_digits, read_flowers, read_torchvision
 from ganpipe.data.sources.parquet import is_parquet, read_parquet
 from ganpipe.errors import GanpipeError
-from ganpipe.imaging.paths import OVERVIEWS, is_image_name
+from ganpipe.imaging.paths import OVERVIEWS, OWN_OUTPUT, is_image_name
 from ganpipe.imaging.provenance import origin_kind
 
 
@@ -48,7 +48,7 @@ def _is_image(spec: str) -> bool:
 
 def _read_image(spec: str, scratch: Path) -> Iterator[Item]:
     path = _path(spec)
-    yield LeftOutItem(path.name) if origin_kind(path) in OVERVIEWS else file_item(path, path.name)
+    yield RefusedItem(path.name, OWN_OUTPUT) if origin_kind(path) in OVERVIEWS else file_item(path, path.name)
 
 
 SOURCES: tuple[Source, ...] = (
