@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.image import RejectedImage
@@ -117,19 +118,20 @@ def list_folder(
     root: Path,
     without: Collection[Path] = (),
     enters: Callable[[str], bool] = lambda name: True,
-    keep_generated: bool = False,
+    generated: Generated = "alone",
 ) -> FolderListing:
     """Lists the files below `root`: a folder's files first, then its subfolders, each by name.
 
     Follows links to folders, but never in a cycle. `without`: folders that are left out, too. `enters`: whether a subfolder
-    is read at all. Images that ganpipe generated or stylized are left out if there are others, unless `keep_generated`.
+    is read at all. `generated`: whether images that ganpipe generated or stylized are taken; `alone`: if there are no others.
 
     Raises:
         GanpipeError: `root` cannot be read.
     """
-    return _FolderReader(root, without, enters).listing(keep_generated)
+    return _FolderReader(root, without, enters).listing(generated)
 
 
+Generated = Literal["always", "alone", "never"]
 Subfolder = tuple[str, tuple[tuple[int, int], ...]]  # its name, and the identities of the folders above it
 
 
@@ -142,13 +144,13 @@ class _FolderReader:
         self.found = FolderListing()
         self.own: set[str] = set()  # images that ganpipe made
 
-    def listing(self, keep_generated: bool) -> FolderListing:
+    def listing(self, generated: Generated) -> FolderListing:
         waiting: list[Subfolder] = [("", (_identity(self.root),))]
         while waiting:
             inside, above = waiting.pop()
             waiting += reversed(self._read(inside, above))
         others = any(is_image_name(e.name) and e.name not in self.own for e in self.found.entries)
-        if others and not keep_generated:
+        if generated == "never" or (generated == "alone" and others):
             for name in sorted(self.own):
                 self.found.leave_out(name, OWN_OUTPUT)
             self.found.entries = [e for e in self.found.entries if e.name not in self.own]
@@ -246,8 +248,8 @@ def folder_images(folder: Path) -> FoundImages:
         GanpipeError: there is none.
     """
     found = FoundImages()
-    _take_listing(found, folder, list_folder(folder, keep_generated=True))
-    return _require_images(found, [folder])
+    _take_listing(found, folder, list_folder(folder, generated="always"))
+    return require_images(found, [folder])
 
 
 def find_images(given: Sequence[str | Path], without: Collection[Path] = ()) -> FoundImages:
@@ -255,26 +257,32 @@ def find_images(given: Sequence[str | Path], without: Collection[Path] = ()) -> 
 
     A folder gives the images in it and below it (see `list_folder`). `@FILE` gives the paths that it lists, one per line,
     relative to its folder. A name with `*`, `?` or `[` that is not a file gives its matches (`**` descends into folders).
-    `without`: folders that hold no images, such as the output folder.
+    `without`: output folders. Below another folder they are left out; named themselves, they give what ganpipe has not made.
 
     Raises:
         GanpipeError: a path does not exist, a pattern matches nothing, or there is no image at all.
     """
     found = FoundImages()
     for word in given:
-        _expand(str(word), found, without)
-    found.paths = list(dict.fromkeys(found.paths))
-    return _require_images(found, given)
+        expand(str(word), found, without)
+    return require_images(found, given)
 
 
-def _require_images(found: FoundImages, given: Sequence[str | Path]) -> FoundImages:
+def require_images(found: FoundImages, given: Sequence[str | Path]) -> FoundImages:
+    """What was found for the given words, each path once.
+
+    Raises:
+        GanpipeError: there is no image.
+    """
+    found = FoundImages(list(dict.fromkeys(found.paths)), list(dict.fromkeys(found.left_out)))
     if not found.paths:
         left = f" ({len(found.left_out)} files and folders were left out)" if found.left_out else ""
         raise GanpipeError(f"No image was found in {', '.join(map(str, given))}{left}.")
     return found
 
 
-def _expand(word: str, found: FoundImages, without: Collection[Path]) -> None:
+def expand(word: str, found: FoundImages, without: Collection[Path] = ()) -> None:
+    """Adds what one word of `find_images` gives; that may be nothing but what is left out."""
     if os.path.lexists(word):
         _expand_path(Path(word), found, without)
     elif word.startswith("@"):
@@ -289,10 +297,11 @@ def _expand_path(path: Path, found: FoundImages, without: Collection[Path]) -> N
     """Takes a named file, or the images of a named folder. A shell names them, too, where somebody typed `*`."""
     if not path.is_dir():
         _take(found, path, leave=origin_kind(path) in OVERVIEWS)
-    elif path.name.lower() in NO_CONTENT or os.path.realpath(path) in map(os.path.realpath, without):
+    elif path.name.lower() in NO_CONTENT:
         found.left_out.append(str(path))
     else:
-        _take_listing(found, path, list_folder(path, without))
+        is_output = os.path.realpath(path) in map(os.path.realpath, without)
+        _take_listing(found, path, list_folder(path, without, generated="never" if is_output else "alone"))
 
 
 def _take(found: FoundImages, path: Path, leave: bool = False) -> None:
@@ -387,7 +396,7 @@ def _expand_line(folder: Path, line: str, found: FoundImages, without: Collectio
     """Whether a line names something, in one of the ways in which its name may be encoded."""
     for name in _spellings(line):
         try:
-            _expand(str(folder / os.path.expanduser(name)), found, without)
+            expand(str(folder / os.path.expanduser(name)), found, without)
         except (GanpipeError, OSError, RuntimeError, ValueError):
             continue
         return True

@@ -11,7 +11,7 @@ from typing import Any
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control, sha256_of, sha256_of_json
-from ganpipe.imaging.paths import FoundImages, find_images
+from ganpipe.imaging.paths import FoundImages, expand, require_images
 from ganpipe.progress import Report, ignore
 from ganpipe.reports.charts import quality_chart
 from ganpipe.reports.contact_sheets import contact_sheets
@@ -58,7 +58,7 @@ class StyleRequest:
 def resolve_images(
     workspace: Workspace, words: Sequence[str], folder: Path, without: Sequence[Path] = ()
 ) -> FoundImages:
-    """The images that words mean: samples, images of a model, or what `find_images` knows, relative to `folder`.
+    """The images that words mean: samples, images of a model, or what `ganpipe.imaging.paths` knows, relative to `folder`.
 
     `model:REFERENCE` or `model:REFERENCE:COUNT` draws images of a registered model (16 of them). `without`: folders that
     hold no images for this purpose.
@@ -75,9 +75,8 @@ def resolve_images(
         elif word.startswith(MODEL):
             found.paths += _images_of_model(workspace, word.removeprefix(MODEL))
         else:
-            more = find_images([in_folder(word, folder)], without)
-            found = FoundImages(found.paths + more.paths, found.left_out + more.left_out)
-    return FoundImages(list(dict.fromkeys(found.paths)), list(dict.fromkeys(found.left_out)))
+            expand(in_folder(word, folder), found, without)
+    return require_images(found, words)
 
 
 def in_folder(word: str, folder: Path) -> str:
