@@ -201,8 +201,9 @@ class _FolderReader:
         self.found.entries.append(FolderEntry(name))
 
     def _leaves_out(self, name: str) -> bool:
-        path = self.root / name
-        return is_workspace_folder(path) or os.path.realpath(path) in self.without
+        path, real = self.root / name, Path(os.path.realpath(self.root / name))
+        linked = path.is_symlink() and (STATE_FOLDER in real.parts or is_workspace_folder(real))
+        return linked or is_workspace_folder(path) or str(real) in self.without
 
 
 def _outputs(folder: Path) -> set[str] | None:

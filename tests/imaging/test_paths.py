@@ -125,6 +125,13 @@ def test_what_a_workspace_holds_is_left_out_from_wherever_it_is_seen(tmp_path: P
     assert is_meant(tmp_path / "w", "data/mine/c.png")
 
 
+def test_a_link_to_what_a_workspace_holds_is_left_out(tmp_path: Path) -> None:
+    lay(tmp_path, "in/a.png", "w/.ganpipe/reports/s.png", "w/data/styles/b.png")
+    (tmp_path / "in/state").symlink_to("../w/.ganpipe/reports")
+    (tmp_path / "in/more").symlink_to("../w/data/styles")
+    assert relative(tmp_path, image_paths([tmp_path / "in"])) == ["in/a.png"]
+
+
 def test_a_dataset_of_ganpipes_is_known_by_its_manifest(tmp_path: Path) -> None:
     lay(tmp_path, "a.png", "disk/raw/x/files/b.png")
     line = {"sha256": "0", "name": "b.png", "file": "files/b.png", "row": None}
