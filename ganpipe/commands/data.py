@@ -62,6 +62,7 @@ def _add(arguments: Namespace, replace: bool) -> int:
         ),
         *([("labels", f"{report.newly_labeled:,} images had none")] if report.newly_labeled else []),
         *([("moved aside", f"{len(report.aside):,} files that are not ganpipe's")] if report.aside else []),
+        *([("sidecars", f"{report.sidecars:,} files beside images")] if report.sidecars else []),
         ("version", report.version),
         ("page", relative_path(workspace, report.page) if report.page else "as before"),
     ]

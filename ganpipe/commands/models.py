@@ -15,7 +15,7 @@ from ganpipe.commands.context import (
     require_utf8,
     resolve_settings,
 )
-from ganpipe.commands.tables import relative_path, show_metrics
+from ganpipe.commands.tables import count_left_out, relative_path, show_metrics
 from ganpipe.console import Bars, out, pairs, print_json, say
 from ganpipe.files import to_utf8
 from ganpipe.stores.workspace import Workspace
@@ -214,6 +214,7 @@ def _show_stylized(workspace: Workspace, result: Any) -> None:
         ("contact sheet", relative_path(workspace, result.sheet)),
         *[(name.replace("_", " "), f"{value:.3g} (mean)") for name, value in mean_quality(result).items()],
         ("quality against time", relative_path(workspace, result.chart)),
+        ("left out", count_left_out(result.left_out)),
     ]
     pairs("", [(name, text) for name, text in rows if text])
     for item in result.items:

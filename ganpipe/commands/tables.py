@@ -39,3 +39,8 @@ def count_and_names(names: list[str]) -> str:
     if not names:
         return "0"
     return f"{len(names):,}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
+
+
+def count_left_out(names: list[str]) -> str:
+    """What a folder holds and is not meant; empty if there is none."""
+    return f"{count_and_names(names)} (hidden, thumbnails, or made by ganpipe)" if names else ""

@@ -19,7 +19,7 @@ from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import MANIFEST, Record, read_manifest, write_manifest
 from ganpipe.data.near_duplicates import group_near, groups_of
 from ganpipe.data.raw_store import RawImages, remove_empty_folders
-from ganpipe.data.sources.items import ArrayItem, FileItem, Item, RefusedItem
+from ganpipe.data.sources.items import ArrayItem, FileItem, Item, RefusedItem, SidecarItem
 from ganpipe.data.worker_pool import KnownResult, WorkerPool
 from ganpipe.errors import GanpipeError
 from ganpipe.files import replacing
@@ -52,6 +52,7 @@ class AddReport:
     )  # files with equal bytes, the kept one first
     near_groups: list[list[str]] = field(default_factory=list)  # of the whole dataset
     aside: list[str] = field(default_factory=list)  # files of others that lay in the dataset's folder
+    sidecars: int = 0  # files of labels and captions, which `found` does not count
     page: str | None = None
 
     def reject(self, name: str, rejected: RejectedImage) -> None:
@@ -151,6 +152,8 @@ class _Addition:
                 for item in items:
                     if isinstance(item, ArrayItem):
                         self._take_array(item)
+                    elif isinstance(item, SidecarItem):
+                        self.result.sidecars += 1
                     else:
                         task = self._task(item)
                         passed.append((item, not isinstance(task, KnownResult)))
@@ -205,13 +208,14 @@ class _Addition:
             return
         name, label = printable(item.name), None if item.label is None else printable(item.label)
         if found.sha256 in self.place:
-            self._count_copy(found.sha256, name, label)
+            self._count_copy(found.sha256, name, label, item.holdout)
             return
         self.place[found.sha256] = len(self.records)
         self.records.append(Record(found.sha256, name, storage_path(found), None, label, item.holdout))
         self.result.accepted += 1
 
-    def _count_copy(self, sha256: str, name: str, label: str | None) -> None:
+    def _count_copy(self, sha256: str, name: str, label: str | None, holdout: bool | None) -> None:
+        """Counts a copy. It may bring a label; and a copy in a test split keeps the image out of training."""
         self.result.duplicates += 1
         record = self.records[self.place[sha256]]
         if record.name != name:  # the same file again is no news
@@ -219,6 +223,9 @@ class _Addition:
         if record.label is None and label is not None:
             self.records[self.place[sha256]] = replace(record, label=label)
             self.result.newly_labeled += 1
+        if holdout and not record.holdout:
+            place = self.place[sha256]
+            self.records[place] = replace(self.records[place], holdout=True)
 
     def _take_array(self, item: ArrayItem) -> None:
         digests = [hashlib.sha256(row.tobytes()).hexdigest() for row in np.ascontiguousarray(item.pixels)]
@@ -243,7 +250,7 @@ class _Addition:
             ]
             self.result.accepted += len(keep)
         for k in copies:
-            self._count_copy(digests[k], f"{item.name}[{k}]", labels[k])
+            self._count_copy(digests[k], f"{item.name}[{k}]", labels[k], item.holdout)
 
     def group_records(self, earlier: dict[str, str | None]) -> list[Record]:
         """Groups near duplicates, and drops them if the policy says so; returns all records.

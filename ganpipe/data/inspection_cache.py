@@ -25,7 +25,7 @@ from ganpipe.imaging.image import RejectedImage
 log = logging.getLogger(__name__)
 
 RULES = (
-    f"1 {PIL.__version__} {FORMATS}"  # verdicts and facts depend on it; if it changes, the cache is cleared
+    f"2 {PIL.__version__} {FORMATS}"  # verdicts and facts depend on it; if it changes, the cache is cleared
 )
 PASSING = ("time", "memory", "crash", "unreadable")  # rejections that may not repeat
 COMMIT_EVERY_S = 1.0

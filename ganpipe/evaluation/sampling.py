@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +17,17 @@ from ganpipe.compute.random import GRID, LATENTS, draw_labels, generator_at, lat
 from ganpipe.data.resize import resize_image
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
+from ganpipe.files import escape_control
 from ganpipe.imaging.decode import decode_image, read_image_file
 from ganpipe.imaging.grid import grid, side_by_side
 from ganpipe.imaging.image import ImageShape, RejectedImage
-from ganpipe.imaging.paths import image_paths
+from ganpipe.imaging.paths import folder_images
 from ganpipe.imaging.provenance import save_png
 from ganpipe.imaging.tensors import to_uint8
 from ganpipe.models.registry import sample
 from ganpipe.settings.schema import EvaluationSettings
+
+log = logging.getLogger(__name__)
 
 
 def generate_pixels(
@@ -54,8 +58,13 @@ def read_folder(folder: Path, shape: ImageShape) -> Tensor:
     Raises:
         GanpipeError: no image is found, or one cannot be read.
     """
+    found = folder_images(folder)
+    if found.left_out:
+        log.warning(
+            "%d files and folders of %s were left out.", len(found.left_out), escape_control(str(folder))
+        )
     pixels = []
-    for path in image_paths([folder]):
+    for path in found.paths:
         try:
             pixels.append(resize_image(decode_image(read_image_file(path)), shape, "crop"))
         except RejectedImage as rejected:

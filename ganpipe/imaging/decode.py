@@ -56,6 +56,9 @@ MAX_BYTES = 256 * 2**20
 BITS_PER_SAMPLE, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH, SAMPLE_FORMAT = 258, 262, 322, 323, 339  # TIFF tags
 
 
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
 UNSIGNED = 1  # a TIFF's sample format
 LOW_BITS = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}  # Pillow multiplies samples of few bits by these
 SRGB_GAMMA = 0.45455
@@ -188,6 +191,7 @@ def open_image(file: IO[bytes]) -> Image.Image:
     Raises:
         RejectedImage: larger than MAX_PIXELS.
     """
+    _check_heif(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our limit, below, is stricter than the warning
         image: Image.Image = Image.open(file, formats=FORMATS)
@@ -198,6 +202,16 @@ def open_image(file: IO[bytes]) -> Image.Image:
         raise RejectedImage("too_many_pixels", f"it has tiles of over {MAX_PIXELS:,} pixels")
     _name_sixteen_bit_planes(image)
     return image
+
+
+def _check_heif(file: IO[bytes]) -> None:
+    """Raises RejectedImage for a file that only the extra `heif` can read, if that is not installed."""
+    if HAS_HEIF:
+        return
+    head = file.read(32)
+    file.seek(0)
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in head:
+        raise RejectedImage("not_an_image", "it is HEIC or HEIF, which needs: pip install 'ganpipe[heif]'")
 
 
 def header_size(data: bytes) -> tuple[int, int]:

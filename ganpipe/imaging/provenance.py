@@ -22,6 +22,7 @@ from ganpipe.imaging.image import RejectedImage
 ORIGIN_KEY = "ganpipe"  # a PNG's iTXt chunk
 MAX_CHARACTERS = 2**20  # of an origin; ours have a few thousand
 MAX_DEPTH = 16  # of its nesting; ours have 4
+HEAD_BYTES = 4096  # of a PNG: the origin stands before the pixels
 DESCRIPTION_PREFIX = "ganpipe:"  # before the origin in the other formats' tag ImageDescription
 
 
@@ -32,6 +33,20 @@ def save_png(image: Image.Image, path: Path, origin: dict[str, Any]) -> Path:
     with replacing(path) as file:
         image.save(file, format="PNG", pnginfo=text)
     return path
+
+
+def origin_kind(path: Path) -> str | None:
+    """The kind of a PNG file that ganpipe wrote, as its origin says; None for any other file."""
+    if path.suffix.lower() != ".png" or not os.path.isfile(path):
+        return None
+    try:
+        with path.open("rb") as file:
+            if f"Xt{ORIGIN_KEY}\0".encode() not in file.read(HEAD_BYTES):  # iTXt or tEXt
+                return None
+        with reject_damage(), path.open("rb") as file:
+            return str(json.loads(open_image(file).info[ORIGIN_KEY])["kind"])
+    except (OSError, RejectedImage):
+        return None
 
 
 def read_origin(path: Path) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ganpipe.files import replacing
+from ganpipe.files import json_text, replacing
+from ganpipe.imaging.provenance import ORIGIN_KEY
 from ganpipe.style.batch.manifest import ManifestEntry
 
 AXES = {
@@ -15,7 +17,7 @@ AXES = {
 }
 
 
-def quality_chart(entries: Sequence[ManifestEntry], path: Path) -> Path:
+def quality_chart(entries: Sequence[ManifestEntry], path: Path, origin: dict[str, Any]) -> Path:
     """Quality against seconds an image, a color for each preset that has stylized here: what a preset buys."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -38,5 +40,6 @@ def quality_chart(entries: Sequence[ManifestEntry], path: Path) -> Path:
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+        text = {ORIGIN_KEY: json_text(origin | {"kind": "chart"})}
+        figure.savefig(file, format="png", dpi=110, metadata=text)
     return path

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ganpipe.console import say
+from ganpipe.data.sources.labels import is_annotation, is_shard_name
 from ganpipe.errors import redact
+from ganpipe.imaging.paths import is_image_name, is_meant
+from ganpipe.imaging.provenance import origin_kind
 
 QUIET_S = 3.0  # a watched folder counts as complete when nothing has changed for so long
 
@@ -28,8 +32,8 @@ def quiet_changes(folder: Path, stop_now: threading.Event) -> Iterator[None]:
     """Yields once for each burst of additions and changes below `folder`, QUIET_S after its end."""
     from watchfiles import Change, watch
 
-    def is_addition(change: Change, _: str) -> bool:
-        return change is not Change.deleted
+    def is_addition(change: Change, path: str) -> bool:
+        return change is not Change.deleted and concerns_dataset(folder, Path(path))
 
     changes = watch(
         folder,
@@ -41,3 +45,13 @@ def quiet_changes(folder: Path, stop_now: threading.Event) -> Iterator[None]:
     )
     for _ in changes:
         yield
+
+
+def concerns_dataset(folder: Path, path: Path) -> bool:
+    """Whether `data add` would read a path below `folder`: an image, a shard, a file of labels, or a folder of them.
+
+    What a run itself writes starts no further run.
+    """
+    name = os.path.relpath(path, folder)
+    read = is_image_name(name) or is_shard_name(name) or is_annotation(name) or path.is_dir()
+    return read and is_meant(folder, name) and origin_kind(path) is None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control, sha256_of, sha256_of_json
-from ganpipe.imaging.paths import image_paths
+from ganpipe.imaging.paths import FoundImages, expand, require_images
 from ganpipe.progress import Report, ignore
 from ganpipe.reports.charts import quality_chart
 from ganpipe.reports.contact_sheets import contact_sheets
@@ -55,25 +55,28 @@ class StyleRequest:
         return workspace
 
 
-def resolve_image_paths(workspace: Workspace, words: Sequence[str], folder: Path) -> list[Path]:
-    """The images that words mean: samples, images of a model, or what `image_paths` knows, relative to `folder`.
+def resolve_images(
+    workspace: Workspace, words: Sequence[str], folder: Path, without: Sequence[Path] = ()
+) -> FoundImages:
+    """The images that words mean: samples, images of a model, or what `ganpipe.imaging.paths` knows, relative to `folder`.
 
-    `model:REFERENCE` or `model:REFERENCE:COUNT` draws images of a registered model (16 of them).
+    `model:REFERENCE` or `model:REFERENCE:COUNT` draws images of a registered model (16 of them). `without`: folders that
+    hold no images for this purpose.
 
     Raises:
         GanpipeError: there is nothing of that name.
     """
-    paths: list[Path] = []
+    found = FoundImages()
     for word in words:
         if word in SAMPLES:
-            paths += SAMPLES[word](workspace.styles)
+            found.paths += SAMPLES[word](workspace.styles)
         elif word.startswith("sample:"):
             raise GanpipeError(f"There are no images {word}; there are {', '.join(SAMPLES)}.")
         elif word.startswith(MODEL):
-            paths += _images_of_model(workspace, word.removeprefix(MODEL))
+            found.paths += _images_of_model(workspace, word.removeprefix(MODEL))
         else:
-            paths += image_paths([in_folder(word, folder)])
-    return list(dict.fromkeys(paths))
+            expand(in_folder(word, folder), found, without)
+    return require_images(found, words)
 
 
 def in_folder(word: str, folder: Path) -> str:
@@ -95,10 +98,12 @@ def _images_of_model(workspace: Workspace, words: str) -> list[Path]:
 def plan_batch_of(job: StyleRequest) -> BatchPlan:
     """Plans the batch: what is left to do, and what exists already."""
     workspace = job.open_workspace()
-    contents = resolve_image_paths(workspace, job.contents, workspace.root)
-    styles = resolve_image_paths(workspace, job.styles, workspace.root)
+    out = Path(job.out)
+    contents = resolve_images(workspace, job.contents, workspace.root, [out])
+    styles = resolve_images(workspace, job.styles, workspace.root, [out])
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
-    return plan_batch(contents, styles, Path(job.out), job.settings.style, masks)
+    plan = plan_batch(contents.paths, styles.paths, out, job.settings.style, masks)
+    return replace(plan, left_out=[*contents.left_out, *styles.left_out])
 
 
 def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignore) -> dict[Path, Path]:
@@ -137,7 +142,7 @@ def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcom
     if shown:
         result.sheets = [str(path) for path in contact_sheets(shown, out, job.origin, bool(plan.tasks))]
     if result.done:
-        result.chart = str(quality_chart(read_entries(out), out / CHART))
+        result.chart = str(quality_chart(read_entries(out), out / CHART, job.origin))
     elif (out / CHART).exists():
         result.chart = str(out / CHART)
     return result
@@ -159,9 +164,8 @@ def identify_images(workspace: Workspace, spec: str) -> str:
     """Identifies the images that a setting names, without generating any."""
     if spec.startswith(("sample:", MODEL)):
         return spec
-    return sha256_of_json(
-        [[p.name, sha256_of(p)] for p in resolve_image_paths(workspace, [spec], workspace.root)]
-    )
+    paths = resolve_images(workspace, [spec], workspace.root).paths
+    return sha256_of_json([[p.name, sha256_of(p) if p.is_file() else None] for p in paths])
 
 
 def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleRequest:

@@ -113,13 +113,16 @@ def remove_from_dataset(
 
 
 def _check_source(workspace: Workspace, source: str, name: str) -> None:
-    """Raises GanpipeError for a source in or above the dataset's own folder, or for a folder that is a link."""
+    """Raises GanpipeError for a source in the folders of ganpipe's own datasets, or for a folder that is a link.
+
+    Of a folder above them, the reader leaves them out.
+    """
     check_own_folder(workspace, name)
     place = Path(source).expanduser()
     if not os.path.lexists(place):
         return  # a name such as sample:flowers, or nothing
     raw, given = workspace.raw(name).resolve(), place.resolve()
-    if given == raw or given in raw.parents or raw in given.parents:
+    if given in (raw, raw.parent) or raw in given.parents:
         where = "is" if given == raw else "lies in" if raw in given.parents else "holds"
         raise GanpipeError(
             f"{source} {where} the folder in which ganpipe itself keeps the dataset {name} ({workspace.raw(name)}): "

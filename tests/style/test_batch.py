@@ -290,3 +290,12 @@ def test_a_list_holds_names_of_any_bytes(tmp_path: Path) -> None:
         path.write_bytes(b"x")
     (tmp_path / "list").write_bytes(b"\n".join(names) + b"\r\n")
     assert image_paths([f"@{tmp_path}/list"]) == paths
+
+
+def test_a_missing_line_of_a_list_fails_alone(tmp_path: Path) -> None:
+    save_images(tmp_path / "c", "a.png")
+    (tmp_path / "list").write_text("c/gone.png\nc/a.png\n")
+    contents, styles = image_paths([f"@{tmp_path}/list"]), save_images(tmp_path / "s", "x.png")
+    plan = plan_batch(contents, styles, tmp_path / "out", QUICK)
+    assert [Path(task.content).name for task in plan.tasks] == ["a.png"]
+    assert [item.reason.split(":")[0] for item in plan.items if item.reason] == [str(tmp_path / "c/gone.png")]

@@ -10,5 +10,6 @@ SOURCE_NAMES = (
     "a folder",
     "IDX files",
     ".zip or .tar (.gz, .bz2, .xz, .zst)",
+    "Parquet with images",
     "an image",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import posixpath
 import tarfile
 import zipfile
 import zlib
@@ -22,11 +23,12 @@ from typing import IO, Any
 import zstandard
 
 from ganpipe.data.inspect import Read
-from ganpipe.data.sources.folder import file_stamp, label_of
-from ganpipe.data.sources.items import FileItem, Item, RefusedItem
+from ganpipe.data.sources.items import FileItem, Item, RefusedItem, SidecarItem, file_stamp
+from ganpipe.data.sources.labels import SourceLabels, is_annotation
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.decode import MAX_BYTES
 from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.paths import hidden_part
 
 MAX_MEMBERS = 2_000_000
 MAX_TOTAL_BYTES = 200 * 2**30
@@ -225,13 +227,45 @@ def is_archive(path: Path) -> bool:
 
 
 def read_archive(path: Path) -> Iterator[Item]:
-    """Reads the files in an archive, member by member, never unpacked to disk."""
+    """Reads the files in an archive, member by member, never unpacked to disk.
+
+    It is read twice: labels may come after the images that they name.
+    """
+    labels = _labels(path)
+    yield from labels.problems
     stamp, changed_ns = file_stamp(path.stat())
+    hidden: set[str] = set()
     for member in members_of(path) or ():
-        if member.rejected is not None:
+        name = _plain(member.name)
+        if entry := hidden_part(name) if member.rejected is None else None:
+            if entry.name not in hidden and entry.fault:
+                yield RefusedItem(entry.name, entry.fault)
+            hidden.add(entry.name)
+        elif member.rejected is not None:
             yield RefusedItem(member.name, member.rejected)
+        elif labels.is_sidecar(name):
+            yield SidecarItem(name)
         else:
+            label, holdout = labels.label(name), labels.holdout(name)
             place = f"{stamp}!{member.place}"
-            yield FileItem(
-                member.name, member.read, label_of(member.name), None, place, changed_ns, streamed=True
-            )
+            yield FileItem(name, member.read, label, holdout, place, changed_ns, streamed=True)
+
+
+def _labels(path: Path) -> SourceLabels:
+    names, texts = [], {}
+    for member in members_of(path) or ():
+        name = _plain(member.name)
+        if member.rejected is not None or hidden_part(name):
+            continue
+        names.append(name)
+        if is_annotation(name):
+            try:
+                texts[name] = member.read()
+            except RejectedImage:
+                continue  # it is quarantined with its reason like any other file
+    return SourceLabels(names, texts)
+
+
+def _plain(name: str) -> str:
+    """A member's name without `./` and with `/` between folders, as Windows may not have written it."""
+    return posixpath.normpath(name.replace("\\", "/"))

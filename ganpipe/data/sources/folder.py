@@ -1,78 +1,90 @@
-"""Images in a folder and its subfolders."""
+"""Images in a folder and its subfolders, with their labels and splits; archives and Parquet files in it are shards."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ganpipe.data.sources.items import FileItem, Item, RefusedItem
+from ganpipe.data.sources.archives import is_archive, read_archive
+from ganpipe.data.sources.items import FileItem, Item, RefusedItem, SidecarItem, file_stamp
+from ganpipe.data.sources.labels import SourceLabels, is_annotation, is_shard_name
+from ganpipe.data.sources.parquet import is_parquet, read_parquet
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.decode import read_image_file
 from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.paths import FolderEntry, list_folder
 
-IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
-
-
-def label_of(relative: str) -> str | None:
-    """The label of a file: its folder, as in torchvision's ImageFolder."""
-    parent = os.path.dirname(relative)
-    return parent or None
+AMONG_IMAGES = RejectedImage("not_an_image", "it is an archive among images: add it by itself")
 
 
-def walk_folder(root: Path, without: Callable[[Path], bool] = lambda path: False) -> Iterator[Item]:
-    """Yields every file below `root`: a folder's files first, then its subfolders, each by name.
+def read_folder(root: Path, without: Callable[[Path], bool] = lambda path: False) -> Iterator[Item]:
+    """Yields what is below `root`: a folder's files first, then its subfolders, each by name.
 
-    Follows links to folders; rejects loops.
+    `without`: files that another reader reads.
     """
-    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(os.stat(root)),))]
-    while waiting:
-        inside, above = waiting.pop()
-        entries = _entries(root, inside)
-        if isinstance(entries, RefusedItem):
-            yield entries
-            continue
-        folders: list[tuple[str, tuple[tuple[int, int], ...]]] = []
-        for entry in entries:
-            name = os.path.join(inside, entry.name)
-            if not _is_folder(entry):
-                if not without(Path(root, name)):
-                    yield file_item(Path(root, name), name)
-                continue
-            identity = _identity(os.stat(entry.path))
-            if identity in above:
-                yield RefusedItem(
-                    name, RejectedImage("link_loop", "it is a link to one of its parent folders")
-                )
-            else:
-                folders.append((name, (*above, identity)))
-        waiting += reversed(folders)
+    listing = list_folder(root)
+    entries = [e for e in listing.entries if e.fault or not without(root / e.name)]
+    labels = _labels(root, [e.name for e in entries if e.fault is None])
+    yield from labels.problems
+    for entry in [*entries, *listing.left_out]:
+        yield from _items(root, entry, labels)
 
 
-def _entries(root: Path, inside: str) -> list[os.DirEntry[str]] | RefusedItem:
+def _labels(root: Path, names: list[str]) -> SourceLabels:
+    texts = {}
+    for name in filter(is_annotation, names):
+        try:
+            texts[name] = read_image_file(root / name)
+        except RejectedImage:
+            continue  # it is quarantined with its reason like any other file
+    return SourceLabels(names, texts)
+
+
+def _items(root: Path, entry: FolderEntry, labels: SourceLabels) -> Iterator[Item]:
+    name, path = entry.name, root / entry.name
+    if entry.fault is not None:
+        yield RefusedItem(name, entry.fault)
+    elif labels.is_sidecar(name):
+        yield SidecarItem(name)
+    elif is_shard_name(name) and path.is_file():
+        yield from _shard(path, name, labels) if labels.holds_shards else [RefusedItem(name, AMONG_IMAGES)]
+    else:
+        yield _labeled(file_item(path, name), labels.label(name), labels.holdout(name))
+
+
+def _labeled(item: Item, label: str | None, holdout: bool | None) -> Item:
+    """The item with its label and split, as far as it has none itself."""
+    if not isinstance(item, FileItem):
+        return item
+    return replace(
+        item,
+        label=label if item.label is None else item.label,
+        holdout=holdout if item.holdout is None else item.holdout,
+    )
+
+
+def _shard(path: Path, name: str, labels: SourceLabels) -> Iterator[Item]:
+    """The images of an archive or a Parquet file in a folder; its own labels and splits come first."""
     try:
-        return sorted(os.scandir(os.path.join(root, inside)), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        if not inside:
-            raise GanpipeError(f"The folder {root} cannot be read ({error.strerror}).") from None
-        return RefusedItem(
-            inside, RejectedImage("unreadable", f"the folder cannot be read ({error.strerror})")
-        )
+        for item in _read_shard(path, name):
+            yield _labeled(item, labels.label(name), labels.holdout(name))
+    except (GanpipeError, OSError) as error:
+        yield RefusedItem(name, RejectedImage("damaged_archive", str(error)))
 
 
-def _identity(info: os.stat_result) -> tuple[int, int]:
-    return info.st_dev, info.st_ino
+def _read_shard(path: Path, name: str) -> Iterator[Item]:
+    if is_parquet(path):
+        yield from read_parquet(path, name)
+    elif is_archive(path):
+        yield from (replace(item, name=f"{name}/{item.name}") for item in read_archive(path))
+    else:
+        yield file_item(path, name)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link loop
-        return False
-
-
-def file_item(path: Path, name: str) -> Item:
+def file_item(path: Path, name: str) -> FileItem | RefusedItem:
+    """A file without label and split."""
     try:
         info = path.stat()
     except FileNotFoundError:
@@ -80,10 +92,5 @@ def file_item(path: Path, name: str) -> Item:
     except OSError as error:
         code = "link_loop" if path.is_symlink() else "unreadable"
         return RefusedItem(name, RejectedImage(code, f"it cannot be read ({error.strerror})"))
-    return FileItem(name, partial(read_image_file, path), label_of(name), None, *file_stamp(info))
-
-
-def file_stamp(info: os.stat_result) -> tuple[str, int]:
-    """A file's stamp, and the time of its last change in nanoseconds."""
-    stamp = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
-    return stamp, max(info.st_mtime_ns, info.st_ctime_ns)
+    stamp, changed_ns = file_stamp(info)
+    return FileItem(name, partial(read_image_file, path), None, None, stamp, changed_ns)

@@ -1,7 +1,8 @@
-"""The items of a source: files, arrays, and rejected files."""
+"""The items of a source: files, arrays, rejected files, and files that describe images."""
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -50,4 +51,17 @@ class ArrayItem:
     holdout: bool | None
 
 
-Item = FileItem | RefusedItem | ArrayItem
+@dataclass(frozen=True)
+class SidecarItem:
+    """A file that describes images: labels, captions, statistics of shards."""
+
+    name: str
+
+
+Item = FileItem | RefusedItem | ArrayItem | SidecarItem
+
+
+def file_stamp(info: os.stat_result) -> tuple[str, int]:
+    """A file's stamp, and the time of its last change in nanoseconds."""
+    stamp = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+    return stamp, max(info.st_mtime_ns, info.st_ctime_ns)

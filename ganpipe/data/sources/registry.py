@@ -12,11 +12,14 @@ from itertools import chain
 from pathlib import Path
 
 from ganpipe.data.sources.archives import is_archive, read_archive
-from ganpipe.data.sources.folder import IMAGE_ENDINGS, file_item, walk_folder
+from ganpipe.data.sources.folder import file_item, read_folder
 from ganpipe.data.sources.idx import idx_images, is_idx, read_idx_files
-from ganpipe.data.sources.items import Item
+from ganpipe.data.sources.items import Item, RefusedItem
 from ganpipe.data.sources.packages import read_digits, read_flowers, read_torchvision
+from ganpipe.data.sources.parquet import is_parquet, read_parquet
 from ganpipe.errors import GanpipeError
+from ganpipe.imaging.paths import OVERVIEWS, OWN_OUTPUT, is_image_name
+from ganpipe.imaging.provenance import origin_kind
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,17 @@ def _path(spec: str) -> Path:
 def _read_folder(spec: str, scratch: Path) -> Iterator[Item]:
     path = _path(spec)
     if idx_images(path):
-        return chain(read_idx_files(path), walk_folder(path, without=is_idx))
-    return walk_folder(path)
+        return chain(read_idx_files(path), read_folder(path, without=is_idx))
+    return read_folder(path)
 
 
 def _is_image(spec: str) -> bool:
-    return _path(spec).is_file() and _path(spec).suffix.lower() in IMAGE_ENDINGS
+    return _path(spec).is_file() and is_image_name(spec)
+
+
+def _read_image(spec: str, scratch: Path) -> Iterator[Item]:
+    path = _path(spec)
+    yield RefusedItem(path.name, OWN_OUTPUT) if origin_kind(path) in OVERVIEWS else file_item(path, path.name)
 
 
 SOURCES: tuple[Source, ...] = (
@@ -64,7 +72,12 @@ SOURCES: tuple[Source, ...] = (
         lambda spec: is_archive(_path(spec)),
         lambda spec, scratch: read_archive(_path(spec)),
     ),
-    Source("an image", _is_image, lambda spec, scratch: iter([file_item(_path(spec), _path(spec).name)])),
+    Source(
+        "Parquet with images",
+        lambda spec: _path(spec).is_file() and is_parquet(_path(spec)),
+        lambda spec, scratch: read_parquet(_path(spec), _path(spec).name),
+    ),
+    Source("an image", _is_image, _read_image),
 )
 
 

@@ -54,10 +54,11 @@ class BatchTask:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """All items, and the tasks that remain."""
+    """All items, the tasks that remain, and the files and folders that are no content and no style."""
 
     items: list[StyledItem]
     tasks: list[BatchTask]
+    left_out: list[str] = field(default_factory=list)
 
     def shards(self, count: int) -> list[list[BatchTask]]:
         """The remaining tasks in shards of `count` images; images of one size stay together."""

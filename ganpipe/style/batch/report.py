@@ -23,6 +23,7 @@ class StyleReport:
     network: str = ""
     sheets: list[str] = field(default_factory=list)
     chart: str | None = None
+    left_out: list[str] = field(default_factory=list)  # hidden, a thumbnailer's, or made by ganpipe
 
     @property
     def sheet(self) -> str | None:
@@ -40,7 +41,7 @@ def summarize_batch(
     for done in parts:
         for place, item in done.items.items():
             items[place] = item
-    result = StyleReport(items, network=style_weights(settings.weights).id)
+    result = StyleReport(items, network=style_weights(settings.weights).id, left_out=plan.left_out)
     for item in items:
         setattr(result, item.state, getattr(result, item.state) + 1)
     steps, seconds = sum(d.steps for d in parts), sum(d.seconds for d in parts)
