@@ -10,10 +10,10 @@ from typing import Any
 
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
-from ganpipe.files import escape_control, sha256_of, sha256_of_json
+from ganpipe.files import escape_control, require_room, sha256_of, sha256_of_json
 from ganpipe.imaging.paths import image_paths
 from ganpipe.progress import Report, ignore
-from ganpipe.reports.charts import quality_chart
+from ganpipe.reports.charts import chart_path, quality_chart
 from ganpipe.reports.contact_sheets import contact_sheets
 from ganpipe.samples.photos import sample_photos
 from ganpipe.samples.styles import sample_styles
@@ -24,7 +24,7 @@ from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import read_entries
-from ganpipe.style.batch.plan import BatchPlan, BatchTask, plan_batch
+from ganpipe.style.batch.plan import BatchPlan, BatchTask, bytes_to_write, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import BatchOutcome, run_batch
 from ganpipe.style.feedforward.break_even import train_or_find_networks
@@ -33,7 +33,6 @@ from ganpipe.vgg19.weights import style_weights
 SAMPLES = {"sample:photos": sample_photos, "sample:styles": sample_styles}
 MODEL = "model:"
 MODEL_IMAGES = 16
-CHART = "quality.png"
 
 
 @dataclass(frozen=True)
@@ -93,12 +92,19 @@ def _images_of_model(workspace: Workspace, words: str) -> list[Path]:
 
 
 def plan_batch_of(job: StyleRequest) -> BatchPlan:
-    """Plans the batch: what is left to do, and what exists already."""
+    """Plans the batch: what is left to do, and what exists already.
+
+    Raises:
+        GanpipeError: an image is not there, the settings do not fit, or `out` cannot hold the results.
+    """
     workspace = job.open_workspace()
     contents = resolve_image_paths(workspace, job.contents, workspace.root)
     styles = resolve_image_paths(workspace, job.styles, workspace.root)
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
-    return plan_batch(contents, styles, Path(job.out), job.settings.style, masks)
+    plan = plan_batch(contents, styles, Path(job.out), job.settings.style, masks)
+    if plan.tasks:
+        require_room(Path(job.out), bytes_to_write(plan, job.settings.style))
+    return plan
 
 
 def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignore) -> dict[Path, Path]:
@@ -137,9 +143,9 @@ def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcom
     if shown:
         result.sheets = [str(path) for path in contact_sheets(shown, out, job.origin, bool(plan.tasks))]
     if result.done:
-        result.chart = str(quality_chart(read_entries(out), out / CHART))
-    elif (out / CHART).exists():
-        result.chart = str(out / CHART)
+        result.chart = str(quality_chart(read_entries(out), chart_path(out)))
+    elif chart_path(out).exists():
+        result.chart = str(chart_path(out))
     return result
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +19,19 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.memory import USABLE_SHARE, free_memory, is_out_of_memory
 from ganpipe.compute.signals import catch_stop_signals
 from ganpipe.errors import Interrupted
-from ganpipe.files import escape_control, sha256_of
-from ganpipe.imaging.encode import write_float_image
+from ganpipe.files import escape_control, write_bytes
+from ganpipe.imaging.encode import encode_float_image
 from ganpipe.imaging.float_image import FloatImage, read_float_image
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
-from ganpipe.style.batch.manifest import ManifestEntry, add_entry
+from ganpipe.style.batch.manifest import (
+    ManifestEntry,
+    add_entry,
+    free_name,
+    keys_by_output,
+    read_entries,
+)
 from ganpipe.style.batch.plan import BatchTask, StyledItem
 from ganpipe.style.color import read_masks, styles_for, transfer_luminance
 from ganpipe.style.feedforward.network import apply_network, load_network
@@ -275,8 +283,8 @@ class _BatchRunner:
     def _write_one(
         self, loaded: _LoadedTask, pixels: Tensor, seconds: float, quality: dict[str, float]
     ) -> None:
-        """Writes the image, then its manifest entry: a kill between the two stylizes one image again."""
-        task = loaded.task
+        """Writes the manifest entry, then the image: a kill between the two stylizes one image again."""
+        task = self._with_free_output(loaded.task)
         alpha = loaded.content.alpha
         if alpha is not None:
             alpha = F.interpolate(alpha[None, None], task.size, mode="bilinear", antialias=True)[0, 0].clamp(
@@ -296,17 +304,26 @@ class _BatchRunner:
         }
         if len(loaded.styles) == 1:
             text["style"] = text["style"][0]
-        write_float_image(task.output, pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
+        data = encode_float_image(pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
         entry = ManifestEntry(
             task.key,
             task.output.name,
-            sha256_of(task.output),
+            hashlib.sha256(data).hexdigest(),
             self.settings.preset,
             round(seconds, 3),
             quality,
         )
         add_entry(task.output.parent, entry)
+        write_bytes(task.output, data)
         self.items[task.place] = replace(_item(task, "done"), seconds=round(seconds, 3), quality=quality)
+
+    def _with_free_output(self, task: BatchTask) -> BatchTask:
+        """The task, with another name if a batch that ran at the same time has taken its own."""
+        if not os.path.lexists(task.output):
+            return task
+        folder = task.output.parent
+        name = free_name(folder, task.output.name, task.key, keys_by_output(read_entries(folder)))
+        return replace(task, output=folder / name)
 
 
 def _item(task: BatchTask, state: str) -> StyledItem:
