@@ -11,7 +11,14 @@ from PIL import Image
 
 from ganpipe.errors import GanpipeError
 from ganpipe.files import sha256_of_json
-from ganpipe.imaging.decode import decode_image, over_white, read_image_file
+from ganpipe.imaging.decode import (
+    MOST_PIXELS,
+    decode_image,
+    over_white,
+    read_image_file,
+    reduce_large,
+    shrink_large,
+)
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.provenance import read_origin, save_png
 
@@ -88,7 +95,9 @@ def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Im
 def _thumbnail(source: str) -> Image.Image:
     """A image that fits a cell; an empty one where the file is gone by now."""
     try:
-        picture = over_white(decode_image(read_image_file(Path(source)))).convert("RGB")
+        data, px = read_image_file(Path(source)), 4 * CELL_PX
+        image = reduce_large(decode_image(data, shrink_large(px), max_pixels=MOST_PIXELS), px)
+        picture = over_white(image).convert("RGB")
     except RejectedImage:
         return Image.new("RGB", (CELL_PX, CELL_PX), (224, 224, 224))
     picture.thumbnail((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)

@@ -93,7 +93,7 @@ def plan_batch(
     shares = parse_shares(settings.blend, len(styles)) if settings.blend else (1 / len(styles),) * len(styles)
     entries = {(entry.key, entry.output): entry for entry in read_entries(out)}
     keys = keys_by_output(entries.values())
-    identities = _FileFacts()
+    identities = _FileFacts(settings.max_megapixels * 1_000_000)
     names = _Names(FORMATS[settings.format].suffix)
     plan = BatchPlan([], [])
     for content in contents:
@@ -147,14 +147,15 @@ def item_key(
 class _FileFacts:
     """Size and hash of each file, each read once; raises RejectedImage, with the file's name, if it cannot be used."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
         self._sizes: dict[Path, tuple[int, int] | RejectedImage] = {}
         self._hashes: dict[Path, str] = {}
 
     def size(self, path: Path) -> tuple[int, int]:
         if path not in self._sizes:
             try:
-                self._sizes[path] = upright_size(path)
+                self._sizes[path] = upright_size(path, self._max_pixels)
             except RejectedImage as rejected:
                 self._sizes[path] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
         size = self._sizes[path]
