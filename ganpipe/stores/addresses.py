@@ -70,11 +70,14 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
 
 
 def replies(url: str, timeout_s: float) -> bool:
-    """Whether a server replies over HTTP, be it with an error or a certificate that is not trusted."""
+    """Whether a server replies over HTTP, be it with an error or a certificate that is not trusted.
+
+    A proxy that replies for a server that is away is no reply.
+    """
     try:
         urlopen(url, timeout=timeout_s).close()  # noqa: S310  (an http:// address)
-    except HTTPError:
-        return True
+    except HTTPError as error:
+        return error.code not in (502, 503, 504)
     except URLError as error:
         return isinstance(error.reason, ssl.SSLError)
     except (OSError, ValueError, HTTPException):

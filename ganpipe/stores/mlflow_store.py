@@ -98,6 +98,8 @@ def _mlflow_tables() -> set[str]:
 def _make_database(workspace: Workspace, path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    for name in ("mlflow", "alembic"):  # they tell of every step
+        logging.getLogger(name).setLevel(logging.WARNING)
     with workspace.scratch_folder() as scratch:
         made = scratch / "mlflow.db"
         store = SqlAlchemyStore(sqlite_uri(made), artifacts_root(workspace))
