@@ -103,6 +103,10 @@ def require_room(folder: Path, needed_bytes: int = 0) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0" * 4096)
         free = shutil.disk_usage(folder).free
+    except (FileExistsError, NotADirectoryError):
+        raise GanpipeError(
+            f"{folder} is a file, or below one; a folder is expected. Choose another."
+        ) from None
     except OSError as error:
         fault = classify_storage_error(error)
         why = STORAGE_SENTENCES[fault] if fault else f"{error.strerror}; choose another folder"

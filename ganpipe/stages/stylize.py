@@ -33,6 +33,7 @@ from ganpipe.vgg19.weights import style_weights
 SAMPLES = {"sample:photos": sample_photos, "sample:styles": sample_styles}
 MODEL = "model:"
 MODEL_IMAGES = 16
+BYTES_BESIDE = 2**20  # manifest, contact sheet and chart of a small batch
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def plan_batch_of(job: StyleRequest) -> BatchPlan:
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
     plan = plan_batch(contents, styles, Path(job.out), job.settings.style, masks)
     if plan.tasks:
-        require_room(Path(job.out), bytes_to_write(plan, job.settings.style))
+        require_room(Path(job.out), bytes_to_write(plan, job.settings.style) + BYTES_BESIDE)
     return plan
 
 
