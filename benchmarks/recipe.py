@@ -13,7 +13,7 @@ Z_DIM, NARROWEST, BASE_PX = 100, 64, 4
 
 @dataclass
 class Recipe:
-    """Generator and discriminator for square images of 32 or 64 pixels, float32, contiguous: BCE on sigmoids, Adam 2e-4, β1 0.5."""
+    """The networks for square images of 32 or 64 pixels, float32, contiguous: BCE on sigmoids, Adam 2e-4, β1 0.5."""
 
     side_px: int
     channels: int

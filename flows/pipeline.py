@@ -20,6 +20,7 @@ from ganpipe.stages.run import fingerprint_of, up_to_date
 from ganpipe.stages.stylize import style_job
 from ganpipe.stages.train import check_request
 from ganpipe.stores.datasets import DatasetVersion
+from ganpipe.stores.mlflow_store import require_tracking_server
 from ganpipe.stores.run_records import RunRecord, run_folder
 from ganpipe.stores.run_results import RunResult, save_result
 from ganpipe.style.batch.report import StyleReport, mean_quality
@@ -53,6 +54,7 @@ def pipeline(
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
     place, name, settings = request.open_workspace(), request.dataset_name(), request.settings()
     check_request(settings)
+    require_tracking_server()
     timed = Stopwatch()
 
     with timed("data"):

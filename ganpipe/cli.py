@@ -142,14 +142,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("generate", "models.generate", "generate images from a registered model")
     from_model(sub)
     sub.add_argument("-n", type=int, default=64, dest="count", help="how many images; default: 64")
-    sub.add_argument("--out", required=True, metavar="DIR")
+    sub.add_argument("--out", required=True, metavar="DIR", help="other images there are kept")
     json_too(sub)
 
     sub = add("interpolate", "models.interpolate", "latent interpolation as a video, an animation or a strip")
     from_model(sub)
     sub.add_argument("--stops", type=int, default=6, help="latents on the path; default: 6")
     sub.add_argument("--frames", type=int, default=24, help="frames between two of them; default: 24")
-    sub.add_argument("--out", required=True, metavar="FILE", help=".mp4, .gif or .png")
+    sub.add_argument("--out", required=True, metavar="FILE", help="a new .mp4, .gif or .png")
     json_too(sub)
 
     sub = add("stylize", "models.stylize", "style transfer: every content in every style")
@@ -163,7 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="one per style, white where the style applies: an image, or a folder of images named as the contents",
     )
-    sub.add_argument("--out", required=True, metavar="DIR")
+    sub.add_argument("--out", required=True, metavar="DIR", help="other images there are kept")
     sub.add_argument(
         "--runner",
         default="here",

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
-from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_error
+from ganpipe.errors import LEAST_FREE_BYTES, STORAGE_SENTENCES, GanpipeError, classify_storage_error
 
 T = TypeVar("T")
 
@@ -89,6 +90,32 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
             raise
         why = str(error) if fault is None else STORAGE_SENTENCES[fault]
         raise GanpipeError(f"Could not write {path}: {why}.") from error
+
+
+def require_room(folder: Path, needed_bytes: int = 0) -> None:
+    """Makes `folder`, and checks that files of `needed_bytes` in all can be written into it.
+
+    Raises:
+        GanpipeError: before any work, they cannot: the sentence says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+        free = shutil.disk_usage(folder).free
+    except (FileExistsError, NotADirectoryError):
+        raise GanpipeError(
+            f"{folder} is a file, or below one; a folder is expected. Choose another."
+        ) from None
+    except OSError as error:
+        fault = classify_storage_error(error)
+        why = STORAGE_SENTENCES[fault] if fault else f"{error.strerror}; choose another folder"
+        raise GanpipeError(f"{folder} cannot be written: {why}.") from None
+    if free < max(needed_bytes, LEAST_FREE_BYTES):
+        raise GanpipeError(
+            f"The disk of {folder} has {free / 2**20:,.1f} MiB free; about {needed_bytes / 2**20:,.1f} MiB are needed. "
+            "Free some room, or choose a folder on another disk."
+        )
 
 
 @contextmanager

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from ganpipe.errors import GanpipeError
-from ganpipe.files import from_utf8, read_json, replacing, sha256_of_json, to_utf8, write_json, write_text
+from ganpipe.files import (
+    from_utf8,
+    read_json,
+    replacing,
+    require_room,
+    sha256_of_json,
+    to_utf8,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
@@ -76,3 +85,17 @@ def test_deep_json_is_damaged(tmp_path: Path) -> None:
         read_json(tmp_path / "x.json")
     with pytest.raises(GanpipeError, match="cannot be read"):
         read_json(tmp_path)
+
+
+def test_a_folder_below_a_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file/art"):
+        with pytest.raises(GanpipeError, match="is a file, or below one; a folder is expected"):
+            require_room(folder)
+
+
+def test_a_disk_without_room_is_refused_before_the_work(tmp_path: Path) -> None:
+    require_room(tmp_path / "new", 1000)
+    with pytest.raises(GanpipeError, match=r"MiB free; about .* MiB are needed"):
+        require_room(tmp_path / "new", 2**60)
+    assert list((tmp_path / "new").iterdir()) == []

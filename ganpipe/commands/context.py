@@ -12,21 +12,29 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import is_utf8
 from ganpipe.settings.presets import ASKED_FOR
 from ganpipe.settings.schema import Settings
+from ganpipe.stores.mlflow_store import require_tracking_server
 from ganpipe.stores.workspace import Workspace, open_workspace
+
+LEAST_ROOM_BYTES = 32 * 2**20  # for a training: with less even the smallest ends on a full disk
 
 if TYPE_CHECKING:
     from ganpipe.stages.requests import RunRequest
     from ganpipe.stores.run_records import RunRecord
 
 
-def open_named_workspace(arguments: Namespace, reading: bool = False) -> Workspace:
+def open_named_workspace(arguments: Namespace, reading: bool = False, tracks: bool = False) -> Workspace:
     """The workspace that the command line names, with the tools pointed into it.
 
-    `reading`: what is not there is not made, since the command only looks.
+    `reading`: what is not there is not made, since the command only looks. `tracks`: the command needs MLflow.
+
+    Raises:
+        GanpipeError: the workspace cannot be used, or MLflow's server does not answer.
     """
     workspace = open_workspace(getattr(arguments, "workspace", None))
     if not reading or workspace.state.is_dir():
         workspace.activate()
+    if tracks:
+        require_tracking_server()
     return workspace
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ganpipe.commands.context import (
+    LEAST_ROOM_BYTES,
     absolute,
     explain_preset,
     find_run,
@@ -17,7 +18,8 @@ from ganpipe.commands.context import (
 )
 from ganpipe.commands.tables import count_left_out, relative_path, show_metrics
 from ganpipe.console import Bars, out, pairs, print_json, say
-from ganpipe.files import to_utf8
+from ganpipe.files import require_room, to_utf8
+from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.workspace import Workspace
 
 USAGE_ERROR = 2
@@ -30,9 +32,12 @@ def train(arguments: Namespace) -> int:
     from ganpipe.stores import datasets
     from ganpipe.stores.run_records import new_record
 
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, tracks=True)
     recover(workspace)
     settings = resolve_settings(arguments, workspace)
+    require_room(workspace.state, LEAST_ROOM_BYTES)
+    if arguments.if_busy == "leave":
+        train.check_free(workspace, settings)
     name = arguments.dataset or workspace.params().dataset
     if not arguments.json:
         explain_preset(arguments, workspace)
@@ -71,7 +76,7 @@ def evaluate(arguments: Namespace) -> int:
     if bool(arguments.run_reference) == bool(arguments.generated):
         say("ganpipe evaluate: give either RUN or --generated DIR.")
         return USAGE_ERROR
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, tracks=not arguments.generated)
     recover(workspace)
     settings = resolve_settings(arguments, workspace)
     with Bars(quiet=arguments.json) as bars:
@@ -128,7 +133,7 @@ def interpolate(arguments: Namespace) -> int:
     from ganpipe.stages import generate
 
     path = absolute(arguments.out)
-    video.check_suffix(path)
+    video.check_target(path)
     if arguments.stops < 2 or arguments.frames < 1:
         say("ganpipe interpolate: --stops must be at least 2 and --frames at least 1.")
         return USAGE_ERROR
@@ -151,7 +156,7 @@ def stylize(arguments: Namespace) -> int:
     from ganpipe.services.recovery import recover
     from ganpipe.stages import stylize
 
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, tracks=True)
     recover(workspace)
     settings = resolve_settings(arguments, workspace)
     here = Path.cwd()
@@ -169,7 +174,8 @@ def stylize(arguments: Namespace) -> int:
         with Bars(quiet=arguments.json) as bars:
             result = stylize.stylize_here(job, bars)
         if result.done:
-            stylize.log_batch_run(job, result)
+            record = BestEffort("MLflow", f"this batch is not recorded there; its images are in {job.out}")
+            record(lambda: stylize.log_batch_run(job, result))
     else:
         result = _spread(arguments, workspace, job)
     if arguments.json:

@@ -28,7 +28,7 @@ def up(arguments: Namespace) -> int:
     from ganpipe.services.up import UpOptions
     from ganpipe.services.up import up as serve
 
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, tracks=True)
     require_utf8(workspace)
     recover(workspace, prefect=False)  # its runs are settled when the server is there
     watch = absolute(arguments.watch) if arguments.watch else None
@@ -96,7 +96,7 @@ def reproduce(arguments: Namespace) -> int:
     from ganpipe.services.recovery import recover
     from ganpipe.stages import reproduce
 
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, tracks=True)
     recover(workspace)
     record = find_run(workspace, arguments.run_reference)
     with Bars(quiet=arguments.json) as bars:
@@ -117,7 +117,7 @@ def promote(arguments: Namespace) -> int:
     from ganpipe.services.recovery import recover
     from ganpipe.stages.promote import promote_run
 
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, tracks=True)
     recover(workspace)
     record = find_run(workspace, arguments.run_reference)
     return _champion_is(arguments, str(promote_run(workspace, record)))

@@ -7,10 +7,17 @@ from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ganpipe.commands.context import explain_preset, make_request, open_named_workspace, require_utf8
+from ganpipe.commands.context import (
+    LEAST_ROOM_BYTES,
+    explain_preset,
+    make_request,
+    open_named_workspace,
+    require_utf8,
+)
 from ganpipe.commands.tables import relative_path, show_metrics
 from ganpipe.console import duration, out, pairs, print_json, say
 from ganpipe.errors import GanpipeError
+from ganpipe.files import require_room
 from ganpipe.settings.params import resolve
 from ganpipe.stores.workspace import Workspace
 
@@ -24,9 +31,10 @@ def run(arguments: Namespace) -> int:
     from ganpipe.services.recovery import recover
 
     started = time.monotonic()
-    workspace = open_named_workspace(arguments)
+    workspace = open_named_workspace(arguments, tracks=True)
     require_utf8(workspace)
     check_settings(arguments, workspace)
+    require_room(workspace.state, LEAST_ROOM_BYTES)
     recover(workspace, prefect=False)
     result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
     if result is not None:
@@ -100,6 +108,8 @@ def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
     request = make_request(arguments, workspace)
     name = request.dataset_name()
     train.check_request(request.settings())
+    if arguments.if_busy == "leave":
+        train.check_free(workspace, request.settings())
     if name not in datasets.SAMPLE_SOURCES:
         dataset_versions.open_version(workspace, name, request.settings().data)
     import flows.pipeline  # noqa: F401

@@ -74,10 +74,11 @@ class AddReport:
 
 @dataclass(frozen=True)
 class IngestPolicy:
-    """Which images are accepted: `data.min_edge_px` and `data.near_duplicates`."""
+    """Which images are accepted: `data.min_edge_px`, `data.near_duplicates` and `data.max_megapixels`."""
 
     min_edge_px: int = 4
     drop_near: bool = False
+    max_megapixels: int = 200
 
 
 def add_items(
@@ -145,7 +146,8 @@ class _Addition:
 
     def take(self, items: Iterable[Item]) -> None:
         """Inspects every item and keeps new images, in the order of the source."""
-        with WorkerPool(partial(inspect_file, keep_in=self.folder)) as workers:
+        limit = self.policy.max_megapixels * 1_000_000
+        with WorkerPool(partial(inspect_file, keep_in=self.folder, max_pixels=limit)) as workers:
             passed: deque[tuple[FileItem | RefusedItem, bool]] = deque()  # and whether it is inspected now
 
             def tasks() -> Iterator[Any]:

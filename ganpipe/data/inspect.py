@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ganpipe.files import plain_disk_errors
-from ganpipe.imaging.decode import decode_image, header_size, is_gray, over_white, shrink_above
+from ganpipe.imaging.decode import MOST_PIXELS, decode_image, header_size, is_gray, over_white, shrink_above
 from ganpipe.imaging.image import RejectedImage
 
 Read = Callable[[], bytes]  # picklable; raises RejectedImage
@@ -52,7 +52,9 @@ class Inspected:
     facts: Facts
 
 
-def inspect_file(read: Read, keep_in: Path | None) -> Inspected | RejectedImage:
+def inspect_file(
+    read: Read, keep_in: Path | None, max_pixels: int = MOST_PIXELS
+) -> Inspected | RejectedImage:
     """Reads, decodes and describes a file; stores a valid image under its hash below `keep_in`.
 
     Raises:
@@ -60,7 +62,7 @@ def inspect_file(read: Read, keep_in: Path | None) -> Inspected | RejectedImage:
     """
     try:
         data = read()
-        facts = facts_of(data)
+        facts = facts_of(data, max_pixels)
     except RejectedImage as rejected:
         return rejected
     except MemoryError:
@@ -95,14 +97,14 @@ def write_once(path: Path, data: bytes) -> None:
             raise
 
 
-def facts_of(data: bytes) -> Facts:
+def facts_of(data: bytes, max_pixels: int) -> Facts:
     """Measures the facts of an image file.
 
     Raises:
         RejectedImage: it is not an image that can be decoded.
     """
-    image = decode_image(data, shrink_above(LOOK_PX))
-    long, short = sorted(header_size(data), reverse=True)
+    image = decode_image(data, shrink_above(LOOK_PX), max_pixels=max_pixels)
+    long, short = sorted(header_size(data, max_pixels), reverse=True)
     return facts_of_image(image, *((long, short) if image.width >= image.height else (short, long)))
 
 

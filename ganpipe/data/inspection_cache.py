@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 RULES = (
     f"2 {PIL.__version__} {FORMATS}"  # verdicts and facts depend on it; if it changes, the cache is cleared
 )
-PASSING = ("time", "memory", "crash", "unreadable")  # rejections that may not repeat
+# Rejections that may not repeat; the last one depends on a setting.
+PASSING = ("time", "memory", "crash", "unreadable", "too_many_pixels")
 COMMIT_EVERY_S = 1.0
 LOCK_WAIT_S = 60.0
 SCHEMA = """
@@ -127,8 +128,10 @@ class InspectionCache:
         rows = self._run("select sha256, code, sentence from files where stamp = ?", (stamp,))
         if not rows:
             return None
-        row = rows[0]
-        return self.image(row[0]) if row[0] else RejectedImage(row[1], row[2])
+        sha256, code, sentence = rows[0]
+        if code in PASSING:  # as an earlier version remembered it
+            return None
+        return self.image(sha256) if sha256 else RejectedImage(code, sentence)
 
     def image(self, sha256: str) -> Inspected | None:
         """The image with this hash; None if unknown."""

@@ -19,7 +19,7 @@ from PIL import Image
 from ganpipe.data.manifest import MANIFEST, Record, is_dataset_file, read_manifest, write_manifest
 from ganpipe.errors import GanpipeError
 from ganpipe.files import sha256_of
-from ganpipe.imaging.decode import Shrink, decode_image
+from ganpipe.imaging.decode import MOST_PIXELS, Shrink, decode_image
 from ganpipe.imaging.grid import to_pil
 from ganpipe.imaging.image import Pixels, RejectedImage
 from ganpipe.progress import Progress, Report, ignore
@@ -160,7 +160,7 @@ class RawImages:
                 raise ValueError("other bytes than were added")  # noqa: TRY301
             if record.row is not None:
                 return to_pil(self._array(record)[record.row])
-            return decode_image(data, shrink, checked=True)
+            return decode_image(data, shrink, checked=True, max_pixels=MOST_PIXELS)
         except (OSError, ValueError, IndexError, RejectedImage) as error:
             raise GanpipeError(
                 f"{record.name} of {self.folder} is missing or damaged ({error}); "

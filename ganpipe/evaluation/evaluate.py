@@ -17,7 +17,7 @@ from ganpipe.evaluation.verdict import Evaluation, Metric, decide_verdict
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import EvaluationSettings
 
-LEAST_HELD_OUT = 8
+LEAST_IMAGES = 8  # generated, and held out
 
 
 def evaluate(
@@ -32,12 +32,15 @@ def evaluate(
     Raises:
         GanpipeError: too few held-out or generated images.
     """
-    for what, count in (("held-out", len(data.holdout)), ("generated", len(fake))):
-        if count < LEAST_HELD_OUT:
-            raise GanpipeError(
-                f"{data.name} has {count} {what} images; evaluation needs at least {LEAST_HELD_OUT}. "
-                "Add images, or raise data.holdout_fraction."
-            )
+    if len(fake) < LEAST_IMAGES:
+        raise GanpipeError(
+            f"There are {len(fake)} generated images; evaluation needs at least {LEAST_IMAGES}. Generate more."
+        )
+    if len(data.holdout) < LEAST_IMAGES:
+        raise GanpipeError(
+            f"{data.name} has {len(data.holdout)} held-out images; evaluation needs at least {LEAST_IMAGES}. "
+            "Add images, or raise data.holdout_fraction."
+        )
     extractor = EXTRACTORS[DEFAULT]
     network = extractor.load(compute)
     train = random_subset(data.train, settings.images, settings.seed)

@@ -49,7 +49,11 @@ FORMATS = (
 )
 
 
-MAX_PIXELS = 64_000_000  # decoded, 24-bit: 192 MB; photographs reach about 50 megapixels
+MAX_PIXELS = (
+    200_000_000  # the default of the settings max_megapixels; phones take pictures of 108 and 200 megapixels
+)
+MOST_PIXELS = 1_000_000_000  # no setting allows more
+LARGE_PIXELS = 16_000_000  # above it, what needs few pixels reads a picture reduced
 MAX_BYTES = 256 * 2**20
 
 
@@ -120,7 +124,9 @@ def _unreadable(error: OSError) -> RejectedImage:
     return RejectedImage("unreadable", f"it cannot be read ({error.strerror or error})")
 
 
-def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = False) -> Image.Image:
+def decode_image(
+    data: bytes, shrink: Shrink | None = None, checked: bool = False, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Decodes `data`, upright and in sRGB, to mode L (gray), LA, RGB or RGBA with 8 bits per channel.
 
     16-bit gray keeps its tones (Pillow's own conversion clips it to white); a palette with transparency
@@ -131,10 +137,10 @@ def decode_image(data: bytes, shrink: Shrink | None = None, checked: bool = Fals
     bytes were decoded before, so the checks for missing parts are skipped.
 
     Raises:
-        RejectedImage: not an image of an allowed format, damaged, or larger than MAX_PIXELS.
+        RejectedImage: not an image of an allowed format, damaged, or of more than `max_pixels`.
     """
     with reject_damage():
-        image = open_image(BytesIO(data))
+        image = open_image(BytesIO(data), max_pixels)
         if not checked:
             check_integrity(image, data)
         if shrink is not None and image.format == "JPEG":
@@ -158,6 +164,29 @@ def shrink_above(shorter_px: int) -> Shrink:
     return lambda width, height: next((by for by in SHRINKS if min(width, height) >= by * shorter_px), 1)
 
 
+def shrink_large(longer_px: int) -> Shrink:
+    """A `shrink` for `decode_image` that leaves pictures of up to LARGE_PIXELS as they are.
+
+    Larger ones become as small as the decoder can, with the longer side no less than `longer_px`.
+    """
+
+    def shrink(width: int, height: int) -> int:
+        if width * height <= LARGE_PIXELS:
+            return 1
+        return next((by for by in SHRINKS if max(width, height) >= by * longer_px), 1)
+
+    return shrink
+
+
+def reduce_large(image: Image.Image, longer_px: int) -> Image.Image:
+    """The same for a decoded image of any format: averages boxes of pixels, weighted by their alpha."""
+    by = max(image.size) // longer_px
+    if image.width * image.height <= LARGE_PIXELS or by < 2:
+        return image
+    weighted = {"LA": "La", "RGBA": "RGBa"}.get(image.mode, image.mode)
+    return image.convert(weighted).reduce(by).convert(image.mode)
+
+
 @contextmanager
 def reject_damage() -> Iterator[None]:
     """Turns every exception that a decoder raises on untrusted bytes into RejectedImage."""
@@ -166,7 +195,9 @@ def reject_damage() -> Iterator[None]:
     except UnidentifiedImageError:
         raise RejectedImage("not_an_image", f"it is none of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
-        raise RejectedImage("too_many_pixels", f"it is over {MAX_PIXELS:,} pixels") from None
+        raise RejectedImage(
+            "too_many_pixels", "it has too many pixels (the setting max_megapixels)"
+        ) from None
     except MemoryError:
         raise RejectedImage("memory", "it takes more memory to decode than a file may use") from None
     except (
@@ -185,21 +216,25 @@ def reject_damage() -> Iterator[None]:
         raise RejectedImage("damaged", f"it cannot be decoded ({error})") from None
 
 
-def open_image(file: IO[bytes]) -> Image.Image:
+def open_image(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Opens an image and reads its header, not its pixels; call it inside `reject_damage`.
 
     Raises:
-        RejectedImage: larger than MAX_PIXELS.
+        RejectedImage: it has more than `max_pixels`.
     """
     _check_heif(file)
+    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow refuses twice as many, also if a frame grows to them
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our limit, below, is stricter than the warning
         image: Image.Image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise RejectedImage("too_many_pixels", f"{image.width}×{image.height} is over {MAX_PIXELS:,} pixels")
+    if image.width * image.height > max_pixels:
+        raise RejectedImage(
+            "too_many_pixels",
+            f"{image.width}×{image.height} is over {max_pixels / 1e6:,.0f} megapixels (the setting max_megapixels)",
+        )
     tags = read_tags(image)
-    if tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0) > MAX_PIXELS:  # each tile is unpacked whole
-        raise RejectedImage("too_many_pixels", f"it has tiles of over {MAX_PIXELS:,} pixels")
+    if tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0) > max_pixels:  # each tile is unpacked whole
+        raise RejectedImage("too_many_pixels", f"it has tiles of over {max_pixels / 1e6:,.0f} megapixels")
     _name_sixteen_bit_planes(image)
     return image
 
@@ -214,14 +249,14 @@ def _check_heif(file: IO[bytes]) -> None:
         raise RejectedImage("not_an_image", "it is HEIC or HEIF, which needs: pip install 'ganpipe[heif]'")
 
 
-def header_size(data: bytes) -> tuple[int, int]:
+def header_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Reads width and height from a file's header, before the image is turned upright.
 
     Raises:
         RejectedImage: as `decode_image`.
     """
     with reject_damage():
-        return open_image(BytesIO(data)).size
+        return open_image(BytesIO(data), max_pixels).size
 
 
 def _gamma(image: Image.Image) -> float | None:

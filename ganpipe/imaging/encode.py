@@ -31,19 +31,23 @@ EXIF_BYTES = 65_533  # a JPEG segment's length has 16 bits and counts itself
 
 @dataclass(frozen=True)
 class Format:
-    """The capabilities of a file format; `bit_depths` are bits per channel."""
+    """The capabilities of a file format; `bit_depths` are bits per channel.
+
+    `written_share`: a low estimate of a file's bytes as a share of its samples' bytes.
+    """
 
     suffix: str
     bit_depths: tuple[int, ...]
     alpha: bool
     longest_side_px: int
+    written_share: float
 
 
 FORMATS = {
-    "png": Format(".png", (8, 16), True, 2**31 - 1),
-    "jpeg": Format(".jpg", (8,), False, 65_500),
-    "tiff": Format(".tiff", (8, 16), True, 2**31 - 1),
-    "webp": Format(".webp", (8,), True, 16_383),
+    "png": Format(".png", (8, 16), True, 2**31 - 1, 0.5),
+    "jpeg": Format(".jpg", (8,), False, 65_500, 0.15),
+    "tiff": Format(".tiff", (8, 16), True, 2**31 - 1, 0.5),
+    "webp": Format(".webp", (8,), True, 16_383, 0.1),
 }
 
 
@@ -68,14 +72,26 @@ def check_format(format: str, bit_depth: int, size: tuple[int, int] | None = Non
 def write_float_image(
     path: Path, pixels: Tensor, alpha: Tensor | None, format: str, bit_depth: int, origin: dict[str, Any]
 ) -> Path:
-    """Writes colors `[3, H, W]` and alpha `[H, W]`, both in [0, 1], in sRGB, whole or not at all; returns `path`.
+    """Writes an image, whole or not at all; returns `path`. See `encode_float_image`.
+
+    Raises:
+        GanpipeError: as `encode_float_image`, or the file cannot be written.
+    """
+    write_bytes(path, encode_float_image(pixels, alpha, format, bit_depth, origin))
+    return path
+
+
+def encode_float_image(
+    pixels: Tensor, alpha: Tensor | None, format: str, bit_depth: int, origin: dict[str, Any]
+) -> bytes:
+    """The file with colors `[3, H, W]` and alpha `[H, W]`, both in [0, 1], in sRGB.
 
     Values are clamped and rounded to the nearest. The file has an sRGB profile and carries
     `origin`, which `ganpipe.imaging.provenance.read_origin` reads. JPEG has no alpha and shows the image on white. JPEG
     and WebP have quality 95, JPEG without chroma subsampling; PNG and TIFF are lossless.
 
     Raises:
-        GanpipeError: see `check_format`; the origin is too long for a JPEG (64 kB); the file cannot be written.
+        GanpipeError: see `check_format`; the origin is too long for a JPEG (64 kB).
     """
     height, width = pixels.shape[-2:]
     check_format(format, bit_depth, (height, width))
@@ -84,13 +100,10 @@ def write_float_image(
     samples = _quantize(pixels if alpha is None else torch.cat([pixels, alpha[None]]), bit_depth)
     text = DESCRIPTION_PREFIX + json.dumps(origin)  # the tag holds ASCII, and json.dumps writes ASCII
     if format == "tiff":
-        data = _tiff(samples, text)
-    elif format == "png":
-        data = _png(samples, json_text(origin))
-    else:
-        data = _jpeg_or_webp(samples, text, format)
-    write_bytes(path, data)
-    return path
+        return _tiff(samples, text)
+    if format == "png":
+        return _png(samples, json_text(origin))
+    return _jpeg_or_webp(samples, text, format)
 
 
 def _quantize(planes: Tensor, bit_depth: int) -> Samples:

@@ -15,8 +15,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from ganpipe.imaging.decode import (
+    LARGE_PIXELS,
+    MAX_PIXELS,
+    MOST_PIXELS,
     check_image_file,
     decode_image,
     gray_levels,
@@ -27,7 +31,9 @@ from ganpipe.imaging.decode import (
     orientation,
     raw_mode,
     read_image_file,
+    reduce_large,
     reject_damage,
+    shrink_large,
 )
 from ganpipe.imaging.icc import Floats, in_srgb
 from ganpipe.imaging.image import RejectedImage
@@ -48,8 +54,10 @@ class FloatImage:
     bit_depth: int
 
 
-def read_float_image(path: Path) -> FloatImage:
+def read_float_image(path: Path, max_pixels: int = MAX_PIXELS, longer_px: int | None = None) -> FloatImage:
     """Reads an image file at its full precision.
+
+    With `longer_px` a picture of more than LARGE_PIXELS is reduced as it is read: the longer side stays at least that.
 
     16-bit PNG and TIFF, gray or RGB, with or without alpha, keep their precision, and so do float and
     integer gray TIFF. Everything else has 8 bits, including 16-bit CMYK, 16-bit TIFF in compressed planes, and
@@ -60,13 +68,34 @@ def read_float_image(path: Path) -> FloatImage:
         RejectedImage: as `ganpipe.imaging.decode.read_image_file` and `decode_image`.
     """
     data = read_image_file(path)
-    deep = _deep_samples(data)
-    samples = np.atleast_3d(np.asarray(decode_image(data)) / np.float32(255)) if deep is None else deep
+    deep = _deep_samples(data, max_pixels)
+    samples = _eight_bit_samples(data, max_pixels, longer_px) if deep is None else deep
     planes = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1)))
     alpha = planes[-1] if len(planes) in (2, 4) else None
     color = planes if alpha is None else planes[:-1]
     pixels = over_white(color.expand(3, -1, -1), alpha).contiguous()[None]
+    if deep is not None and longer_px:
+        pixels, alpha = _reduce_large(pixels, alpha, longer_px)
     return FloatImage(path, hashlib.sha256(data).hexdigest(), pixels, alpha, 8 if deep is None else 16)
+
+
+def _eight_bit_samples(data: bytes, max_pixels: int, longer_px: int | None) -> Floats:
+    if longer_px is None:
+        image = decode_image(data, max_pixels=max_pixels)
+    else:
+        image = reduce_large(decode_image(data, shrink_large(longer_px), max_pixels=max_pixels), longer_px)
+    return np.atleast_3d(np.asarray(image) / np.float32(255))
+
+
+def _reduce_large(pixels: Tensor, alpha: Tensor | None, longer_px: int) -> tuple[Tensor, Tensor | None]:
+    """`reduce_large` for planes that are composited already."""
+    height, width = pixels.shape[2:]
+    by = max(height, width) // longer_px
+    if height * width <= LARGE_PIXELS or by < 2:
+        return pixels, alpha
+    size = (-(-height // by), -(-width // by))
+    smaller = None if alpha is None else F.interpolate(alpha[None, None], size, mode="area")[0, 0]
+    return F.interpolate(pixels, size, mode="area"), smaller
 
 
 def over_white(color: Tensor, alpha: Tensor | None) -> Tensor:
@@ -74,7 +103,7 @@ def over_white(color: Tensor, alpha: Tensor | None) -> Tensor:
     return color if alpha is None else color * alpha + (1 - alpha)
 
 
-def upright_size(path: Path) -> tuple[int, int]:
+def upright_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Reads from the header the height and width that `read_float_image` returns.
 
     Raises:
@@ -88,7 +117,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     with file, reject_damage():
         late = _has_late_orientation(file)
         file.seek(0)
-        image = open_image(file)
+        image = open_image(file, max_pixels)
         tags: Any = getattr(image, "tag_v2", None)  # Pillow swaps a rotated TIFF's size itself
         width, height = (tags[256], tags[257]) if tags else image.size
         if late:
@@ -112,13 +141,13 @@ def _has_late_orientation(file: IO[bytes]) -> bool:
     return False
 
 
-def _deep_samples(data: bytes) -> Floats | None:
+def _deep_samples(data: bytes, max_pixels: int) -> Floats | None:
     """Samples `[H, W, C]` in [0, 1], sRGB, of a file with more than 8 bits; None if `decode_image` loses nothing.
 
     C is 1 (gray), 2, 3 (RGB) or 4; alpha comes last and is not premultiplied.
     """
     with reject_damage():
-        image = open_image(BytesIO(data))
+        image = open_image(BytesIO(data), max_pixels)
         raw, profile = raw_mode(image), image.info.get("icc_profile")
         if is_deep_gray(image):
             samples = _deep_gray(load_upright(image))
@@ -159,7 +188,7 @@ def _deep_color(data: bytes, image: Image.Image) -> Floats:
     layout = raw.replace("RGBa", "RGBA")[:-1]  # as stored in the file, not divided by alpha in 8 bits
     big = raw[-1] == "B" or (raw[-1] == "N" and sys.byteorder == "big")
     high = _bytes_of(image, layout + ("B" if big else "L"))
-    low = _bytes_of(open_image(BytesIO(data)), layout + ("L" if big else "B"))
+    low = _bytes_of(open_image(BytesIO(data), MOST_PIXELS), layout + ("L" if big else "B"))
     values = high.astype(np.uint16) * 256 + low
     samples = _fractions(values)
     if isinstance(key, tuple) and samples.shape[2] == 3:

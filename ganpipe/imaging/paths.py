@@ -39,7 +39,7 @@ NO_CONTENT = (
     )
 )
 OVERVIEWS = frozenset(
-    ("contact sheet", "sample grid", "training grid", "difference", "interpolation", "chart")
+    ("contact sheet", "sample grid", "training grid", "difference", "interpolation", "quality chart")
 )
 WORKSPACE_FOLDERS = ("raw", "prepared", "styles")  # below `data`
 STATE_FOLDER = ".ganpipe"  # marks a workspace

@@ -79,6 +79,14 @@ def read_origin(path: Path) -> dict[str, Any]:
     return origin
 
 
+def has_origin(path: Path, origin: dict[str, Any]) -> bool:
+    """Whether a file is an image with just this origin."""
+    try:
+        return read_origin(path) == json.loads(json_text(origin))
+    except GanpipeError:
+        return False
+
+
 def _is_deep(value: Any, levels: int) -> bool:
     """Whether a JSON value nests deeper than `levels`."""
     if not isinstance(value, dict | list):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
-from ganpipe.files import replacing
+from ganpipe.files import replacing, require_room
 from ganpipe.imaging.grid import grid, to_pil
 from ganpipe.imaging.image import Pixels
 from ganpipe.imaging.provenance import save_png
@@ -27,6 +28,14 @@ def check_suffix(path: Path) -> None:
         raise GanpipeError(
             f"{path.name} is not a video that ganpipe can write; use one of {', '.join(SUFFIXES)}."
         )
+
+
+def check_target(path: Path) -> None:
+    """Raises GanpipeError, before any work, if the file cannot be written or would take the place of another."""
+    check_suffix(path)
+    if os.path.lexists(path):
+        raise GanpipeError(f"{path} exists already; choose another --out, or delete it first.")
+    require_room(path.parent)
 
 
 def write_video(frames: Pixels, path: Path, stop_every: int, origin: dict[str, Any]) -> None:

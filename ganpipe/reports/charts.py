@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ganpipe.errors import GanpipeError
 from ganpipe.files import json_text, replacing
-from ganpipe.imaging.provenance import ORIGIN_KEY
+from ganpipe.imaging.provenance import ORIGIN_KEY, read_origin
 from ganpipe.style.batch.manifest import ManifestEntry
 
+KIND = "quality chart"
 AXES = {
     "style_distance": "distance from the style (lower is better)",
     "structure": "likeness to the content (higher is better)",
     "gap": "loss above a long run's (lower is better)",
 }
+
+
+def chart_path(folder: Path) -> Path:
+    """The file of the quality chart in a folder: `quality.png`, unless that is something else."""
+    path = folder / "quality.png"
+    try:
+        free = not os.path.lexists(path) or read_origin(path).get("kind") == KIND
+    except GanpipeError:
+        free = False
+    return path if free else folder / "quality-chart.png"
 
 
 def quality_chart(entries: Sequence[ManifestEntry], path: Path, origin: dict[str, Any]) -> Path:
@@ -40,6 +53,6 @@ def quality_chart(entries: Sequence[ManifestEntry], path: Path, origin: dict[str
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     with replacing(path) as file:
-        text = {ORIGIN_KEY: json_text(origin | {"kind": "chart"})}
+        text = {ORIGIN_KEY: json_text(origin | {"kind": KIND})}
         figure.savefig(file, format="png", dpi=110, metadata=text)
     return path

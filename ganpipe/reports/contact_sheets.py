@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ganpipe.imaging.decode import decode_image, over_white, read_image_file
+from ganpipe.errors import GanpipeError
+from ganpipe.files import sha256_of_json
+from ganpipe.imaging.decode import (
+    MOST_PIXELS,
+    decode_image,
+    over_white,
+    read_image_file,
+    reduce_large,
+    shrink_large,
+)
 from ganpipe.imaging.image import RejectedImage
-from ganpipe.imaging.provenance import save_png
+from ganpipe.imaging.provenance import read_origin, save_png
 
+KIND = "contact sheet"
 CELL_PX, GAP_PX = 224, 6
 ROWS, COLUMNS = 12, 8  # of results, on one sheet
 
@@ -19,7 +30,11 @@ Result = tuple[str, str, str]  # content, style, output
 
 
 def contact_sheets(results: Sequence[Result], out: Path, origin: dict[str, Any], anew: bool) -> list[Path]:
-    """Sheets of all results: `contact-sheet.png`, `contact-sheet-2.png`, …; drawn only where missing unless `anew`."""
+    """Sheets of all results: `contact-sheet.png`, `contact-sheet-2.png`, …; drawn only where missing unless `anew`.
+
+    A sheet of another batch, with images that are not among the results, keeps its file: part of a hash is added to the
+    names of the new ones.
+    """
     contents = list(dict.fromkeys(content for content, _, _ in results))
     styles = list(dict.fromkeys(style for _, style, _ in results))
     pages = [
@@ -27,13 +42,32 @@ def contact_sheets(results: Sequence[Result], out: Path, origin: dict[str, Any],
         for row in range(0, len(contents), ROWS)
         for column in range(0, len(styles), COLUMNS)
     ]
-    paths = []
-    for number, (rows, columns) in enumerate(pages, start=1):
-        path = out / (f"contact-sheet-{number}.png" if number > 1 else "contact-sheet.png")
+    paths = _sheet_paths(results, out, len(pages))
+    for path, (rows, columns) in zip(paths, pages, strict=True):
         if anew or not path.exists():
-            save_png(_sheet(results, rows, columns), path, origin | {"kind": "contact sheet"})
-        paths.append(path)
+            shown = [Path(o).name for content, style, o in results if content in rows and style in columns]
+            save_png(_sheet(results, rows, columns), path, origin | {"kind": KIND, "shown": shown})
     return paths
+
+
+def _sheet_paths(results: Sequence[Result], out: Path, count: int) -> list[Path]:
+    names = {Path(output).name for _, _, output in results}
+    for stem in ("contact-sheet", f"contact-sheet_{sha256_of_json(sorted(names))[:8]}"):
+        paths = [out / f"{stem}{f'-{k}' if k > 1 else ''}.png" for k in range(1, count + 1)]
+        if all(_may_replace(path, names) for path in paths):
+            break
+    return paths
+
+
+def _may_replace(path: Path, names: set[str]) -> bool:
+    """Whether a file is not there, or is a contact sheet of some of these images."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        origin = read_origin(path)
+    except GanpipeError:
+        return False
+    return origin.get("kind") == KIND and names.issuperset(origin.get("shown", ()))
 
 
 def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Image.Image:
@@ -61,7 +95,9 @@ def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Im
 def _thumbnail(source: str) -> Image.Image:
     """A image that fits a cell; an empty one where the file is gone by now."""
     try:
-        picture = over_white(decode_image(read_image_file(Path(source)))).convert("RGB")
+        data, px = read_image_file(Path(source)), 4 * CELL_PX
+        image = reduce_large(decode_image(data, shrink_large(px), max_pixels=MOST_PIXELS), px)
+        picture = over_white(image).convert("RGB")
     except RejectedImage:
         return Image.new("RGB", (CELL_PX, CELL_PX), (224, 224, 224))
     picture.thumbnail((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)

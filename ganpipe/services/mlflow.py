@@ -9,12 +9,14 @@ import sysconfig
 
 from ganpipe.compute.processes import start_process
 from ganpipe.services.prefect_server import HOST, HOSTS, origins
+from ganpipe.stores.mlflow_store import ensure_database
 from ganpipe.stores.recorded_paths import artifacts_root
 from ganpipe.stores.workspace import Workspace
 
 
 def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     """Starts the server's process on loopback: one worker, no job execution. It is not ready yet."""
+    ensure_database(workspace)
     artifacts = artifacts_root(workspace)
     command = [
         sys.executable,

@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from ganpipe.compute.processes import start_process, stop_process
 from ganpipe.console import say
 from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_disk, classify_storage_text, redact
+from ganpipe.files import write_text
 from ganpipe.services.prefect_server import HOST, SECRET_VARIABLE, origins
 from ganpipe.stores.addresses import answers, is_ours, refuses, running_servers
 from ganpipe.stores.secret import workspace_secret
@@ -142,23 +144,44 @@ def _named_server(workspace: Workspace, url: str, meanwhile: Callable[[], None])
 
 
 @contextmanager
+def first_start(workspace: Workspace) -> Iterator[None]:
+    """Around a start of Prefect's server until it is ready: one process makes the database's tables, others wait.
+
+    Prefect's migrations are not locked. Once a server of this version of Prefect was ready, nobody waits any more.
+    """
+    migrated, version = workspace.state / "prefect" / "migrated", metadata.version("prefect")
+    if _text_of(migrated) == version:
+        yield
+        return
+    with workspace.lock("prefect-database", START_S, say):
+        yield
+        write_text(migrated, version)
+
+
+def _text_of(path: Path) -> str | None:
+    return path.read_text(errors="replace") if path.is_file() else None
+
+
+@contextmanager
 def _temporary_server(workspace: Workspace, meanwhile: Callable[[], None]) -> Iterator[str]:
     port = free_port()
     url = f"http://{HOST}:{port}/api"
     started = time.monotonic()
-    process = start_prefect(workspace, port, services=False)
+    process = None
     point_to(workspace, url)
     try:
-        meanwhile()
-        say("Waiting for a temporary Prefect server (`ganpipe up` keeps one running) …")
-        wait_until_ready(
-            f"{url}/health", process, "Prefect's server", workspace.state / "logs/prefect-server.log"
-        )
+        with first_start(workspace):
+            process = start_prefect(workspace, port, services=False)
+            meanwhile()
+            say("Waiting for a temporary Prefect server (`ganpipe up` keeps one running) …")
+            log_file = workspace.state / "logs" / "prefect-server.log"
+            wait_until_ready(f"{url}/health", process, "Prefect's server", log_file)
         say(f"  ready after {time.monotonic() - started:.0f} s")
         yield url
     finally:
-        _deliver_logs()
-        stop_process(process)
+        if process is not None:
+            _deliver_logs()
+            stop_process(process)
 
 
 def _deliver_logs() -> None:

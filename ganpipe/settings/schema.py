@@ -54,6 +54,12 @@ class DataSettings(Section):
     min_edge_px: int = Field(
         default=4, ge=1, le=1024, description="minimum shorter edge of images in `data add`, in pixels"
     )
+    max_megapixels: int = Field(
+        default=200,
+        ge=1,
+        le=1000,
+        description="largest image that `data add` reads, in megapixels; larger ones are refused",
+    )
     near_duplicates: Literal["keep", "drop"] = Field(
         default="keep", description="near-duplicates in `data add`: keep them in one split, or drop them"
     )
@@ -321,6 +327,12 @@ class StyleSettings(Section):
     )
     styles: str = Field(
         default="sample:styles", description="style images of `ganpipe run`: sample:styles, or as --style"
+    )
+    max_megapixels: int = Field(
+        default=200,
+        ge=1,
+        le=1000,
+        description="largest content or style that is read, in megapixels; larger ones are refused",
     )
     long_edge_px: int = Field(
         default=0, ge=0, le=16384, description="longer edge of the result, in pixels; 0: as the preset"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.evaluate import LEAST_HELD_OUT, evaluate
+from ganpipe.evaluation.evaluate import LEAST_IMAGES, evaluate
 from ganpipe.evaluation.sampling import generate_pixels, grid_pixels, read_folder, sample_grid
 from ganpipe.evaluation.verdict import Evaluation
+from ganpipe.imaging.paths import image_paths
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
@@ -24,10 +25,10 @@ from ganpipe.stores.workspace import Workspace
 
 def check_judgeable(info: DatasetVersion | DatasetSummary) -> None:
     """Raises GanpipeError, before anything is trained, where too few images are held out to judge the model."""
-    if info.holdout is not None and info.holdout < LEAST_HELD_OUT:
+    if info.holdout is not None and info.holdout < LEAST_IMAGES:
         raise GanpipeError(
             f"{info.name} has {info.images} images, of which {info.holdout} are held out; evaluation needs "
-            f"{LEAST_HELD_OUT}. Add images, or raise data.holdout_fraction; `ganpipe train` trains without a verdict."
+            f"{LEAST_IMAGES}. Add images, or raise data.holdout_fraction; `ganpipe train` trains without a verdict."
         )
 
 
@@ -92,9 +93,14 @@ def evaluate_run(
 
 
 def check_generated(folder: Path) -> None:
-    """Raises GanpipeError if there is no folder to evaluate."""
+    """Raises GanpipeError if there is no folder to evaluate, or it has too few images."""
     if not folder.is_dir():
         raise GanpipeError(f"There is no folder {folder} of generated images.")
+    if (count := len(image_paths([folder]))) < LEAST_IMAGES:
+        raise GanpipeError(
+            f"{folder} has {count} image{'s' * (count != 1)}; evaluation needs at least {LEAST_IMAGES} generated images. "
+            "Put more images there: ganpipe generate -n COUNT --out DIR draws them from a model."
+        )
 
 
 def evaluate_folder(

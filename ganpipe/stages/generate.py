@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,9 @@ from torch import Tensor, nn
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.compute.random import LATENTS, draw_labels, latents
 from ganpipe.errors import GanpipeError, nearest
+from ganpipe.files import require_room, sha256_of_json
 from ganpipe.imaging.grid import to_pil
-from ganpipe.imaging.provenance import save_png
+from ganpipe.imaging.provenance import has_origin, save_png
 from ganpipe.imaging.tensors import composite_on_white, to_uint8
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.models.registry import sample
@@ -25,6 +28,8 @@ from ganpipe.stores.run_records import all_records, run_folder
 from ganpipe.stores.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+BYTES_PER_FILE = 4096  # at least, as file systems count
 
 
 @dataclass(frozen=True)
@@ -96,20 +101,45 @@ def generate_images(
 ) -> list[Path]:
     """Writes `count` images as PNG files, each with its origin; image k depends on (seed, k) and the label alone.
 
-    Without `label` a conditional model draws labels as often as its training images had them.
+    Without `label` a conditional model draws labels as often as its training images had them. Nothing is overwritten:
+    a file of the same name that holds another image keeps it (see `_target_paths`).
+
+    Raises:
+        GanpipeError: the model knows no such label, or `out` cannot be written.
     """
-    started, paths = time.monotonic(), []
+    labels = model.labels(seed, range(count), label)
+    require_room(out, count * BYTES_PER_FILE)
+    base = model.origin("generated", seed)
+    told = [{}] * count if labels is None else [{"label": model.label_names[k]} for k in labels.tolist()]
+    origins = [base | {"index": k} | own for k, own in enumerate(told)]
+    paths = _target_paths(out, origins, label)
+    started = time.monotonic()
     for start in range(0, count, 64):
         numbers = range(start, min(start + 64, count))
         z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in numbers])
-        labels = model.labels(seed, numbers, label)
-        pixels = _pixels(model, z, labels)
-        for n, (k, image) in enumerate(zip(numbers, pixels, strict=True)):
-            path = out / f"seed{seed:04d}-{k:05d}.png"
-            told = {} if labels is None else {"label": model.label_names[int(labels[n])]}
-            origin = model.origin("generated", seed) | {"index": k} | told
-            paths.append(save_png(to_pil(image.numpy()), path, origin))
-        report(Progress("generate", numbers[-1] + 1, count, "images", time.monotonic() - started))
+        pixels = _pixels(model, z, None if labels is None else labels[start : numbers.stop])
+        for k, image in zip(numbers, pixels, strict=True):
+            save_png(to_pil(image.numpy()), paths[k], origins[k])
+        report(Progress("generate", numbers.stop, count, "images", time.monotonic() - started))
+    return paths
+
+
+def _target_paths(out: Path, origins: list[dict[str, Any]], label: str | None) -> list[Path]:
+    """A file for each image: seed, label if one is wanted, number.
+
+    If one of these files holds another image (of another model, or not of ganpipe), part of the origin's hash is added
+    to all names.
+    """
+    shown = (
+        "" if label is None else "-" + re.sub(r"[^\w.-]", "_", label).encode()[:100].decode(errors="ignore")
+    )
+    stem = f"seed{origins[0]['seed']:04d}{shown}"
+    paths = [out / f"{stem}-{k:05d}.png" for k in range(len(origins))]
+    if any(
+        os.path.lexists(p) and not has_origin(p, origin) for p, origin in zip(paths, origins, strict=True)
+    ):
+        stem += "-" + sha256_of_json(origins[0] | {"label": label})[:8]
+        paths = [out / f"{stem}-{k:05d}.png" for k in range(len(origins))]
     return paths
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
-from ganpipe.files import escape_control, sha256_of, sha256_of_json
+from ganpipe.files import escape_control, require_room, sha256_of, sha256_of_json
 from ganpipe.imaging.paths import FoundImages, expand, require_images
 from ganpipe.progress import Report, ignore
-from ganpipe.reports.charts import quality_chart
+from ganpipe.reports.charts import chart_path, quality_chart
 from ganpipe.reports.contact_sheets import contact_sheets
 from ganpipe.samples.photos import sample_photos
 from ganpipe.samples.styles import sample_styles
@@ -24,7 +24,7 @@ from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import read_entries
-from ganpipe.style.batch.plan import BatchPlan, BatchTask, plan_batch
+from ganpipe.style.batch.plan import BatchPlan, BatchTask, bytes_to_write, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import BatchOutcome, run_batch
 from ganpipe.style.feedforward.break_even import train_or_find_networks
@@ -33,7 +33,7 @@ from ganpipe.vgg19.weights import style_weights
 SAMPLES = {"sample:photos": sample_photos, "sample:styles": sample_styles}
 MODEL = "model:"
 MODEL_IMAGES = 16
-CHART = "quality.png"
+BYTES_BESIDE = 2**20  # manifest, contact sheet and chart of a small batch
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,19 @@ def _images_of_model(workspace: Workspace, words: str) -> list[Path]:
 
 
 def plan_batch_of(job: StyleRequest) -> BatchPlan:
-    """Plans the batch: what is left to do, and what exists already."""
+    """Plans the batch: what is left to do, and what exists already.
+
+    Raises:
+        GanpipeError: an image is not there, the settings do not fit, or `out` cannot hold the results.
+    """
     workspace = job.open_workspace()
     out = Path(job.out)
     contents = resolve_images(workspace, job.contents, workspace.root, [out])
     styles = resolve_images(workspace, job.styles, workspace.root, [out])
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
     plan = plan_batch(contents.paths, styles.paths, out, job.settings.style, masks)
+    if plan.tasks:
+        require_room(out, bytes_to_write(plan, job.settings.style) + BYTES_BESIDE)
     return replace(plan, left_out=[*contents.left_out, *styles.left_out])
 
 
@@ -142,9 +148,9 @@ def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcom
     if shown:
         result.sheets = [str(path) for path in contact_sheets(shown, out, job.origin, bool(plan.tasks))]
     if result.done:
-        result.chart = str(quality_chart(read_entries(out), out / CHART, job.origin))
-    elif (out / CHART).exists():
-        result.chart = str(out / CHART)
+        result.chart = str(quality_chart(read_entries(out), chart_path(out), job.origin))
+    elif chart_path(out).exists():
+        result.chart = str(chart_path(out))
     return result
 
 

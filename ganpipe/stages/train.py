@@ -99,6 +99,12 @@ def exclusive_training(workspace: Workspace, settings: Settings, wait: bool) -> 
         yield
 
 
+def check_free(workspace: Workspace, settings: Settings) -> None:
+    """Raises GanpipeError, which names the other trainer, if this workspace or GPU is busy."""
+    with exclusive_training(workspace, settings, wait=False):
+        pass
+
+
 def train_model(
     workspace: Workspace,
     version: DatasetVersion,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import socket
+import ssl
 from base64 import b64encode
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -64,6 +67,31 @@ def announce(workspace: Workspace, addresses: Addresses) -> None:
 def answers(url: str, timeout_s: float = 2.0) -> bool:
     """Whether an HTTP server answers."""
     return fetch(url, timeout_s) is not None
+
+
+def replies(url: str, timeout_s: float) -> bool:
+    """Whether a server replies over HTTP, be it with an error or a certificate that is not trusted.
+
+    A proxy that replies for a server that is away is no reply.
+    """
+    try:
+        urlopen(url, timeout=timeout_s).close()  # noqa: S310  (an http:// address)
+    except HTTPError as error:
+        return error.code not in (502, 503, 504)
+    except URLError as error:
+        return isinstance(error.reason, ssl.SSLError)
+    except (OSError, ValueError, HTTPException):
+        return False
+    return True
+
+
+def accepts(host: str, port: int, timeout_s: float) -> bool:
+    """Whether a server accepts connections."""
+    try:
+        socket.create_connection((host, port), timeout_s).close()
+    except OSError:
+        return False
+    return True
 
 
 def refuses(url: str, auth: str, timeout_s: float = 5.0) -> bool:

@@ -80,7 +80,7 @@ def add_dataset(
     """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC."""
     check_name(name)
     _check_source(workspace, source, name)
-    policy = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop")
+    policy = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop", settings.max_megapixels)
     if replace or pointer_file(workspace, name).exists():
         # In a fresh clone it is brought; what is there becomes a version first.
         open_version(workspace, name, settings)

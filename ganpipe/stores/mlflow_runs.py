@@ -29,6 +29,7 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_json
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.mlflow_database import database_damage, relocate_artifacts
+from ganpipe.stores.mlflow_store import ensure_database, require_tracking_server
 from ganpipe.stores.recorded_paths import artifacts_root
 from ganpipe.stores.run_records import RunRecord, all_records
 from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
@@ -64,6 +65,7 @@ class Tracker:
 
     def __init__(self, workspace: Workspace, reading: bool = False) -> None:
         self.workspace = workspace
+        require_tracking_server()
         if not reading:
             relocate_artifacts(workspace)
         elif problem := missing_runs(workspace):
@@ -75,6 +77,7 @@ class Tracker:
         # It logs each error of the database with its traceback, and raises it: whoever called says it.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         try:
+            ensure_database(workspace)
             self.client = MlflowClient()
             self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
@@ -90,7 +93,12 @@ class Tracker:
             return str(found.experiment_id)
         local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite")
         place = f"{artifacts_root(self.workspace)}/{dataset}" if local else None
-        return str(self.client.create_experiment(dataset, artifact_location=place))
+        try:
+            return str(self.client.create_experiment(dataset, artifact_location=place))
+        except MlflowException:
+            if found := self.client.get_experiment_by_name(dataset):  # another process was faster
+                return str(found.experiment_id)
+            raise
 
     def begin(self, record: RunRecord, pointer: str) -> str:
         """The MLflow run of a training: the earlier one under the same id where it was interrupted."""

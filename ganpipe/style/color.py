@@ -19,6 +19,7 @@ from ganpipe.style.losses import matrix_sqrt
 RGB_TO_YIQ = torch.tensor(
     [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64
 )
+GRAY_LEVELS = 4
 YIQ_TO_RGB = torch.linalg.inv(RGB_TO_YIQ.float())
 
 
@@ -48,6 +49,11 @@ def _mix_channels(matrix: Tensor, image: Tensor) -> Tensor:
 def luminance(image: Tensor) -> Tensor:
     """The luminance `[N, 1, H, W]` of `[N, 3, H, W]` (the weights are ITU-R BT.601's)."""
     return _mix_channels(RGB_TO_YIQ, image)[:, :1]
+
+
+def is_gray_image(image: Tensor) -> bool:
+    """Whether the channels of `[N, 3, H, W]` are equal, but for the rounding of a JPEG."""
+    return bool((image.amax(1) - image.amin(1)).max() <= GRAY_LEVELS / 255)
 
 
 def match_luminance(style: Tensor, content: Tensor) -> Tensor:

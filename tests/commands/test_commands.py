@@ -214,3 +214,46 @@ def test_completion_is_a_script_that_bash_reads(shell: Shell) -> None:
     assert code == 0
     assert "interpolate" in out
     assert subprocess.run(["bash", "-n"], input=out, text=True, check=False).returncode == 0
+
+
+def test_an_existing_film_is_not_overwritten(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "film.gif").write_bytes(b"mine")
+    code, _, err = shell("interpolate", "--out", str(tmp_path / "film.gif"))
+    assert (code, "exists already; choose another --out" in err) == (1, True)
+    assert (tmp_path / "film.gif").read_bytes() == b"mine"
+
+
+def test_an_unwritable_out_is_said_before_the_first_step(shell: Shell, tmp_path: Path) -> None:
+    noise_image(0).save(tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    picture = str(tmp_path / "a.png")
+    words = ("stylize", "--content", picture, "--style", picture, "--out", str(tmp_path / "file/art"))
+    code, _, err = shell(*words, *SETS)
+    assert (code, "is a file, or below one" in err, "images/s" in err) == (1, True, False)
+
+
+def test_a_batch_whose_record_mlflow_cannot_take_is_kept_and_said(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ganpipe.stages import stylize
+
+    def away(*_: object) -> str:
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(stylize, "log_batch_run", away)
+    noise_image(0).save(tmp_path / "a.png")
+    picture = str(tmp_path / "a.png")
+    words = ("stylize", "--content", picture, "--style", picture, "--out", str(tmp_path / "art"))
+    assert shell.json(*words, *SETS)["done"] == 1
+    assert "this batch is not recorded there" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "words", [("train",), ("run",), ("evaluate", "champion"), ("up",), ("generate", "--out", "x")]
+)
+def test_a_command_that_needs_mlflow_says_first_that_its_server_is_away(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    code, _, err = shell(*words)
+    assert (code, "The MLflow server at http://127.0.0.1:9" in err) == (1, True)

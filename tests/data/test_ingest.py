@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ganpipe.data.ingest import AddReport, add_items
+from ganpipe.data.ingest import AddReport, IngestPolicy, add_items
+from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import Record, is_held_out, read_manifest, split_records
 from ganpipe.data.prepare import prepare
 from ganpipe.data.raw_store import find_damaged, remove_empty_folders, sweep
@@ -275,3 +276,16 @@ def test_very_deep_folders_are_walked(tmp_path: Path) -> None:
     deep.mkdir(parents=True)
     noise_image(0).save(deep / "a.png")
     assert add(tmp_path / "in", tmp_path / "raw").accepted == 1
+
+
+def test_the_limit_of_megapixels_is_a_setting_and_may_be_raised_later(tmp_path: Path) -> None:
+    """The verdict of a lower limit is not remembered."""
+    fill_folder(tmp_path / "in", 2)
+    Image.new("L", (1200, 1000), 7).save(tmp_path / "in/large.png")
+    with InspectionCache(tmp_path / "cache.db") as cache:
+        for limit, accepted in ((1, 2), (2, 1)):
+            items = read_source(str(tmp_path / "in"), tmp_path)
+            report = add_items(
+                tmp_path / "raw", items, cache=cache, policy=IngestPolicy(max_megapixels=limit)
+            )
+            assert report.accepted == accepted

@@ -20,6 +20,7 @@ from ganpipe.evaluation.sampling import read_folder, sample_grid
 from ganpipe.imaging.image import ImageShape
 from ganpipe.imaging.provenance import read_origin
 from ganpipe.settings.schema import EvaluationSettings, Settings
+from ganpipe.stages.evaluate import check_generated
 from ganpipe.vgg19.network import Vgg19
 from ganpipe.vgg19.weights import weights_id
 from tests.conftest import fill_folder
@@ -224,3 +225,10 @@ def test_every_metric_of_the_table_is_reported_with_its_extractor(images: torch.
     assert set(names) <= set(result.metrics)
     assert all(result.metrics[name].extractor == EXTRACTORS[DEFAULT].describe() for name in names)
     assert not any(extractor in name for name in result.metrics for extractor in EXTRACTORS)
+
+
+def test_too_few_generated_images_are_counted_before_anything_is_loaded(tmp_path: Path) -> None:
+    fill_folder(tmp_path / "one", 1)
+    with pytest.raises(GanpipeError, match="one has 1 image; evaluation needs at least 8 generated images"):
+        check_generated(tmp_path / "one")
+    check_generated(fill_folder(tmp_path / "eight", 8))

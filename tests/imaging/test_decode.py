@@ -17,7 +17,8 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from ganpipe.data.resize import resize_image
 from ganpipe.errors import GanpipeError
-from ganpipe.imaging.decode import HAS_AVIF, decode_image, is_gray, over_white, read_image_file
+from ganpipe.imaging import decode
+from ganpipe.imaging.decode import HAS_AVIF, decode_image, is_gray, over_white, read_image_file, reduce_large
 from ganpipe.imaging.grid import grid
 from ganpipe.imaging.icc import srgb_profile
 from ganpipe.imaging.image import ImageShape, RejectedImage
@@ -468,3 +469,23 @@ def test_an_image_without_origin_says_so(tmp_path: Path) -> None:
         read_origin(tmp_path / "b.png")
     with pytest.raises(GanpipeError, match="does not exist"):
         read_origin(tmp_path / "c.png")
+
+
+def test_the_limit_of_pixels_is_a_parameter() -> None:
+    data = encoded(Image.new("L", (30, 20)), "PNG")
+    assert decode_image(data, max_pixels=600).size == (30, 20)
+    with pytest.raises(RejectedImage, match="30×20 is over 0 megapixels"):
+        decode_image(data, max_pixels=599)
+
+
+def test_a_large_picture_is_reduced_by_boxes_weighted_by_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hidden color under full transparency must not show, and small pictures stay as they are."""
+    image = Image.new("RGBA", (80, 40), (255, 0, 0, 255))
+    image.paste((0, 255, 0, 0), (0, 0, 1, 40))
+    assert reduce_large(image, 20) is image
+    monkeypatch.setattr(decode, "LARGE_PIXELS", 100)
+    small = reduce_large(image, 20)
+    assert (small.size, small.mode) == ((20, 10), "RGBA")
+    assert small.getpixel((0, 0)) == (255, 0, 0, 191)
+    assert [decode.shrink_large(20)(width, 10) for width in (20, 40, 80, 159, 160)] == [1, 2, 4, 4, 8]
+    assert decode.shrink_large(2)(10, 10) == 1

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from ganpipe.errors import GanpipeError
+from ganpipe.services import prefect as prefect_service
 from ganpipe.services.prefect_server import OwnPagesOnly, Receive, Scope, Send
 from ganpipe.stores.secret import prove
+from ganpipe.stores.workspace import Workspace
 
 PORT, SECRET = 4200, "ganpipe:secret"
 OWN = f"127.0.0.1:{PORT}"
@@ -71,3 +74,17 @@ def test_the_server_proves_that_it_knows_the_secret_and_does_not_tell_it() -> No
     assert answer == prove(SECRET, "question")
     assert SECRET not in answer
     assert answer != prove("ganpipe:another", "question")
+
+
+def test_a_second_first_start_waits_until_the_first_server_is_ready(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's migrations are not locked; once they are done nobody waits."""
+    monkeypatch.setattr(prefect_service, "START_S", 0.1)
+    with (
+        prefect_service.first_start(workspace),
+        pytest.raises(GanpipeError, match="busy with prefect-database"),
+    ):
+        prefect_service.first_start(workspace).__enter__()
+    with prefect_service.first_start(workspace), prefect_service.first_start(workspace):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,12 @@ def test_a_registered_model_draws_the_same_images_for_the_same_seed(
     origin = read_origin(some[0])
     assert (origin["run"], origin["seed"], origin["dataset"]["version"]) == (record.run_id, 7, record.version)
     assert generate.interpolation_frames(model, 3, 4, 0).shape == (12, 16, 16, 3)
+    again = generate.generate_images(model, 4, 7, tmp_path / "some")
+    assert again[:3] == some, "the same images keep their files"
+    other = replace(model, reference=replace(model.reference, version="2"))
+    theirs = generate.generate_images(other, 3, 7, tmp_path / "some")
+    assert not set(theirs) & set(again)
+    assert len(list((tmp_path / "some").iterdir())) == 7
     by_run = generate.load_model(noise, record.run_id, None)
     assert by_run.reference == model.reference
     with pytest.raises(GanpipeError, match="no model nothing"):
@@ -267,6 +274,9 @@ def test_a_labeled_data_set_gives_a_model_that_draws_by_label(
     cats = generate.generate_images(model, 3, 0, tmp_path / "cats", label="cats")
     assert read_origin(dogs[0])["label"] == "dogs"
     assert dogs[0].read_bytes() != cats[0].read_bytes()
+    both = [generate.generate_images(model, 3, 0, tmp_path / "both", label=name) for name in ("cats", "dogs")]
+    assert len(set(both[0] + both[1])) == len(list((tmp_path / "both").iterdir())) == 6
+    assert both[1][0].name == "seed0000-dogs-00000.png"
     drawn = {read_origin(p)["label"] for p in generate.generate_images(model, 20, 0, tmp_path / "any")}
     assert drawn == {"cats", "dogs"}
     with pytest.raises(GanpipeError, match="has no label dog: did you mean dogs"):

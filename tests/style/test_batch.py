@@ -13,17 +13,22 @@ from PIL import Image
 
 from ganpipe.compute.device import choose_compute
 from ganpipe.errors import GanpipeError, Interrupted
+from ganpipe.imaging import decode
+from ganpipe.imaging.float_image import FloatImage, read_float_image
 from ganpipe.imaging.paths import image_paths
 from ganpipe.imaging.provenance import read_origin
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch import runner
 from ganpipe.style.batch.manifest import MANIFEST, ManifestEntry, add_entry, read_entries
-from ganpipe.style.batch.plan import plan_batch
+from ganpipe.style.batch.plan import bytes_to_write, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import run_batch
 from ganpipe.style.color import luminance, match_colors, parse_shares, read_masks, transfer_luminance
-from tests.conftest import changed, noise_image
+from ganpipe.style.optimize import resize
+from ganpipe.style.params import resolve_params
+from ganpipe.style.reading import read_style
+from tests.conftest import Killed, changed, noise_image
 
 CPU = choose_compute("cpu", "fp32")
 QUICK = StyleSettings(preset="draft", long_edge_px=48, steps=2, scales=1, feedforward="never")
@@ -299,3 +304,114 @@ def test_a_missing_line_of_a_list_fails_alone(tmp_path: Path) -> None:
     plan = plan_batch(contents, styles, tmp_path / "out", QUICK)
     assert [Path(task.content).name for task in plan.tasks] == ["a.png"]
     assert [item.reason.split(":")[0] for item in plan.items if item.reason] == [str(tmp_path / "c/gone.png")]
+
+
+def test_a_second_batch_with_equal_names_keeps_the_first_ones_images(tmp_path: Path) -> None:
+    styles = save_images(tmp_path / "s", "x.png")
+    out = tmp_path / "out"
+    first, second = save_images(tmp_path / "c", "a.png"), [tmp_path / "d/a.png"]
+    (tmp_path / "d").mkdir()
+    noise_image(7).save(second[0])
+    old = Path(run(first, styles, out).items[0].output)
+    before = old.read_bytes()
+    new = Path(run(second, styles, out).items[0].output)
+    assert (old.name, new.name[:5], new != old) == ("a__x.png", "a__x_", True)
+    assert old.read_bytes() == before
+    assert [run(contents, styles, out).skipped for contents in (first, second)] == [1, 1]
+
+
+def test_other_settings_and_a_strangers_file_keep_their_images(tmp_path: Path) -> None:
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
+    (tmp_path / "out").mkdir()
+    mine = tmp_path / "out/a__x.png"
+    mine.write_bytes(b"mine")
+    outputs = {
+        run(contents, styles, tmp_path / "out", changed(QUICK, steps=k)).items[0].output for k in (2, 3)
+    }
+    assert len(outputs | {str(mine)}) == 3
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_kill_before_the_image_is_written_stylizes_it_again_under_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
+
+    def kill(path: Path, data: bytes) -> None:
+        path.write_bytes(data[:100])
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "write_bytes", kill)
+        with pytest.raises(Killed):
+            run(contents, styles, tmp_path / "out")
+    report = run(contents, styles, tmp_path / "out")
+    assert (report.done, Path(report.items[0].output).name) == (1, "a__x.png")
+
+
+def test_a_name_that_a_batch_at_the_same_time_has_taken_is_left_to_it(tmp_path: Path) -> None:
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
+    plans = [plan_batch(contents, styles, tmp_path / "out", changed(QUICK, steps=k)) for k in (2, 3)]
+    done = [run_batch(plan.tasks, QUICK, CPU).items[0].output for plan in plans]
+    assert len(set(done)) == 2
+    assert all(Path(output).exists() for output in done)
+
+
+@pytest.mark.parametrize("color_mode", ["style", "luminance", "match"])
+def test_gray_content_in_gray_style_stays_gray(tmp_path: Path, color_mode: str) -> None:
+    for folder, seed in (("c", 0), ("s", 1)):
+        (tmp_path / folder).mkdir()
+        noise_image(seed, (40, 30), "L").convert("RGB").save(tmp_path / folder / "a.jpg")
+    settings = changed(QUICK, color_mode=color_mode)
+    report = run([tmp_path / "c/a.jpg"], [tmp_path / "s/a.jpg"], tmp_path / "out", settings)
+    with Image.open(report.items[0].output) as image:
+        pixels = np.asarray(image).astype(int)
+    assert (pixels.max(2) == pixels.min(2)).all()
+    assert pixels.std() > 5
+
+
+def test_large_styles_are_kept_at_the_size_that_a_result_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "LARGE_PIXELS", 1_500_000)
+    params = resolve_params(QUICK)
+    path = tmp_path / "x.png"
+    noise_image(0, (60, 40)).resize((2400, 1600), Image.Resampling.NEAREST).save(path)
+    reduced, whole = read_style(path, QUICK, params), read_float_image(path)
+    assert tuple(reduced.pixels.shape[2:]) == (800, 1200)
+    assert (resize(reduced.pixels, (32, 48)) - resize(whole.pixels, (32, 48))).abs().max() < 1 / 255
+    small = save_images(tmp_path / "s", "y.png")[0]
+    assert torch.equal(read_style(small, QUICK, params).pixels, read_float_image(small).pixels)
+
+
+def test_styles_in_memory_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "STYLE_CACHE_BYTES", 1)
+    styles = save_images(tmp_path / "s", "x.png", "y.png", "z.png")
+    held: list[int] = []
+    real = runner._BatchRunner._style
+
+    def counting(self: runner._BatchRunner, path: Path) -> FloatImage:
+        found = real(self, path)
+        held.append(len(self.styles))
+        return found
+
+    monkeypatch.setattr(runner._BatchRunner, "_style", counting)
+    assert run(save_images(tmp_path / "c", "a.png"), styles, tmp_path / "out").done == 3
+    assert held == [1, 1, 1]
+
+
+def test_a_picture_over_the_limit_fails_alone_and_names_the_setting(tmp_path: Path) -> None:
+    contents = save_images(tmp_path / "c", "a.png", "b.png")
+    Image.new("L", (1001, 1000)).save(contents[0])
+    settings = changed(QUICK, max_megapixels=1)
+    report = run(contents, save_images(tmp_path / "s", "x.png"), tmp_path / "out", settings)
+    assert [item.state for item in report.items] == ["failed", "done"]
+    assert "1001×1000 is over 1 megapixels (the setting max_megapixels)" in report.items[0].reason
+
+
+def test_the_bytes_of_a_plan_are_estimated_low(tmp_path: Path) -> None:
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
+    plan = plan_batch(contents, styles, tmp_path / "out", QUICK)
+    estimate = bytes_to_write(plan, QUICK)
+    run(contents, styles, tmp_path / "out")
+    assert 0.2 < estimate / (tmp_path / "out/a__x.png").stat().st_size < 1

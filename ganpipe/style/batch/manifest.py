@@ -1,10 +1,13 @@
-"""The manifest of a folder of stylized images: one line per finished image, so that a kill loses no finished image."""
+"""The manifest of a folder of stylized images: one line per image, so that a kill loses no finished image.
+
+The line is written first, then the image: whose image a file is, is known before it is there.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ MANIFEST = "manifest.jsonl"
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """A finished image: the key of its inputs, the file and its hash, and what was measured."""
+    """An image: the key of its inputs, the file and its hash, and what was measured."""
 
     key: str
     output: str
@@ -35,6 +38,7 @@ def add_entry(folder: Path, entry: ManifestEntry) -> None:
     path = folder / MANIFEST
     line = json.dumps(asdict(entry)) + "\n"
     with plain_disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             size = os.fstat(file).st_size
@@ -58,6 +62,22 @@ def _parse(text: str) -> Iterator[ManifestEntry]:
             yield ManifestEntry(**value)
         except (ValueError, TypeError):
             continue
+
+
+def keys_by_output(entries: Iterable[ManifestEntry]) -> dict[str, str]:
+    """The key of the image that each file holds: the last one that was written to it."""
+    return {entry.output: entry.key for entry in entries}
+
+
+def free_name(folder: Path, name: str, key: str, keys: Mapping[str, str]) -> str:
+    """`name`, with part of the key added if the folder has a file of that name that holds another image.
+
+    `keys`: see `keys_by_output`.
+    """
+    if keys.get(name) == key or not os.path.lexists(folder / name):
+        return name
+    stem, suffix = os.path.splitext(name)
+    return f"{stem}_{key[:8]}{suffix}"
 
 
 def is_intact(folder: Path, entry: ManifestEntry) -> bool:

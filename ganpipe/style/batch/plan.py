@@ -14,7 +14,7 @@ from ganpipe.imaging.encode import FORMATS, check_format
 from ganpipe.imaging.float_image import upright_size
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.settings.schema import StyleSettings
-from ganpipe.style.batch.manifest import is_intact, read_entries
+from ganpipe.style.batch.manifest import free_name, is_intact, keys_by_output, read_entries
 from ganpipe.style.color import mask_path, parse_shares
 from ganpipe.style.optimize import size_at
 from ganpipe.style.params import StyleParams, resolve_params
@@ -66,6 +66,12 @@ class BatchPlan:
         return [ordered[k : k + count] for k in range(0, len(ordered), count)]
 
 
+def bytes_to_write(plan: BatchPlan, settings: StyleSettings) -> int:
+    """About how many bytes the images of a plan will have."""
+    samples = sum(3 * height * width for height, width in (task.size for task in plan.tasks))
+    return int(samples * settings.bit_depth / 8 * FORMATS[settings.format].written_share)
+
+
 def plan_batch(
     contents: Sequence[Path],
     styles: Sequence[Path],
@@ -73,7 +79,8 @@ def plan_batch(
     settings: StyleSettings,
     masks: Sequence[Path] = (),
 ) -> BatchPlan:
-    """Plans every content in every style, and skips the images that already exist.
+    """Plans every content in every style, and skips the images that already exist. Nothing that is in `out` is overwritten
+    but an image of the same inputs and settings.
 
     Raises:
         GanpipeError: invalid format, blend, masks or layers.
@@ -85,13 +92,15 @@ def plan_batch(
     network = style_weights(settings.weights).id
     together = bool(masks) or bool(settings.blend)
     shares = parse_shares(settings.blend, len(styles)) if settings.blend else (1 / len(styles),) * len(styles)
-    known = {entry.key: entry for entry in read_entries(out)}
-    identities = _FileFacts()
+    entries = {(entry.key, entry.output): entry for entry in read_entries(out)}
+    keys = keys_by_output(entries.values())
+    identities = _FileFacts(settings.max_megapixels * 1_000_000)
     names = _Names(FORMATS[settings.format].suffix)
     plan = BatchPlan([], [])
     for content in contents:
         for group in [tuple(styles)] if together else [(style,) for style in styles]:
-            output = out / names.of(content, group)
+            name = names.of(content, group)
+            output = out / name
             item = StyledItem(str(content), " + ".join(map(str, group)), str(output), "failed")
             plan.items.append(item)
             try:
@@ -111,8 +120,10 @@ def plan_batch(
                 item.reason = rejected.sentence
                 log.warning("Not stylized: %s", escape_control(item.reason))  # Prefect keeps it, too
                 continue
-            entry = known.get(key)
-            if entry and entry.output == output.name and is_intact(out, entry):
+            output = out / free_name(out, name, key, keys)
+            item.output = str(output)
+            entry = entries.get((key, output.name))
+            if entry and is_intact(out, entry):
                 item.state, item.quality = "skipped", entry.quality
                 continue
             task = BatchTask(len(plan.items) - 1, key, content, group, own_shares, own_masks, output, size)
@@ -137,14 +148,15 @@ def item_key(
 class _FileFacts:
     """Size and hash of each file, each read once; raises RejectedImage, with the file's name, if it cannot be used."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
         self._sizes: dict[Path, tuple[int, int] | RejectedImage] = {}
         self._hashes: dict[Path, str] = {}
 
     def size(self, path: Path) -> tuple[int, int]:
         if path not in self._sizes:
             try:
-                self._sizes[path] = upright_size(path)
+                self._sizes[path] = upright_size(path, self._max_pixels)
             except RejectedImage as rejected:
                 self._sizes[path] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
         size = self._sizes[path]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,20 +19,27 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.memory import USABLE_SHARE, free_memory, is_out_of_memory
 from ganpipe.compute.signals import catch_stop_signals
 from ganpipe.errors import Interrupted
-from ganpipe.files import escape_control, sha256_of
-from ganpipe.imaging.encode import write_float_image
-from ganpipe.imaging.float_image import FloatImage, read_float_image
+from ganpipe.files import escape_control, write_bytes
+from ganpipe.imaging.encode import encode_float_image
+from ganpipe.imaging.float_image import FloatImage
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
-from ganpipe.style.batch.manifest import ManifestEntry, add_entry
+from ganpipe.style.batch.manifest import (
+    ManifestEntry,
+    add_entry,
+    free_name,
+    keys_by_output,
+    read_entries,
+)
 from ganpipe.style.batch.plan import BatchTask, StyledItem
-from ganpipe.style.color import read_masks, styles_for, transfer_luminance
+from ganpipe.style.color import is_gray_image, luminance, read_masks, styles_for, transfer_luminance
 from ganpipe.style.feedforward.network import apply_network, load_network
 from ganpipe.style.metrics import structure_similarity, style_distance
 from ganpipe.style.optimality_gap import optimality_gap
 from ganpipe.style.optimize import OnStep, Step, StyledImages, StyleTask, resize, stylize
 from ganpipe.style.params import resolve_params
+from ganpipe.style.reading import read_content, read_style
 from ganpipe.vgg19.network import Vgg19
 from ganpipe.vgg19.weights import style_weights
 
@@ -38,6 +47,7 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = {"cpu": 4, "cuda": 32}  # more at once is no faster (benchmarks.style), and a kill loses more
 SMALLEST_TILE_PX = 128
+STYLE_CACHE_BYTES = 256 * 2**20  # of style images; reading one again takes far less time than a stylization
 # Activations that autograd keeps for relu1_1 to relu5_1, plus what its backward needs: measured as the growth
 # of the peak over images of 256² and 512² (LOG.md).
 BYTES_PER_PIXEL = {"bf16": 2_000, "fp32": 3_600}
@@ -163,7 +173,7 @@ class _BatchRunner:
         loaded = []
         for task in bucket:
             try:
-                content = read_float_image(task.content)
+                content = read_content(task.content, self.settings, self.params)
                 styles = [self._style(path) for path in task.styles]
                 loaded.append(_LoadedTask(task, content, styles, self._style_task(task, content, styles)))
             except RejectedImage as rejected:
@@ -172,9 +182,9 @@ class _BatchRunner:
 
     def _style(self, path: Path) -> FloatImage:
         if path not in self.styles:
-            if len(self.styles) >= 16:
+            if sum(style.pixels.nbytes for style in self.styles.values()) > STYLE_CACHE_BYTES:
                 self.styles.clear()
-            self.styles[path] = read_float_image(path)
+            self.styles[path] = read_style(path, self.settings, self.params)
         return self.styles[path]
 
     def _style_task(self, task: BatchTask, content: FloatImage, styles: list[FloatImage]) -> StyleTask:
@@ -254,6 +264,8 @@ class _BatchRunner:
                 continue
             if self.params.color_mode == "luminance":
                 pixels = transfer_luminance(pixels, loaded.style_task.content)
+            if _stays_gray(loaded, self.params.color_mode):
+                pixels = luminance(pixels).expand(-1, 3, -1, -1)
             loss = {"loss": round(stylized_images.losses[n], 6)} if stylized_images.losses else {}
             quality = loss | self._measure(loaded, pixels)
             self._write_one(loaded, pixels, seconds, quality)
@@ -275,8 +287,8 @@ class _BatchRunner:
     def _write_one(
         self, loaded: _LoadedTask, pixels: Tensor, seconds: float, quality: dict[str, float]
     ) -> None:
-        """Writes the image, then its manifest entry: a kill between the two stylizes one image again."""
-        task = loaded.task
+        """Writes the manifest entry, then the image: a kill between the two stylizes one image again."""
+        task = self._with_free_output(loaded.task)
         alpha = loaded.content.alpha
         if alpha is not None:
             alpha = F.interpolate(alpha[None, None], task.size, mode="bilinear", antialias=True)[0, 0].clamp(
@@ -296,17 +308,32 @@ class _BatchRunner:
         }
         if len(loaded.styles) == 1:
             text["style"] = text["style"][0]
-        write_float_image(task.output, pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
+        data = encode_float_image(pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
         entry = ManifestEntry(
             task.key,
             task.output.name,
-            sha256_of(task.output),
+            hashlib.sha256(data).hexdigest(),
             self.settings.preset,
             round(seconds, 3),
             quality,
         )
         add_entry(task.output.parent, entry)
+        write_bytes(task.output, data)
         self.items[task.place] = replace(_item(task, "done"), seconds=round(seconds, 3), quality=quality)
+
+    def _with_free_output(self, task: BatchTask) -> BatchTask:
+        """The task, with another name if a batch that ran at the same time has taken its own."""
+        if not os.path.lexists(task.output):
+            return task
+        folder = task.output.parent
+        name = free_name(folder, task.output.name, task.key, keys_by_output(read_entries(folder)))
+        return replace(task, output=folder / name)
+
+
+def _stays_gray(loaded: _LoadedTask, color_mode: str) -> bool:
+    """Whether the result has no color: content and styles have none, or its colors are the content's."""
+    styles = [] if color_mode in ("luminance", "match") else loaded.styles
+    return all(is_gray_image(pixels) for pixels in (loaded.style_task.content, *(s.pixels for s in styles)))
 
 
 def _item(task: BatchTask, state: str) -> StyledItem:

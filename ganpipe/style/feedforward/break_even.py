@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ganpipe.compute.device import Compute
 from ganpipe.files import sha256_of, sha256_of_json
-from ganpipe.imaging.float_image import read_float_image
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.progress import Report, format_duration, ignore
 from ganpipe.settings.schema import StyleSettings
@@ -32,6 +31,7 @@ from ganpipe.style.feedforward.network import (
 from ganpipe.style.feedforward.train import train_network
 from ganpipe.style.optimize import SMALLEST_PX, StyleTask, objective_at, pyramid, resize, size_at
 from ganpipe.style.params import STYLE_PRESETS, StyleParams, resolve_params
+from ganpipe.style.reading import read_content, read_style
 from ganpipe.vgg19.network import Vgg19
 from ganpipe.vgg19.weights import style_weights
 
@@ -99,7 +99,7 @@ def _train_or_find(
     if settings.feedforward == "auto" and len(tasks) < MIN_IMAGES_TO_ESTIMATE:
         return None
     try:
-        image = read_float_image(style).pixels
+        image = read_style(style, settings, params).pixels
     except RejectedImage:
         return None  # run_batch reports it for each image
     if settings.feedforward == "auto":
@@ -108,7 +108,7 @@ def _train_or_find(
         if not estimate.pays:
             return None
     started = time.monotonic()
-    contents = [_loader(task.content, params.long_edge_px) for task in tasks]
+    contents = [_loader(task.content, settings, params) for task in tasks]
     begun = folder / "unfinished" / own.name
     result = train_network(
         network, contents, {style.stem: image}, params, images, compute, begun, _crop_px(tasks), report
@@ -124,10 +124,10 @@ def _crop_px(tasks: Sequence[BatchTask]) -> int:
     return max(SMALLEST_PX, min(CROP_PX, *(edge for task in tasks for edge in task.size)))
 
 
-def _loader(path: Path, long_edge_px: int) -> Callable[[], Tensor]:
+def _loader(path: Path, settings: StyleSettings, params: StyleParams) -> Callable[[], Tensor]:
     def load() -> Tensor:
-        pixels = read_float_image(path).pixels
-        return resize(pixels, size_at(pixels.shape[2], pixels.shape[3], long_edge_px))
+        pixels = read_content(path, settings, params).pixels
+        return resize(pixels, size_at(pixels.shape[2], pixels.shape[3], params.long_edge_px))
 
     return load
 
