@@ -215,6 +215,9 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
     sub = on_one("add", "data.add", "add images to a dataset and version it")
     sub.add_argument("source", help=sources)
     sub.add_argument("--name", required=True, metavar="NAME")
+    sub.add_argument(
+        "--mirror", action="store_true", help="remove images of this source that it no longer has"
+    )
     sub = on_one("replace", "data.replace", "make a dataset hold a source's images and no others")
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("source", help=sources)

@@ -37,6 +37,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import write_bytes, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stores.dataset_sources import read_listing, write_listing
 from ganpipe.stores.dataset_summaries import (
     dataset_names,
     versions_of,
@@ -76,8 +77,13 @@ def add_dataset(
     settings: DataSettings,
     report: Report = ignore,
     replace: bool = False,
+    mirror: bool = False,
 ) -> AddReport:
-    """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC."""
+    """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC.
+
+    An image that was edited in the source takes the place of the earlier one. `mirror`: images that are gone from the
+    source are removed; those of other sources stay.
+    """
     check_name(name)
     _check_source(workspace, source, name)
     policy = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop")
@@ -91,7 +97,9 @@ def add_dataset(
     ):
         items = read_source(source, scratch)
         aside = set_foreign_aside(workspace, name)
-        result = add_items(workspace.raw(name), items, report, cache, policy, replace)
+        listing = read_listing(workspace, name, source, mirror)
+        result = add_items(workspace.raw(name), items, report, cache, policy, replace, listing)
+        write_listing(workspace, name, source, listing, alone=replace)
         result.aside = [*aside, *sweep_folder(workspace, name)]
         result.version = commit_dataset(workspace, name)
         records = read_manifest(workspace.raw(name))
