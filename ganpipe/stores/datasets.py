@@ -60,7 +60,7 @@ from ganpipe.stores.dvc import (
     read_pointer,
 )
 from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, RefusedVersion
-from ganpipe.stores.workspace import Workspace, check_name
+from ganpipe.stores.workspace import Workspace, check_name, ignore_in_git
 
 SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
@@ -167,6 +167,7 @@ def _run_stage(workspace: Workspace, name: str, settings: DataSettings) -> None:
     ensure_repository(workspace)
     check_stage(workspace)
     read_pointer(workspace, name)
+    ignore_in_git(prepared_folder(workspace, name, settings).parent)
     path, key = workspace.root / PREPARE_FILE, preparation_key(name, settings)
     entries = {
         k: e for k, e in read_prepare_file(path).items() if pointer_file(workspace, e["dataset"]).exists()

@@ -15,8 +15,8 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import write_text
 from ganpipe.settings.schema import Settings
 from ganpipe.stores import dataset_versions, datasets
-from ganpipe.stores.dataset_summaries import intent_file, versions_of
 from ganpipe.stores.dataset_sources import source_key, sources_file
+from ganpipe.stores.dataset_summaries import intent_file, versions_of
 from ganpipe.stores.dvc import dvc, version_in
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import fill_folder, noise_image
