@@ -214,9 +214,7 @@ class DatasetCache:
                 f"in the remote {default_remote(self.workspace)}: {why}"
             )
 
-    def check_out(
-        self, listing: Listing, raw: Path, present: dict[str, str], relink: bool = False
-    ) -> None:
+    def check_out(self, listing: Listing, raw: Path, present: dict[str, str], relink: bool = False) -> None:
         """Makes the folder `raw` hold the files of a version that was brought, linked as `cache.type` says.
 
         `present`: the files that are there now, with their MD5. `relink`: link those again, too.
