@@ -160,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     json_too(sub)
 
     sub = add("up", "operations.up", "Prefect, MLflow and the schedule until Ctrl-C")
-    sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *"')
+    sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *", in local time')
     sub.add_argument("--watch", metavar="DIR", help="retrain when images are added to this folder")
     sub.add_argument(
         "--host",

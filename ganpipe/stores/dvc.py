@@ -45,6 +45,10 @@ def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
     Raises:
         GanpipeError: dvc failed; its last line says why.
     """
+    if set("{}") & set(str(workspace.root)):  # its progress bar takes them for fields of a format
+        raise GanpipeError(
+            f"The path of the workspace {workspace.root} has a brace, which DVC cannot use; rename the folder."
+        )
     ensure_repository(workspace)
     mend_repository(workspace)
     # A relative path: of an absolute one DVC's database expands what looks like a variable, such as $HOME.
