@@ -86,6 +86,8 @@ def add_dataset(
     """
     check_name(name)
     _check_source(workspace, source, name)
+    ensure_repository(workspace)
+    DatasetCache(workspace).check_folder()
     policy = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop")
     if replace or pointer_file(workspace, name).exists():
         # In a fresh clone it is brought; what is there becomes a version first.

@@ -59,6 +59,16 @@ class DatasetCache:
         self.folder = folder
         self.odb: Any = get_odb(self._local_fs, str(folder), hash_name="md5", **options)
 
+    def check_folder(self) -> None:
+        """Raises GanpipeError, before any image is read, if the cache cannot be written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GanpipeError(
+                f"DVC's cache {self.folder} cannot be written ({error.strerror}). Is its disk mounted? Its place is "
+                f"cache.dir in {self.workspace.root / '.dvc/config'}."
+            ) from None
+
     def versions_like(self, start: str) -> list[str]:
         """The listings in the cache whose hash begins like this."""
         stem = start.removesuffix(".dir")

@@ -96,6 +96,16 @@ def test_a_part_of_the_workspace_may_lie_on_another_disk(
     assert any(disk.iterdir())
 
 
+def test_a_cache_that_cannot_be_written_is_said_before_an_image_is_read(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    (workspace.root / ".dvc").mkdir()
+    (workspace.root / ".dvc/config").write_text("[cache]\n    dir = /proc/nowhere\n")
+    with pytest.raises(GanpipeError, match=r"DVC's cache /proc/nowhere\S* cannot be written .*cache\.dir"):
+        datasets.add_dataset(workspace, str(fill_folder(tmp_path / "in", 4)), "pets", settings.data)
+    assert not workspace.raw("pets").exists()
+
+
 def test_a_damaged_pointer_or_an_absent_dataset_stops_no_other(
     pets: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
