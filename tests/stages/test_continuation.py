@@ -77,6 +77,8 @@ def test_a_raised_number_of_images_continues_and_says_so(
     again, begun = train_and_count(trained, longer(settings))
     assert (again, begun) == (record, -1)  # the same command finds it
     assert reproduce.reproduce(trained, record)["identical"]
+    shutil.rmtree(run_folder(trained, first.run_id))
+    assert train_and_count(trained, longer(settings)) == (record, -1)  # without the run that it continues, too
 
 
 def test_a_continued_run_that_was_killed_ends_with_the_same_bits(

@@ -66,6 +66,11 @@ def test_git_takes_pointers_and_neither_state_nor_images(
     assert taken_by_git(repository) == {prefix + path for path in VERSIONED | {"dvc.yaml"}}
 
 
+def test_a_workspace_without_data_is_ignored_by_git(workspace: Workspace) -> None:
+    """One that only stylizes has no DVC."""
+    assert (workspace.state / ".gitignore").read_text() == "*\n"
+
+
 def test_shards_are_ignored_by_git_and_made_where_git_ignores_the_workspace(
     tmp_path: Path, settings: Settings
 ) -> None:
