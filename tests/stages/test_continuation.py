@@ -78,7 +78,7 @@ def test_a_raised_number_of_images_continues_and_says_so(
     assert (again, begun) == (record, -1)  # the same command finds it
     assert reproduce.reproduce(trained, record)["identical"]
     shutil.rmtree(run_folder(trained, first.run_id))
-    assert train_and_count(trained, longer(settings)) == (record, -1)  # without the run that it continues, too
+    assert train_and_count(trained, longer(settings)) == (record, -1)  # found without its parent, too
 
 
 def test_a_continued_run_that_was_killed_ends_with_the_same_bits(
