@@ -17,9 +17,11 @@ from prefect import Flow
 from prefect.exceptions import TerminationSignal
 from prefect.flows import EntrypointType
 from prefect.runner import Runner
+from prefect.schedules import Cron, Schedule
 
 from flows.pipeline import pipeline
 from ganpipe.compute.processes import exit_with_parent
+from ganpipe.services.timezone import local_timezone
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import serve_only
 
@@ -63,6 +65,11 @@ RETRAIN = Deployment(
 DEPLOYMENTS: tuple[Deployment, ...] = (RETRAIN,)
 
 
+def local_schedule(line: str) -> Schedule:
+    """A cron line in local time; Prefect's own default is UTC."""
+    return Cron(line, timezone=local_timezone())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves every row until SIGTERM, or until its parent is gone."""
     parser = argparse.ArgumentParser()
@@ -84,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner.add_flow(
             row.flow,
             name=row.name,
-            cron=(given.cron or None) if row.scheduled else None,
+            schedule=local_schedule(given.cron) if row.scheduled and given.cron else None,
             parameters=row.parameters(request),
             description=row.description,
             entrypoint_type=EntrypointType.MODULE_PATH,

@@ -175,7 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     json_too(sub)
 
     sub = add("up", "operations.up", "Prefect, MLflow and the schedule until Ctrl-C")
-    sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *"')
+    sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *", in local time')
     sub.add_argument("--watch", metavar="DIR", help="retrain when images are added to this folder")
     sub.add_argument(
         "--host",
@@ -230,6 +230,9 @@ def _add_data_commands(commands: Any, add: Add, chosen: Extend, json_too: Extend
     sub = on_one("add", "data.add", "add images to a dataset and version it")
     sub.add_argument("source", help=sources)
     sub.add_argument("--name", required=True, metavar="NAME")
+    sub.add_argument(
+        "--mirror", action="store_true", help="remove images of this source that it no longer has"
+    )
     sub = on_one("replace", "data.replace", "make a dataset hold a source's images and no others")
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("source", help=sources)

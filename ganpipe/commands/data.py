@@ -38,8 +38,9 @@ def _add(arguments: Namespace, replace: bool) -> int:
     workspace = open_named_workspace(arguments)
     settings = resolve_settings(arguments, workspace).data
     with Bars(quiet=arguments.json) as bars:
-        report = add_dataset(workspace, arguments.source, arguments.name, settings, bars, replace)
-        if report.accepted or report.newly_labeled or replace:
+        mirror = not replace and arguments.mirror
+        report = add_dataset(workspace, arguments.source, arguments.name, settings, bars, replace, mirror)
+        if report.changed or replace:
             version = open_version(workspace, arguments.name, settings)
             report.page = str(write_page(workspace, version, settings, bars))
     if arguments.json:
@@ -61,6 +62,13 @@ def _add(arguments: Namespace, replace: bool) -> int:
             else []
         ),
         *([("labels", f"{report.newly_labeled:,} images had none")] if report.newly_labeled else []),
+        *([("replaced", f"{report.replaced:,}: their files were edited")] if report.replaced else []),
+        *([("removed", f"{report.removed:,}: no longer in the source")] if report.removed else []),
+        *(
+            [("same names", f"{report.same_names:,} as an image of another source")]
+            if report.same_names
+            else []
+        ),
         *([("moved aside", f"{len(report.aside):,} files that are not ganpipe's")] if report.aside else []),
         *([("sidecars", f"{report.sidecars:,} files beside images")] if report.sidecars else []),
         ("version", report.version),
@@ -69,6 +77,8 @@ def _add(arguments: Namespace, replace: bool) -> int:
     pairs(f"Dataset {report.name}", rows)
     if report.label_note:
         say(f"  {report.label_note}")
+    if report.same_names:
+        say(f"  {report.same_names_note}")
     for entry in report.quarantined[:MOST_LISTED]:
         say(f"  {entry['file']}: {entry['reason']}")
     if len(report.quarantined) > MOST_LISTED:

@@ -44,7 +44,7 @@ def train(arguments: Namespace) -> int:
     with Bars(quiet=arguments.json) as bars:
         info = datasets.ensure_dataset(workspace, name, settings.data, bars)
         fresh = new_record(name, info.version, settings, train.compute_names(settings))
-        before = train.finished_training(workspace, fresh.run_id)
+        before = train.finished_request(workspace, fresh)
         record = train.train_model(workspace, info, settings, bars, wait=arguments.if_busy == "wait")
     state = "up_to_date" if before else "finished"
     result = {
@@ -52,6 +52,7 @@ def train(arguments: Namespace) -> int:
         "run": record.run_id,
         "fingerprint": record.fingerprint,
         "mlflow_run_id": record.mlflow_run_id,
+        **({"continues": record.continues} if record.continues else {}),
         **(asdict(record.train) if record.train else {}),
         "run_dir": str(workspace.runs / record.run_id),
     }

@@ -45,6 +45,35 @@ def save_checkpoint(folder: Path, name: str, state: dict[str, Any], keep: int = 
     return path
 
 
+def copy_newest_checkpoint(source: Path, target: Path) -> int | None:
+    """Copies the newest undamaged checkpoint and the best one to another folder; returns the images seen, None if none.
+
+    The newest is copied last: a folder without it has no checkpoint.
+    """
+    for note in reversed(_listed(source)):
+        if not _is_whole(note):
+            continue
+        for best in _listed(best_folder(source)):
+            _copy(best, best_folder(target))
+        _copy(note, target)
+        return int(note.stem.rpartition("-")[2])
+    return None
+
+
+def _is_whole(note: Path) -> bool:
+    try:
+        return sha256_of(note.with_suffix(".pt")) == read_json(note)["sha256"]
+    except (OSError, GanpipeError, KeyError, TypeError):
+        return False
+
+
+def _copy(note: Path, folder: Path) -> None:
+    """Copies a checkpoint; the note, without which it does not count, last."""
+    for path in (note.with_suffix(".pt"), note):
+        if path.exists():
+            write_bytes(folder / path.name, path.read_bytes())
+
+
 def best_folder(folder: Path) -> Path:
     """The folder of the best checkpoint."""
     return folder / "best"

@@ -19,6 +19,7 @@ from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import MANIFEST, Record, read_manifest, write_manifest
 from ganpipe.data.near_duplicates import group_near, groups_of
 from ganpipe.data.raw_store import RawImages, remove_empty_folders
+from ganpipe.data.source_listing import Settled, SourceListing, settle_replacement
 from ganpipe.data.sources.items import ArrayItem, FileItem, Item, RefusedItem, SidecarItem
 from ganpipe.data.worker_pool import KnownResult, WorkerPool
 from ganpipe.errors import GanpipeError
@@ -40,6 +41,9 @@ class AddReport:
     accepted: int = 0
     quarantined: list[dict[str, str]] = field(default_factory=list)
     duplicates: int = 0
+    replaced: int = 0  # images that are gone because their file was edited since the source was added
+    removed: int = 0  # images that are gone because the source no longer has them (mirror, replace)
+    same_names: int = 0  # accepted images called like an image of another source; both are kept
     train: int = 0
     holdout: int = 0
     labels: int = 0  # labels of the whole dataset
@@ -58,6 +62,19 @@ class AddReport:
     def reject(self, name: str, rejected: RejectedImage) -> None:
         """Counts a rejected file."""
         self.quarantined.append({"file": printable(name), "code": rejected.code, "reason": str(rejected)})
+
+    @property
+    def changed(self) -> bool:
+        """Whether the addition changed the dataset."""
+        return bool(self.accepted or self.newly_labeled or self.replaced or self.removed)
+
+    @property
+    def same_names_note(self) -> str:
+        """What it means that accepted images are called like others."""
+        return (
+            "Images with the same name and other bytes that came from another folder or archive are kept beside each "
+            f"other. If they are edits, make the dataset hold the new source alone: ganpipe data replace {self.name} SOURCE"
+        )
 
     @property
     def label_note(self) -> str:
@@ -88,22 +105,26 @@ def add_items(
     cache: InspectionCache | None = None,
     policy: IngestPolicy = IngestPolicy(),
     replace: bool = False,
+    listing: SourceListing | None = None,
 ) -> AddReport:
     """Adds the new images among `items` to the raw dataset in `folder`, and counts every file.
 
-    With `replace`, the dataset then holds only these items. Files of images that are not taken, or no longer, are left for
-    `sweep`.
+    With `replace`, the dataset then holds only these items. `listing`: what the source held last time, by which edited
+    images replace their earlier bytes; what it holds now is noted there. Files of images that are not taken, or no
+    longer, are left for `sweep`.
 
     Raises:
         GanpipeError: no image was accepted or known; the dataset is unchanged.
     """
     result = AddReport(name=folder.name)
     before = read_manifest(folder) if (folder / MANIFEST).exists() else []
+    listing = listing or SourceListing()
     addition = _Addition(
-        folder, [] if replace else before, result, cache or InspectionCache(), policy, report
+        folder, [] if replace else before, result, cache or InspectionCache(), policy, report, listing
     )
     try:
         addition.take(items)
+        addition.settle(before if replace else None)
         records = addition.group_records({r.sha256: r.group for r in before})
     except BaseException:
         remove_empty_folders(folder)
@@ -130,14 +151,11 @@ class _Addition:
         cache: InspectionCache,
         policy: IngestPolicy,
         report: Report,
+        listing: SourceListing,
     ) -> None:
-        self.folder, self.result, self.cache, self.policy, self.report = (
-            folder,
-            result,
-            cache,
-            policy,
-            report,
-        )
+        self.folder, self.result, self.cache, self.policy = folder, result, cache, policy
+        self.report, self.listing = report, listing
+        self.successors: set[str] = set()
         self.records = list(records)
         self.first_new = len(records)
         self.place = {record.sha256: k for k, record in enumerate(records)}
@@ -198,23 +216,28 @@ class _Addition:
             self.cache.remember(item.settled_stamp(), found)
         if isinstance(item, RefusedItem) or isinstance(found, RejectedImage):
             assert isinstance(found, RejectedImage)
-            self.result.reject(item.name, found)
+            self._reject(item.name, found)
             return
         smallest = min(found.facts.width_px, found.facts.height_px)
         if smallest < self.policy.min_edge_px:
             size = f"it is {found.facts.width_px}×{found.facts.height_px} pixels"
-            self.result.reject(
+            self._reject(
                 item.name,
                 RejectedImage("too_small", f"{size}; data.min_edge_px asks for {self.policy.min_edge_px}"),
             )
             return
         name, label = printable(item.name), None if item.label is None else printable(item.label)
+        self.listing.note(name, found.sha256, label)
         if found.sha256 in self.place:
             self._count_copy(found.sha256, name, label, item.holdout)
             return
         self.place[found.sha256] = len(self.records)
         self.records.append(Record(found.sha256, name, storage_path(found), None, label, item.holdout))
         self.result.accepted += 1
+
+    def _reject(self, name: str, rejected: RejectedImage) -> None:
+        self.result.reject(name, rejected)
+        self.listing.reject(printable(name))
 
     def _count_copy(self, sha256: str, name: str, label: str | None, holdout: bool | None) -> None:
         """Counts a copy. It may bring a label; and a copy in a test split keeps the image out of training."""
@@ -236,6 +259,7 @@ class _Addition:
         keep: list[int] = []
         copies: list[int] = []
         for k, digest in enumerate(digests):
+            self.listing.note(f"{item.name}[{k}]", digest, labels[k])
             if digest in self.place:
                 copies.append(k)
             else:
@@ -254,21 +278,46 @@ class _Addition:
         for k in copies:
             self._count_copy(digests[k], f"{item.name}[{k}]", labels[k], item.holdout)
 
+    def settle(self, replaced: Sequence[Record] | None) -> None:
+        """Edited images take the place of what their files held before. `replaced`: the records of a dataset that is
+        replaced as a whole; None for an addition.
+
+        Raises:
+            GanpipeError: a mirror of a source without images would remove all that came from it.
+        """
+        if self.listing.mirror and not self.listing.now:
+            raise GanpipeError(
+                f"The source has no image ({self.result.found} files checked), and --mirror would remove all that came "
+                "from it; nothing was changed. Is its disk mounted? Take images out with: ganpipe data remove"
+            )
+        if replaced is None:
+            settled = self.listing.settle(self.records, self.first_new)
+        else:
+            settled = settle_replacement(self.records, replaced)
+        self.result.replaced, self.result.removed = len(settled.replaced), len(settled.removed)
+        self.result.same_names = self._count_same_names(settled)
+        self.records, self.successors = settled.records, settled.successors
+
+    def _count_same_names(self, settled: Settled) -> int:
+        new = {r.sha256 for r in self.records[self.first_new :]} - settled.successors
+        names = {r.name for r in settled.records if r.sha256 not in new}
+        return sum(r.sha256 in new and r.name in names for r in settled.records)
+
     def group_records(self, earlier: dict[str, str | None]) -> list[Record]:
         """Groups near duplicates, and drops them if the policy says so; returns all records.
 
         `earlier`: groups by hash, which images keep when a dataset is replaced.
         """
         self.result.duplicate_groups = list(self.copies.values())
-        self.result.near_groups = [[r.name for r in members] for members in groups_of(self.records)]
-        if len(self.records) == self.first_new:
-            return self.records
         records = [
             Record(**{**vars(r), "group": earlier[r.sha256]}) if earlier.get(r.sha256) else r
             for r in self.records
         ]
+        self.result.near_groups = [[r.name for r in members] for members in groups_of(records)]
+        settled = [k for k, r in enumerate(records) if r.sha256 in earlier or r.sha256 in self.successors]
+        if len(settled) == len(records):
+            return records
         facts = facts_of_records(self.folder, records, self.cache, self.report)
-        settled = [k for k, r in enumerate(records) if r.sha256 in earlier]
         groups = group_near(records, facts, settled)
         self.result.near_duplicates = len(groups.repeats)
         self.result.near_groups = [[r.name for r in members] for members in groups_of(groups.records)]

@@ -6,9 +6,11 @@ import os
 import shutil
 from typing import Any
 
+from ganpipe.compute.checkpoints import copy_newest_checkpoint
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
 from ganpipe.progress import Report, ignore
+from ganpipe.stages.continuation import CHECKPOINTS
 from ganpipe.stages.train import compute_names, train_or_launch
 from ganpipe.stores.dataset_shards import load_dataset, open_version_at
 from ganpipe.stores.run_records import RunRecord, new_record, run_folder
@@ -41,6 +43,12 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
     folder = run_folder(workspace, record.run_id) / f"reproduction-{os.getpid()}"
     # The same split of each batch: what memory is free today must not decide over the last digits.
     write_json(folder / PROBE_FILE, read_json(run_folder(workspace, record.run_id) / PROBE_FILE))
+    if record.continues:
+        parent = run_folder(workspace, record.continues) / CHECKPOINTS
+        if copy_newest_checkpoint(parent, folder / CHECKPOINTS) is None:
+            raise GanpipeError(
+                f"Run {record.run_id} continues run {record.continues}, whose last checkpoint is no longer in {parent}."
+            )
     summary = train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)
     same = summary.weights_sha256 == record.train.weights_sha256
     shutil.rmtree(folder, ignore_errors=True)

@@ -142,6 +142,7 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         mlflow_run_id=str(run.info.run_id),
         train=summary,
         evaluation=evaluation,
+        continues=tags.get("ganpipe.continues"),
     )
     registry = ModelRegistry(workspace)
     version = registry.registered(record)

@@ -18,6 +18,7 @@ from ganpipe.models.io import generator_damage, save_generator
 from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
+from ganpipe.stages.continuation import begin_continuation, find_attempt, lineage_note
 from ganpipe.stages.data import page_files, write_page
 from ganpipe.stages.restore import restore_in_mlflow, restore_record
 from ganpipe.stores.dataset_shards import load_dataset, version_shards
@@ -112,7 +113,7 @@ def train_model(
     report: Report = ignore,
     wait: bool = True,
 ) -> RunRecord:
-    """Trains, resumes, or finds the finished run: returns its record.
+    """Trains, resumes, continues a shorter run, or finds the finished run: returns its record.
 
     `wait`: wait for another trainer of this workspace or GPU; otherwise GanpipeError names it.
 
@@ -123,13 +124,16 @@ def train_model(
     check_request(settings)
     settings = fix_length(workspace, version, settings, wait)
     fresh = new_record(version.name, version.version, settings, compute_names(settings))
-    if done := finished_training(workspace, fresh.run_id):
+    if done := finished_request(workspace, fresh):
         return restore_in_mlflow(workspace, done)
     with exclusive_training(workspace, settings, wait):
-        if done := finished_training(workspace, fresh.run_id):  # by whom we waited for
+        if done := finished_request(workspace, fresh):  # by whom we waited for
             return done
-        record = earlier_record(workspace, fresh)
-        if record.state == "finished" and (done := finished_training(workspace, fresh.run_id)):
+        begun = find_attempt(workspace, fresh)
+        if begun is fresh and not run_folder(workspace, fresh.run_id).exists():
+            begun = begin_continuation(workspace, fresh)
+        record = earlier_record(workspace, begun)
+        if record.state == "finished" and (done := finished_training(workspace, record.run_id)):
             return done  # only its record was damaged
         data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
@@ -146,11 +150,17 @@ def train_model(
             save_record(workspace, replace(record, state=state))
             outbox.training(state)
             raise
+        summary = replace(summary, notes=(*lineage_note(workspace, record), *summary.notes))
         if record.train and record.train.weights_sha256 == summary.weights_sha256:
             summary = record.train  # nothing was trained: the model's files were written again
         record = save_record(workspace, replace(record, state="finished", train=summary))
         outbox.training("finished")
         return record
+
+
+def finished_request(workspace: Workspace, fresh: RunRecord) -> RunRecord | None:
+    """The finished run of what `fresh` asks for, also if it continues a shorter one; None if there is none."""
+    return finished_training(workspace, find_attempt(workspace, fresh).run_id)
 
 
 def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:

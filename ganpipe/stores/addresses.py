@@ -40,12 +40,16 @@ class Addresses:
 def running_servers(workspace: Workspace) -> Addresses | None:
     """The workspace's running `ganpipe up`, if it lives and its Prefect server knows this workspace's secret.
 
-    The file alone proves nothing: after a kill another workspace's server may have the same port.
+    The file alone proves nothing: after a kill another workspace's server may have the same port. In a copy of a workspace
+    it names the servers of the original, which know the secret, too.
     """
     try:
-        found = Addresses(**json.loads(up_file(workspace).read_text()))
+        announced = json.loads(up_file(workspace).read_text())
+        if announced.pop("workspace") != str(workspace.root):
+            return None
+        found = Addresses(**announced)
         alive = lives(found.pid, found.started)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None
     return found if alive and is_ours(workspace, found.prefect_api) else None
 
@@ -61,7 +65,7 @@ def is_ours(workspace: Workspace, prefect_api: str) -> bool:
 
 def announce(workspace: Workspace, addresses: Addresses) -> None:
     """Lets other commands of this workspace find the servers."""
-    write_json(up_file(workspace), addresses.__dict__)
+    write_json(up_file(workspace), addresses.__dict__ | {"workspace": str(workspace.root)})
 
 
 def answers(url: str, timeout_s: float = 2.0) -> bool:

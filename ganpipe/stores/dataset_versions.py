@@ -141,12 +141,15 @@ def commit_dataset(workspace: Workspace, name: str) -> str:
         raise GanpipeError(
             f"{gone.name} of {name} is missing; bring it back with: ganpipe data verify {name}"
         )
-    if pointer.exists():
-        read_pointer(workspace, name)
-    dvc(workspace, "add", str(raw.relative_to(workspace.root)))
-    version = read_pointer(workspace, name)
-    _note_version(workspace, name, version, len(records))
-    return version
+    earlier = read_pointer(workspace, name) if pointer.exists() else known.get("version")
+    ensure_repository(workspace)
+    cache = DatasetCache(workspace)
+    listing = cache.keep(raw, records, earlier)
+    write_text(pointer, new_pointer(name, listing.version, cache.bytes_of(listing), len(listing.files)))
+    _keep_out_of_git(workspace, name)
+    cache.link(listing, raw)
+    _note_version(workspace, name, listing.version, len(records))
+    return listing.version
 
 
 def _note_version(workspace: Workspace, name: str, version: str, images: int) -> None:
@@ -284,10 +287,10 @@ def _checkout_version(workspace: Workspace, name: str, version: str) -> None:
 
 
 def _keep_out_of_git(workspace: Workspace, name: str) -> None:
-    """Lists the raw folder in data/raw/.gitignore, as `dvc add` does."""
+    """Lists the raw folder in data/raw/.gitignore, as `dvc add` does: there may be a repository above, or one day."""
     path, line = workspace.raw(name).parent / ".gitignore", f"/{name}"
     lines = path.read_text().splitlines() if path.exists() else []
-    if (workspace.root / ".git").exists() and line not in lines:
+    if line not in lines:
         write_text(path, "\n".join([*lines, line]) + "\n")
 
 

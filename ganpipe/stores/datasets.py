@@ -37,6 +37,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import write_bytes, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stores.dataset_sources import read_listing, write_listing
 from ganpipe.stores.dataset_summaries import (
     dataset_names,
     versions_of,
@@ -59,7 +60,7 @@ from ganpipe.stores.dvc import (
     read_pointer,
 )
 from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, RefusedVersion
-from ganpipe.stores.workspace import Workspace, check_name
+from ganpipe.stores.workspace import Workspace, check_name, ignore_in_git
 
 SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
@@ -76,10 +77,17 @@ def add_dataset(
     settings: DataSettings,
     report: Report = ignore,
     replace: bool = False,
+    mirror: bool = False,
 ) -> AddReport:
-    """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC."""
+    """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC.
+
+    An image that was edited in the source takes the place of the earlier one. `mirror`: images that are gone from the
+    source are removed; those of other sources stay.
+    """
     check_name(name)
     _check_source(workspace, source, name)
+    ensure_repository(workspace)
+    DatasetCache(workspace).check_folder()
     policy = IngestPolicy(settings.min_edge_px, settings.near_duplicates == "drop", settings.max_megapixels)
     if replace or pointer_file(workspace, name).exists():
         # In a fresh clone it is brought; what is there becomes a version first.
@@ -91,7 +99,9 @@ def add_dataset(
     ):
         items = read_source(source, scratch)
         aside = set_foreign_aside(workspace, name)
-        result = add_items(workspace.raw(name), items, report, cache, policy, replace)
+        listing = read_listing(workspace, name, source, mirror)
+        result = add_items(workspace.raw(name), items, report, cache, policy, replace, listing)
+        write_listing(workspace, name, source, listing, alone=replace)
         result.aside = [*aside, *sweep_folder(workspace, name)]
         result.version = commit_dataset(workspace, name)
         records = read_manifest(workspace.raw(name))
@@ -162,6 +172,7 @@ def _run_stage(workspace: Workspace, name: str, settings: DataSettings) -> None:
     ensure_repository(workspace)
     check_stage(workspace)
     read_pointer(workspace, name)
+    ignore_in_git(prepared_folder(workspace, name, settings).parent)
     path, key = workspace.root / PREPARE_FILE, preparation_key(name, settings)
     entries = {
         k: e for k, e in read_prepare_file(path).items() if pointer_file(workspace, e["dataset"]).exists()

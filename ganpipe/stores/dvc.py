@@ -1,15 +1,19 @@
 """A workspace's DVC repository: its configuration, its command, its pointers and its stage.
 
-What writes DVC's own files (add, push, repro) goes through its command in a process of its own, because only that waits
-for DVC's lock and ends when we do. The cache is read, and the remote fetched from, through DVC's API: see dvc_cache.
+What reads DVC's whole repository (push, repro) goes through its command in a process of its own, because only that waits
+for DVC's lock and ends when we do. The cache is read and filled, and the remote fetched from, through DVC's API: see
+dvc_cache.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +23,9 @@ from ganpipe.data.prepare import BEHALF_OF, FAILED, PREPARE_FILE, write_prepare_
 from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_text
 from ganpipe.files import write_text
 from ganpipe.settings.yaml_files import dump_yaml, parse_yaml, read_yaml
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.workspace import Workspace, ignore_in_git
+
+log = logging.getLogger(__name__)
 
 VERSION = re.compile(r"[0-9a-f]{32}\.dir")
 
@@ -39,12 +45,19 @@ def dvc(workspace: Workspace, *arguments: str, check: bool = True) -> str:
     Raises:
         GanpipeError: dvc failed; its last line says why.
     """
+    if set("{}") & set(str(workspace.root)):  # its progress bar takes them for fields of a format
+        raise GanpipeError(
+            f"The path of the workspace {workspace.root} has a brace, which DVC cannot use; rename the folder."
+        )
     ensure_repository(workspace)
+    mend_repository(workspace)
+    # A relative path: of an absolute one DVC's database expands what looks like a variable, such as $HOME.
+    places = {"DVC_SITE_CACHE_DIR": str(workspace.state.relative_to(workspace.root) / "dvc")}
     done = subprocess.run(
         [sys.executable, "-c", DVC, "--wait-for-lock", *arguments],
         cwd=workspace.root,
         # Safe path: a yaml.py that lies in the workspace is nobody's module.
-        env=os.environ | {BEHALF_OF: str(os.getpid()), "PYTHONSAFEPATH": "1"},
+        env=places | os.environ | {BEHALF_OF: str(os.getpid()), "PYTHONSAFEPATH": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -75,6 +88,32 @@ def ensure_repository(workspace: Workspace) -> None:
         write_text(stages, dvc_yaml_template())
     if not (workspace.root / PREPARE_FILE).exists():
         write_prepare_file(workspace.root / PREPARE_FILE, {})
+    ignore_in_git(workspace.state)  # of an earlier version of ganpipe
+    (folder / "tmp").mkdir(exist_ok=True)
+
+
+def mend_repository(workspace: Workspace) -> None:
+    """Takes away what a power cut has torn and DVC makes again: its list of locks, and dvc.lock.
+
+    The caller holds the lock of whoever changes datasets.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import load_yaml
+
+    locks, lock_file = workspace.root / ".dvc/tmp/rwlock", workspace.root / "dvc.lock"
+    with suppress(FileNotFoundError):
+        try:
+            json.loads(locks.read_text())
+        except ValueError:
+            locks.unlink()
+            log.warning(f"{locks} was damaged, and is made again.")
+    try:
+        is_whole = not lock_file.exists() or "schema" in load_yaml(str(lock_file))
+    except (DvcException, OSError, ValueError, TypeError):
+        is_whole = False
+    if not is_whole:
+        kept = lock_file.rename(workspace.state / "dvc.lock.damaged")
+        log.warning(f"{lock_file} was damaged, and is made again; the damaged one is {kept}.")
 
 
 def dvc_yaml_template() -> str:

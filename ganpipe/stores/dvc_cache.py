@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from ganpipe.data.manifest import MANIFEST, Record, is_dataset_file, parse_manifest
 from ganpipe.data.raw_store import new_aside_folder, set_aside
 from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_error
+from ganpipe.files import plain_disk_errors
 from ganpipe.stores.dvc import VERSION, default_remote, dvc_config
 from ganpipe.stores.workspace import Workspace
 
@@ -57,6 +59,16 @@ class DatasetCache:
         self.folder = folder
         self.odb: Any = get_odb(self._local_fs, str(folder), hash_name="md5", **options)
 
+    def check_folder(self) -> None:
+        """Raises GanpipeError, before any image is read, if the cache cannot be written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GanpipeError(
+                f"DVC's cache {self.folder} cannot be written ({error.strerror}). Is its disk mounted? Its place is "
+                f"cache.dir in {self.workspace.root / '.dvc/config'}."
+            ) from None
+
     def versions_like(self, start: str) -> list[str]:
         """The listings in the cache whose hash begins like this."""
         stem = start.removesuffix(".dir")
@@ -93,6 +105,40 @@ class DatasetCache:
     def _read(self, md5: str) -> bytes | None:
         path = self.path(md5)
         return path.read_bytes() if is_regular(path) else None
+
+    def keep(self, raw: Path, records: list[Record], earlier: str | None) -> Listing:
+        """Puts the files of a dataset into the cache and returns their listing: the version that `dvc add` would make.
+
+        `dvc add` itself reads the whole repository first, so that one damaged pointer or a link in the path stops it.
+        Of a file that the version `earlier` has, the bytes are not read again: its name promises them.
+
+        Raises:
+            GanpipeError: a file does not have the bytes that its name promises, or the disk is full.
+        """
+        known = self._files_of(earlier)
+        names = sorted({MANIFEST, *(record.file for record in records)})
+        new = [n for n in names if n == MANIFEST or not (n in known and is_regular(self.path(known[n])))]
+        with ThreadPoolExecutor() as threads:
+            hashed = dict(zip(new, threads.map(lambda name: hash_file(raw / name, name), new), strict=True))
+        files = {name: hashed.get(name) or known[name] for name in names}
+        tree = _tree(files)
+        with plain_disk_errors(self.folder):
+            self._missing({md5: name for name, md5 in hashed.items()})  # what is damaged there is moved away
+            self.odb.add([str(raw / name) for name in new], self._local_fs, [hashed[name] for name in new])
+            self._missing({tree.oid: tree.oid})
+            self.odb.add(tree.path, tree.fs, tree.oid)
+        return Listing(tree.oid, files, records)
+
+    def _files_of(self, version: str | None) -> dict[str, str]:
+        try:
+            return self.listing(version).files if version else {}
+        except (AbsentVersion, RefusedVersion):
+            return {}
+
+    def link(self, listing: Listing, raw: Path) -> None:
+        """Makes links to the cache of the files in `raw`, if `cache.type` asks for them."""
+        if self.odb.cache_types[0] in ("symlink", "hardlink"):
+            self.check_out(listing, raw, listing.files, relink=True)
 
     def bring(self, version: str) -> Listing:
         """Makes sure that a version is in the cache, whole; what is missing or damaged is fetched from the remote.
@@ -179,16 +225,16 @@ class DatasetCache:
                 f"in the remote {default_remote(self.workspace)}: {why}"
             )
 
-    def check_out(self, listing: Listing, raw: Path, present: dict[str, str]) -> None:
+    def check_out(self, listing: Listing, raw: Path, present: dict[str, str], relink: bool = False) -> None:
         """Makes the folder `raw` hold the files of a version that was brought, linked as `cache.type` says.
 
-        `present`: the files that are there now, with their MD5.
+        `present`: the files that are there now, with their MD5. `relink`: link those again, too.
         """
         from dvc_data.hashfile.checkout import CheckoutError, LinkError, checkout
 
         new, old = _tree(listing.files), _tree(present) if present else None
         try:
-            checkout(str(raw), self._local_fs, new, self.odb, force=True, quiet=True, old=old)
+            checkout(str(raw), self._local_fs, new, self.odb, force=True, relink=relink, quiet=True, old=old)
         except (CheckoutError, LinkError, OSError) as error:
             fault = classify_storage_error(error)
             why = STORAGE_SENTENCES[fault] if fault else str(error)
@@ -291,12 +337,33 @@ def is_whole(path: Path, file: str, md5: str) -> bool:
     """Whether an object has the bytes that its MD5 and, for an image, its own name promise."""
     if not is_regular(path):
         return False
-    digests = [hashlib.md5(), hashlib.sha256()]
-    if not file.startswith("files/"):
-        digests.pop()
+    found, sha256 = _digests(path)
+    return found == md5.removesuffix(".dir") and _is_promised(file, sha256)
+
+
+def hash_file(path: Path, file: str) -> str:
+    """The MD5 of a file of a dataset.
+
+    Raises:
+        GanpipeError: it does not have the bytes that its name promises.
+    """
+    md5, sha256 = _digests(path)
+    if not _is_promised(file, sha256):
+        raise GanpipeError(
+            f"{path} has other bytes than were added; add its source again, or bring it back with: ganpipe data verify"
+        )
+    return md5
+
+
+def _digests(path: Path) -> tuple[str, str]:
+    """MD5 and SHA-256 of a file, read once."""
+    md5, sha256 = hashlib.md5(), hashlib.sha256()
     with path.open("rb") as opened:
         while data := opened.read(READ_BYTES):
-            for digest in digests:
-                digest.update(data)
-    right = digests[0].hexdigest() == md5.removesuffix(".dir")
-    return right and (len(digests) == 1 or digests[1].hexdigest() == Path(file).stem)
+            md5.update(data)
+            sha256.update(data)
+    return md5.hexdigest(), sha256.hexdigest()
+
+
+def _is_promised(file: str, sha256: str) -> bool:
+    return not file.startswith("files/") or sha256 == Path(file).stem

@@ -64,6 +64,11 @@ def train_fingerprint(version: str, settings: Settings, compute: tuple[str, str]
     )
 
 
+def continued_fingerprint(training: str, parent: str) -> str:
+    """SHA-256 of all that fixes the weights of a training that starts from the last checkpoint of run `parent`."""
+    return sha256_of_json([training, "continues", parent])
+
+
 def run_fingerprint(training: str, settings: Settings, extra: dict[str, str]) -> str:
     """SHA-256 of all that fixes a whole run: its training, how it is judged, what is stylized and how."""
     sections = settings.as_dict()

@@ -123,7 +123,7 @@ class Tracker:
             "ganpipe.source_sha256": record.source_sha256,
             "ganpipe.compute": " ".join(record.compute),
             "ganpipe.dvc_pointer": pointer,
-        }
+        } | ({"ganpipe.continues": record.continues} if record.continues else {})
         self.client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
         dataset = Dataset(
             record.dataset, record.version, "dvc", f'{{"path": "data/raw/{record.dataset}.dvc"}}'

@@ -12,7 +12,12 @@ from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_dataclass, write_json
 from ganpipe.settings.schema import Settings, from_dict
-from ganpipe.stores.fingerprint import environment, source_sha256, train_fingerprint
+from ganpipe.stores.fingerprint import (
+    continued_fingerprint,
+    environment,
+    source_sha256,
+    train_fingerprint,
+)
 from ganpipe.stores.recorded_paths import path_for_record, path_from_record
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.summary import TrainSummary
@@ -41,6 +46,7 @@ class RunRecord:
     evaluation: Evaluation | None = None
     model_version: str | None = None
     champion: bool = False
+    continues: str | None = None  # the run from whose last checkpoint it started
 
     def resolved(self) -> Settings:
         """The settings, checked again."""
@@ -55,7 +61,7 @@ class RunRecord:
             "dataset": {"name": self.dataset, "version": self.version},
             "source_sha256": self.source_sha256,
             "ganpipe": ganpipe.__version__,
-        }
+        } | ({"continues": self.continues} if self.continues else {})
 
 
 def new_record(dataset: str, version: str, settings: Settings, compute: tuple[str, str]) -> RunRecord:
@@ -70,6 +76,14 @@ def new_record(dataset: str, version: str, settings: Settings, compute: tuple[st
         source_sha256=source_sha256(),
         environment=environment(),
         compute=list(compute),
+    )
+
+
+def continued_record(fresh: RunRecord, parent: str) -> RunRecord:
+    """The record of the same training, if it starts from the last checkpoint of run `parent`."""
+    fingerprint = continued_fingerprint(fresh.fingerprint, parent)
+    return replace(
+        fresh, run_id=f"{fresh.dataset}-{fingerprint[:12]}", fingerprint=fingerprint, continues=parent
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ganpipe.compute.locks import lock_file
 from ganpipe.errors import GanpipeError
+from ganpipe.files import write_text
 from ganpipe.settings.params import Params, read_params
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -98,7 +99,6 @@ class Workspace:
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
             "PREFECT_CLI_PROMPT": "false",
             "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(self.state / "dvc"),
             "DVC_GLOBAL_CONFIG_DIR": str(self.state / "dvc-config"),
             "DO_NOT_TRACK": "1",
         }
@@ -118,7 +118,7 @@ class Workspace:
         if bin_folder not in os.environ.get("PATH", "").split(os.pathsep):
             os.environ["PATH"] = bin_folder + os.pathsep + os.environ.get("PATH", "")
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
+            make_state_folder(self.state)
         except OSError as error:
             raise GanpipeError(
                 f"The workspace {self.root} cannot be written ({error.strerror}); choose another with --workspace."
@@ -141,9 +141,22 @@ class Workspace:
     @contextmanager
     def scratch_folder(self) -> Iterator[Path]:
         """A folder that is deleted afterwards. Its name holds the process id, by which `leftovers` finds those of a kill."""
-        self.state.mkdir(parents=True, exist_ok=True)
+        make_state_folder(self.state)
         with TemporaryDirectory(dir=self.state, prefix=f"scratch-{os.getpid()}-") as scratch:
             yield Path(scratch)
+
+
+def make_state_folder(folder: Path) -> None:
+    """Makes the folder of a workspace's state, which git ignores, whichever repository it lies in."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        ignore_in_git(folder)
+
+
+def ignore_in_git(folder: Path) -> None:
+    """Lets git ignore everything in a folder."""
+    if not (folder / ".gitignore").exists():
+        write_text(folder / ".gitignore", "*\n")
 
 
 def mlflow_database(workspace: Workspace) -> Path:

@@ -15,10 +15,11 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import write_text
 from ganpipe.settings.schema import Settings
 from ganpipe.stores import dataset_versions, datasets
+from ganpipe.stores.dataset_sources import source_key, sources_file
 from ganpipe.stores.dataset_summaries import intent_file, versions_of
 from ganpipe.stores.dvc import dvc, version_in
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import fill_folder
+from tests.conftest import fill_folder, noise_image
 
 
 def names(workspace: Workspace) -> set[str]:
@@ -69,6 +70,61 @@ def test_replacing_keeps_what_is_in_both_on_its_side_of_the_split(
     assert (report.found, report.accepted) == (3, 3)
     assert names(pets) == {"kept3.png", "kept4.png", "new.png"}
     assert dataset_versions.checkout_dataset(pets, "pets", before.version, settings.data).images == 12
+
+
+def test_an_edited_image_is_replaced_and_its_version_comes_back(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    source = fill_folder(tmp_path / "mine", 6)
+    first = datasets.add_dataset(workspace, str(source), "pets", settings.data)
+    good = (source / "002.png").read_bytes()
+    noise_image(99).save(source / "002.png")
+    report = datasets.add_dataset(workspace, str(source), "pets", settings.data)
+    assert (report.found, report.accepted, report.duplicates, report.replaced) == (6, 1, 5, 1)
+    assert [r.name for r in read_manifest(workspace.raw("pets"))] == [f"{k:03d}.png" for k in range(6)]
+    assert (report.train, report.holdout) == (first.train, first.holdout)
+    (source / "002.png").write_bytes(good)
+    assert datasets.add_dataset(workspace, str(source), "pets", settings.data).version == first.version
+
+
+def test_a_mirror_removes_what_is_gone_and_never_everything(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    source, other = fill_folder(tmp_path / "mine", 6), tmp_path / "other"
+    other.mkdir()
+    noise_image(50).save(other / "000.png")
+    datasets.add_dataset(workspace, str(source), "pets", settings.data)
+    both = datasets.add_dataset(workspace, str(other), "pets", settings.data)
+    assert (both.accepted, both.replaced, both.same_names) == (1, 0, 1)
+    (source / "002.png").unlink()
+    assert datasets.add_dataset(workspace, str(source), "pets", settings.data).removed == 0
+    assert datasets.add_dataset(workspace, str(source), "pets", settings.data, mirror=True).removed == 1
+    assert sorted(r.name for r in read_manifest(workspace.raw("pets"))) == [
+        f"{k:03d}.png" for k in (0, 0, 1, 3, 4, 5)
+    ]
+    for path in source.iterdir():
+        path.unlink()
+    with pytest.raises(GanpipeError, match="--mirror would remove all"):
+        datasets.add_dataset(workspace, str(source), "pets", settings.data, mirror=True)
+    assert len(read_manifest(workspace.raw("pets"))) == 6
+
+
+def test_a_source_is_the_same_however_its_path_is_written(workspace: Workspace, tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path / "mine", 1)
+    (tmp_path / "link").symlink_to(folder)
+    ways = (folder, f"{folder}/", f"{folder}/../mine", tmp_path / "link")
+    assert len({source_key(workspace, str(way)) for way in ways}) == 1
+    assert source_key(workspace, str(tmp_path)) != source_key(workspace, str(folder))
+
+
+def test_a_damaged_list_of_sources_stops_nothing(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    source = fill_folder(tmp_path / "mine", 6)
+    datasets.add_dataset(workspace, str(source), "pets", settings.data)
+    sources_file(workspace, "pets").write_text('["no"')
+    assert datasets.add_dataset(workspace, str(source), "pets", settings.data).duplicates == 6
+    assert len(json.loads(sources_file(workspace, "pets").read_text())) == 1
 
 
 def test_a_version_that_is_not_there_names_those_that_are(pets: Workspace, settings: Settings) -> None:
