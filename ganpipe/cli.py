@@ -295,6 +295,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imports allocate a million objects that live to the end: looking through them again and again while they load
     # cost 1.1 s (LOG.md).
     gc.set_threshold(100_000)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if not is_ignored(signum):
             signal.signal(signum, _terminated)

@@ -25,7 +25,7 @@ class StopRequest:
 def catch_stop_signals() -> Iterator[StopRequest]:
     """Inside the block stop signals only set the request; a second Ctrl-C or SIGTERM acts as before.
 
-    A closed terminal may send SIGHUP twice, so a second one changes nothing. What is ignored stays ignored (nohup).
+    A closed terminal may send SIGHUP twice, so a second one changes nothing. SIGHUP that is ignored stays ignored (nohup).
     Off the main thread Python delivers no signals, and the request stays empty.
     """
     request = StopRequest()
@@ -51,8 +51,11 @@ def catch_stop_signals() -> Iterator[StopRequest]:
 
 
 def is_ignored(signum: int) -> bool:
-    """Whether a signal is ignored, as SIGHUP is below nohup."""
-    return signal.getsignal(signum) is signal.SIG_IGN
+    """Whether a closed terminal is to be ignored, as below nohup.
+
+    SIGINT is never ignored: a shell script ignores it for what it starts with `&`, and may send it with `kill -INT`.
+    """
+    return signum == signal.SIGHUP and signal.getsignal(signum) is signal.SIG_IGN
 
 
 def leave_terminal() -> None:

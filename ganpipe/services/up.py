@@ -18,8 +18,9 @@ from ganpipe.compute.signals import STOP_SIGNALS, is_ignored, leave_terminal
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
 from ganpipe.services.mlflow import start_mlflow
-from ganpipe.services.prefect import free_port, point_to, start_prefect, wait_until_ready
+from ganpipe.services.prefect import first_start, free_port, point_to, start_prefect, wait_until_ready
 from ganpipe.services.prefect_server import HOST, HOSTS, SIGN_IN_PATH
+from ganpipe.services.timezone import describe_timezone
 from ganpipe.services.watcher import watch_folder
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import named_paths
@@ -141,13 +142,16 @@ def _start_servers(workspace: Workspace, options: UpOptions, group: ProcessGroup
     logs = workspace.state / "logs"
     prefect_api, mlflow = os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"]
     say("Starting the servers …")
-    group.members["Prefect server"] = prefect_server = start_prefect(
-        workspace, options.prefect_port, services=True
-    )
-    if not mlflow.startswith(("http://", "https://")):  # otherwise the user's own server keeps the runs
-        mlflow = f"http://{HOST}:{options.mlflow_port}"
-        group.members["MLflow server"] = start_mlflow(workspace, options.mlflow_port)
-    wait_until_ready(f"{prefect_api}/health", prefect_server, "Prefect's server", logs / "prefect-server.log")
+    with first_start(workspace):
+        group.members["Prefect server"] = prefect_server = start_prefect(
+            workspace, options.prefect_port, services=True
+        )
+        if not mlflow.startswith(("http://", "https://")):  # otherwise the user's own server keeps the runs
+            mlflow = f"http://{HOST}:{options.mlflow_port}"
+            group.members["MLflow server"] = start_mlflow(workspace, options.mlflow_port)
+        wait_until_ready(
+            f"{prefect_api}/health", prefect_server, "Prefect's server", logs / "prefect-server.log"
+        )
     if mlflow_server := group.members.get("MLflow server"):
         wait_until_ready(f"{mlflow}/health", mlflow_server, "MLflow's server", logs / "mlflow-server.log")
     from ganpipe.services.recovery import crash_orphans  # imports Prefect, which now knows its server
@@ -185,7 +189,7 @@ def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> Non
     else:  # the output may be a log
         say(f"Prefect  {pages} (the password is in {secret_file(workspace)})")
     say(f"MLflow   {addresses.mlflow}")
-    say(f"Schedule {options.cron or f'none ({by_hand})'}")
+    say(f"Schedule {f'{options.cron} ({describe_timezone()})' if options.cron else f'none ({by_hand})'}")
     if options.watch:
         say(f"Watching {options.watch}: new images start a run.")
     say("Ctrl-C stops everything.")

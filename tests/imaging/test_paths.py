@@ -151,10 +151,17 @@ def test_output_of_ganpipe_is_left_out_beside_other_images(tmp_path: Path) -> No
 
 
 def test_contact_sheets_and_charts_are_never_images(tmp_path: Path) -> None:
-    for kind in ("contact sheet", "sample grid", "training grid", "chart", "interpolation", "difference"):
+    for kind in (
+        "contact sheet",
+        "sample grid",
+        "training grid",
+        "quality chart",
+        "interpolation",
+        "difference",
+    ):
         made(tmp_path, f"{kind}.png", kind=kind)
         assert origin_kind(tmp_path / f"{kind}.png") == kind
-    for word in (tmp_path, tmp_path / "chart.png", tmp_path / "*.png"):
+    for word in (tmp_path, tmp_path / "quality chart.png", tmp_path / "*.png"):
         with pytest.raises(GanpipeError, match=r"No image|Nothing matches"):
             image_paths([word])
 

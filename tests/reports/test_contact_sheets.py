@@ -33,7 +33,7 @@ def test_a_strangers_sheet_and_chart_are_left_alone(tmp_path: Path) -> None:
         path.write_bytes(b"mine")
     contact_sheets(results(tmp_path, "a.png"), tmp_path, {}, anew=True)
     chart = quality_chart(
-        [ManifestEntry("k", "a.png", "0", "draft", 1.0, {"structure": 0.5})], chart_path(tmp_path)
+        [ManifestEntry("k", "a.png", "0", "draft", 1.0, {"structure": 0.5})], chart_path(tmp_path), {}
     )
     assert chart.name == "quality-chart.png"
     assert [path.read_bytes() for path in mine] == [b"mine"] * 2
@@ -41,4 +41,6 @@ def test_a_strangers_sheet_and_chart_are_left_alone(tmp_path: Path) -> None:
 
 def test_the_chart_of_a_folder_is_drawn_again(tmp_path: Path) -> None:
     entries = [ManifestEntry("k", "a.png", "0", "draft", 1.0, {"structure": 0.5})]
-    assert quality_chart(entries, chart_path(tmp_path)) == chart_path(tmp_path) == tmp_path / "quality.png"
+    assert (
+        quality_chart(entries, chart_path(tmp_path), {}) == chart_path(tmp_path) == tmp_path / "quality.png"
+    )
