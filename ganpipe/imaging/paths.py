@@ -48,6 +48,7 @@ APPLE_DOUBLE = "._"  # before the name of a file that macOS keeps beside another
 HIDDEN = RejectedImage("hidden", "it is hidden, or a thumbnailer's")
 MACOS_FILE = RejectedImage("not_an_image", "macOS keeps it beside another file")
 OWN_OUTPUT = RejectedImage("own_output", "ganpipe made it")
+READ_ALREADY = RejectedImage("link_loop", "the folder that it links to is read under another name")
 LISTS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -122,7 +123,7 @@ def list_folder(
 ) -> FolderListing:
     """Lists the files below `root`: a folder's files first, then its subfolders, each by name.
 
-    Follows links to folders, but never in a cycle. `without`: folders that are left out, too. `enters`: whether a subfolder
+    Follows links to folders, and reads each folder once. `without`: folders that are left out, too. `enters`: whether a subfolder
     is read at all. `generated`: whether images that ganpipe generated or stylized are taken; `alone`: if there are no others.
 
     Raises:
@@ -143,9 +144,11 @@ class _FolderReader:
         self.without = {os.path.realpath(folder) for folder in without}
         self.found = FolderListing()
         self.own: set[str] = set()  # images that ganpipe made
+        self.read: set[tuple[int, int]] = set()  # identities of the folders that are read, or will be
 
     def listing(self, generated: Generated) -> FolderListing:
         waiting: list[Subfolder] = [("", (_identity(self.root),))]
+        self.read.add(_identity(self.root))
         while waiting:
             inside, above = waiting.pop()
             waiting += reversed(self._read(inside, above))
@@ -176,7 +179,10 @@ class _FolderReader:
             elif (identity := _identity(entry.path)) in above:
                 fault = RejectedImage("link_loop", "it is a link to one of its parent folders")
                 self.found.entries.append(FolderEntry(name, fault))
+            elif identity in self.read:
+                self.found.leave_out(name, READ_ALREADY)
             elif self.enters(name):
+                self.read.add(identity)
                 folders.append((name, (*above, identity)))
         return folders
 

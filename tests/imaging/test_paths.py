@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import os
 from pathlib import Path
@@ -51,6 +52,17 @@ def test_a_hidden_folder_that_is_named_itself_is_read(tmp_path: Path) -> None:
     (path,) = lay(tmp_path, ".cache/pics/a.png")
     assert image_paths([tmp_path / ".cache"]) == [path]
     assert image_paths([f"{tmp_path}/.cache/pics/*.png"]) == [path]
+
+
+def test_a_folder_with_many_names_is_read_once(tmp_path: Path) -> None:
+    """Links that lead from each folder to all others would multiply."""
+    names = [f"{k:02d}" for k in range(12)]
+    lay(tmp_path, *(f"{name}/a.png" for name in names))
+    for one, other in itertools.permutations(names, 2):
+        (tmp_path / one / f"to-{other}").symlink_to(tmp_path / other)
+    found = list_folder(tmp_path)
+    assert len(found.entries) - sum(e.fault is not None for e in found.entries) == 12
+    assert found.left_out
 
 
 def test_links_to_folders_are_followed_and_cycles_end(tmp_path: Path) -> None:
