@@ -90,6 +90,16 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_an_interrupt_counts_where_a_script_ignores_it_for_its_background_jobs() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with catch_stop_signals() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.signum == signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 CLOSED = """
 import sys, time
 from pathlib import Path
