@@ -83,7 +83,7 @@ DEMO: Row = dict.fromkeys(INTERVALS, 0) | {
     "data.width_px": 32,
     "training.minutes": 3.0,
     "training.batch_images": 32,
-    "evaluation.images": 1_000,
+    "evaluation.images": 500,
     "style.preset": "draft",
 }
 # High rates: minutes are too short for low ones. 90 s at 5e-4, 1e-3, 2e-3: KD 1,996, 1,661, 1,498 (LOG.md).

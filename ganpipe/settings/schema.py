@@ -256,7 +256,7 @@ class TrainingSettings(Section):
         description="images between sample grids of fixed latents; 0: a twelfth of total_images",
     )
     save_every_images: int = Field(
-        default=25_000, ge=0, description="images between checkpoints; 0: a fortieth of total_images"
+        default=25_000, ge=0, description="images between checkpoints; 0: a twentieth of total_images"
     )
     validate_every_images: int = Field(
         default=0,
@@ -296,7 +296,7 @@ class TrainingSettings(Section):
 
     def save_interval(self) -> int:
         """Images between checkpoints."""
-        return self.save_every_images or self._share_of_training(40)
+        return self.save_every_images or self._share_of_training(20)
 
     def _share_of_training(self, parts: int) -> int:
         return max(SHORTEST_INTERVAL_STEPS * self.batch_images, self.total_images // parts)

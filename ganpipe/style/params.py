@@ -27,7 +27,7 @@ class StylePreset:
 
 STYLE_PRESETS = {
     "draft": StylePreset(
-        192, scales=3, steps=40, statistics="covariance", ema=0.8, stop_below=0.01, feedforward_images=2_000
+        160, scales=3, steps=40, statistics="covariance", ema=0.8, stop_below=0.01, feedforward_images=2_000
     ),
     "standard": StylePreset(
         256, scales=4, steps=60, statistics="covariance", ema=0.9, stop_below=0.005, feedforward_images=6_000
