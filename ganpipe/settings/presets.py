@@ -124,9 +124,9 @@ def _published(side_px: int, batch: int, gamma: float, augment: float, ema: int)
 
 
 PRESETS: dict[str, Preset] = {
-    # Six minutes on two CPU cores (measured: LOG.md).
+    # At most six minutes in all on two CPU cores (LOG.md).
     "demo": Preset(
-        "minutes on a CPU, 32 pixels",
+        "3 minutes of training on a CPU, 32 pixels",
         DEMO,
         "dcgan",
         {"dcgan": DEMO_DCGAN, "r3gan": R3GAN_CPU, "fastgan": FASTGAN_CPU},
