@@ -82,6 +82,7 @@ DEMO: Row = dict.fromkeys(INTERVALS, 0) | {
     "data.height_px": 32,
     "data.width_px": 32,
     "training.minutes": 3.0,
+    "training.total_images": 180_000,  # if the minutes are set to 0
     "training.batch_images": 32,
     "evaluation.images": 500,
     "style.preset": "draft",

@@ -275,7 +275,8 @@ def test_the_time_chooses_the_sizes_and_says_so(minutes: float, side: int, chann
 @pytest.mark.parametrize(
     ("in_file", "assigned", "expected"),
     [
-        ({}, [], (3.0, 1_000_000)),  # the demo's own
+        ({}, [], (3.0, 180_000)),  # the demo's own
+        ({}, ["training.minutes=0"], (0.0, 180_000)),
         ({}, ["training.total_images=640"], (0.0, 640)),
         ({"training.total_images": 640}, [], (0.0, 640)),
         ({"training.minutes": 5.0}, ["training.total_images=640"], (0.0, 640)),
