@@ -59,7 +59,9 @@ def digits() -> Pool:
 
     found = load_digits()
     small = (found.images * (255 / 16)).round().astype(np.uint8)
-    pixels = np.stack([np.asarray(Image.fromarray(x).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)) for x in small])
+    pixels = np.stack(
+        [np.asarray(Image.fromarray(x).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)) for x in small]
+    )
     return Pool("digits", torch.from_numpy(pixels)[..., None], found.target, tuple("0123456789"))
 
 
@@ -146,7 +148,9 @@ ALTERED: dict[str, Callable[[Tensor], Tensor]] = {
     "blurred": lambda x: _blur(x, 1.0),
     "noisy": lambda x: _noise(x, 12),
     "checkerboard": lambda x: _checkerboard(x, 10),
-    "noise": lambda x: torch.randint(0, 256, x.shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8),
+    "noise": lambda x: torch.randint(0, 256, x.shape, generator=torch.Generator().manual_seed(0)).to(
+        torch.uint8
+    ),
     "gray": lambda x: torch.full_like(x, 128),
 }
 
@@ -247,7 +251,9 @@ class Bench:
         """The images of a case, in an order by chance."""
         sets = [self.images(part) for part in parts if len(part.rows)]
         order = np.random.default_rng(0).permutation(sum(len(s) for s in sets))
-        deep, wide = (np.concatenate([getattr(s.features, name) for s in sets])[order] for name in ("deep", "wide"))
+        deep, wide = (
+            np.concatenate([getattr(s.features, name) for s in sets])[order] for name in ("deep", "wide")
+        )
         return ImageSet(torch.cat([s.pixels for s in sets])[torch.from_numpy(order)], Extracted(deep, wide))
 
     def draw(self, seed: int, n: int, held_out: int, train: int) -> Draw:
@@ -256,12 +262,15 @@ class Bench:
         parts = np.split(rng.permutation(len(self.pool.pixels)), [train, train + held_out])
         return Draw(self.pool, parts[0], parts[1], parts[2], n, rng)
 
-    def judge(self, draw: Draw) -> Judge:
-        """A judge that measures n training images, and searches all of them."""
+    def judge(self, draw: Draw, measured_images: int) -> Judge:
+        """A judge that measures so many training images, and searches all of them."""
         pixels, shape = self.pool.pixels, ImageShape(self.pool.pixels.shape[3], SIDE_PX, SIDE_PX)
-        splits = [Split.of(pixels[torch.from_numpy(r)], torch.from_numpy(self.labels(r))) for r in (draw.train, draw.holdout)]
+        splits = [
+            Split.of(pixels[torch.from_numpy(r)], torch.from_numpy(self.labels(r)))
+            for r in (draw.train, draw.holdout)
+        ]
         data = PreparedData(self.pool.name, "bench", shape, self.pool.label_names, splits[0], splits[1])
-        measured = np.arange(min(draw.n, len(draw.train)))
+        measured = np.arange(min(measured_images, len(draw.train)))
         train, holdout = self.images(Part(draw.train[measured])), self.images(Part(draw.holdout))
         return Judge(train, holdout, data, measured, NEIGHBORS, COMPUTE, self.features, DEFAULT)
 
@@ -271,7 +280,7 @@ def judged(bench: Bench, cases: list[str], given: argparse.Namespace) -> dict[st
     found: dict[str, list[Evaluation]] = {name: [] for name in cases}
     for seed in range(given.seed, given.seed + given.draws):
         draw = bench.draw(seed, given.images, given.held_out, given.train)
-        judge = bench.judge(draw)
+        judge = bench.judge(draw, given.measured)
         for name in cases:
             found[name].append(judge.evaluate(bench.case(CASES[name].make(draw)), errors=False))
     return found
@@ -281,16 +290,21 @@ def show(found: dict[str, dict[str, list[Evaluation]]]) -> None:
     """One line a case: the verdicts of each dataset."""
     print(f"| case | expected | {' | '.join(found)} |")
     print("|---" * (2 + len(found)) + "|")
-    right = {name: 0 for name in found}
+    right = dict.fromkeys(found, 0)
     for case in next(iter(found.values())):
         expected, cells = CASES[case].expected, []
         for name, results in found.items():
             verdicts = Counter(e.verdict for e in results[case])
             right[name] += all(verdict in expected for verdict in verdicts)
-            cells.append(", ".join(f"{v} {n}" if v in expected else f"**{v} {n}**" for v, n in verdicts.most_common()))
+            cells.append(
+                ", ".join(f"{v} {n}" if v in expected else f"**{v} {n}**" for v, n in verdicts.most_common())
+            )
         print(f"| {case} | {' or '.join(expected)} | {' | '.join(cells)} |")
     total = len(next(iter(found.values())))
-    print(f"| cases right in every draw | of {total} | {' | '.join(str(n) for n in right.values())} |", flush=True)
+    print(
+        f"| cases right in every draw | of {total} | {' | '.join(str(n) for n in right.values())} |",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -298,9 +312,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the first draw")
-    parser.add_argument("--images", type=int, default=250, help="generated images, and training images measured")
+    parser.add_argument("--images", type=int, default=250, help="generated images")
     parser.add_argument("--held-out", type=int, default=250)
     parser.add_argument("--train", type=int, default=1_000, help="training images searched for copies")
+    parser.add_argument("--measured", type=int, default=1_000, help="of them, whose features are measured")
     parser.add_argument("--data", nargs="+", default=list(POOLS), choices=list(POOLS))
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     given = parser.parse_args()

@@ -32,7 +32,9 @@ def nearest(a: Features, b: Features) -> Features:
 
 def kth_nearest_other(x: Features, k: int) -> Features:
     """Distance of each row of `x` to its k-th nearest other row."""
-    return np.concatenate([np.partition(_without_self(rows, d), k - 1)[:, k - 1] for rows, d in distance_blocks(x, x)])
+    return np.concatenate(
+        [np.partition(_without_self(rows, d), k - 1)[:, k - 1] for rows, d in distance_blocks(x, x)]
+    )
 
 
 def mean_distance(a: Features, b: Features) -> float:

@@ -56,6 +56,10 @@ def _check_counts(generated: int, data: PreparedData) -> None:
         raise GanpipeError(
             f"There are {generated} generated images; evaluation needs at least {LEAST_IMAGES}. Generate more."
         )
+    if len(data.train) < 2:
+        raise GanpipeError(
+            f"{data.name} has {len(data.train)} training images; evaluation needs 2. Add images."
+        )
     if len(data.holdout) < LEAST_IMAGES:
         raise GanpipeError(
             f"{data.name} has {len(data.holdout)} held-out images; evaluation needs at least {LEAST_IMAGES}. "

@@ -33,11 +33,10 @@ from ganpipe.evaluation.metrics import (
     vendi,
 )
 from ganpipe.evaluation.mode_coverage import ModeCount, ModeCounter
-from ganpipe.evaluation.spectrum import Spectra, peak_db, sharpness_db, spectra
-from ganpipe.evaluation.verdict import Evaluation, Facts, Metric, decide
+from ganpipe.evaluation.spectrum import Spectra, peak_db, sharpness, spectra
+from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, decide
 
 CONFIRMED = 500  # images of each side whose nearest training images by thumbnail are compared by features
-LEAST_INSIDE = 100  # images inside the real manifold, to count modes among them
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,10 @@ class Judge:
 
     def _spectrum(self, fake: ImageSet) -> dict[str, Metric]:
         found, extractor = spectra(fake.pixels), "spectrum of the pixels"
+        sharp = sharpness(found, self._spectra)
         return {
             "spectrum_peak": Metric(peak_db(found, self._spectra), extractor, len(fake), 0.0, "dB"),
-            "sharpness": Metric(sharpness_db(found, self._spectra), extractor, len(fake), 0.0, "dB"),
+            "sharpness": Metric(sharp.db, extractor, len(fake), 0.0, "dB", sharp.error),
         }
 
     @cached_property
@@ -138,8 +138,10 @@ class Judge:
 
     def _repeats(self, fake: ImageSet) -> Metric:
         size = min(len(fake), len(self.train))
-        found = [near_duplicate_share(_nearest_thumbnail(part), self._train_repeats(size)) for part in fake.pixels.split(size) if len(part) == size]
-        return Metric(float(np.mean(found)), THUMBNAIL, len(fake), 0.05)
+        parts = [part for part in fake.pixels.split(size) if len(part) == size]
+        real = self._train_repeats(size)
+        shares = [near_duplicate_share(_nearest_thumbnail(part), real) for part in parts]
+        return Metric(float(np.mean(shares)), THUMBNAIL, len(fake), 0.05)
 
     def _train_repeats(self, size: int) -> Features:
         if size not in self._repeat_distances:
@@ -147,17 +149,21 @@ class Judge:
         return self._repeat_distances[size]
 
     def _modes(self, fake: ImageSet) -> dict[str, Metric]:
-        """Modes and Vendi score of the images inside the real manifold: what lies outside shows no mode."""
-        deep = fake.features.deep
-        inside = inside_manifold(deep, self.train.features.deep, self.k)
+        """Modes and Vendi score of the images inside the real manifold: what lies outside shows no mode.
+
+        If most are outside, a mode needs its share of all images, and there is no Vendi score.
+        """
+        deep, train = fake.features.deep, self.train.features.deep
+        inside = inside_manifold(deep, train, self.k)
         metrics = {"inside": Metric(float(inside.mean()), self.extractor, len(fake), self._holdout_inside)}
-        count = int(inside.sum())
-        if count < min(LEAST_INSIDE, len(fake) / 2):
-            return metrics
-        size = min(count, len(self.train))
-        metrics["vendi_inside"] = Metric(self._vendi(deep[inside][:size]), self.extractor, size, self._vendi(self.train.features.deep[:size]))
+        enough = inside.mean() >= LEAST_INSIDE
+        if enough:
+            size = min(int(inside.sum()), len(train))
+            scores = self._vendi(deep[inside][:size]), self._vendi(train[:size])
+            metrics["vendi_inside"] = Metric(scores[0], self.extractor, size, scores[1])
         if self._mode_counter.trusted:
-            metrics |= self._mode_metrics(self._mode_counter.count(fake.features.wide[inside]))
+            count = int(inside.sum()) if enough else len(fake)
+            metrics |= self._mode_metrics(self._mode_counter.count(fake.features.wide[inside], count))
         return metrics
 
     @cached_property
@@ -175,8 +181,12 @@ class Judge:
     def _mode_metrics(self, found: ModeCount) -> dict[str, Metric]:
         classifier = f"linear classifier on {self.extractor}, {self._mode_counter.accuracy:.1%} right on held-out images"
         return {
-            "modes_covered": Metric(found.covered, classifier, found.images, found.expected, f"of {found.total}"),
-            "modes_missing": Metric(len(found.missing), classifier, found.images, 0.0, ", ".join(found.missing)),
+            "modes_covered": Metric(
+                found.covered, classifier, found.images, found.expected, f"of {found.total}"
+            ),
+            "modes_missing": Metric(
+                len(found.missing), classifier, found.images, 0.0, ", ".join(found.missing)
+            ),
             "smallest_mode": Metric(found.smallest_share, classifier, found.images, 1.0),
             "modes_kl": Metric(found.kl, classifier, found.images, 0.0),
         }
@@ -190,5 +200,6 @@ def _nearest_thumbnail(pixels: Tensor) -> Features:
 def _copy_metrics(suffix: str, found: CopyTest, extractor: str) -> dict[str, Metric]:
     return {
         f"copied{suffix}": Metric(found.share, extractor, found.samples, 0.05),
+        f"identical{suffix}": Metric(found.identical, extractor, found.samples, 0.0),
         f"ct{suffix}": Metric(found.farther, extractor, found.samples, 0.5),
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
+from scipy.stats import betabinom, mannwhitneyu
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,11 +18,13 @@ from ganpipe.imaging.tensors import composite_on_white
 
 SIDE_PX = 16
 LEAST_HELD_OUT = 100  # below it the nearest held-out images say too little about an honest model
+NEAR = 0.05  # share of held-out images that count as near to a training image
+CHANCE = 2e-4  # that an honest model is said to copy, by either test
+IDENTICAL = 0.03  # share of images that may be all but identical with a training image
 CANDIDATES = 3  # nearest training images by thumbnail whose features are compared
-PIXELS_BLOCK = 2_048  # training images whose thumbnails are compared at once
-SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+SEARCH_BLOCK = 2_048  # training images whose thumbnails are compared at once
 
-THUMBNAIL = f"thumbnail {SIDE_PX}×{SIDE_PX}, normalized; best of mirrored and ±1 pixel"
+THUMBNAIL = f"thumbnail {SIDE_PX}×{SIDE_PX}, normalized; best of mirrored and shifted"
 
 
 def thumbnails(pixels: Tensor) -> Tensor:
@@ -40,10 +43,13 @@ def normalized(thumbs: Tensor) -> Tensor:
     return flat / flat.norm(dim=1, keepdim=True).clamp(min=0.01 * flat.shape[1] ** 0.5)
 
 
-def variants(thumbs: Tensor) -> Tensor:
-    """Normalized thumbnails `[V, N, C·16·16]`: as they are, mirrored, and both shifted by a pixel each way."""
-    padded = F.pad(thumbs, (1, 1, 1, 1), mode="replicate")
-    shifted = [padded[:, :, 1 + y : 1 + y + SIDE_PX, 1 + x : 1 + x + SIDE_PX] for y, x in SHIFTS]
+def variants(pixels: Tensor) -> Tensor:
+    """Normalized thumbnails `[18, N, C·16·16]` of uint8 images: mirrored or not, shifted by half a thumbnail's pixel or not."""
+    height, width = (max(1, round(side / (2 * SIDE_PX))) for side in pixels.shape[1:3])
+    images = F.pad(pixels.permute(0, 3, 1, 2).float(), (width, width, height, height), mode="replicate")
+    images = images.to(torch.uint8).permute(0, 2, 3, 1)
+    places = [(y, x) for y in (height, 0, 2 * height) for x in (width, 0, 2 * width)]
+    shifted = [thumbnails(images[:, y : y + pixels.shape[1], x : x + pixels.shape[2]]) for y, x in places]
     return torch.stack([normalized(side) for part in shifted for side in (part, part.flip(3))])
 
 
@@ -57,12 +63,12 @@ class Neighbors:
 
 def nearest_training_images(queries: Tensor, shards: Iterable[Tensor], compute: Compute) -> Neighbors:
     """Searches all training images (uint8 shards) for those whose thumbnail is nearest to each query's `[N, H, W, C]`."""
-    asked = variants(thumbnails(queries.to(compute.device)))
+    asked = variants(queries.to(compute.device))
     best = torch.full((len(queries), CANDIDATES), -2.0, device=compute.device)
     rows = torch.zeros_like(best, dtype=torch.long)
     start = 0
     for shard in shards:
-        for part in shard.split(PIXELS_BLOCK):
+        for part in shard.split(SEARCH_BLOCK):
             similar = _similarity(asked, normalized(thumbnails(part.to(compute.device))))
             value, place = similar.topk(min(CANDIDATES, len(part)), 1)
             best, order = torch.cat([best, value], 1).topk(CANDIDATES, 1)
@@ -83,19 +89,24 @@ def _similarity(asked: Tensor, thumbs: Tensor) -> Tensor:
 class CopyTest:
     """How near generated images are to training images, compared with held-out images.
 
-    `share`: nearer than 95% of the held-out images are (0.05 if none is copied). `farther`: probability that a
-    generated image is farther from the training images than a held-out one (CT, 0.5 if none is copied).
+    `share`: nearer than 95% of the held-out images are (0.05 if none is copied). `identical`: less than half as far as
+    the nearest of all held-out images (0 if none is copied). `farther`: probability that a generated image is farther
+    from the training images than a held-out one (CT, 0.5 if none is copied).
     """
 
     share: float
+    identical: float
     farther: float
     samples: int
     held_out: int
 
     @property
-    def share_limit(self) -> float:
-        """The largest `share` that chance explains."""
-        return 0.05 + max(0.03, 3.5 * (0.0475 * (1 / self.samples + 1 / self.held_out)) ** 0.5)
+    def share_by_chance(self) -> float:
+        """Probability of a `share` at least as large if none is copied: it depends on the ranks alone."""
+        rank = max(1, math.ceil(NEAR * self.held_out))
+        return float(
+            betabinom.sf(round(self.share * self.samples) - 1, self.samples, rank, self.held_out + 1 - rank)
+        )
 
     @property
     def farther_limit(self) -> float:
@@ -106,11 +117,14 @@ class CopyTest:
     @property
     def copies(self) -> bool:
         """Whether more images are near to training images than chance explains."""
-        return self.share > self.share_limit or self.farther < self.farther_limit
+        near = self.share > NEAR + 0.03 and self.share_by_chance < CHANCE
+        return self.identical > IDENTICAL or near or self.farther < self.farther_limit
 
 
 def compare_copies(fake: Features, holdout: Features) -> CopyTest:
     """Compares distances to the nearest training image, of generated and of held-out images (Meehan et al. 2020)."""
-    share = float((fake < np.quantile(holdout, 0.05)).mean())
+    rank = max(1, math.ceil(NEAR * len(holdout)))
+    share = float((fake < np.partition(holdout, rank - 1)[rank - 1]).mean())
+    identical = float((fake < holdout.min() / 2).mean())
     farther = float(mannwhitneyu(fake, holdout).statistic) / (len(fake) * len(holdout))
-    return CopyTest(share, farther, len(fake), len(holdout))
+    return CopyTest(share, identical, farther, len(fake), len(holdout))

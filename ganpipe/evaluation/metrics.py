@@ -24,7 +24,9 @@ def frechet_distance(a: Features, b: Features) -> float:
     factors of the centered features: exact if there are fewer samples than dimensions, too.
     """
     mean = a.mean(0) - b.mean(0)
-    roots = [qr(x - x.mean(0), mode="r", check_finite=False)[0][: x.shape[1]] / np.sqrt(len(x) - 1) for x in (a, b)]
+    roots = [
+        qr(x - x.mean(0), mode="r", check_finite=False)[0][: x.shape[1]] / np.sqrt(len(x) - 1) for x in (a, b)
+    ]
     traces = sum(float((root**2).sum()) for root in roots)
     return float(max(0.0, mean @ mean + traces - 2 * svdvals(roots[0] @ roots[1].T).sum()))
 
@@ -154,11 +156,16 @@ def near_duplicate_share(fake_nearest: Features, real_nearest: Features) -> floa
     return float((fake_nearest <= threshold).mean())
 
 
-def jackknife_error(measure: Callable[[Features, Features], tuple[float, ...]], a: Features, b: Features) -> list[float]:
+def jackknife_error(
+    measure: Callable[[Features, Features], tuple[float, ...]], a: Features, b: Features
+) -> list[float]:
     """Standard error of each value of `measure(a, b)`, over both samples: the delete-a-group jackknife."""
     few_a, few_b = a[:JACKKNIFE_IMAGES], b[:JACKKNIFE_IMAGES]
     groups = min(JACKKNIFE_GROUPS, len(few_a) // 2, len(few_b) // 2)
-    left = [measure(np.delete(few_a, np.s_[g::groups], 0), np.delete(few_b, np.s_[g::groups], 0)) for g in range(groups)]
+    left = [
+        measure(np.delete(few_a, np.s_[g::groups], 0), np.delete(few_b, np.s_[g::groups], 0))
+        for g in range(groups)
+    ]
     spread = np.std(np.array(left), axis=0) * np.sqrt(groups - 1)
     return [float(s) for s in spread * np.sqrt(min(len(few_a), len(few_b)) / min(len(a), len(b)))]
 

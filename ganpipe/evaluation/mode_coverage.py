@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,16 +54,18 @@ class ModeCounter:
         """Whether the classifier tells the labels apart."""
         return self.accuracy >= LEAST_ACCURACY
 
-    def count(self, fake: Features) -> ModeCount:
-        """Counts modes among `fake`. A mode is covered if it has at least one image and a third of its real share."""
-        present, n = self.shares > 0, len(fake)
-        counts = np.bincount(self._classifier.predict(fake), minlength=len(self.names))[present]
+    def count(self, fake: Features, n: int) -> ModeCount:
+        """Counts modes among `fake`. A mode is covered if it has at least one image and a third of its real share of n."""
+        present = self.shares > 0
+        predicted = self._classifier.predict(fake) if len(fake) else np.empty(0, int)
+        counts = np.bincount(predicted, minlength=len(self.names))[present]
         shares, names = self.shares[present], np.array(self.names)[present]
         least = np.maximum(1, np.ceil(LEAST_SHARE * shares * n))
         too_rare = binom.cdf(counts, n, shares) < CHANCE / len(shares)
         missing = tuple(names[(counts < least) & too_rare].tolist())
         seen = counts > 0
-        kl = float((counts[seen] / n * np.log(counts[seen] / n / shares[seen])).sum())
+        found = counts[seen] / max(1, len(fake))
+        kl = float((found * np.log(found / shares[seen])).sum()) if seen.any() else math.nan
         expected = float(binom.sf(least - 1, n, shares).sum())
         smallest = float((counts / (n * shares)).min())
         return ModeCount(int((counts >= least).sum()), expected, len(shares), missing, smallest, kl, n)

@@ -22,27 +22,42 @@ Spectrum = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Spectra:
-    """Over N images, by channel and frequency `[C, H, W]`: mean of the log power, its variance, and the mean power.
+    """Over N images: mean and variance of the log power by channel and frequency, `[C, H, W]`; `fine: [N]`, the log of
+    the mean power of the finest details of each.
 
-    The power is in squared grey levels. One grey level is added before the logarithm: less is invisible.
+    The power is in squared grey levels. One is added before the logarithm: less than one grey level is invisible.
     """
 
     log_mean: Spectrum
     log_variance: Spectrum
-    power: Spectrum
-    count: int
+    fine: Spectrum
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """In decibels, negative if blurred, positive if noisy, with its standard error."""
+
+    db: float
+    error: float
 
 
 def spectra(pixels: Tensor) -> Spectra:
     """The spectra of uint8 images `[N, H, W, C]`."""
-    sums = [torch.zeros(()), torch.zeros(()), torch.zeros(())]
+    mean = square = torch.zeros(())
+    fine = []
     for part in pixels.split(BLOCK):
         waves = torch.fft.fft2(composite_on_white(part).permute(0, 3, 1, 2).float(), norm="forward")
         power = waves.abs().double() ** 2
         logs = (1 + power).log()
-        sums = [total + values.sum(0) for total, values in zip(sums, (logs, logs**2, power), strict=True)]
-    mean, square, power = (total.numpy() / len(pixels) for total in sums)
-    return Spectra(mean, (square - mean**2).clip(0), power, len(pixels))
+        mean, square = mean + logs.sum(0) / len(pixels), square + (logs**2).sum(0) / len(pixels)
+        fine.append((1 + power[:, :, _is_fine(*power.shape[2:])].sum(2).mean(1)).log())
+    return Spectra(mean.numpy(), (square - mean**2).clamp(min=0).numpy(), torch.cat(fine).numpy())
+
+
+def _is_fine(height: int, width: int) -> Tensor:
+    """Frequencies above half of the highest one, `[H, W]`."""
+    y, x = torch.fft.fftfreq(height).abs()[:, None], torch.fft.fftfreq(width).abs()
+    return torch.maximum(y, x) > 0.25
 
 
 def peak_db(fake: Spectra, real: Spectra) -> float:
@@ -52,15 +67,13 @@ def peak_db(fake: Spectra, real: Spectra) -> float:
     taken off. 0 if there is none.
     """
     ratio = fake.log_mean - real.log_mean
-    error = np.sqrt(fake.log_variance / fake.count + real.log_variance / real.count)
+    error = np.sqrt(fake.log_variance / len(fake.fine) + real.log_variance / len(real.fine))
     peak = np.abs(ratio - median_filter(ratio, NEIGHBORHOOD, mode="wrap")) - STANDARD_ERRORS * error
     peak[:, 0, :] = peak[:, :, 0] = 0  # the mean, and edges at the border
     return float(max(0.0, peak.max()) * DECIBELS)
 
 
-def sharpness_db(fake: Spectra, real: Spectra) -> float:
-    """Power of the fakes' finest details over the reals', in decibels: negative if blurred, positive if noisy."""
-    height, width = real.power.shape[1:]
-    y, x = np.abs(np.fft.fftfreq(height))[:, None], np.abs(np.fft.fftfreq(width))
-    fine = np.maximum(y, x) > 0.25
-    return float(DECIBELS * np.log((fake.power[:, fine].sum() + 1e-3) / (real.power[:, fine].sum() + 1e-3)))
+def sharpness(fake: Spectra, real: Spectra) -> Sharpness:
+    """Power of the fakes' finest details over the reals', image by image, so that a few odd ones do not count."""
+    error = np.sqrt(fake.fine.var() / len(fake.fine) + real.fine.var() / len(real.fine))
+    return Sharpness(float(fake.fine.mean() - real.fine.mean()) * DECIBELS, float(error * DECIBELS))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
-from ganpipe.evaluation.memorization import LEAST_HELD_OUT, CopyTest
+from ganpipe.evaluation.memorization import IDENTICAL, LEAST_HELD_OUT, CopyTest
 from ganpipe.files import plain
 
 # JSON has no NaN: what is not finite is stored as null.
@@ -20,12 +20,15 @@ FAIR_SHARE = 0.3
 POOR_PRECISION = 0.1
 GOOD_ENERGY = 0.01
 PEAK_DB = 6.0
-UNSHARP_DB = 1.0
+UNSHARP_DB = 0.75  # above three standard errors
 REPEATED = 0.5
+LEAST_INSIDE = 0.5  # share of the images inside the real manifold, to speak of modes among them
 FEW_MODES = 0.6
 FEW_VENDI = 0.5
 MOSTLY_COPIES = 0.5
-LEAST_JUDGED = 50  # generated and held-out images; with fewer, precision and coverage of blurred images are perfect
+LEAST_JUDGED = (
+    50  # generated and held-out images; with fewer, precision and coverage of blurred images are perfect
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,12 @@ class Metric:
 MEMORIZED = "Add training images, use augment.mode=adaptive, or stop earlier (training.total_images)."
 COLLAPSED = "Raise loss.gamma or halve training.g_lr and training.d_lr; if it happens again, use another preset or model."
 POOR = "Look at the grids: if they still improve, train longer; if not, halve the learning rates or use another preset."
-VARIETY = "Train longer (training.total_images), or raise loss.gamma, so that more kinds of images are generated."
+VARIETY = (
+    "Train longer (training.total_images), or raise loss.gamma, so that more kinds of images are generated."
+)
 PATTERN = "Train longer; if the pattern stays in the grids, use another model (model.name)."
+BLURRED = "The images are blurred: train longer, or use a larger network (model.g_channels)."
+NOISY = "The images are noisy: train longer, or halve the learning rates at the end."
 LONGER = "Train longer (training.total_images), or a larger network."
 TOO_FEW = "Add images or raise data.holdout_fraction, and evaluate more images (evaluation.images)."
 GOOD = "Nothing has to be done: more training will hardly show."
@@ -116,14 +123,32 @@ class Facts:
         return max(test.share for test in self.copy_tests)
 
     @property
+    def mostly_copied(self) -> bool:
+        """Whether most images are copies. Images that repeat each other must be all but identical with training images:
+        a single one may be near to a training image by chance."""
+        identical = max(test.identical for test in self.copy_tests)
+        return self.copies and (self.copied if self.repeats <= REPEATED else identical) > MOSTLY_COPIES
+
+    @property
+    def some_copied(self) -> bool:
+        """Whether some images are copies; with few held-out images only those that are all but identical count."""
+        identical = any(test.identical > IDENTICAL for test in self.copy_tests)
+        return self.copies if self.held_out >= LEAST_HELD_OUT else identical
+
+    @property
     def copies(self) -> bool:
         """Whether either test finds copies."""
         return any(test.copies for test in self.copy_tests)
 
     @property
+    def modes_tell(self) -> bool:
+        """Whether most images lie inside the real manifold, so that it makes sense to speak of modes."""
+        return self.value("inside") >= LEAST_INSIDE
+
+    @property
     def repeats(self) -> float:
         """The share of repeated images; by features only if the images look real, since noise is alike there."""
-        by_features = self.value("near_duplicates") if self.share("precision") >= 0.5 else 0.0
+        by_features = self.value("near_duplicates") if self.share("precision") >= 0.8 else 0.0
         return max(self.value("near_duplicates_thumbnails"), by_features)
 
 
@@ -150,14 +175,17 @@ def _rules(facts: Facts) -> list[Rule]:
         f"{facts.generated:,} generated and {facts.held_out:,} held-out images are too few to judge; "
         f"{LEAST_JUDGED} of each are needed."
     )
-    enough = facts.held_out >= LEAST_HELD_OUT
     return [
-        Rule("memorized", facts.copies and facts.copied > MOSTLY_COPIES, Finding(copied, MEMORIZED)),
+        Rule("memorized", facts.mostly_copied, Finding(copied, MEMORIZED)),
         Rule("collapsed", facts.repeats > REPEATED, Finding(repeated, COLLAPSED)),
         Rule("poor", facts.share("precision") < POOR_PRECISION, Finding(_against_real(facts), POOR)),
-        Rule("collapsed", facts.share("modes_covered") < FEW_MODES, Finding(_modes(facts), COLLAPSED)),
+        Rule(
+            "collapsed",
+            facts.modes_tell and facts.share("modes_covered") < FEW_MODES,
+            Finding(_modes(facts), COLLAPSED),
+        ),
         Rule("collapsed", vendi < FEW_VENDI, Finding(various, COLLAPSED)),
-        Rule("memorized", facts.copies and enough, Finding(copied, MEMORIZED)),
+        Rule("memorized", facts.some_copied, Finding(copied, MEMORIZED)),
         Rule("inconclusive", few < LEAST_JUDGED, Finding(too_few, TOO_FEW)),
     ]
 
@@ -175,21 +203,20 @@ def _grades(facts: Facts, faults: list[Finding]) -> list[Rule]:
 
 def _faults(facts: Facts) -> list[Finding]:
     """All that keeps the images from being good; the most telling first."""
-    peak, sharpness, energy = (facts.value(name) for name in ("spectrum_peak", "sharpness", "energy"))
+    peak, energy, sharpness = facts.value("spectrum_peak"), facts.value("energy"), facts.metrics["sharpness"]
     precision, coverage = facts.share("precision"), facts.share("coverage")
     distant = f"The energy distance is {energy:.1%} of the distance between two real images (good: {GOOD_ENERGY:.0%})."
-    blurred = f"The finest details have {10 ** (sharpness / 10):.2g} times the power of real images'."
+    unsharp = abs(sharpness.value) - 3 * (sharpness.error or 0.0)
+    details = f"The finest details have {10 ** (sharpness.value / 10):.2g} times the power of real images'."
     rows = [
         (peak > PEAK_DB, f"One frequency is {peak:.0f} dB off, as in a checkerboard pattern.", PATTERN),
-        (facts.value("modes_missing") > 0, _modes(facts), VARIETY),
+        (facts.modes_tell and facts.value("modes_missing") > 0, _modes(facts), VARIETY),
         (precision < GOOD_SHARE, f"{1 - precision:.0%} too few images look real.", LONGER),
         (coverage < GOOD_SHARE, f"{1 - coverage:.0%} of the real images have no like.", VARIETY),
         (not energy <= GOOD_ENERGY, distant, LONGER),
+        (unsharp > UNSHARP_DB, details, BLURRED if sharpness.value < 0 else NOISY),
     ]
-    found = [Finding(sentence, advice) for holds, sentence, advice in rows if holds]
-    if found and abs(sharpness) > UNSHARP_DB:
-        found.append(Finding(blurred, LONGER))
-    return found
+    return [Finding(sentence, advice) for holds, sentence, advice in rows if holds]
 
 
 def _against_real(facts: Facts) -> str:
@@ -212,5 +239,5 @@ def _limits(facts: Facts) -> list[str]:
         return []
     return [
         f"Memorization: not enough held-out images ({facts.held_out}; {LEAST_HELD_OUT} are needed); "
-        "only copies of most of the images would be seen."
+        "only images all but identical with training images, or copies of most of them, would be seen."
     ]
