@@ -112,6 +112,11 @@ class Facts:
         metric = self.metrics.get(name)
         return metric.value / max(metric.floor or 0.0, 1e-9) if metric else math.nan
 
+    def good_share(self, name: str) -> float:
+        """The share of the real images' score that is good: a standard error less than GOOD_SHARE."""
+        floor = min(self.metrics[name].floor or 0.0, 1.0)
+        return GOOD_SHARE - math.sqrt(floor * (1 - floor) * (1 / self.generated + 1 / self.held_out))
+
     @property
     def generated(self) -> int:
         """Generated images."""
@@ -211,8 +216,12 @@ def _faults(facts: Facts) -> list[Finding]:
     rows = [
         (peak > PEAK_DB, f"One frequency is {peak:.0f} dB off, as in a checkerboard pattern.", PATTERN),
         (facts.modes_tell and facts.value("modes_missing") > 0, _modes(facts), VARIETY),
-        (precision < GOOD_SHARE, f"{1 - precision:.0%} too few images look real.", LONGER),
-        (coverage < GOOD_SHARE, f"{1 - coverage:.0%} of the real images have no like.", VARIETY),
+        (precision < facts.good_share("precision"), f"{1 - precision:.0%} too few images look real.", LONGER),
+        (
+            coverage < facts.good_share("coverage"),
+            f"{1 - coverage:.0%} of the real images have no like.",
+            VARIETY,
+        ),
         (not energy <= GOOD_ENERGY, distant, LONGER),
         (unsharp > UNSHARP_DB, details, BLURRED if sharpness.value < 0 else NOISY),
     ]
