@@ -116,4 +116,5 @@ def summary(
         style_quality=mean_quality(styled),
         quality_chart=styled.chart,
         seconds=seconds,
+        advice=evaluation.advice,
     )

@@ -102,6 +102,7 @@ def evaluate(arguments: Namespace) -> int:
         "",
         [
             ("verdict", f"{evaluation.verdict}: {' '.join(evaluation.evidence)}"),
+            ("next", evaluation.advice),
             ("sample grid", relative_path(workspace, evaluation.grid)),
         ],
     )

@@ -127,6 +127,7 @@ def _show_run(workspace: Workspace, result: RunResult, seconds_total: float) -> 
         ("run", f"{result.run}, fingerprint {result.fingerprint[:12]}"),
         ("model", f"{result.model_version}{', champion' if result.champion else ''}"),
         ("verdict", f"{result.verdict}: {' '.join(result.evidence)}"),
+        ("next", result.advice),
         *[("note", note) for note in result.notes],
         ("sample grid", relative_path(workspace, result.grid)),
         ("stylized", relative_path(workspace, result.contact_sheet)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from ganpipe.console import table
@@ -21,9 +20,8 @@ def relative_path(workspace: Workspace, path: str | None) -> str:
 def show_metrics(metrics: dict[str, Metric]) -> None:
     rows = []
     for name, m in metrics.items():
-        value = f"{m.value:.4g}" if math.isfinite(m.value) else "not finite"
         floor = "" if m.floor is None else f"{m.floor:.4g}"
-        rows.append((name, f"{value} {m.note}".strip(), floor, f"{m.samples:,}"))
+        rows.append((name, m.text, floor, f"{m.samples:,}"))
     table(
         "Metrics against held-out images", ("metric", "value", "real images score", "generated images"), rows
     )

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.spatial.distance import cdist
+from scipy.linalg import qr, svdvals
 
+from ganpipe.evaluation.distances import distance_blocks, kth_nearest_other, mean_distance
 from ganpipe.evaluation.extractors import Features
-from ganpipe.evaluation.memorization import copied_share
+
+KERNEL_BLOCK = 2_000  # rows of the kernel matrix held at once
+JACKKNIFE_GROUPS = 10
+JACKKNIFE_IMAGES = 2_000  # of each side; an error falls with the root of the number of images
 
 
 def frechet_distance(a: Features, b: Features) -> float:
     """Fréchet distance of the Gaussians fitted to `a` and `b` (Heusel et al. 2017, arXiv 1706.08500, eq. 6).
 
-    ‖μa − μb‖² + tr(A + B − 2(A½BA½)½), computed from symmetric eigenvalues, so that it is real and not negative
-    even if there are fewer samples than dimensions.
+    ‖μa − μb‖² + tr(A + B − 2(A½BA½)½). The last trace is the nuclear norm of A½B½, hence of RaRbᵀ with the triangular
+    factors of the centered features: exact if there are fewer samples than dimensions, too.
     """
     mean = a.mean(0) - b.mean(0)
-    A, B = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    values, vectors = eigh(np.atleast_2d(A))
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    cross = np.sqrt(eigh(root @ np.atleast_2d(B) @ root, eigvals_only=True).clip(0)).sum()
-    return float(max(0.0, mean @ mean + np.trace(np.atleast_2d(A)) + np.trace(np.atleast_2d(B)) - 2 * cross))
+    roots = [
+        qr(x - x.mean(0), mode="r", check_finite=False)[0][: x.shape[1]] / np.sqrt(len(x) - 1) for x in (a, b)
+    ]
+    traces = sum(float((root**2).sum()) for root in roots)
+    return float(max(0.0, mean @ mean + traces - 2 * svdvals(roots[0] @ roots[1].T).sum()))
 
 
 def kernel_distance(a: Features, b: Features) -> float:
@@ -32,14 +36,21 @@ def kernel_distance(a: Features, b: Features) -> float:
 
     It may be slightly negative if the two sets are alike.
     """
-    d, m, n = a.shape[1], len(a), len(b)
+    m, n = len(a), len(b)
+    within_a = (_kernel_sum(a, a) - _kernel(a, a).sum()) / (m * (m - 1))
+    within_b = (_kernel_sum(b, b) - _kernel(b, b).sum()) / (n * (n - 1))
+    return float(within_a + within_b - 2 * _kernel_sum(a, b) / (m * n))
 
-    def kernel(x: Features, y: Features) -> Features:
-        return np.asarray((x @ y.T / d + 1) ** 3)
 
-    aa, bb = kernel(a, a), kernel(b, b)
-    within = (aa.sum() - np.trace(aa)) / (m * (m - 1)) + (bb.sum() - np.trace(bb)) / (n * (n - 1))
-    return float(within - 2 * kernel(a, b).mean())
+def _kernel(x: Features, y: Features) -> Features:
+    """The kernel of each row with the same row of the other."""
+    return np.asarray(((x * y).sum(1) / x.shape[1] + 1) ** 3)
+
+
+def _kernel_sum(x: Features, y: Features) -> float:
+    """The sum of the kernel over all pairs."""
+    parts = np.array_split(x, math.ceil(len(x) / KERNEL_BLOCK))
+    return float(sum(((part @ y.T / x.shape[1] + 1) ** 3).sum() for part in parts))
 
 
 def chunked_error(a: Features, b: Features, chunks: int = 5) -> float:
@@ -52,34 +63,75 @@ def chunked_error(a: Features, b: Features, chunks: int = 5) -> float:
     return float(np.std(parts, ddof=1) / np.sqrt(len(parts))) if len(parts) > 1 else float("nan")
 
 
+def standardize(x: Features, train: Features) -> Features:
+    """Features in standard deviations of the training images; 0.1 of the mean one is added, so that none is near 0."""
+    spread = train.std(0)
+    return np.asarray((x - train.mean(0)) / (spread + 0.1 * spread.mean() + 1e-12))
+
+
+def energy_distance(a: Features, b: Features, unbiased: bool = False) -> float:
+    """Energy distance 2·E|a − b| − E|a − a′| − E|b − b′| (Székely & Rizzo 2013); 0 if the distributions are equal.
+
+    `unbiased` leaves each row's distance to itself out of the means; the result may then be slightly negative.
+    """
+    within = [mean_distance(x, x) * (len(x) / (len(x) - 1) if unbiased else 1) for x in (a, b)]
+    return float(2 * mean_distance(a, b) - sum(within))
+
+
+def relative_energy(fake: Features, real: Features) -> float:
+    """Energy distance as a share of the mean distance between two real images, unbiased."""
+    between_reals = mean_distance(real, real) * len(real) / (len(real) - 1)
+    return energy_distance(fake, real, unbiased=True) / max(between_reals, 1e-12)
+
+
 @dataclass(frozen=True)
 class Manifold:
-    """Shares between 0 and 1."""
+    """Shares between 0 and 1; the density of real images is about 1."""
 
     precision: float
     recall: float
+    density: float
     coverage: float
 
 
-def _radii(x: Features, k: int) -> Features:
-    """Distance of each point to its k-th nearest other point."""
-    return np.partition(cdist(x, x), k, axis=1)[:, k]
-
-
 def manifold(real: Features, fake: Features, k: int) -> Manifold:
-    """Precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991) and coverage (Naeem et al. 2020, eq. 4).
+    """Precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991), density and coverage (Naeem et al. 2020).
 
-    Precision: fakes inside some real's k-neighborhood. Recall: reals inside some fake's. Coverage: reals whose
-    own neighborhood holds a fake.
+    Precision: fakes inside some real's k-neighborhood. Recall: reals inside some fake's. Density: real
+    neighborhoods that hold a fake, over k. Coverage: reals whose own neighborhood holds a fake.
     """
     k = min(k, len(real) - 1, len(fake) - 1)
-    between = cdist(real, fake)
-    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    real_radii, fake_radii = kth_nearest_other(real, k), kth_nearest_other(fake, k)
+    holders, recalled, covered = np.zeros(len(fake)), 0, 0
+    for rows, between in distance_blocks(real, fake):
+        inside = between <= real_radii[rows, None]
+        holders += inside.sum(0)
+        recalled += int((between <= fake_radii).any(1).sum())
+        covered += int(inside.any(1).sum())
     return Manifold(
-        precision=float((between <= real_radii[:, None]).any(0).mean()),
-        recall=float((between <= fake_radii[None, :]).any(1).mean()),
-        coverage=float((between.min(1) <= real_radii).mean()),
+        precision=float((holders > 0).mean()),
+        recall=recalled / len(real),
+        density=float(holders.mean() / k),
+        coverage=covered / len(real),
     )
+
+
+def mean_manifold(real: Features, fake: Features, k: int, size: int) -> Manifold:
+    """`manifold` of disjoint chunks of `size` images of each side, averaged: what depends on the size stays comparable."""
+    reals, fakes = _chunks(real, size), _chunks(fake, size)
+    pairs = [(reals[i % len(reals)], fakes[i % len(fakes)]) for i in range(max(len(reals), len(fakes)))]
+    found = [manifold(r, f, k) for r, f in pairs]
+    return Manifold(*np.mean([[m.precision, m.recall, m.density, m.coverage] for m in found], 0).tolist())
+
+
+def _chunks(x: Features, size: int) -> list[Features]:
+    return [x[start : start + size] for start in range(0, len(x) - size + 1, size)]
+
+
+def inside_manifold(fake: Features, real: Features, k: int) -> np.ndarray:
+    """Which fakes are inside some real's k-neighborhood."""
+    radii = kth_nearest_other(real, min(k, len(real) - 1))
+    return np.concatenate([(block <= radii).any(1) for _, block in distance_blocks(fake, real)])
 
 
 def diversity(fake: Features, real: Features) -> float:
@@ -87,34 +139,101 @@ def diversity(fake: Features, real: Features) -> float:
     return float(fake.var(0).sum() / max(real.var(0).sum(), 1e-12))
 
 
+def vendi(x: Features) -> float:
+    """Vendi score with the cosine kernel (Friedman & Dieng 2023, arXiv 2210.02410): the effective number of images."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12)
+    shares = svdvals(qr(unit, mode="r")[0] if len(unit) > unit.shape[1] else unit) ** 2 / len(unit)
+    shares = shares[shares > 1e-15]
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def near_duplicate_share(fake_nearest: Features, real_nearest: Features) -> float:
+    """Share of images nearer to another of their set than 95% of the real images are; about 0.05 if none is repeated.
+
+    Takes the distances of both sets to the nearest other image of the same set; the sets must be equally large.
+    """
+    threshold = max(np.quantile(real_nearest, 0.05), 1e-3 * float(np.median(real_nearest)))
+    return float((fake_nearest <= threshold).mean())
+
+
+def jackknife_error(
+    measure: Callable[[Features, Features], tuple[float, ...]], a: Features, b: Features
+) -> list[float]:
+    """Standard error of each value of `measure(a, b)`, over both samples: the delete-a-group jackknife."""
+    few_a, few_b = a[:JACKKNIFE_IMAGES], b[:JACKKNIFE_IMAGES]
+    groups = min(JACKKNIFE_GROUPS, len(few_a) // 2, len(few_b) // 2)
+    left = [
+        measure(np.delete(few_a, np.s_[g::groups], 0), np.delete(few_b, np.s_[g::groups], 0))
+        for g in range(groups)
+    ]
+    spread = np.std(np.array(left), axis=0) * np.sqrt(groups - 1)
+    return [float(s) for s in spread * np.sqrt(min(len(few_a), len(few_b)) / min(len(a), len(b)))]
+
+
+# The values of a row for `fake`, `train`, `real` and k; `real` are held-out images, `train` has at least as many as `fake`.
+Measure = Callable[[Features, Features, Features, int], tuple[float, ...]]
+
+
 @dataclass(frozen=True)
 class FeatureMetric:
     """A row of the table: metrics that one call measures.
 
-    `measure(fake, train, real, k)` returns a value for each name; `real` are held-out images. `real_values`: the scores of
-    real images, if known; otherwise training images are measured in place of `fake`. `error`: the standard
-    error of the first value.
+    `real_values`: the scores of real images, if known; otherwise training images are measured in place of `fake`.
     """
 
     names: tuple[str, ...]
-    measure: Callable[[Features, Features, Features, int], tuple[float, ...]]
+    measure: Measure
     real_values: tuple[float, ...] | None = None
-    error: Callable[[Features, Features], float] | None = None
 
 
-def _precision_recall_coverage(
-    fake: Features, train: Features, real: Features, k: int
-) -> tuple[float, float, float]:
-    found = manifold(real, fake, k)
-    return found.precision, found.recall, found.coverage
+def _energy(fake: Features, train: Features, real: Features, k: int) -> tuple[float, ...]:
+    return (relative_energy(standardize(fake, train), standardize(real, train)),)
+
+
+def _manifold(fake: Features, train: Features, real: Features, k: int) -> tuple[float, ...]:
+    found = mean_manifold(real, fake, k, min(len(fake), len(real)))
+    return found.precision, found.recall, found.density, found.coverage
+
+
+def _near_duplicates(fake: Features, train: Features, real: Features, k: int) -> tuple[float, ...]:
+    return (near_duplicate_share(kth_nearest_other(fake, 1), kth_nearest_other(train[: len(fake)], 1)),)
 
 
 METRICS: tuple[FeatureMetric, ...] = (
     FeatureMetric(("fd",), lambda fake, train, real, k: (frechet_distance(fake, real),)),
-    FeatureMetric(("kd",), lambda fake, train, real, k: (kernel_distance(fake, real),), error=chunked_error),
-    FeatureMetric(("precision", "recall", "coverage"), _precision_recall_coverage),
+    FeatureMetric(("kd",), lambda fake, train, real, k: (kernel_distance(fake, real),)),
+    FeatureMetric(("energy",), _energy),
+    FeatureMetric(("precision", "recall", "density", "coverage"), _manifold),
     FeatureMetric(("diversity",), lambda fake, train, real, k: (diversity(fake, real),)),
-    FeatureMetric(
-        ("copied",), lambda fake, train, real, k: (copied_share(fake, train, real),), real_values=(0.01,)
-    ),
+    FeatureMetric(("vendi",), lambda fake, train, real, k: (vendi(standardize(fake, train)),)),
+    FeatureMetric(("near_duplicates",), _near_duplicates, real_values=(0.05,)),
 )
+
+
+def measure_features(fake: Features, train: Features, real: Features, k: int) -> dict[str, float]:
+    """Every metric of METRICS. If there are fewer training images than fakes, disjoint chunks of as many are averaged."""
+    return dict(zip(_NAMES, _measure_all(fake, train, real, k), strict=True))
+
+
+def real_scores(count: int, train: Features, real: Features, k: int) -> dict[str, float]:
+    """What real images score in place of `count` fakes: training images stand in for them."""
+    found: dict[str, float] = {}
+    for row in METRICS:
+        scores = row.real_values or row.measure(train[:count], train, real, k)
+        found |= dict(zip(row.names, scores, strict=True))
+    return found
+
+
+def standard_errors(fake: Features, train: Features, real: Features, k: int) -> dict[str, float]:
+    """The standard error of every metric of METRICS, over generated and held-out images."""
+    errors = jackknife_error(lambda f, r: _measure_all(f, train, r, k), fake, real)
+    return dict(zip(_NAMES, errors, strict=True))
+
+
+_NAMES = tuple(name for row in METRICS for name in row.names)
+
+
+def _measure_all(fake: Features, train: Features, real: Features, k: int) -> tuple[float, ...]:
+    chunks = _chunks(fake, min(len(fake), len(train)))
+    found = [[value for row in METRICS for value in row.measure(chunk, train, real, k)] for chunk in chunks]
+    return tuple(np.mean(found, 0).tolist())

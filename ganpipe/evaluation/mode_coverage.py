@@ -2,59 +2,78 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
 from ganpipe.evaluation.extractors import Features
 
 LEAST_ACCURACY = 0.8  # below it the classifier is not trusted and modes are not counted
-LEAST_SHARE = 0.1  # of its expected share that a mode needs to count as covered
+LEAST_SHARE = 1 / 3  # of its share among real images that a mode needs to count as covered
+CHANCE = 0.05  # that a mode of any real set is called missing
 
 
 @dataclass(frozen=True)
 class ModeCount:
-    """How many of the labeled modes are covered; `accuracy` is the classifier's on held-out real images."""
+    """Modes among `images` generated images; `expected` modes are covered by as many real images, on average."""
 
     covered: int
+    expected: float
     total: int
-    accuracy: float
-    missing: tuple[str, ...]
+    missing: tuple[str, ...]  # too rare to be chance
+    smallest_share: float  # of the rarest mode, over its share among real images
     kl: float  # KL(generated shares ‖ real shares), nats
+    images: int
 
 
-def count_modes(
-    train: Features,
-    labels: np.ndarray,
-    holdout: Features,
-    holdout_labels: np.ndarray,
-    fake: Features,
-    names: tuple[str, ...],
-) -> ModeCount | None:
-    """Counts modes among `fake` with a linear classifier on real features; None if it cannot tell the labels apart.
+class ModeCounter:
+    """A linear classifier on real features, that counts modes if it can tell them apart on held-out images."""
 
-    Real images without a label (-1) are left out. A mode is covered if it has at least one image and a tenth of its share
-    among real images.
-    """
+    def __init__(
+        self,
+        train: Features,
+        labels: np.ndarray,
+        holdout: Features,
+        holdout_labels: np.ndarray,
+        names: tuple[str, ...],
+    ) -> None:
+        """Real images without a label (-1) are left out."""
+        train, labels = train[labels >= 0], labels[labels >= 0]
+        holdout, holdout_labels = holdout[holdout_labels >= 0], holdout_labels[holdout_labels >= 0]
+        real = np.bincount(np.concatenate([labels, holdout_labels]), minlength=len(names))
+        self.names, self.shares, self.accuracy = names, real / max(1, real.sum()), 0.0
+        if len(np.unique(labels)) >= 2 and len(holdout) >= 2:
+            self._classifier = _fit(train, labels)
+            self.accuracy = float((self._classifier.predict(holdout) == holdout_labels).mean())
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the classifier tells the labels apart."""
+        return self.accuracy >= LEAST_ACCURACY
+
+    def count(self, fake: Features, n: int) -> ModeCount:
+        """Counts modes among `fake`. A mode is covered if it has at least one image and a third of its real share of n."""
+        present = self.shares > 0
+        predicted = self._classifier.predict(fake) if len(fake) else np.empty(0, int)
+        counts = np.bincount(predicted, minlength=len(self.names))[present]
+        shares, names = self.shares[present], np.array(self.names)[present]
+        least = np.maximum(1, np.ceil(LEAST_SHARE * shares * n))
+        too_rare = binom.cdf(counts, n, shares) < CHANCE / len(shares)
+        missing = tuple(names[(counts < least) & too_rare].tolist())
+        seen = counts > 0
+        found = counts[seen] / max(1, len(fake))
+        kl = float((found * np.log(found / shares[seen])).sum()) if seen.any() else math.nan
+        expected = float(binom.sf(least - 1, n, shares).sum())
+        smallest = float((counts / (n * shares)).min())
+        return ModeCount(int((counts >= least).sum()), expected, len(shares), missing, smallest, kl, n)
+
+
+def _fit(train: Features, labels: np.ndarray) -> Any:
     from sklearn.linear_model import LogisticRegression  # importing it takes a second
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    train, labels = train[labels >= 0], labels[labels >= 0]
-    holdout, holdout_labels = holdout[holdout_labels >= 0], holdout_labels[holdout_labels >= 0]
-    if len(np.unique(labels)) < 2 or len(holdout) < 2:
-        return None
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-    classifier.fit(train, labels)
-    accuracy = float((classifier.predict(holdout) == holdout_labels).mean())
-    if accuracy < LEAST_ACCURACY:
-        return None
-    counts = np.bincount(classifier.predict(fake), minlength=len(names)).astype(float)
-    real = np.bincount(np.concatenate([labels, holdout_labels]), minlength=len(names)).astype(float)
-    shares, expected = counts / counts.sum(), real / real.sum()
-    present = expected > 0
-    covered = present & (counts >= np.maximum(1, LEAST_SHARE * expected * len(fake)))
-    seen = shares > 0
-    kl = float((shares[seen] * np.log(shares[seen] / np.maximum(expected[seen], 1e-12))).sum())
-    missing = tuple(names[i] for i in np.flatnonzero(present & ~covered))
-    return ModeCount(int(covered.sum()), int(present.sum()), accuracy, missing, kl)
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300)).fit(train, labels)

@@ -72,10 +72,9 @@ def read_folder(folder: Path, shape: ImageShape) -> Tensor:
     return torch.from_numpy(np.stack(pixels))
 
 
-def random_subset(split: Split, most: int, seed: int) -> Split:
-    """Draws at most `most` images without replacement."""
-    rows = torch.randperm(len(split), generator=generator_at(seed, LATENTS, 1))[:most]
-    return Split.of(*split.rows(rows))
+def random_rows(split: Split, most: int, seed: int) -> Tensor:
+    """Indices of at most `most` images, drawn without replacement."""
+    return torch.randperm(len(split), generator=generator_at(seed, LATENTS, 1))[:most]
 
 
 def sample_grid(
@@ -83,7 +82,7 @@ def sample_grid(
 ) -> Path:
     """Saves generated images beside held-out real ones, `evaluation.grid_images` of each."""
     n = min(settings.grid_images, len(fake))
-    real = random_subset(data.holdout, n, settings.seed).pixels.numpy()
+    real = data.holdout.rows(random_rows(data.holdout, n, settings.seed))[0].numpy()
     columns = math.ceil(math.sqrt(n))
     titles = (f"generated ({data.name})", "real, held out")
     sheet = side_by_side(grid(fake[:n].numpy(), columns), grid(real, columns), titles)

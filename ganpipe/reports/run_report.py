@@ -24,11 +24,12 @@ def report_markdown(result: RunResult, folder: Path | None = None) -> str:
         f"MLflow run `{result.mlflow_run_id}`, fingerprint `{result.fingerprint[:12]}`.",
         "",
         *[f"- {sentence}" for sentence in [*result.evidence, *result.notes]],
+        *([f"- Next: {result.advice}"] if result.advice else []),
         "",
         "| metric | value | real images score | generated images |",
         "|---|---|---|---|",
         *[
-            f"| {name} | {m.value:.4g} {m.note} | {_or_empty(m.floor)} | {m.samples:,} |"
+            f"| {name} | {m.text} | {_or_empty(m.floor)} | {m.samples:,} |"
             for name, m in result.metrics.items()
             if math.isfinite(m.value)
         ],

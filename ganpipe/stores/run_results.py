@@ -42,6 +42,7 @@ class RunResult:
     style_quality: dict[str, float]
     quality_chart: str | None
     seconds: dict[str, float] = field(default_factory=dict)
+    advice: str = ""  # what to do next
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
