@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ganpipe.console import table
 from ganpipe.evaluation.verdict import Metric
 from ganpipe.stores.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ganpipe.stages.compare import Compared
 
 
 def relative_path(workspace: Workspace, path: str | None) -> str:
@@ -19,14 +23,44 @@ def relative_path(workspace: Workspace, path: str | None) -> str:
 
 
 def show_metrics(metrics: dict[str, Metric]) -> None:
-    rows = []
-    for name, m in metrics.items():
-        value = f"{m.value:.4g}" if math.isfinite(m.value) else "not finite"
-        floor = "" if m.floor is None else f"{m.floor:.4g}"
-        rows.append((name, f"{value} {m.note}".strip(), floor, f"{m.samples:,}"))
+    rows = [
+        (name, _value(m), "" if m.floor is None else f"{m.floor:.4g}", f"{m.samples:,}")
+        for name, m in metrics.items()
+    ]
     table(
         "Metrics against held-out images", ("metric", "value", "real images score", "generated images"), rows
     )
+
+
+def show_compared(result: Compared) -> None:
+    """The metrics of A and B, then how B differs from A, with 95% intervals."""
+    a, b = result.a.evaluation.metrics, result.b.evaluation.metrics
+    rows = [
+        (name, _value(a[name]), _value(b[name]), "" if a[name].floor is None else f"{a[name].floor:.4g}")
+        for name in a
+        if name in b
+    ]
+    about = f"{result.dataset}, version {result.version[:8]}"
+    table(f"Metrics on held-out images of {about}", ("metric", "A", "B", "real images score"), rows)
+    if c := result.gate.comparison:
+        changes = (("energy distance gained", c.energy), ("coverage", c.coverage), ("precision", c.precision))
+        table(
+            f"B instead of A: {c.images:,} generated, {c.holdout:,} held-out images",
+            ("", "change", "95% interval", "z"),
+            [
+                (
+                    name,
+                    f"{x.value:+.3g}",
+                    f"{x.value - 1.96 * x.error:.3g} to {x.value + 1.96 * x.error:.3g}",
+                    f"{x.z:.1f}",
+                )
+                for name, x in changes
+            ],
+        )
+
+
+def _value(metric: Metric) -> str:
+    return f"{metric.value:.4g} {metric.note}".strip() if math.isfinite(metric.value) else "not finite"
 
 
 def count_or_blank(count: int | None) -> str:
