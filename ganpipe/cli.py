@@ -148,7 +148,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = add("evaluate", "models.evaluate", "evaluate a run's model, or a folder of generated images")
     sub.add_argument(
-        "run_reference", type=_reference, nargs="?", metavar="RUN", help="run id, MLflow run id, or champion"
+        "run_reference",
+        type=_reference,
+        nargs="?",
+        metavar="RUN",
+        help="run id, MLflow run id, champion, challenger or previous",
     )
     sub.add_argument("--generated", metavar="DIR", help="evaluate these images instead of a run's model")
     chosen(sub)

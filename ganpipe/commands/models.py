@@ -23,6 +23,7 @@ from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.workspace import Workspace
 
 USAGE_ERROR = 2
+COMPARED = {"promoted": "B would replace A", "kept": "A would be kept", "undecided": "undecided"}
 
 
 def train(arguments: Namespace) -> int:
@@ -128,10 +129,7 @@ def compare(arguments: Namespace) -> int:
         [
             ("A", f"{result.a.name}: {result.a.evaluation.verdict}"),
             ("B", f"{result.b.name}: {result.b.evaluation.verdict}"),
-            (
-                "gate",
-                f"{'B would be promoted' if result.gate.outcome == 'promoted' else result.gate.outcome}",
-            ),
+            ("gate", COMPARED[result.gate.outcome]),
             ("why", result.gate.reason),
             ("side by side", relative_path(workspace, result.sheet)),
         ],

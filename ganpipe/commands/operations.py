@@ -116,7 +116,7 @@ def reproduce(arguments: Namespace) -> int:
 
 
 def promote(arguments: Namespace) -> int:
-    """Makes a run's model the champion."""
+    """Makes a run's model the champion; a refused one only with --force."""
     from ganpipe.services.recovery import recover
     from ganpipe.stages.promote import promote_run
 
