@@ -234,6 +234,7 @@ def test_a_damaged_record_hides_no_other_run_and_is_rebuilt(
 ) -> None:
     record = registered(noise, settings)
     other = registered(noise, settings.with_values({"training.seed": 1}))
+    record = replace(record, champion=not other.champion)
     path = run_folder(noise, record.run_id) / "run.json"
     path.write_text(text)
     states = {r.run: r.state for r in workspace_status(noise, settings.data).runs}
