@@ -119,7 +119,7 @@ def make_pool(count: int) -> Pool:
     train, rest = slice(0, TRAIN), slice(TRAIN, total)
     real, blurred, noisy = (Extracted(seen[k].deep[rest], seen[k].wide[rest]) for k in made)
     learned = Extracted(seen["real"].deep[train], seen["real"].wide[train])
-    kinds = {}
+    kinds: dict[str, Rows] = {}
     for name, other in (("blurred", blurred), ("noisy", noisy)):
         found = predict_kinds(real, other, learned, true[train], real, true[rest], names)
         assert found is not None
