@@ -71,7 +71,7 @@ def pipeline(
     link_run(record)
     with timed("evaluate"):
         judged = tasks.evaluate(place, record, version, settings, quiet)
-        record = tasks.register(place, judged.record, judged.evaluation)
+        record = tasks.register(place, judged, version, settings, quiet)
     with timed("stylize"):
         styled = stylize_batch(style_job(place, settings, record), spread=False, quiet=quiet)
         tasks.log_stylized(place, record, styled)
@@ -115,6 +115,7 @@ def summary(
         contact_sheet=styled.sheet,
         style_quality=mean_quality(styled),
         quality_chart=styled.chart,
+        gate=record.gate,
         seconds=seconds,
         advice=evaluation.advice,
     )

@@ -8,7 +8,6 @@ from typing import Any
 from prefect import task
 
 from flows.artifacts import publish_dataset_page, publish_report, report_progress
-from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data, stylize
 from ganpipe.stages import train as train_stage
@@ -84,8 +83,11 @@ def evaluate(
 
 
 @task(name="register", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-def register(workspace: Workspace, record: RunRecord, evaluation: Evaluation) -> RunRecord:
-    return register_model(workspace, record, evaluation)
+def register(
+    workspace: Workspace, judged: Judged, version: DatasetVersion, settings: Settings, quiet: bool
+) -> RunRecord:
+    with report_progress("compare", quiet) as report:
+        return register_model(workspace, judged.record, judged.evaluation, version, settings, report)
 
 
 @task(name="plan batch")

@@ -21,6 +21,7 @@ from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError, Interrupted, explain_storage_error
 
 MAX_REFERENCE = 256
+MAX_REASON = 500
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,6 +39,15 @@ def _reference(text: str) -> str:
     if len(text) > MAX_REFERENCE or not text.isprintable():
         raise argparse.ArgumentTypeError(
             f"a run or model has a name of at most {MAX_REFERENCE} printable characters, not {text[:40]!r}"
+        )
+    return text
+
+
+def _sentence_of(text: str) -> str:
+    """A reason that a tag of MLflow can hold and a table can show."""
+    if len(text) > MAX_REASON or not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            f"a reason is one line of at most {MAX_REASON} printable characters, not {text[:40]!r}"
         )
     return text
 
@@ -104,12 +114,17 @@ def build_parser() -> argparse.ArgumentParser:
     def json_too(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="one JSON object as the last line")
 
+    def because(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--because", type=_sentence_of, default="", metavar="TEXT", help="why; `ganpipe status` shows it"
+        )
+
     def from_model(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--model",
             type=_reference,
             default="champion",
-            help="champion, NAME/VERSION or a run; default: champion",
+            help="champion, challenger, previous, NAME/VERSION or a run; default: champion",
         )
         sub.add_argument(
             "--dataset", metavar="NAME", help="whose champion; default: the latest changed model"
@@ -133,10 +148,24 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = add("evaluate", "models.evaluate", "evaluate a run's model, or a folder of generated images")
     sub.add_argument(
-        "run_reference", type=_reference, nargs="?", metavar="RUN", help="run id, MLflow run id, or champion"
+        "run_reference",
+        type=_reference,
+        nargs="?",
+        metavar="RUN",
+        help="run id, MLflow run id, champion, challenger or previous",
     )
     sub.add_argument("--generated", metavar="DIR", help="evaluate these images instead of a run's model")
     chosen(sub)
+    json_too(sub)
+
+    sub = add("compare", "models.compare", "two models or folders of images on the same held-out images")
+    anything = "a run, champion, challenger, previous, NAME/VERSION, or a folder of images"
+    sub.add_argument("a", metavar="A", help=anything)
+    sub.add_argument("b", metavar="B", help="the same; would it replace A?")
+    chosen(sub, dataset=False)
+    sub.add_argument(
+        "--dataset", metavar="NAME", help="whose held-out images; default: what B was trained on"
+    )
     json_too(sub)
 
     sub = add("generate", "models.generate", "generate images from a registered model")
@@ -194,10 +223,15 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("run_reference", type=_reference, metavar="RUN")
     json_too(sub)
     sub = add("promote", "operations.promote", "make a run's model the champion")
-    sub.add_argument("run_reference", type=_reference, metavar="RUN")
+    sub.add_argument("run_reference", type=_reference, metavar="RUN", help="a run, or challenger")
+    sub.add_argument(
+        "--force", action="store_true", help="even if its verdict is bad or the gate has refused it"
+    )
+    because(sub)
     json_too(sub)
     sub = add("rollback", "operations.rollback", "make the previous champion the champion again")
     sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the model that changed last")
+    because(sub)
     json_too(sub)
     sub = add("doctor", "operations.doctor", "what killed processes and damages have left")
     sub.add_argument("--fix", action="store_true", help="settle it")

@@ -159,6 +159,7 @@ def test_a_damaged_mlflow_database_hides_no_run_in_the_status(workspace: Workspa
     from ganpipe.stages.status import _champions
 
     (workspace.state / "mlflow.db").write_bytes(b"garbage" * 1000)
-    champions, problem = _champions(workspace)
-    assert champions == []
+    known = _champions(workspace)
+    problem = known.problem
+    assert known.found == []
     assert "database is damaged" in str(problem)

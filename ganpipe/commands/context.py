@@ -82,11 +82,11 @@ def _request(arguments: Namespace, workspace: Workspace) -> RunRequest:
 
 
 def find_run(workspace: Workspace, reference: str, dataset: str | None = None) -> RunRecord:
-    """The run called so; `champion` is the run that made the champion."""
-    from ganpipe.stores.model_registry import CHAMPION, ModelRegistry
+    """The run called so; `champion` is the run that made the champion, and so on."""
+    from ganpipe.stores.model_registry import ALIASES, ModelRegistry
     from ganpipe.stores.run_records import find_record
 
-    if reference == CHAMPION:
-        model = ModelRegistry(workspace).find_model(CHAMPION, dataset)
+    if reference in ALIASES:
+        model = ModelRegistry(workspace).find_model(reference, dataset)
         return find_record(workspace, str(model.run_id))
     return find_record(workspace, reference)

@@ -1,4 +1,4 @@
-"""`train`, `evaluate`, `generate`, `interpolate`, `stylize`."""
+"""`train`, `evaluate`, `compare`, `generate`, `interpolate`, `stylize`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ganpipe.commands.context import (
     require_utf8,
     resolve_settings,
 )
-from ganpipe.commands.tables import count_left_out, relative_path, show_metrics
+from ganpipe.commands.tables import count_left_out, relative_path, show_compared, show_metrics
 from ganpipe.console import Bars, out, pairs, print_json, say
 from ganpipe.files import require_room, to_utf8
 from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.workspace import Workspace
 
 USAGE_ERROR = 2
+COMPARED = {"promoted": "B would replace A", "kept": "A would be kept", "undecided": "undecided"}
 
 
 def train(arguments: Namespace) -> int:
@@ -104,6 +105,34 @@ def evaluate(arguments: Namespace) -> int:
             ("verdict", f"{evaluation.verdict}: {' '.join(evaluation.evidence)}"),
             ("next", evaluation.advice),
             ("sample grid", relative_path(workspace, evaluation.grid)),
+        ],
+    )
+    return 0
+
+
+def compare(arguments: Namespace) -> int:
+    """Compares two models or folders."""
+    from ganpipe.files import plain
+    from ganpipe.services.recovery import recover
+    from ganpipe.stages import compare
+
+    workspace = open_named_workspace(arguments)
+    recover(workspace)
+    settings = resolve_settings(arguments, workspace)
+    with Bars(quiet=arguments.json) as bars:
+        result = compare.compare(workspace, (arguments.a, arguments.b), arguments.dataset, settings, bars)
+    if arguments.json:
+        print_json(plain(result))
+        return 0
+    show_compared(result)
+    pairs(
+        "",
+        [
+            ("A", f"{result.a.name}: {result.a.evaluation.verdict}"),
+            ("B", f"{result.b.name}: {result.b.evaluation.verdict}"),
+            ("gate", COMPARED[result.gate.outcome]),
+            ("why", result.gate.reason),
+            ("side by side", relative_path(workspace, result.sheet)),
         ],
     )
     return 0

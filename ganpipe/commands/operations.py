@@ -59,6 +59,9 @@ def status(arguments: Namespace) -> int:
     table("Datasets", ("name", "version", "images", ""), data_rows)
     run_rows = [(r.run, r.state, r.problem or r.verdict or "", r.model_version or "") for r in found.runs]
     table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
+    changes = [(c.at, f"{c.model} v{c.version}", f"{c.action} by {c.by}", c.why) for c in found.changes]
+    if changes:
+        table("Champions", ("when", "model", "who", "why"), changes[-5:])
     servers = found.servers
     rows = [
         ("champions", found.champions_problem or ", ".join(found.champions.values()) or "none yet"),
@@ -113,21 +116,22 @@ def reproduce(arguments: Namespace) -> int:
 
 
 def promote(arguments: Namespace) -> int:
-    """Makes a run's model the champion."""
+    """Makes a run's model the champion; a refused one only with --force."""
     from ganpipe.services.recovery import recover
     from ganpipe.stages.promote import promote_run
 
     workspace = open_named_workspace(arguments, tracks=True)
     recover(workspace)
     record = find_run(workspace, arguments.run_reference)
-    return _champion_is(arguments, str(promote_run(workspace, record)))
+    return _champion_is(arguments, str(promote_run(workspace, record, arguments.force, arguments.because)))
 
 
 def rollback(arguments: Namespace) -> int:
     """Brings the champion before back."""
     from ganpipe.stages.promote import roll_back
 
-    return _champion_is(arguments, str(roll_back(open_named_workspace(arguments), arguments.dataset)))
+    workspace = open_named_workspace(arguments)
+    return _champion_is(arguments, str(roll_back(workspace, arguments.dataset, arguments.because)))
 
 
 def _champion_is(arguments: Namespace, model: str) -> int:

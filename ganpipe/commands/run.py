@@ -22,6 +22,7 @@ from ganpipe.settings.params import resolve
 from ganpipe.stores.workspace import Workspace
 
 if TYPE_CHECKING:
+    from ganpipe.evaluation.gate_result import GateResult
     from ganpipe.stores.run_results import RunResult
 
 
@@ -115,6 +116,12 @@ def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
     import flows.pipeline  # noqa: F401
 
 
+def _gate_word(gate: GateResult) -> str:
+    if not gate.waiting:
+        return gate.outcome
+    return "better, and waits for `ganpipe promote`" if gate.outcome == "promoted" else "not compared"
+
+
 def _show_run(workspace: Workspace, result: RunResult, seconds_total: float) -> None:
     data = result.dataset
     if result.state == "up_to_date":
@@ -128,6 +135,7 @@ def _show_run(workspace: Workspace, result: RunResult, seconds_total: float) -> 
         ("model", f"{result.model_version}{', champion' if result.champion else ''}"),
         ("verdict", f"{result.verdict}: {' '.join(result.evidence)}"),
         ("next", result.advice),
+        *([("gate", f"{_gate_word(result.gate)}: {result.gate.reason}")] if result.gate else []),
         *[("note", note) for note in result.notes],
         ("sample grid", relative_path(workspace, result.grid)),
         ("stylized", relative_path(workspace, result.contact_sheet)),

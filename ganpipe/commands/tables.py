@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ganpipe.console import table
 from ganpipe.evaluation.verdict import Metric
 from ganpipe.stores.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ganpipe.stages.compare import Compared
 
 
 def relative_path(workspace: Workspace, path: str | None) -> str:
@@ -25,6 +29,33 @@ def show_metrics(metrics: dict[str, Metric]) -> None:
     table(
         "Metrics against held-out images", ("metric", "value", "real images score", "generated images"), rows
     )
+
+
+def show_compared(result: Compared) -> None:
+    """The metrics of A and B, then how B differs from A, with 95% intervals."""
+    a, b = result.a.evaluation.metrics, result.b.evaluation.metrics
+    rows = [
+        (name, a[name].text, b[name].text, "" if a[name].floor is None else f"{a[name].floor:.4g}")
+        for name in a
+        if name in b
+    ]
+    about = f"{result.dataset}, version {result.version[:8]}"
+    table(f"Metrics on held-out images of {about}", ("metric", "A", "B", "real images score"), rows)
+    if c := result.gate.comparison:
+        changes = (("energy distance gained", c.energy), ("coverage", c.coverage), ("precision", c.precision))
+        table(
+            f"B instead of A: {c.images:,} generated, {c.holdout:,} held-out images",
+            ("", "change", "95% interval", "z"),
+            [
+                (
+                    name,
+                    f"{x.value:+.3g}",
+                    f"{x.value - 1.96 * x.error:.3g} to {x.value + 1.96 * x.error:.3g}",
+                    f"{x.z:.1f}",
+                )
+                for name, x in changes
+            ],
+        )
 
 
 def count_or_blank(count: int | None) -> str:

@@ -1,14 +1,284 @@
-"""The promotion gate: whether a challenger replaces the champion."""
+"""The promotion gate: whether a challenger is better than the champion, and in nothing worse.
+
+Both are judged on the same held-out images, with the same number of generated images and one extractor. Error rates and
+power: LOG.md, `python -m benchmarks.gate`.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
 
-SCORE = "kd"  # the metric that decides; lower is better
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ganpipe.compute.device import Compute
+from ganpipe.data.shards import PreparedData
+from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, Features, extract
+from ganpipe.evaluation.gate_result import (
+    KEPT,
+    PROMOTED,
+    UNDECIDED,
+    Change,
+    Comparison,
+    GateResult,
+    KindChange,
+    refusal,
+)
+from ganpipe.evaluation.sampling import random_subset
+from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import EvaluationSettings
+
+BETTER_Z = 1.645  # one-sided 95%
+POWER_Z = 0.842  # 80%: how surely the images that are said to be needed would show the improvement
+WORSE_Z = -2.33  # one-sided 1%
+MOST_LOSS = 0.05  # of coverage and of precision
+MATTERS = 0.005  # of the mean distance between real images: 20% blurred images against 10% (LOG.md)
+LEAST_ACCURACY = 0.8  # of the classifier that counts kinds
+CHUNK = 2**22  # distances in memory at a time
 
 
-def is_better(challenger: float | None, champion: float | None) -> bool:
-    """Whether the challenger's score beats the champion's. A missing score or NaN never beats a champion with a score."""
-    if challenger is None or math.isnan(challenger):
-        return False
-    return champion is None or math.isnan(champion) or challenger < champion
+@dataclass(frozen=True)
+class Kinds:
+    """The label of each image, as a classifier sees it (an index of `names`); `real_shares`: `[len(names)]`."""
+
+    names: tuple[str, ...]
+    real_shares: Features
+    champion: npt.NDArray[np.int64]
+    challenger: npt.NDArray[np.int64]
+
+
+def compare_images(
+    champion: Tensor,
+    challenger: Tensor,
+    data: PreparedData,
+    settings: EvaluationSettings,
+    compute: Compute,
+    report: Report = ignore,
+) -> Comparison:
+    """Compares uint8 images `[n, H, W, C]` of a challenger with as many of a champion on the held-out images of `data`."""
+    network = EXTRACTORS[DEFAULT].load(compute)
+    train = random_subset(data.train, settings.images, settings.seed)
+    holdout = random_subset(data.holdout, settings.images, settings.seed)
+    a, b, t, h = (
+        extract(network, pixels, settings.size_px, compute, "compare", report)
+        for pixels in (champion, challenger, train.pixels, holdout.pixels)
+    )
+    labels, held = train.labels.numpy(), holdout.labels.numpy()
+    kinds = predict_kinds(a, b, t, labels, h, held, data.label_names) if data.label_names else None
+    return compare_features(a.deep, b.deep, t.deep, h.deep, settings.neighbors, kinds)
+
+
+def compare_features(
+    champion: Features,
+    challenger: Features,
+    train: Features,
+    holdout: Features,
+    k: int,
+    kinds: Kinds | None = None,
+) -> Comparison:
+    """Compares as many features of a challenger `[n, d]` as of a champion `[n, d]` on held-out ones `[m, d]`.
+
+    The energy distance is measured on features standardised by training images; coverage and precision, with `k`
+    nearest neighbors, on the features as they are.
+    """
+    if len(champion) != len(challenger):
+        raise ValueError(f"{len(champion)} and {len(challenger)} images cannot be compared")
+    k = min(k, len(holdout) - 1)
+    radii = _radii(holdout, k)
+    a, b = _insides(champion, holdout, radii), _insides(challenger, holdout, radii)
+    precision = float(b.inside.mean() - a.inside.mean())
+    precision_error = math.sqrt((_variance(a.inside) + _variance(b.inside)) / len(champion))
+    covered = b.covered.astype(float) - a.covered
+    energy = _energies(*(_standardised(x, train) for x in (champion, challenger, holdout)))
+    return Comparison(
+        images=len(champion),
+        holdout=len(holdout),
+        **energy._asdict(),
+        coverage=Change.of(covered.mean(), math.sqrt(_variance(covered) / len(holdout))),
+        precision=Change.of(precision, precision_error),
+        kind=_smallest_kind(kinds, a.inside, b.inside) if kinds else None,
+    )
+
+
+class _Energies(NamedTuple):
+    energy: Change
+    error_generated: float
+    error_holdout: float
+    champion_energy: float
+    challenger_energy: float
+    scale: float
+
+
+def _energies(a: Features, b: Features, real: Features) -> _Energies:
+    """The difference of two energy distances with its error, by influence per image (JUDGING: the gate that held).
+
+    g(x) = 2·mean_h D(x, h) − Σ_{x′ ∈ A∪B} D(x, x′)/(n − 1): the difference of its means over A and B is that of the
+    unbiased energy distances, since the terms between A and B cancel. q_h = 2·(mean_a D(a, h) − mean_b D(b, h)).
+    """
+    n, m = len(a), len(real)
+    both = np.concatenate([a, b])
+    to_real, within, between = (np.empty(2 * n) for _ in range(3))
+    to_fake = np.zeros((2, m))
+    for side, half in enumerate((slice(0, n), slice(n, 2 * n))):
+        own, other = (both[:n], both[n:])[:: 1 - 2 * side]
+        for rows in _chunks(n, max(n, m)):
+            at = slice(half.start + rows.start, half.start + rows.stop)
+            d = _distances(both[at], real)
+            to_real[at], to_fake[side] = d.mean(1), to_fake[side] + d.sum(0) / n
+            within[at] = _distances(both[at], own).sum(1) / (n - 1)
+            between[at] = _distances(both[at], other).sum(1) / (n - 1)
+    g, q = 2 * to_real - within - between, 2 * (to_fake[0] - to_fake[1])
+    generated = math.sqrt((_variance(g[:n]) + _variance(g[n:])) / n)
+    holdout = math.sqrt(_variance(q) / m)
+    scale = sum(_distances(real[rows], real).sum() for rows in _chunks(m, m)) / max(m * (m - 1), 1)
+    energies = [float(2 * to_real[s].mean() - within[s].mean() - scale) for s in (slice(n), slice(n, 2 * n))]
+    change = Change.of(g[:n].mean() - g[n:].mean(), math.hypot(generated, holdout))
+    return _Energies(change, generated, holdout, energies[0], energies[1], float(scale))
+
+
+def _standardised(x: Features, train: Features) -> Features:
+    """By the training images' mean and deviations; a feature that hardly varies is not blown up."""
+    deviations = train.std(0)
+    return np.asarray((x - train.mean(0)) / np.maximum(deviations + 0.1 * deviations.mean(), 1e-12))
+
+
+class _Insides(NamedTuple):
+    inside: npt.NDArray[np.bool_]  # generated images in the neighborhood of a held-out one
+    covered: npt.NDArray[np.bool_]  # held-out images with a generated one in their neighborhood
+
+
+def _insides(fake: Features, real: Features, radii: Features) -> _Insides:
+    inside, nearest = np.zeros(len(fake), bool), np.full(len(real), np.inf)
+    for rows in _chunks(len(fake), len(real)):
+        d = _distances(fake[rows], real)
+        inside[rows] = (d <= radii).any(1)
+        nearest = np.minimum(nearest, d.min(0))
+    return _Insides(inside, nearest <= radii)
+
+
+def _radii(x: Features, k: int) -> Features:
+    """Distance of each point to its k-th nearest other point."""
+    parts = [np.partition(_distances(x[rows], x), k, axis=1)[:, k] for rows in _chunks(len(x), len(x))]
+    return np.concatenate(parts)
+
+
+def _distances(x: Features, y: Features) -> Features:
+    """Euclidean distances `[len(x), len(y)]`, by one matrix product."""
+    squared = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * (x @ y.T)
+    return np.asarray(np.sqrt(np.maximum(squared, 0)))
+
+
+def _chunks(rows: int, columns: int) -> Iterator[slice]:
+    step = max(1, CHUNK // max(columns, 1))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def _variance(x: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:
+    return float(np.var(x.astype(float), ddof=1)) if len(x) > 1 else 0.0
+
+
+def _smallest_kind(
+    kinds: Kinds, champion_inside: npt.NDArray[np.bool_], challenger_inside: npt.NDArray[np.bool_]
+) -> KindChange:
+    n, count = len(kinds.champion), len(kinds.names)
+    before = np.bincount(kinds.champion[champion_inside], minlength=count) / n
+    after = np.bincount(kinds.challenger[challenger_inside], minlength=count) / n
+    known = np.flatnonzero(kinds.real_shares > 0)
+    j = int(known[np.argmin(after[known] / kinds.real_shares[known])])
+    error = math.sqrt((before[j] * (1 - before[j]) + after[j] * (1 - after[j])) / max(n - 1, 1))
+    return KindChange(
+        name=kinds.names[j],
+        real_share=float(kinds.real_shares[j]),
+        champion_share=float(before[j]),
+        challenger_share=float(after[j]),
+        change=Change.of(after[j] - before[j], error),
+        least_z=NormalDist().inv_cdf(0.01 / len(known)),
+    )
+
+
+def predict_kinds(
+    champion: Extracted,
+    challenger: Extracted,
+    train: Extracted,
+    labels: npt.NDArray[np.int64],
+    holdout: Extracted,
+    holdout_labels: npt.NDArray[np.int64],
+    names: tuple[str, ...],
+) -> Kinds | None:
+    """The kind of each generated image, by a linear classifier; None if it cannot tell the dataset's labels apart.
+
+    Real images without a label (-1) are left out.
+    """
+    from sklearn.linear_model import LogisticRegression  # importing it takes a second
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    known, held = labels >= 0, holdout_labels >= 0
+    if len(np.unique(labels[known])) < 2 or held.sum() < 2:
+        return None
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    classifier.fit(train.wide[known], labels[known])
+    if (classifier.predict(holdout.wide[held]) == holdout_labels[held]).mean() < LEAST_ACCURACY:
+        return None
+    real = np.bincount(np.concatenate([labels[known], holdout_labels[held]]), minlength=len(names))
+    predicted = [classifier.predict(x.wide) for x in (champion, challenger)]
+    return Kinds(names, real / real.sum(), *predicted)
+
+
+def decide(comparison: Comparison, verdict: str) -> GateResult:
+    """Whether the challenger, whose verdict is `verdict`, replaces the champion."""
+    if loss := _loss(comparison, verdict):
+        return GateResult(KEPT, loss, comparison)
+    c, energy = comparison, comparison.energy
+    figures = (
+        f"energy distance to the held-out images {c.champion_energy:.3g} before, {c.challenger_energy:.3g} now, "
+        f"gain {energy}, z {energy.z:.1f}; {c.images:,} generated and {c.holdout:,} held-out images"
+    )
+    if energy.z > BETTER_Z:
+        return GateResult(PROMOTED, f"The challenger is better ({figures}).", c)
+    if not energy.value + BETTER_Z * energy.error > MATTERS * c.scale:
+        how = "worse" if energy.z < -BETTER_Z else "not better"
+        return GateResult(KEPT, f"The challenger is {how} ({figures}).", c)
+    images, holdout = images_needed(c)
+    return GateResult(
+        UNDECIDED,
+        f"There are too few images to say whether the challenger is better ({figures}); about {images:,} generated "
+        f"and {holdout:,} held-out images would be needed.",
+        c,
+        images,
+        holdout,
+    )
+
+
+def _loss(c: Comparison, verdict: str) -> str | None:
+    """Why the challenger may not replace the champion, however near it is to the real images."""
+    if why := refusal(verdict):
+        return f"The challenger is refused: {why[0].lower()}{why[1:]}"
+    for name, change in (("coverage", c.coverage), ("precision", c.precision)):
+        if change.value <= -MOST_LOSS or change.z <= WORSE_Z:
+            return f"The challenger loses {name}: {change}, z {change.z:.1f}."
+    if c.kind and c.kind.change.z <= c.kind.least_z:
+        k = c.kind
+        return (
+            f"The challenger draws too little of {k.name}: {k.challenger_share:.1%} of its images, {k.champion_share:.1%} "
+            f"of the champion's, {k.real_share:.1%} of the real ones."
+        )
+    return None
+
+
+def images_needed(c: Comparison) -> tuple[int, int]:
+    """Generated and held-out images that would show the improvement that was seen, or the least that matters.
+
+    More images are generated first, up to ten times as many: these cost only time.
+    """
+    target = max(c.energy.value, MATTERS * c.scale) / (BETTER_Z + POWER_Z)
+    room = target**2 - c.error_holdout**2
+    if room > 0 and (more := c.error_generated**2 / room) <= 10:
+        return math.ceil(c.images * max(more, 1.0)), c.holdout
+    times = (c.energy.error / target) ** 2
+    return math.ceil(c.images * times), math.ceil(c.holdout * times)

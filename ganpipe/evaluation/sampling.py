@@ -77,12 +77,17 @@ def random_rows(split: Split, most: int, seed: int) -> Tensor:
     return torch.randperm(len(split), generator=generator_at(seed, LATENTS, 1))[:most]
 
 
+def random_subset(split: Split, most: int, seed: int) -> Split:
+    """At most `most` images, drawn without replacement."""
+    return Split.of(*split.rows(random_rows(split, most, seed)))
+
+
 def sample_grid(
     fake: Tensor, data: PreparedData, settings: EvaluationSettings, path: Path, origin: dict[str, Any]
 ) -> Path:
     """Saves generated images beside held-out real ones, `evaluation.grid_images` of each."""
     n = min(settings.grid_images, len(fake))
-    real = data.holdout.rows(random_rows(data.holdout, n, settings.seed))[0].numpy()
+    real = random_subset(data.holdout, n, settings.seed).pixels.numpy()
     columns = math.ceil(math.sqrt(n))
     titles = (f"generated ({data.name})", "real, held out")
     sheet = side_by_side(grid(fake[:n].numpy(), columns), grid(real, columns), titles)

@@ -16,7 +16,9 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 # Measured with made cases (LOG.md, `python -m benchmarks.judging`); shares are of what real images score.
 GOOD_SHARE = 0.93  # of precision and of coverage
-FAIR_SHARE = 0.3
+FAIR_SHARE = (
+    0.15  # the demo's flowers, recognizable and blurred, reach 0.18 to 0.3 of the coverage at 64 pixels
+)
 POOR_PRECISION = 0.1
 GOOD_ENERGY = 0.01
 PEAK_DB = 6.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from PIL import (
     Image,
@@ -34,12 +35,17 @@ def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to
 
 def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
     """Puts two sheets next to each other, each below its title."""
+    return row_of_sheets((left, right), titles)
+
+
+def row_of_sheets(sheets: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    """Puts sheets next to each other, each below its title."""
     top, gap = 22, 12
-    sheet = Image.new(
-        "RGB", (left.width + gap + right.width, top + max(left.height, right.height)), (24, 24, 28)
-    )
-    draw = ImageDraw.Draw(sheet)
-    for image, x, title in ((left, 0, titles[0]), (right, left.width + gap, titles[1])):
+    width = sum(image.width + gap for image in sheets) - gap
+    row = Image.new("RGB", (width, top + max(image.height for image in sheets)), (24, 24, 28))
+    draw, x = ImageDraw.Draw(row), 0
+    for image, title in zip(sheets, titles, strict=True):
         draw.text((x + 4, 4), title, fill=(235, 235, 235))
-        sheet.paste(image, (x, top))
-    return sheet
+        row.paste(image, (x, top))
+        x += image.width + gap
+    return row

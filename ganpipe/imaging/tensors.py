@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from ganpipe.imaging.image import ImageShape
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -22,3 +25,17 @@ def composite_on_white(pixels: Tensor) -> Tensor:
         return pixels
     color, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255
     return (color * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
+
+
+def with_shape(pixels: Tensor, shape: ImageShape) -> Tensor:
+    """uint8 `[N, H, W, C]` scaled to the shape's size and channels: gray repeated, alpha put on white or opaque."""
+    if pixels.shape[3] != shape.channels:
+        color = composite_on_white(pixels).expand(-1, -1, -1, 3)
+        opaque = torch.full_like(color[..., :1], 255)
+        pixels = torch.cat([color, opaque], 3) if shape.channels == 4 else color
+    if tuple(pixels.shape[1:3]) == (shape.height_px, shape.width_px):
+        return pixels
+    images = pixels.permute(0, 3, 1, 2).float()
+    size = (shape.height_px, shape.width_px)
+    scaled = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
+    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -25,6 +25,7 @@ def report_markdown(result: RunResult, folder: Path | None = None) -> str:
         "",
         *[f"- {sentence}" for sentence in [*result.evidence, *result.notes]],
         *([f"- Next: {result.advice}"] if result.advice else []),
+        *_gate_lines(result),
         "",
         "| metric | value | real images score | generated images |",
         "|---|---|---|---|",
@@ -46,6 +47,7 @@ def report_markdown(result: RunResult, folder: Path | None = None) -> str:
     ]
     pictures = [
         ("Generated beside real images", result.grid),
+        ("Champion and challenger from the same latents", result.gate.picture if result.gate else None),
         ("Stylized", result.contact_sheet),
         ("Style: quality against time", result.quality_chart),
     ]
@@ -58,6 +60,19 @@ def report_markdown(result: RunResult, folder: Path | None = None) -> str:
                 "",
             ]
     return "\n".join(lines)
+
+
+def _gate_lines(result: RunResult) -> list[str]:
+    gate = result.gate
+    if gate is None:
+        return []
+    waits = f" It waits for `ganpipe promote {result.run}`." if gate.waiting else ""
+    lines = ["", f"**Gate: {gate.outcome}.** {gate.reason}{waits}"]
+    if c := gate.comparison:
+        changes = (("energy distance gained", c.energy), ("coverage", c.coverage), ("precision", c.precision))
+        lines += ["", f"| {gate.challenger} instead of {gate.champion} | change | z |", "|---|---|---|"]
+        lines += [f"| {name} | {change} | {change.z:.1f} |" for name, change in changes]
+    return lines
 
 
 def _or_empty(value: float | None) -> str:

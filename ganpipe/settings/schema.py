@@ -314,6 +314,11 @@ class EvaluationSettings(Section):
     )
     grid_images: int = Field(default=64, ge=1, le=400, description="images in the sample grid")
     seed: int = Field(default=1, ge=0, le=HIGHEST_SEED, description="random seed of the evaluated latents")
+    promote: Literal["auto", "ask", "never"] = Field(
+        default="auto",
+        description="a new model becomes champion if the gate finds it better; ask: only by `ganpipe promote`; "
+        "never: it is not compared with the champion",
+    )
 
 
 class StyleSettings(Section):

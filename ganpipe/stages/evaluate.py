@@ -76,7 +76,7 @@ def evaluate_run(
     folder = run_folder(workspace, record.run_id)
     check_model(record, folder / "model")
     G, config = load_generator(folder / "model")
-    compute = _evaluation_compute(settings)
+    compute = evaluation_compute(settings)
     compute.place(G)
     check_version(record, version.version)
     data = load_dataset(workspace, version, record.resolved().data)
@@ -113,9 +113,10 @@ def evaluate_folder(
     """Evaluates a folder of generated images, whoever made them."""
     data = load_dataset(workspace, version, settings.data)
     return evaluate(
-        read_folder(folder, data.shape), data, settings.evaluation, _evaluation_compute(settings), report
+        read_folder(folder, data.shape), data, settings.evaluation, evaluation_compute(settings), report
     )
 
 
-def _evaluation_compute(settings: Settings) -> Compute:
+def evaluation_compute(settings: Settings) -> Compute:
+    """Where models are evaluated: as they are trained."""
     return choose_compute(settings.training.device, settings.training.precision)

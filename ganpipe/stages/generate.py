@@ -18,6 +18,7 @@ from ganpipe.compute.random import LATENTS, draw_labels, latents
 from ganpipe.errors import GanpipeError, nearest
 from ganpipe.files import require_room, sha256_of_json
 from ganpipe.imaging.grid import to_pil
+from ganpipe.imaging.image import ImageShape
 from ganpipe.imaging.provenance import has_origin, save_png
 from ganpipe.imaging.tensors import composite_on_white, to_uint8
 from ganpipe.models.io import generator_damage, load_generator
@@ -46,6 +47,11 @@ class LoadedModel:
         return int(self.config["model"]["z_dim"])
 
     @property
+    def shape(self) -> ImageShape:
+        """Of its images."""
+        return ImageShape(**self.config["shape"])
+
+    @property
     def label_names(self) -> list[str]:
         """Labels that a conditional model knows; none for another."""
         return list(self.config["labels"])
@@ -70,7 +76,9 @@ class LoadedModel:
         return dict(self.config["origin"]) | {"kind": kind, "model": str(self.reference), "seed": seed}
 
 
-def load_model(workspace: Workspace, reference: str, dataset: str | None) -> LoadedModel:
+def load_model(
+    workspace: Workspace, reference: str, dataset: str | None, compute: Compute | None = None
+) -> LoadedModel:
     """The model that `reference` names (see ModelRegistry.find_model; a run id works, too)."""
     registry = ModelRegistry(workspace, reading=True)
     record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
@@ -78,7 +86,7 @@ def load_model(workspace: Workspace, reference: str, dataset: str | None) -> Loa
     with workspace.scratch_folder() as scratch:
         folder = whole_model(workspace, found, registry.model_files(found, scratch))
         G, config = load_generator(folder)
-    compute = choose_compute("auto", "fp32")
+    compute = compute or choose_compute("auto", "fp32")
     compute.place(G)
     return LoadedModel(found, G, config, compute)
 

@@ -1,15 +1,22 @@
-"""The promote stage: registers a model; it becomes champion if it is the first or scores better."""
+"""The promote stage: registers a model, and lets the gate decide whether it replaces the champion."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 
-from ganpipe.evaluation.gate import SCORE, is_better
+from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.gate_result import KEPT, PROMOTED, UNDECIDED, GateResult, refusal
 from ganpipe.evaluation.verdict import Evaluation
-from ganpipe.stages.evaluate import check_model
+from ganpipe.progress import Report, ignore
+from ganpipe.settings.schema import Settings
+from ganpipe.stages.compare import Candidate, common_data, draw_equally, judge, save_sheet
+from ganpipe.stages.evaluate import check_model, evaluation_compute
+from ganpipe.stages.generate import load_model
 from ganpipe.stages.restore import restore_in_mlflow
+from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.model_registry import CHAMPION, ModelRef, ModelRegistry, registered_name
+from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import (
     RECORD,
     RunRecord,
@@ -20,35 +27,136 @@ from ganpipe.stores.run_records import (
 )
 from ganpipe.stores.workspace import Workspace
 
+PICTURE = "gate.png"  # in the run folder
 
-def register_model(workspace: Workspace, record: RunRecord, evaluation: Evaluation) -> RunRecord:
-    """Registers the run's model, and promotes it if the gate says so."""
+
+def register_model(
+    workspace: Workspace,
+    record: RunRecord,
+    evaluation: Evaluation,
+    version: DatasetVersion,
+    settings: Settings,
+    report: Report = ignore,
+) -> RunRecord:
+    """Registers the run's model, and promotes it if the gate and `evaluation.promote` say so."""
     record = restore_in_mlflow(workspace, record)
     registry, folder = ModelRegistry(workspace), run_folder(workspace, record.run_id) / "model"
     check_model(record, folder)
-    reference = registry.register(record, folder)
-    metric = evaluation.metrics.get(SCORE)
-    consider(registry, reference, metric.value if metric else None)
-    save_record(workspace, replace(record, model_version=str(reference)))
+    challenger = registry.register(record, folder)
+    champion = registry.champion(challenger.name)
+    if _is_champion(registry, challenger):
+        gate = record.gate or GateResult(KEPT, "It is the champion already.", challenger=str(challenger))
+    elif settings.evaluation.promote == "never":
+        gate = _by_hand(evaluation, challenger)
+    elif champion is None:
+        gate = _first(evaluation, challenger)
+    else:
+        gate = _judge(workspace, record, evaluation, version, settings, (champion, challenger), report)
+    return _settle(workspace, registry, record, challenger, gate, settings)
+
+
+def _is_champion(registry: ModelRegistry, reference: ModelRef) -> bool:
+    champion = registry.champion(reference.name)
+    return champion is not None and champion.version == reference.version
+
+
+def _by_hand(evaluation: Evaluation, challenger: ModelRef) -> GateResult:
+    why = refusal(evaluation.verdict)
+    reason = why or "evaluation.promote is never: it was not compared with the champion."
+    return GateResult(KEPT, reason, challenger=str(challenger), waiting=why is None)
+
+
+def _first(evaluation: Evaluation, challenger: ModelRef) -> GateResult:
+    """There is no champion: the verdict alone decides."""
+    if why := refusal(evaluation.verdict):
+        return GateResult(
+            KEPT, f"There is no champion yet, but this is none. {why}", challenger=str(challenger)
+        )
+    reason = f"There was no champion, and its verdict is {evaluation.verdict}."
+    return GateResult(PROMOTED, reason, challenger=str(challenger))
+
+
+def _judge(
+    workspace: Workspace,
+    record: RunRecord,
+    evaluation: Evaluation,
+    version: DatasetVersion,
+    settings: Settings,
+    models: tuple[ModelRef, ModelRef],
+    report: Report,
+) -> GateResult:
+    """The gate's answer: champion and challenger draw anew, and are compared on the held-out images of this version."""
+    compute, options = evaluation_compute(settings), settings.evaluation
+    try:
+        loaded = [load_model(workspace, f"{m.name}/{m.version}", None, compute) for m in models]
+    except GanpipeError as error:
+        why = f"The champion cannot be compared with: {error}"
+        return GateResult(UNDECIDED, why, champion=str(models[0]), challenger=str(models[1]))
+    champion, challenger = (Candidate(str(m.reference), m) for m in loaded)
+    sides = champion, challenger
+    data = common_data(workspace, version, loaded[::-1], settings.data)
+    drawn = draw_equally(champion, challenger, data, options)
+    gate = judge(sides, drawn, evaluation.verdict, data, options, compute, report)
+    path = run_folder(workspace, record.run_id) / PICTURE
+    origin = record.origin() | {"champion": champion.name, "challenger": challenger.name}
+    save_sheet(sides, data, options, path, origin, ("champion", "challenger"))
+    return replace(gate, picture=str(path))
+
+
+def _settle(
+    workspace: Workspace,
+    registry: ModelRegistry,
+    record: RunRecord,
+    challenger: ModelRef,
+    gate: GateResult,
+    settings: Settings,
+) -> RunRecord:
+    """Does what the gate says, and records it: in the run, in MLflow's run, as tags of the version."""
+    is_champion = _is_champion(registry, challenger)
+    if gate.outcome == PROMOTED and not is_champion:
+        if settings.evaluation.promote == "auto":
+            registry.promote(challenger, "gate", gate.reason)
+            is_champion = True
+        else:
+            gate = replace(gate, waiting=True)
+    if not is_champion:
+        registry.challenge(challenger)
+    registry.record_gate(challenger, gate)
+    record = save_record(workspace, replace(record, model_version=str(challenger), gate=gate))
+    Outbox(workspace, record).gate()
     record_champion(workspace, registry, record.dataset)
     return load_record(workspace, record.run_id) or record
 
 
-def promote_run(workspace: Workspace, record: RunRecord) -> ModelRef:
+def promote_run(workspace: Workspace, record: RunRecord, force: bool = False, because: str = "") -> ModelRef:
     """Makes the model that a run registered the champion; a version that MLflow has lost is registered again.
 
     Raises:
-        GanpipeError: the run registered none.
+        GanpipeError: the run registered none; or its verdict or the gate refused it, and not `force`.
     """
     record = restore_in_mlflow(workspace, record)
     registry = ModelRegistry(workspace)
     reference = registry.version_of(record)
-    registry.promote(reference)
+    refused = _refused(record)
+    if refused and not force and not _is_champion(registry, reference):
+        raise GanpipeError(
+            f"{reference} of run {record.run_id} was refused: {refused} "
+            f"Promote it all the same with: ganpipe promote {record.run_id} --force"
+        )
+    registry.promote(reference, "force" if refused else "promote", because)
+    if record.gate and record.gate.waiting:
+        _save_keeping_age(workspace, replace(record, gate=replace(record.gate, waiting=False)))
     record_champion(workspace, registry, record.dataset)
     return reference
 
 
-def roll_back(workspace: Workspace, dataset: str | None) -> ModelRef:
+def _refused(record: RunRecord) -> str | None:
+    """Why a run's model may not become champion without --force; None if it may."""
+    verdict = refusal(record.evaluation.verdict) if record.evaluation else None
+    return verdict or (record.gate.reason if record.gate and record.gate.refused else None)
+
+
+def roll_back(workspace: Workspace, dataset: str | None, because: str = "") -> ModelRef:
     """Makes the champion before the present one the champion again; `dataset`: of the model that changed last.
 
     Raises:
@@ -56,7 +164,7 @@ def roll_back(workspace: Workspace, dataset: str | None) -> ModelRef:
     """
     registry = ModelRegistry(workspace)
     name = registered_name(dataset) if dataset else registry.find_model(CHAMPION, None).name
-    reference = registry.rollback(name)
+    reference = registry.rollback(name, because)
     record_champion(workspace, registry, name.removeprefix(registered_name("")))
     return reference
 
@@ -67,18 +175,11 @@ def record_champion(workspace: Workspace, registry: ModelRegistry, dataset: str)
     for record in all_records(workspace):
         is_champion = champion is not None and record.mlflow_run_id == champion.run_id
         if record.dataset == dataset and record.champion != is_champion:
-            path = run_folder(workspace, record.run_id) / RECORD
-            changed = path.stat()
-            save_record(workspace, replace(record, champion=is_champion))
-            os.utime(path, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+            _save_keeping_age(workspace, replace(record, champion=is_champion))
 
 
-def consider(registry: ModelRegistry, challenger: ModelRef, score: float | None) -> bool:
-    """Records the challenger's score and promotes it if it is the first or better; returns whether it is champion."""
-    registry.set_score(challenger, score)
-    champion = registry.champion(challenger.name)
-    first = champion is None or champion.version == challenger.version
-    promoted = first or is_better(score, registry.score_of(champion) if champion else None)
-    if promoted:
-        registry.promote(challenger)
-    return promoted
+def _save_keeping_age(workspace: Workspace, record: RunRecord) -> None:
+    path = run_folder(workspace, record.run_id) / RECORD
+    changed = path.stat()
+    save_record(workspace, record)
+    os.utime(path, ns=(changed.st_atime_ns, changed.st_mtime_ns))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_dataclass, read_json
 from ganpipe.models.io import generator_damage
@@ -56,8 +57,10 @@ def restore_in_mlflow(workspace: Workspace, record: RunRecord) -> RunRecord:
         log.warning(f"The model of {record.run_id} cannot be registered again: {damage}")
         return save_record(workspace, replace(record, model_version=None, champion=False))
     reference = registry.register(record, folder / "model")
+    if record.gate:
+        registry.record_gate(reference, record.gate)
     if record.champion and registry.champion(reference.name) is None:
-        registry.promote(reference)
+        registry.promote(reference, "restore", "MLflow had lost it; its run was the champion's.")
     return save_record(workspace, replace(record, model_version=str(reference)))
 
 
@@ -71,6 +74,8 @@ def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str
     tracker.training(run_id, record.train)
     if record.evaluation:
         tracker.evaluation(run_id, record.evaluation)
+    if record.gate:
+        tracker.gate(run_id, record.gate)
     tracker.end(run_id, "finished")
     return run_id
 
@@ -114,11 +119,15 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         settings, packages = read("settings.json"), read("environment.json")
         judged = download("evaluation/evaluation.json")
         evaluation = read_dataclass(judged, Evaluation) if judged else None
+        decided = download("gate/gate.json")
+        gate = read_dataclass(decided, GateResult) if decided else None
     if settings is None or packages is None:
         return None
     from_dict(settings)
     if evaluation is not None:
         evaluation.grid = str(run_folder(workspace, run_id) / "samples.png")
+    if gate is not None and gate.comparison:
+        gate = replace(gate, picture=str(run_folder(workspace, run_id) / "gate.png"))
     device, _, precision = tags.get("ganpipe.compute", "cpu fp32").partition(" ")
     numbers, weights = run.data.metrics, tags.get("ganpipe.weights_sha256")
     notes = (tags["ganpipe.notes"],) if "ganpipe.notes" in tags else ()
@@ -142,6 +151,7 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         mlflow_run_id=str(run.info.run_id),
         train=summary,
         evaluation=evaluation,
+        gate=gate,
         continues=tags.get("ganpipe.continues"),
     )
     registry = ModelRegistry(workspace)

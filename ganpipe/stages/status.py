@@ -10,7 +10,7 @@ from ganpipe.errors import GanpipeError, explain_storage_error
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets
-from ganpipe.stores.model_registry import ModelRef, ModelRegistry
+from ganpipe.stores.model_registry import ChampionChange, ModelRef, ModelRegistry
 from ganpipe.stores.run_records import RunRecord, read_records
 from ganpipe.stores.workspace import Workspace
 
@@ -27,14 +27,22 @@ class RunStatus:
     mlflow_run_id: str | None
     model_version: str | None
     verdict: str | None
+    gate: str | None = None
     problem: str | None = None
 
 
 @dataclass(frozen=True)
-class WorkspaceStatus:
-    """Datasets, runs, champions by registered model, servers (None: not running) and free disk.
+class ModelChange(ChampionChange):
+    """A change of the champion of one registered model."""
 
-    `champions_problem`: why MLflow could not be asked; None if it could.
+    model: str
+
+
+@dataclass(frozen=True)
+class WorkspaceStatus:
+    """Datasets, runs, champions by registered model and who changed them, servers (None: not running) and free disk.
+
+    `champions_problem`: why MLflow could not be asked; None if it could. `changes`: the latest last.
     """
 
     workspace: str
@@ -42,6 +50,7 @@ class WorkspaceStatus:
     runs: list[RunStatus]
     champions: dict[str, str]
     champions_problem: str | None
+    changes: list[ModelChange]
     servers: Addresses | None
     disk_free_bytes: int
 
@@ -50,16 +59,27 @@ class WorkspaceStatus:
         return asdict(self)
 
 
-def _champions(workspace: Workspace) -> tuple[list[ModelRef], str | None]:
+@dataclass(frozen=True)
+class _Champions:
+    found: list[ModelRef]
+    changes: list[ModelChange]
+    problem: str | None = None
+
+
+def _champions(workspace: Workspace) -> _Champions:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         registry = ModelRegistry(workspace, reading=True)
-        found = [registry.champion(name) for name in registry.models()]
+        names = registry.models()
+        found = [registry.champion(name) for name in names]
+        changes = [
+            ModelChange(**asdict(change), model=name) for name in names for change in registry.history(name)
+        ]
     except (GanpipeError, MlflowException, SQLAlchemyError, OSError) as error:  # hides no dataset and no run
-        return [], explain_storage_error(error) or str(error)
-    return [champion for champion in found if champion], None
+        return _Champions([], [], explain_storage_error(error) or str(error))
+    return _Champions([c for c in found if c], sorted(changes, key=lambda change: change.at))
 
 
 def _run_status(record: RunRecord, champions: list[ModelRef] | None) -> RunStatus:
@@ -74,25 +94,35 @@ def _run_status(record: RunRecord, champions: list[ModelRef] | None) -> RunStatu
         mlflow_run_id=record.mlflow_run_id,
         model_version=record.model_version,
         verdict=record.evaluation.verdict if record.evaluation else None,
+        gate=_gate_word(record),
     )
 
 
+def _gate_word(record: RunRecord) -> str | None:
+    if record.gate is None:
+        return None
+    return "waiting" if record.gate.waiting else record.gate.outcome
+
+
 def _damaged_run(run_id: str, problem: str) -> RunStatus:
-    return RunStatus(run_id, "damaged", run_id.rpartition("-")[0], "", False, None, None, None, problem)
+    return RunStatus(
+        run_id, "damaged", run_id.rpartition("-")[0], "", False, None, None, None, problem=problem
+    )
 
 
 def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceStatus:
     """The status now; the runs in order of their last change, after those with a damaged record."""
     records = read_records(workspace)
-    found, problem = _champions(workspace) if records.whole or records.damaged else ([], None)
+    known = _champions(workspace) if records.whole or records.damaged else _Champions([], [])
     runs = [_damaged_run(run_id, sentence) for run_id, sentence in records.damaged.items()]
-    runs += [_run_status(record, None if problem else found) for record in records.whole]
+    runs += [_run_status(record, None if known.problem else known.found) for record in records.whole]
     return WorkspaceStatus(
         workspace=str(workspace.root),
         datasets=summarize_datasets(workspace, settings),
         runs=runs,
-        champions={champion.name: str(champion) for champion in found},
-        champions_problem=problem,
+        champions={champion.name: str(champion) for champion in known.found},
+        champions_problem=known.problem,
+        changes=known.changes,
         servers=running_servers(workspace),
         disk_free_bytes=shutil.disk_usage(workspace.root).free,
     )

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -25,8 +25,9 @@ from mlflow.exceptions import MlflowException
 
 from ganpipe.compute.process_identity import this_process
 from ganpipe.errors import GanpipeError, first_line
+from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Evaluation
-from ganpipe.files import read_json
+from ganpipe.files import plain, read_json
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.mlflow_database import database_damage, relocate_artifacts
 from ganpipe.stores.mlflow_store import ensure_database, require_tracking_server
@@ -236,6 +237,14 @@ class Tracker:
         kd = evaluation.metrics.get("kd")
         extractor = {"ganpipe.extractor": kd.extractor} if kd else {}
         self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor)
+
+    def gate(self, run_id: str, gate: GateResult) -> None:
+        """What the gate said, and its picture if that is there."""
+        if gate.picture and Path(gate.picture).exists():
+            self.picture(run_id, Path(gate.picture), "gate")
+        self.client.log_dict(run_id, plain(replace(gate, picture=None)), "gate/gate.json")
+        numbers = {"gate_z": gate.comparison.energy.z} if gate.comparison else {}
+        self.outcome(run_id, numbers, {"ganpipe.gate": gate.outcome, "ganpipe.gate_reason": gate.reason})
 
     def end(self, run_id: str, state: str) -> None:
         """Closes the run: `finished`, `interrupted` (MLflow's KILLED) or `failed`."""

@@ -1,10 +1,12 @@
-"""MLflow's model registry: versions, the alias `champion`, and the champions before it."""
+"""MLflow's model registry: versions, the aliases `champion`, `challenger` and `previous`, and who changed the champion."""
 
 from __future__ import annotations
 
-import math
+import getpass
+import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
@@ -12,14 +14,17 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from ganpipe.errors import GanpipeError, classify_storage_error, first_line
-from ganpipe.evaluation.gate import SCORE
+from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.stores.mlflow_runs import STYLE_EXPERIMENT, Tracker
 from ganpipe.stores.recorded_paths import local_artifact
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 
-CHAMPION = "champion"
-PREVIOUS = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases
+ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
+EARLIER = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
+HISTORY = "ganpipe.champion_history"  # JSON: a list of ChampionChange, the latest last
+MOST_HISTORY = 50
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,21 @@ class ModelRef:
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+
+@dataclass(frozen=True)
+class ChampionChange:
+    """An entry of a model's history: which version became champion after which, by whom, when and why.
+
+    `action`: gate, promote, force (promoted though it was refused), rollback, restore (MLflow's database was rebuilt).
+    """
+
+    version: str
+    before: str | None
+    action: str
+    by: str
+    at: str
+    why: str
 
 
 def registered_name(dataset: str) -> str:
@@ -96,54 +116,84 @@ class ModelRegistry:
         found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
         return _reference(found[0]) if found else None
 
-    def set_score(self, reference: ModelRef, score: float | None) -> None:
-        """Records the score of a version, by which it is compared later."""
-        value = math.nan if score is None else score
-        self.client.set_model_version_tag(reference.name, reference.version, SCORE, f"{value:.9g}")
-
-    def score_of(self, reference: ModelRef) -> float:
-        """The recorded score of a version; NaN if it has none."""
-        tags = self.client.get_model_version(reference.name, reference.version).tags
-        return float(tags.get(SCORE, "nan"))
+    def record_gate(self, reference: ModelRef, gate: GateResult) -> None:
+        """The gate's answer as tags of a version."""
+        for name, value in (("gate", gate.outcome), ("gate_reason", gate.reason)):
+            self.client.set_model_version_tag(reference.name, reference.version, f"ganpipe.{name}", value)
 
     def champion(self, name: str) -> ModelRef | None:
         """The version with the alias `champion`."""
+        return self._with_alias(name, CHAMPION)
+
+    def _with_alias(self, name: str, alias: str) -> ModelRef | None:
         try:
-            return _reference(self.client.get_model_version_by_alias(name, CHAMPION))
+            return _reference(self.client.get_model_version_by_alias(name, alias))
         except MlflowException as error:
             if classify_storage_error(error):  # a locked database is no missing champion
                 raise
             return None
 
-    def promote(self, reference: ModelRef) -> None:
-        """Gives a version the alias `champion`, and remembers the champion before it."""
-        before = self.champion(reference.name)
-        if before and before.version != reference.version:
-            history = [*self._history(reference.name), before.version]
-            self.client.set_registered_model_tag(reference.name, PREVIOUS, ",".join(history[-50:]))
-        self.client.set_registered_model_alias(reference.name, CHAMPION, reference.version)
+    def challenge(self, reference: ModelRef) -> None:
+        """Gives a version the alias `challenger`."""
+        self.client.set_registered_model_alias(reference.name, CHALLENGER, reference.version)
 
-    def rollback(self, name: str) -> ModelRef:
+    def promote(self, reference: ModelRef, action: str, why: str) -> None:
+        """Gives a version the alias `champion`, and remembers the champion before it, who did it, when and why."""
+        name, before = reference.name, self.champion(reference.name)
+        if before and before.version == reference.version:
+            return
+        earlier = [*self._earlier(name), *([before.version] if before else [])]
+        self._change_champion(name, reference.version, earlier, action, why)
+
+    def rollback(self, name: str, why: str = "") -> ModelRef:
         """Gives the alias back to the champion before.
 
         Raises:
             GanpipeError: there was none before.
         """
-        history = self._history(name)
-        if not history:
+        earlier = self._earlier(name)
+        if not earlier:
             raise GanpipeError(
                 f"{name} has no champion before the present one; there is nothing to roll back to."
             )
-        self.client.set_registered_model_alias(name, CHAMPION, history[-1])
-        self.client.set_registered_model_tag(name, PREVIOUS, ",".join(history[:-1]))
-        return _reference(self.client.get_model_version(name, history[-1]))
+        self._change_champion(name, earlier[-1], earlier[:-1], "rollback", why)
+        return _reference(self.client.get_model_version(name, earlier[-1]))
 
-    def _history(self, name: str) -> list[str]:
+    def _change_champion(self, name: str, version: str, earlier: list[str], action: str, why: str) -> None:
+        before, now = self.champion(name), datetime.now(UTC).isoformat(timespec="seconds")
+        change = ChampionChange(version, before.version if before else None, action, _user(), now, why)
+        history = [asdict(entry) for entry in [*self.history(name), change][-MOST_HISTORY:]]
+        self.client.set_registered_model_tag(name, HISTORY, json.dumps(history))
+        self.client.set_registered_model_tag(name, EARLIER, ",".join(earlier[-MOST_HISTORY:]))
+        self.client.set_registered_model_alias(name, CHAMPION, version)
+        for key in ("action", "by", "at", "why"):
+            value = str(getattr(change, key))
+            self.client.set_model_version_tag(name, version, f"ganpipe.promoted_{key}", value)
+        challenger = self._with_alias(name, CHALLENGER)
+        if challenger and challenger.version == version:
+            self.client.delete_registered_model_alias(name, CHALLENGER)
+        if earlier:
+            self.client.set_registered_model_alias(name, PREVIOUS, earlier[-1])
+        elif self._with_alias(name, PREVIOUS):
+            self.client.delete_registered_model_alias(name, PREVIOUS)
+
+    def history(self, name: str) -> list[ChampionChange]:
+        """The changes of a model's champion, the latest last; none if the tag is not as ganpipe writes it."""
         try:
-            tags = self.client.get_registered_model(name).tags
-        except MlflowException:
+            return [ChampionChange(**entry) for entry in json.loads(self._tags(name).get(HISTORY, "[]"))]
+        except (ValueError, TypeError):
+            return []
+
+    def _earlier(self, name: str) -> list[str]:
+        return [v for v in self._tags(name).get(EARLIER, "").split(",") if v]
+
+    def _tags(self, name: str) -> dict[str, str]:
+        try:
+            return dict(self.client.get_registered_model(name).tags)
+        except MlflowException as error:
+            if classify_storage_error(error):
+                raise
             raise GanpipeError(f"There is no registered model {name}; train one with: ganpipe run") from None
-        return [v for v in tags.get(PREVIOUS, "").split(",") if v]
 
     def models(self) -> list[str]:
         """Names of the registered models, the one that changed last first."""
@@ -151,24 +201,27 @@ class ModelRegistry:
         return [m.name for m in sorted(found, key=lambda m: m.last_updated_timestamp or 0, reverse=True)]
 
     def find_model(self, reference: str, dataset: str | None) -> ModelRef:
-        """`champion` (of `dataset`, or of the model that changed last), `NAME/VERSION`, `NAME@ALIAS` or a run.
+        """`champion`, `challenger`, `previous` (of `dataset`, or of the model that changed last), `NAME/VERSION` or `NAME@ALIAS`.
+
+        NAME: a registered model or a dataset.
 
         Raises:
             GanpipeError: there is no such model.
         """
         names = [registered_name(dataset)] if dataset else self.models()
-        if reference == CHAMPION:
-            found = next((c for name in names if (c := self.champion(name))), None)
+        if reference in ALIASES:
+            found = next((c for name in names if (c := self._with_alias(name, reference))), None)
             if found is None:
                 of = f" for the dataset {dataset}" if dataset else ""
-                raise GanpipeError(f"There is no champion{of} yet; train one with: ganpipe run")
+                raise GanpipeError(f"There is no {reference}{of} yet; {_how_to_get(reference, bool(names))}")
             return found
-        with suppress(MlflowException):
-            if "/" in reference:
-                name, _, version = reference.rpartition("/")
-                return _reference(self.client.get_model_version(name, version))
-            if "@" in reference:
-                name, _, alias = reference.partition("@")
+        name, slash, version = reference.rpartition("/")
+        for known in (name, registered_name(name)) if slash else ():
+            with suppress(MlflowException):
+                return _reference(self.client.get_model_version(known, version))
+        if not slash and "@" in reference:
+            name, _, alias = reference.partition("@")
+            with suppress(MlflowException):
                 return _reference(self.client.get_model_version_by_alias(name, alias))
         there = ", ".join(self.models()) or "none yet"
         raise GanpipeError(
@@ -197,6 +250,19 @@ class ModelRegistry:
             return Path(download_artifacts(artifact_uri=reference.source, dst_path=str(into)))
         except (MlflowException, OSError) as error:
             raise GanpipeError(f"The files of {reference} cannot be read: {first_line(error)}") from None
+
+
+def _how_to_get(alias: str, trained: bool) -> str:
+    if alias == CHAMPION and trained:
+        return "promote the model of a run with: ganpipe promote RUN"
+    return "train one with: ganpipe run" if alias == CHAMPION else "`ganpipe status` lists the models."
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "unknown"
 
 
 def _reference(version: ModelVersion) -> ModelRef:

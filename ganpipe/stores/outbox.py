@@ -22,7 +22,7 @@ from ganpipe.training.points import POINTS, read_points
 
 @dataclass(frozen=True)
 class Pending:
-    """Something to deliver: `artifact` (`path` into `folder`), `training`, `evaluation` or `end` (`state`)."""
+    """Something to deliver: `artifact` (`path` into `folder`), `training`, `evaluation`, `gate` or `end` (`state`)."""
 
     kind: str
     path: str = ""
@@ -63,6 +63,10 @@ class Outbox:
     def evaluation(self) -> None:
         """Delivers the evaluation that run.json has."""
         self._put([Pending("evaluation")], now=True)
+
+    def gate(self) -> None:
+        """Delivers the gate's answer that run.json has."""
+        self._put([Pending("gate")], now=True)
 
     def deliver(self) -> bool:
         """Delivers what waits; whether nothing waits any more."""
@@ -115,6 +119,8 @@ class Outbox:
             tracker.training(self.run_id, record.train)
         if record and record.evaluation and entry.kind == "evaluation":
             tracker.evaluation(self.run_id, record.evaluation)
+        if record and record.gate and entry.kind == "gate":
+            tracker.gate(self.run_id, record.gate)
 
 
 def read_pending(folder: Path) -> list[Pending]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import ganpipe
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_dataclass, write_json
 from ganpipe.settings.schema import Settings, from_dict
@@ -46,6 +47,7 @@ class RunRecord:
     evaluation: Evaluation | None = None
     model_version: str | None = None
     champion: bool = False
+    gate: GateResult | None = None  # what the gate said when the model was registered
     continues: str | None = None  # the run from whose last checkpoint it started
 
     def resolved(self) -> Settings:
@@ -93,16 +95,16 @@ def run_folder(workspace: Workspace, run_id: str) -> Path:
 
 def save_record(workspace: Workspace, record: RunRecord) -> RunRecord:
     """Writes run.json, whole or not at all."""
-    recorded = _with_grid(record, lambda path: path_for_record(workspace, path))
+    recorded = _with_paths(record, lambda path: path_for_record(workspace, path))
     write_json(run_folder(workspace, record.run_id) / RECORD, recorded)
     return record
 
 
-def _with_grid(record: RunRecord, convert: Callable[[str], str]) -> RunRecord:
-    """The record with the path of its sample grid converted."""
-    if record.evaluation is None or record.evaluation.grid is None:
-        return record
-    return replace(record, evaluation=replace(record.evaluation, grid=convert(record.evaluation.grid)))
+def _with_paths(record: RunRecord, convert: Callable[[str], str]) -> RunRecord:
+    """The record with the paths of its sample grid and of the gate's picture converted."""
+    if record.evaluation and record.evaluation.grid:
+        record = replace(record, evaluation=replace(record.evaluation, grid=convert(record.evaluation.grid)))
+    return replace(record, gate=record.gate and record.gate.with_path(convert))
 
 
 def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
@@ -119,7 +121,7 @@ def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
         found.resolved()
     except (GanpipeError, OSError) as error:
         raise GanpipeError(f"{error} {DOCTOR}") from None
-    return _with_grid(found, lambda grid: path_from_record(workspace, grid))
+    return _with_paths(found, lambda path: path_from_record(workspace, path))
 
 
 @dataclass(frozen=True)

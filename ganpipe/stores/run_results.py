@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Metric
 from ganpipe.files import plain, read_dataclass, sha256_of, write_json
 from ganpipe.stores.recorded_paths import path_for_record, path_from_record
@@ -41,6 +42,7 @@ class RunResult:
     contact_sheet: str | None
     style_quality: dict[str, float]
     quality_chart: str | None
+    gate: GateResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     advice: str = ""  # what to do next
 
@@ -91,6 +93,7 @@ def _with_paths(result: RunResult, convert: Callable[[str], str]) -> RunResult:
         result,
         stylized=[convert(path) for path in result.stylized],
         grid=result.grid and convert(result.grid),
+        gate=result.gate and result.gate.with_path(convert),
         contact_sheet=result.contact_sheet and convert(result.contact_sheet),
         quality_chart=result.quality_chart and convert(result.quality_chart),
     )

@@ -132,6 +132,13 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     assert (code, "no champion" in err) == (1, True)
     code, _, err = shell("promote", str(trained["run"]))
     assert (code, "registered no model" in err) == (1, True)
+    compared = shell.json("compare", str(trained["run"]), str(tmp_path / "in"), *SETS)
+    assert compared["gate"]["comparison"]["images"] == 24
+    assert compared["b"]["evaluation"]["verdict"]
+    with Image.open(compared["sheet"]) as sheet:
+        assert sheet.width > 300
+    code, out, _ = shell("compare", str(trained["run"]), str(trained["run"]), *SETS)
+    assert (code, "A would be kept" in out, "Both make the same images" in out) == (0, True, True)
 
     content, style = tmp_path / "in/000.png", tmp_path / "in/001.png"
     words = ("stylize", "--content", str(content), "--style", str(style), "--out", str(tmp_path / "art"))
@@ -161,6 +168,8 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
         (("reproduce", "nothing"), "No run is called nothing"),
         (("promote", "nothing"), "No run is called nothing"),
         (("rollback",), "There is no champion"),
+        (("compare", "champion", "nothing"), "There is no champion"),
+        (("compare", "nothing", "nothing"), "no run and no folder"),
         (("up", "--watch", "/no/such"), "There is no folder /no/such to watch"),
         (("up", "--cron", "every day"), "is no cron line"),
     ],
@@ -177,7 +186,14 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_1(
 
 
 @pytest.mark.parametrize(
-    "words", [("nonsense",), ("run", "--nonsense"), ("evaluate",), ("generate", "--out", "x", "-n", "0")]
+    "words",
+    [
+        ("nonsense",),
+        ("run", "--nonsense"),
+        ("evaluate",),
+        ("generate", "--out", "x", "-n", "0"),
+        ("promote", "x", "--because", "a\nb"),
+    ],
 )
 def test_wrong_use_is_exit_2(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell(*words)[0] == 2

@@ -48,6 +48,9 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
     assert result["state"] == "finished"
     assert result["dataset"]["images"] == 90
     assert result["model_version"] == "ganpipe-noise v1"
+    refused = result["verdict"] in ("collapsed", "memorized", "poor")
+    assert (result["gate"]["outcome"], result["champion"]) == ("kept" if refused else "promoted", not refused)
+    assert result["verdict"] in result["gate"]["reason"]
     assert set(result["seconds"]) == {"data", "train", "evaluate", "stylize"}
     assert len(result["stylized"]) == 4
     for path in [result["grid"], result["contact_sheet"], *result["stylized"]]:

@@ -62,12 +62,13 @@ def run_train(workspace: Workspace, settings: Settings, *rest: Any) -> RunRecord
     return train.train_model(workspace, version, settings, *rest)
 
 
-def registered(workspace: Workspace, settings: Settings, kd: float) -> RunRecord:
+def registered(workspace: Workspace, settings: Settings) -> RunRecord:
     """A finished run with an evaluation and a model version."""
-    evaluation = Evaluation({"kd": Metric(kd, "test", 10)}, "fair")
+    evaluation = Evaluation({"kd": Metric(1.0, "test", 10)}, "fair")
     record = save_record(workspace, replace(run_train(workspace, settings), evaluation=evaluation))
     Outbox(workspace, record).evaluation()
-    return promote.register_model(workspace, record, evaluation)
+    version = dataset_versions.open_version(workspace, "noise", settings.data)
+    return promote.register_model(workspace, record, evaluation, version, settings)
 
 
 def killed_training(workspace: Workspace, settings: Settings) -> RunRecord:
@@ -196,8 +197,9 @@ def test_looking_for_nothing_is_quick_and_imports_no_tool(noise: Workspace, sett
 def test_mlflows_database_is_built_again_from_the_runs(
     noise: Workspace, settings: Settings, how: str
 ) -> None:
-    first = registered(noise, settings, 5.0)
-    second = registered(noise, settings.with_values({"training.seed": 1}), 1.0)
+    first = registered(noise, settings)
+    second = registered(noise, settings.with_values({"training.seed": 1}))
+    promote.promote_run(noise, second, force=True)
     assert load_record(noise, first.run_id) == replace(first, champion=False), "only one run is champion"
     database = noise.state / "mlflow.db"
     if how == "deleted":
@@ -230,8 +232,9 @@ def test_mlflows_database_is_built_again_from_the_runs(
 def test_a_damaged_record_hides_no_other_run_and_is_rebuilt(
     noise: Workspace, settings: Settings, text: str
 ) -> None:
-    record = registered(noise, settings, 1.0)
-    other = registered(noise, settings.with_values({"training.seed": 1}), 2.0)
+    record = registered(noise, settings)
+    other = registered(noise, settings.with_values({"training.seed": 1}))
+    record = replace(record, champion=not other.champion)
     path = run_folder(noise, record.run_id) / "run.json"
     path.write_text(text)
     states = {r.run: r.state for r in workspace_status(noise, settings.data).runs}

@@ -24,8 +24,7 @@ from ganpipe.stores.dataset_summaries import records_at
 from ganpipe.stores.dvc import dvc
 from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
-from ganpipe.stores.model_registry import ModelRegistry, registered_name
-from ganpipe.stores.run_records import RunRecord, find_record, load_record
+from ganpipe.stores.run_records import RunRecord, find_record, load_record, save_record
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, fill_folder, noise_image
 from tests.training.test_divergence import break_at
@@ -171,35 +170,20 @@ def test_evaluation_and_style_do_not_change_what_is_trained(settings: Settings) 
     assert train_fingerprint("w", settings, compute) != base
 
 
-def scored(value: float) -> Evaluation:
-    return Evaluation(metrics={"kd": Metric(value, "test", 10)})
-
-
-def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
-    noise: Workspace, settings: Settings
-) -> None:
-    records = [run_train(noise, "noise", settings.with_values({"training.seed": k})) for k in range(3)]
-    champions = [
-        promote.register_model(noise, r, scored(v)).champion
-        for r, v in zip(records, (5.0, 9.0, 1.0), strict=True)
-    ]
-    assert champions == [True, False, True]
-    registry, name = ModelRegistry(noise), registered_name("noise")
-    assert str(registry.champion(name)) == f"{name} v3"
-    assert str(registry.rollback(name)) == f"{name} v1"
-    registry.promote(registry.version_of(records[1]))
-    assert str(registry.champion(name)) == f"{name} v2"
-    registry.rollback(name)
-    with pytest.raises(GanpipeError, match="nothing to roll back to"):
-        registry.rollback(name)
-    again = promote.register_model(noise, records[0], scored(5.0))
-    assert again.model_version == f"{name} v1"
+def run_register(
+    workspace: Workspace, record: RunRecord, settings: Settings, verdict: str = "fair"
+) -> RunRecord:
+    """Registers the model of a run that has this verdict."""
+    version = dataset_versions.open_version(workspace, record.dataset, record.resolved().data)
+    evaluation = Evaluation({"kd": Metric(1.0, "test", 10)}, verdict)
+    record = save_record(workspace, replace(record, evaluation=evaluation))
+    return promote.register_model(workspace, record, evaluation, version, settings)
 
 
 def test_a_registered_model_draws_the_same_images_for_the_same_seed(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
-    record = promote.register_model(noise, run_train(noise, "noise", settings), scored(1.0))
+    record = run_register(noise, run_train(noise, "noise", settings), settings)
     model = generate.load_model(noise, "champion", None)
     some = generate.generate_images(model, 3, 7, tmp_path / "some")
     more = generate.generate_images(model, 70, 7, tmp_path / "more")
@@ -267,7 +251,7 @@ def test_a_labeled_data_set_gives_a_model_that_draws_by_label(
     )
     record = run_train(workspace, "pets", r3)
     judged = run_evaluate(workspace, record, r3)
-    record = promote.register_model(workspace, judged.record, judged.evaluation)
+    record = run_register(workspace, judged.record, r3)
     model = generate.load_model(workspace, "champion", "pets")
     assert model.label_names == ["cats", "dogs"]
     dogs = generate.generate_images(model, 3, 0, tmp_path / "dogs", label="dogs")
@@ -303,7 +287,7 @@ def test_images_with_alpha_keep_it_from_the_file_to_the_generated_image(
     datasets.prepare_dataset(workspace, "seeds", alpha.data)
     record = run_train(workspace, "seeds", alpha)
     judged = run_evaluate(workspace, record, alpha)
-    promote.register_model(workspace, judged.record, judged.evaluation)
+    run_register(workspace, judged.record, alpha)
     model = generate.load_model(workspace, "champion", "seeds")
     (path,) = generate.generate_images(model, 1, 0, tmp_path / "out")
     with Image.open(path) as image:
@@ -363,7 +347,7 @@ def test_two_processes_are_one_run_in_mlflow(noise: Workspace, settings: Setting
     curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")
     assert [m.step for m in curve] == [16, 32, 48, 64]
     judged = run_evaluate(noise, record, together)
-    assert promote.register_model(noise, judged.record, judged.evaluation).champion
+    assert run_register(noise, judged.record, together).model_version == "ganpipe-noise v1"
     with pytest.raises(GanpipeError, match="cannot be shared by 3 processes"):
         run_train(noise, "noise", together.with_values({"training.processes": 3}))
 

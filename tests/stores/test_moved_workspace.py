@@ -46,7 +46,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with an awkward name and a finished run."""
     folder = tmp_path_factory.mktemp("finished")
     ganpipe(folder / AWKWARD, "data", "add", str(fill_folder(folder / "in", 90)), "--name", "noise")
-    as_json(folder / AWKWARD, *RUN)
+    made = as_json(folder / AWKWARD, *RUN)
+    as_json(folder / AWKWARD, "promote", made["run"], "--force")  # whatever the verdict on so few steps
     return folder / AWKWARD
 
 
@@ -92,6 +93,8 @@ def test_a_workspace_elsewhere_is_up_to_date_and_writes_only_there(
     if how == "copied":
         other = as_json(new, *RUN, "--set", "training.seed=1")
         assert (other["state"], other["model_version"]) == ("finished", "ganpipe-noise v2")
+        assert other["gate"]["picture"].startswith(str(new))
+        assert Path(other["gate"]["picture"]).exists()
 
     assert str(old) + "/" not in text_of(new)
     assert {p: p.stat().st_mtime_ns for p in before} == before
