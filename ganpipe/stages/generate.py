@@ -24,7 +24,7 @@ from ganpipe.imaging.tensors import composite_on_white, to_uint8
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.models.registry import sample
 from ganpipe.progress import Progress, Report, ignore
-from ganpipe.stores.model_registry import ModelRef, ModelRegistry
+from ganpipe.stores.model_registry import CHAMPION, ModelRef, ModelRegistry
 from ganpipe.stores.run_records import all_records, run_folder
 from ganpipe.stores.workspace import Workspace
 
@@ -79,10 +79,18 @@ class LoadedModel:
 def load_model(
     workspace: Workspace, reference: str, dataset: str | None, compute: Compute | None = None
 ) -> LoadedModel:
-    """The model that `reference` names (see ModelRegistry.find_model; a run id works, too)."""
+    """The model that `reference` names (see ModelRegistry.find_model; a run id works, too).
+
+    `champion` gives the newest challenger, with a warning, if no model is champion.
+    """
     registry = ModelRegistry(workspace, reading=True)
     record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
-    found = registry.version_of(record) if record else registry.find_model(reference, dataset)
+    if record:
+        found = registry.version_of(record)
+    elif reference == CHAMPION:
+        found = registry.champion_or_challenger(dataset)
+    else:
+        found = registry.find_model(reference, dataset)
     with workspace.scratch_folder() as scratch:
         folder = whole_model(workspace, found, registry.model_files(found, scratch))
         G, config = load_generator(folder)

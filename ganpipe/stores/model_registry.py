@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from ganpipe.stores.mlflow_runs import STYLE_EXPERIMENT, Tracker
 from ganpipe.stores.recorded_paths import local_artifact
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases
 ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
@@ -227,6 +230,21 @@ class ModelRegistry:
         raise GanpipeError(
             f"There is no model {reference} (registered models: {there}); use champion or NAME/VERSION."
         )
+
+    def champion_or_challenger(self, dataset: str | None) -> ModelRef:
+        """The champion; where no model has become one, the newest challenger, with a warning.
+
+        Raises:
+            GanpipeError: there is neither.
+        """
+        try:
+            return self.find_model(CHAMPION, dataset)
+        except GanpipeError as error:
+            with suppress(GanpipeError):
+                found = self.find_model(CHALLENGER, dataset)
+                log.warning(f"{str(error).partition(';')[0]}: {found} is used, which was not promoted.")
+                return found
+            raise
 
     def version_of(self, record: RunRecord) -> ModelRef:
         """The version that a run registered; raises GanpipeError if it registered none."""

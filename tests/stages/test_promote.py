@@ -15,6 +15,7 @@ from ganpipe.evaluation.gate_result import KEPT, PROMOTED, UNDECIDED, GateResult
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import promote
 from ganpipe.stages.compare import compare
+from ganpipe.stages.generate import load_model
 from ganpipe.stages.restore import restore_record
 from ganpipe.stages.status import workspace_status
 from ganpipe.stores import datasets
@@ -105,7 +106,7 @@ def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
 
 @pytest.mark.parametrize("verdict", ["collapsed", "memorized", "poor"])
 def test_a_first_model_with_a_bad_verdict_is_registered_and_needs_force(
-    noise: Workspace, settings: Settings, verdict: str
+    noise: Workspace, settings: Settings, verdict: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = run_register(noise, *run_of_seeds(noise, 1), settings, verdict)
     assert (record.model_version, record.champion, aliases(noise)) == (f"{NAME} v1", False, (None, "1", None))
@@ -113,6 +114,8 @@ def test_a_first_model_with_a_bad_verdict_is_registered_and_needs_force(
         promote.promote_run(noise, record)
     with pytest.raises(GanpipeError, match="promote the model of a run with: ganpipe promote RUN"):
         ModelRegistry(noise).find_model("champion", None)
+    assert str(load_model(noise, "champion", "noise").reference) == f"{NAME} v1"
+    assert f"{NAME} v1 is used, which was not promoted." in caplog.text
     promote.promote_run(noise, record, force=True, because="I like it")
     assert aliases(noise) == ("1", None, None)
     (change,) = workspace_status(noise, settings.data).changes
