@@ -14,13 +14,12 @@ from torch.nn import functional as F
 
 from ganpipe.compute.device import Compute
 from ganpipe.evaluation.extractors import Features
+from ganpipe.evaluation.verdict import IDENTICAL
 from ganpipe.imaging.tensors import composite_on_white
 
 SIDE_PX = 16
-LEAST_HELD_OUT = 100  # below it the nearest held-out images say too little about an honest model
 NEAR = 0.05  # share of held-out images that count as near to a training image
 CHANCE = 2e-4  # that an honest model is said to copy, by either test
-IDENTICAL = 0.03  # share of images that may be all but identical with a training image
 CANDIDATES = 3  # nearest training images by thumbnail whose features are compared
 SEARCH_BLOCK = 2_048  # training images whose thumbnails are compared at once
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
-from ganpipe.evaluation.memorization import IDENTICAL, LEAST_HELD_OUT, CopyTest
 from ganpipe.files import plain
+
+if TYPE_CHECKING:  # records hold verdicts, and are read without torch and SciPy
+    from ganpipe.evaluation.memorization import CopyTest
 
 # JSON has no NaN: what is not finite is stored as null.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -28,6 +30,8 @@ LEAST_INSIDE = 0.5  # share of the images inside the real manifold, to speak of 
 FEW_MODES = 0.6
 FEW_VENDI = 0.5
 MOSTLY_COPIES = 0.5
+IDENTICAL = 0.03  # share of images that may be all but identical with a training image
+LEAST_HELD_OUT = 100  # below it the nearest held-out images say too little about an honest model
 LEAST_JUDGED = (
     50  # generated and held-out images; with fewer, precision and coverage of blurred images are perfect
 )

@@ -62,7 +62,7 @@ def _decided(
         ("fair", "checkerboard", {"spectrum_peak": 12}),
         ("fair", "finest details have 0.5 times", {"sharpness": -3}),
         ("fair", "modes are covered", {"modes_missing": 1}),
-        ("poor", "coverage 21%", {"coverage": 0.2}),
+        ("poor", "coverage 11%", {"coverage": 0.1}),
         ("fair", "energy distance", {"energy": math.nan}),
     ],
 )
@@ -80,7 +80,7 @@ def test_each_rule_gives_its_verdict_evidence_and_advice(
     [
         ("memorized", {"copies": MOSTLY, "near_duplicates_thumbnails": 0.9}),
         ("collapsed", {"copies": CHANCE, "near_duplicates_thumbnails": 0.9}),
-        ("poor", {"precision": 0.3, "coverage": 0.2, "inside": 0.3, "modes_covered": 3}),
+        ("poor", {"precision": 0.3, "coverage": 0.1, "inside": 0.3, "modes_covered": 3}),
         ("collapsed", {"near_duplicates_thumbnails": 0.9, "precision": 0.01}),
         ("poor", {"precision": 0.01, "modes_covered": 1}),
         ("collapsed", {"modes_covered": 1, "copies": SOME}),
