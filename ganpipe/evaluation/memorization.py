@@ -20,7 +20,7 @@ from ganpipe.imaging.tensors import composite_on_white
 SIDE_PX = 16
 NEAR = 0.05  # share of held-out images that count as near to a training image
 CHANCE = 2e-4  # that an honest model is said to copy, by either test
-CANDIDATES = 3  # nearest training images by thumbnail whose features are compared
+CANDIDATES = 1  # nearest training images by thumbnail whose features are compared: the source of a copy is the first (LOG.md)
 SEARCH_BLOCK = 2_048  # training images whose thumbnails are compared at once
 
 THUMBNAIL = f"thumbnail {SIDE_PX}×{SIDE_PX}, normalized; best of mirrored and shifted"
