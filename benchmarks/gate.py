@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -64,36 +65,22 @@ def of_kinds(pool: Pool, rows: Rows, count: int) -> Draw:
 
 
 Side = Callable[[Pool, Rows], Draw]
+
+
+def faults(fault: str, share: float) -> Side:
+    """Draws images of which a share has a fault."""
+    return partial(faulty, fault=fault, share=share)
+
+
 CASES: dict[str, tuple[Side, Side]] = {
     "itself: real": (faulty, faulty),
-    "itself: 20% blurred": (
-        lambda p, r: faulty(p, r, "blurred", 0.2),
-        lambda p, r: faulty(p, r, "blurred", 0.2),
-    ),
-    "better: 20 → 10% blurred": (
-        lambda p, r: faulty(p, r, "blurred", 0.2),
-        lambda p, r: faulty(p, r, "blurred", 0.1),
-    ),
-    "better: 20 → 10% noisy": (
-        lambda p, r: faulty(p, r, "noisy", 0.2),
-        lambda p, r: faulty(p, r, "noisy", 0.1),
-    ),
-    "worse: 10 → 20% blurred": (
-        lambda p, r: faulty(p, r, "blurred", 0.1),
-        lambda p, r: faulty(p, r, "blurred", 0.2),
-    ),
-    "worse: 15% blurred → 28 of 36 kinds": (
-        lambda p, r: faulty(p, r, "blurred", 0.15),
-        lambda p, r: of_kinds(p, r, 28),
-    ),
-    "worse: 20% blurred → 34 of 36 kinds": (
-        lambda p, r: faulty(p, r, "blurred", 0.2),
-        lambda p, r: of_kinds(p, r, 34),
-    ),
-    "worse: 40% blurred → 100 repeated": (
-        lambda p, r: faulty(p, r, "blurred", 0.4),
-        lambda p, r: repeated(p, r, 100),
-    ),
+    "itself: 20% blurred": (faults("blurred", 0.2), faults("blurred", 0.2)),
+    "better: 20 → 10% blurred": (faults("blurred", 0.2), faults("blurred", 0.1)),
+    "better: 20 → 10% noisy": (faults("noisy", 0.2), faults("noisy", 0.1)),
+    "worse: 10 → 20% blurred": (faults("blurred", 0.1), faults("blurred", 0.2)),
+    "worse: 15% blurred → 28 of 36 kinds": (faults("blurred", 0.15), partial(of_kinds, count=28)),
+    "worse: 20% blurred → 34 of 36 kinds": (faults("blurred", 0.2), partial(of_kinds, count=34)),
+    "worse: 40% blurred → 100 repeated": (faults("blurred", 0.4), partial(repeated, count=100)),
 }
 
 

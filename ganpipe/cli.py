@@ -88,22 +88,18 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
 
     def trains(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--minutes",
-            dest="overrides",
-            action="append",
-            type="training.minutes={}".format,
-            metavar="N",
-            help="train for N minutes on this machine: --set training.minutes=N",
-        )
-        sub.add_argument(
-            "--gpus",
-            dest="overrides",
-            action="append",
-            type="training.processes={}".format,
-            metavar="N",
-            help="train on N GPUs: --set training.processes=N",
-        )
+        for option, setting, meaning in (
+            ("--minutes", "training.minutes", "train for N minutes on this machine"),
+            ("--gpus", "training.processes", "train on N GPUs"),
+        ):
+            sub.add_argument(
+                option,
+                dest="overrides",
+                action="append",
+                type=f"{setting}={{}}".format,
+                metavar="N",
+                help=f"{meaning}: --set {setting}=N",
+            )
         sub.add_argument(
             "--if-busy",
             choices=("wait", "leave"),

@@ -227,8 +227,8 @@ def diff(arguments: Namespace) -> int:
 
 
 def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], came: list[Record]) -> str:
-    """A image of what came and went: on the left what only A has, on the right what only B has."""
-    from ganpipe.imaging.grid import side_by_side
+    """An image of what came and went: on the left what only A has, on the right what only B has."""
+    from ganpipe.imaging.grid import row_of_sheets
     from ganpipe.imaging.provenance import save_png
     from ganpipe.reports.dataset_page import make_sheet
     from ganpipe.stores.dataset_summaries import pictures_at
@@ -241,7 +241,7 @@ def _diff_sheet(workspace: Workspace, arguments: Namespace, gone: list[Record], 
     short = ["-".join(part[:12] for part in reference.split("@")) for reference in (arguments.a, arguments.b)]
     path = workspace.reports / f"diff-{short[0]}-{short[1]}.png"
     origin: dict[str, Any] = {"kind": "difference", "a": arguments.a, "b": arguments.b}
-    return str(save_png(side_by_side(sides[0], sides[1], titles), path, origin))
+    return str(save_png(row_of_sheets(sides, titles), path, origin))
 
 
 def checkout(arguments: Namespace) -> int:

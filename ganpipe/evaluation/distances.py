@@ -37,9 +37,18 @@ def kth_nearest_other(x: Features, k: int) -> Features:
     )
 
 
+def distance_sums(a: Features, b: Features) -> tuple[Features, Features]:
+    """The sum of the distances of each row of `a` to all of `b`, and of each row of `b` to all of `a`."""
+    of_a, of_b = np.empty(len(a)), np.zeros(len(b))
+    for rows, block in distance_blocks(a, b):
+        of_a[rows] = block.sum(1)
+        of_b += block.sum(0)
+    return of_a, of_b
+
+
 def mean_distance(a: Features, b: Features) -> float:
     """Mean distance over all pairs."""
-    return float(sum(block.sum() for _, block in distance_blocks(a, b)) / (len(a) * len(b)))
+    return float(distance_sums(a, b)[0].sum() / (len(a) * len(b)))
 
 
 def _without_self(rows: slice, block: Features) -> Features:

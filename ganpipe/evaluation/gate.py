@@ -7,7 +7,6 @@ power: LOG.md, `python -m benchmarks.gate`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
+from ganpipe.evaluation.distances import distance_blocks, distance_sums, kth_nearest_other
 from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, Features, extract
 from ganpipe.evaluation.gate_result import (
     KEPT,
@@ -29,6 +29,8 @@ from ganpipe.evaluation.gate_result import (
     KindChange,
     refusal,
 )
+from ganpipe.evaluation.metrics import standardize
+from ganpipe.evaluation.mode_coverage import ModeCounter
 from ganpipe.evaluation.sampling import random_subset
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import EvaluationSettings
@@ -38,8 +40,6 @@ POWER_Z = 0.842  # 80%: how surely the images that are said to be needed would s
 WORSE_Z = -2.33  # one-sided 1%
 MOST_LOSS = 0.05  # of coverage and of precision
 MATTERS = 0.005  # of the mean distance between real images: 20% blurred images against 10% (LOG.md)
-LEAST_ACCURACY = 0.8  # of the classifier that counts kinds
-CHUNK = 2**22  # distances in memory at a time
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ def compare_features(
     if len(champion) != len(challenger):
         raise ValueError(f"{len(champion)} and {len(challenger)} images cannot be compared")
     k = min(k, len(holdout) - 1)
-    radii = _radii(holdout, k)
+    radii = kth_nearest_other(holdout, k)
     a, b = _insides(champion, holdout, radii), _insides(challenger, holdout, radii)
     precision = float(b.inside.mean() - a.inside.mean())
     precision_error = math.sqrt((_variance(a.inside) + _variance(b.inside)) / len(champion))
     covered = b.covered.astype(float) - a.covered
-    energy = _energies(*(_standardised(x, train) for x in (champion, challenger, holdout)))
+    energy = _energies(*(standardize(x, train) for x in (champion, challenger, holdout)))
     return Comparison(
         images=len(champion),
         holdout=len(holdout),
@@ -121,30 +121,19 @@ def _energies(a: Features, b: Features, real: Features) -> _Energies:
     unbiased energy distances, since the terms between A and B cancel. q_h = 2·(mean_a D(a, h) − mean_b D(b, h)).
     """
     n, m = len(a), len(real)
-    both = np.concatenate([a, b])
-    to_real, within, between = (np.empty(2 * n) for _ in range(3))
-    to_fake = np.zeros((2, m))
-    for side, half in enumerate((slice(0, n), slice(n, 2 * n))):
-        own, other = (both[:n], both[n:])[:: 1 - 2 * side]
-        for rows in _chunks(n, max(n, m)):
-            at = slice(half.start + rows.start, half.start + rows.stop)
-            d = _distances(both[at], real)
-            to_real[at], to_fake[side] = d.mean(1), to_fake[side] + d.sum(0) / n
-            within[at] = _distances(both[at], own).sum(1) / (n - 1)
-            between[at] = _distances(both[at], other).sum(1) / (n - 1)
-    g, q = 2 * to_real - within - between, 2 * (to_fake[0] - to_fake[1])
-    generated = math.sqrt((_variance(g[:n]) + _variance(g[n:])) / n)
-    holdout = math.sqrt(_variance(q) / m)
-    scale = sum(_distances(real[rows], real).sum() for rows in _chunks(m, m)) / max(m * (m - 1), 1)
-    energies = [float(2 * to_real[s].mean() - within[s].mean() - scale) for s in (slice(n), slice(n, 2 * n))]
-    change = Change.of(g[:n].mean() - g[n:].mean(), math.hypot(generated, holdout))
-    return _Energies(change, generated, holdout, energies[0], energies[1], float(scale))
-
-
-def _standardised(x: Features, train: Features) -> Features:
-    """By the training images' mean and deviations; a feature that hardly varies is not blown up."""
-    deviations = train.std(0)
-    return np.asarray((x - train.mean(0)) / np.maximum(deviations + 0.1 * deviations.mean(), 1e-12))
+    (a_real, real_a), (b_real, real_b) = distance_sums(a, real), distance_sums(b, real)
+    # Sums by rows only, so that the same images twice are a gain of 0 to the bit.
+    a_a, a_b, b_a, b_b = (distance_sums(x, y)[0] for x, y in ((a, a), (a, b), (b, a), (b, b)))
+    g_a, g_b = 2 * a_real / m - (a_a + a_b) / (n - 1), 2 * b_real / m - (b_b + b_a) / (n - 1)
+    generated = math.sqrt((_variance(g_a) + _variance(g_b)) / n)
+    holdout = math.sqrt(_variance(2 * (real_a - real_b) / n) / m)
+    scale = float(distance_sums(real, real)[0].sum() / max(m * (m - 1), 1))
+    energies = [
+        float(2 * to_real.mean() / m - within.mean() / (n - 1) - scale)
+        for to_real, within in ((a_real, a_a), (b_real, b_b))
+    ]
+    change = Change.of(g_a.mean() - g_b.mean(), math.hypot(generated, holdout))
+    return _Energies(change, generated, holdout, energies[0], energies[1], scale)
 
 
 class _Insides(NamedTuple):
@@ -154,28 +143,10 @@ class _Insides(NamedTuple):
 
 def _insides(fake: Features, real: Features, radii: Features) -> _Insides:
     inside, nearest = np.zeros(len(fake), bool), np.full(len(real), np.inf)
-    for rows in _chunks(len(fake), len(real)):
-        d = _distances(fake[rows], real)
+    for rows, d in distance_blocks(fake, real):
         inside[rows] = (d <= radii).any(1)
         nearest = np.minimum(nearest, d.min(0))
     return _Insides(inside, nearest <= radii)
-
-
-def _radii(x: Features, k: int) -> Features:
-    """Distance of each point to its k-th nearest other point."""
-    parts = [np.partition(_distances(x[rows], x), k, axis=1)[:, k] for rows in _chunks(len(x), len(x))]
-    return np.concatenate(parts)
-
-
-def _distances(x: Features, y: Features) -> Features:
-    """Euclidean distances `[len(x), len(y)]`, by one matrix product."""
-    squared = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * (x @ y.T)
-    return np.asarray(np.sqrt(np.maximum(squared, 0)))
-
-
-def _chunks(rows: int, columns: int) -> Iterator[slice]:
-    step = max(1, CHUNK // max(columns, 1))
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def _variance(x: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:
@@ -210,24 +181,11 @@ def predict_kinds(
     holdout_labels: npt.NDArray[np.int64],
     names: tuple[str, ...],
 ) -> Kinds | None:
-    """The kind of each generated image, by a linear classifier; None if it cannot tell the dataset's labels apart.
-
-    Real images without a label (-1) are left out.
-    """
-    from sklearn.linear_model import LogisticRegression  # importing it takes a second
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    known, held = labels >= 0, holdout_labels >= 0
-    if len(np.unique(labels[known])) < 2 or held.sum() < 2:
+    """The kind of each generated image, by the classifier that counts modes; None if it is not trusted."""
+    counter = ModeCounter(train.wide, labels, holdout.wide, holdout_labels, names)
+    if not counter.trusted:
         return None
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-    classifier.fit(train.wide[known], labels[known])
-    if (classifier.predict(holdout.wide[held]) == holdout_labels[held]).mean() < LEAST_ACCURACY:
-        return None
-    real = np.bincount(np.concatenate([labels[known], holdout_labels[held]]), minlength=len(names))
-    predicted = [classifier.predict(x.wide) for x in (champion, challenger)]
-    return Kinds(names, real / real.sum(), *predicted)
+    return Kinds(names, counter.shares, counter.predict(champion.wide), counter.predict(challenger.wide))
 
 
 def decide(comparison: Comparison, verdict: str) -> GateResult:

@@ -54,11 +54,14 @@ class ModeCounter:
         """Whether the classifier tells the labels apart."""
         return self.accuracy >= LEAST_ACCURACY
 
+    def predict(self, features: Features) -> np.ndarray:
+        """The label of each image, as an index of the names."""
+        return np.asarray(self._classifier.predict(features)) if len(features) else np.empty(0, int)
+
     def count(self, fake: Features, n: int) -> ModeCount:
         """Counts modes among `fake`. A mode is covered if it has at least one image and a third of its real share of n."""
         present = self.shares > 0
-        predicted = self._classifier.predict(fake) if len(fake) else np.empty(0, int)
-        counts = np.bincount(predicted, minlength=len(self.names))[present]
+        counts = np.bincount(self.predict(fake), minlength=len(self.names))[present]
         shares, names = self.shares[present], np.array(self.names)[present]
         least = np.maximum(1, np.ceil(LEAST_SHARE * shares * n))
         too_rare = binom.cdf(counts, n, shares) < CHANCE / len(shares)

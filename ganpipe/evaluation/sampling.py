@@ -19,7 +19,7 @@ from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control
 from ganpipe.imaging.decode import decode_image, read_image_file
-from ganpipe.imaging.grid import grid, side_by_side
+from ganpipe.imaging.grid import grid, row_of_sheets
 from ganpipe.imaging.image import ImageShape, RejectedImage
 from ganpipe.imaging.paths import folder_images
 from ganpipe.imaging.provenance import save_png
@@ -90,5 +90,5 @@ def sample_grid(
     real = random_subset(data.holdout, n, settings.seed).pixels.numpy()
     columns = math.ceil(math.sqrt(n))
     titles = (f"generated ({data.name})", "real, held out")
-    sheet = side_by_side(grid(fake[:n].numpy(), columns), grid(real, columns), titles)
+    sheet = row_of_sheets([grid(fake[:n].numpy(), columns), grid(real, columns)], titles)
     return save_png(sheet, path, origin | {"kind": "sample grid"})

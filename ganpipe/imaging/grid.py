@@ -33,11 +33,6 @@ def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to
     return sheet
 
 
-def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
-    """Puts two sheets next to each other, each below its title."""
-    return row_of_sheets((left, right), titles)
-
-
 def row_of_sheets(sheets: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     """Puts sheets next to each other, each below its title."""
     top, gap = 22, 12

@@ -39,7 +39,15 @@ NO_CONTENT = (
     )
 )
 OVERVIEWS = frozenset(
-    ("contact sheet", "sample grid", "training grid", "difference", "interpolation", "quality chart")
+    (
+        "contact sheet",
+        "sample grid",
+        "training grid",
+        "difference",
+        "interpolation",
+        "quality chart",
+        "comparison",
+    )
 )
 WORKSPACE_FOLDERS = ("raw", "prepared", "styles")  # below `data`
 STATE_FOLDER = ".ganpipe"  # marks a workspace

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from ganpipe.evaluation import gate
+from ganpipe.evaluation import distances
 from ganpipe.evaluation.extractors import Extracted, Features
 from ganpipe.evaluation.gate import (
     BETTER_Z,
@@ -57,7 +57,7 @@ def test_the_gain_is_the_difference_of_the_unbiased_energy_distances_and_its_err
 @pytest.mark.parametrize("chunk", [1, 1000, 2**22])
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     whole = compare(normal(1, 70, 0.4), normal(2, 70), m=33)
-    monkeypatch.setattr(gate, "CHUNK", chunk)
+    monkeypatch.setattr(distances, "BLOCK_DISTANCES", chunk)
     parts = compare(normal(1, 70, 0.4), normal(2, 70), m=33)
     assert parts.energy.value == pytest.approx(whole.energy.value, abs=1e-9)
     assert (parts.coverage, parts.precision) == (whole.coverage, whole.precision)

@@ -170,6 +170,7 @@ def test_contact_sheets_and_charts_are_never_images(tmp_path: Path) -> None:
         "quality chart",
         "interpolation",
         "difference",
+        "comparison",
     ):
         made(tmp_path, f"{kind}.png", kind=kind)
         assert origin_kind(tmp_path / f"{kind}.png") == kind
