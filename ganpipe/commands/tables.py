@@ -71,5 +71,5 @@ def count_and_names(names: list[str]) -> str:
 
 
 def count_left_out(names: list[str]) -> str:
-    """What a folder holds and is not meant; empty if there is none."""
+    """The entries of a folder that are not meant; empty if there are none."""
     return f"{count_and_names(names)} (hidden, thumbnails, or made by ganpipe)" if names else ""

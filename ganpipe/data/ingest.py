@@ -70,7 +70,7 @@ class AddReport:
 
     @property
     def same_names_note(self) -> str:
-        """What it means that accepted images are called like others."""
+        """The sentence on accepted images that have the names of others."""
         return (
             "Images with the same name and other bytes that came from another folder or archive are kept beside each "
             f"other. If they are edits, make the dataset hold the new source alone: ganpipe data replace {self.name} SOURCE"

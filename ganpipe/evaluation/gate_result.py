@@ -1,4 +1,4 @@
-"""What the promotion gate says of a challenger. Records hold it, so this imports nothing heavy."""
+"""The promotion gate's answer on a challenger. Records hold it, so this imports nothing heavy."""
 
 from __future__ import annotations
 

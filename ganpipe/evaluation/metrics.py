@@ -216,7 +216,7 @@ def measure_features(fake: Features, train: Features, real: Features, k: int) ->
 
 
 def real_scores(count: int, train: Features, real: Features, k: int) -> dict[str, float]:
-    """What real images score in place of `count` fakes: training images stand in for them."""
+    """The scores of real images in place of `count` fakes: training images stand in for them."""
     found: dict[str, float] = {}
     for row in METRICS:
         scores = row.real_values or row.measure(train[:count], train, real, k)

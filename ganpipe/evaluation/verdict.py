@@ -87,7 +87,7 @@ class Evaluation:
 
 
 class Finding(NamedTuple):
-    """What was found, in a sentence with figures, and what to do next."""
+    """A sentence with figures on a fault, and the next step."""
 
     sentence: str
     advice: str
@@ -103,7 +103,7 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules ask: metrics, tests for copies (by thumbnails, by features), number of held-out images."""
+    """The input of the rules: metrics, tests for copies (by thumbnails, by features), number of held-out images."""
 
     metrics: dict[str, Metric]
     copy_tests: tuple[CopyTest, ...]
@@ -249,7 +249,7 @@ def _modes(facts: Facts) -> str:
 
 
 def _limits(facts: Facts) -> list[str]:
-    """What could not be judged."""
+    """Sentences on whatever could not be judged."""
     if facts.held_out >= LEAST_HELD_OUT:
         return []
     return [

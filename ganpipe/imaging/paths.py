@@ -70,7 +70,7 @@ class FolderEntry:
 
 @dataclass
 class FolderListing:
-    """What is meant by a folder: its entries in a fixed order, and what is left out."""
+    """The entries that a folder stands for, in a fixed order, and those that are left out."""
 
     entries: list[FolderEntry] = field(default_factory=list)
     left_out: list[FolderEntry] = field(default_factory=list)
@@ -284,7 +284,7 @@ def find_images(given: Sequence[str | Path], without: Collection[Path] = ()) -> 
 
 
 def require_images(found: FoundImages, given: Sequence[str | Path]) -> FoundImages:
-    """What was found for the given words, each path once.
+    """The images found for the given words, each path once.
 
     Raises:
         GanpipeError: there is no image.

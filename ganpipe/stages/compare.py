@@ -45,7 +45,7 @@ from ganpipe.stores.workspace import Workspace
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is compared: a registered model, or images from a folder (uint8 `[N, H, W, C]`)."""
+    """One side of a comparison: a registered model, or images from a folder (uint8 `[N, H, W, C]`)."""
 
     name: str
     model: LoadedModel | None = None

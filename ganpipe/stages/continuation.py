@@ -57,7 +57,7 @@ def begin_continuation(workspace: Workspace, fresh: RunRecord) -> RunRecord:
 
 
 def continuation_sentence(record: RunRecord, nimg: int) -> str:
-    """What is said when a run continues another one: from where, and what becomes of the schedules."""
+    """The sentence for a run that continues another one: from where, and what becomes of the schedules."""
     total = total_images(record)
     schedules = (
         f"Schedules that follow training.total_images take the values of a run of {total:,} images."

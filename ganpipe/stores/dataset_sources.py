@@ -1,4 +1,4 @@
-"""What each source of a dataset held when it was last added, kept in the workspace's state.
+"""The contents of each source of a dataset when it was last added, kept in the workspace's state.
 
 It tells an edited image from a new one. Without it (a fresh clone) both are kept, and said.
 """
@@ -33,7 +33,7 @@ def source_key(workspace: Workspace, source: str) -> str:
 
 
 def read_listing(workspace: Workspace, name: str, source: str, mirror: bool) -> SourceListing:
-    """What the source held when it was last added to the dataset."""
+    """The contents of the source when it was last added to the dataset."""
     found, key = _read(workspace, name), source_key(workspace, source)
     others = {sha256 for k, history in found.items() if k != key for sha256 in present(history).values()}
     return SourceListing(found.get(key, {}), others, mirror)

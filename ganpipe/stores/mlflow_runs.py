@@ -239,7 +239,7 @@ class Tracker:
         self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor)
 
     def gate(self, run_id: str, gate: GateResult) -> None:
-        """What the gate said, and its picture if that is there."""
+        """Logs the gate's answer, and its picture if that is there."""
         if gate.picture and Path(gate.picture).exists():
             self.picture(run_id, Path(gate.picture), "gate")
         self.client.log_dict(run_id, plain(replace(gate, picture=None)), "gate/gate.json")

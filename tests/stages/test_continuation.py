@@ -15,8 +15,8 @@ from ganpipe.stages import reproduce
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, all_records, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import Killed, activated, copied
-from tests.stages.test_stages import run_train
+from tests.conftest import Killed, copied
+from tests.stages.test_stages import run_train, with_runs
 
 
 @pytest.fixture(scope="session")
@@ -24,12 +24,7 @@ def trained_noise(
     tmp_path_factory: pytest.TempPathFactory, prepared_noise: Path, mlflow_database: Path, settings: Settings
 ) -> Path:
     """The dataset `noise` and a run of 64 images."""
-    folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(prepared_noise, folder, dirs_exist_ok=True)
-    with activated(folder / "workspace") as place:
-        shutil.copy(mlflow_database, place.state / "mlflow.db")
-        run_train(place, "noise", settings)
-    return folder
+    return with_runs(tmp_path_factory.mktemp("trained"), prepared_noise, mlflow_database, settings)
 
 
 @pytest.fixture

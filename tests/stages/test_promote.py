@@ -23,8 +23,8 @@ from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RunRecord, all_records, load_record, run_folder
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import activated, copied, fill_folder
-from tests.stages.test_stages import run_evaluate, run_register, run_train
+from tests.conftest import copied, fill_folder
+from tests.stages.test_stages import run_evaluate, run_register, run_train, with_runs
 
 NAME = "ganpipe-noise"
 
@@ -34,13 +34,8 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory, prepared_noise: Path, mlflow_database: Path, settings: Settings
 ) -> Path:
     """The dataset `noise` and three runs on it, with the seeds 0, 1 and 2."""
-    folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(prepared_noise, folder, dirs_exist_ok=True)
-    with activated(folder / "workspace") as place:
-        shutil.copy(mlflow_database, place.state / "mlflow.db")
-        for k in range(3):
-            run_train(place, "noise", settings.with_values({"training.seed": k}))
-    return folder
+    runs = [settings.with_values({"training.seed": k}) for k in range(3)]
+    return with_runs(tmp_path_factory.mktemp("trained"), prepared_noise, mlflow_database, *runs)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,7 +27,7 @@ from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, find_record, load_record, save_record
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import copied, fill_folder, noise_image
+from tests.conftest import activated, copied, fill_folder, noise_image
 from tests.training.test_divergence import break_at
 
 
@@ -34,6 +35,16 @@ def run_train(workspace: Workspace, name: str, settings: Settings, *rest: Any, *
     """Trains on the dataset as it is now."""
     version = dataset_versions.open_version(workspace, name, settings.data)
     return train.train_model(workspace, version, settings, *rest, **options)
+
+
+def with_runs(folder: Path, prepared_noise: Path, database: Path, *runs: Settings) -> Path:
+    """In `folder`: the dataset `noise`, and a run on it for each of the settings."""
+    shutil.copytree(prepared_noise, folder, dirs_exist_ok=True)
+    with activated(folder / "workspace") as place:
+        shutil.copy(database, place.state / "mlflow.db")
+        for settings in runs:
+            run_train(place, "noise", settings)
+    return folder
 
 
 def run_evaluate(workspace: Workspace, record: RunRecord, settings: Settings) -> evaluate.Judged:

@@ -43,7 +43,7 @@ def is_annotation(name: str) -> bool:
 
 
 class SourceLabels:
-    """What a source says about the label and the split of each of its files.
+    """Label and split of each file of a source, as the source itself gives them.
 
     `names`: all files, relative to the source, with `/`. `texts`: the bytes of those that `is_annotation` names.
     `problems`: annotation files that are damaged, or that name absent files. `holds_shards`: archives and Parquet files are
