@@ -23,6 +23,7 @@ import torch
 from ganpipe.compute.device import choose_compute
 from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, Features, extract
 from ganpipe.evaluation.gate import Kinds, compare_features, decide, predict_kinds
+from ganpipe.evaluation.mode_coverage import ModeCounter
 from ganpipe.samples.flowers import MODES, draw_flower
 
 SIZE_PX = 32
@@ -107,8 +108,9 @@ def make_pool(count: int) -> Pool:
     real, blurred, noisy = (Extracted(seen[k].deep[rest], seen[k].wide[rest]) for k in made)
     learned = Extracted(seen["real"].deep[train], seen["real"].wide[train])
     kinds: dict[str, Rows] = {}
+    counter = ModeCounter(learned.wide, true[train], real.wide, true[rest], names)
     for name, other in (("blurred", blurred), ("noisy", noisy)):
-        found = predict_kinds(real, other, learned, true[train], real, true[rest], names)
+        found = predict_kinds(real, other, counter)
         assert found is not None
         kinds |= {"real": found.champion, name: found.challenger}
     features = {"real": real.deep, "blurred": blurred.deep, "noisy": noisy.deep}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
+
 from torch import Tensor
 
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, extract
+from ganpipe.evaluation.extractors import DEFAULT
+from ganpipe.evaluation.feature_cache import FeatureExtractor
 from ganpipe.evaluation.judge import ImageSet, Judge
 from ganpipe.evaluation.sampling import random_rows
 from ganpipe.evaluation.verdict import Evaluation
@@ -18,11 +20,42 @@ from ganpipe.settings.schema import EvaluationSettings
 LEAST_IMAGES = 8  # generated, and held out
 
 
+def open_judge(
+    data: PreparedData,
+    settings: EvaluationSettings,
+    compute: Compute,
+    cache: Path | None = None,
+    report: Report = ignore,
+) -> Judge:
+    """A judge on at most `evaluation.images` training and as many held-out images; features are kept in `cache`.
+
+    Raises:
+        GanpipeError: too few training or held-out images.
+    """
+    _check_data(data)
+    extract = FeatureExtractor(DEFAULT, settings.size_px, compute, cache)
+    train_rows = random_rows(data.train, settings.images, settings.seed)
+    train, holdout = (
+        _real_images(*split.rows(rows), extract, report)
+        for split, rows in (
+            (data.train, train_rows),
+            (data.holdout, random_rows(data.holdout, settings.images, settings.seed)),
+        )
+    )
+    rows = train_rows.numpy()
+    return Judge(train, holdout, data, rows, settings.neighbors, compute, extract, extract.description)
+
+
+def _real_images(pixels: Tensor, labels: Tensor, extract: FeatureExtractor, report: Report) -> ImageSet:
+    return ImageSet(pixels, extract(pixels, "real images", report), labels.numpy())
+
+
 def evaluate(
     fake: Tensor,
     data: PreparedData,
     settings: EvaluationSettings,
     compute: Compute,
+    cache: Path | None = None,
     report: Report = ignore,
 ) -> Evaluation:
     """Evaluates uint8 images `fake: [N, H, W, C]` against the held-out images of `data`.
@@ -30,32 +63,20 @@ def evaluate(
     Raises:
         GanpipeError: too few held-out or generated images.
     """
-    _check_counts(len(fake), data)
-    extractor = EXTRACTORS[DEFAULT]
-    network = extractor.load(compute)
-    train_rows = random_rows(data.train, settings.images, settings.seed)
-    train, train_labels = data.train.rows(train_rows)
-    holdout, holdout_labels = data.holdout.rows(random_rows(data.holdout, settings.images, settings.seed))
-    pixels, sizes = torch.cat([fake, train, holdout]), [len(fake), len(train), len(holdout)]
-    parts = extract(network, pixels, settings.size_px, compute, "evaluate", report).split(sizes)
-    judge = Judge(
-        ImageSet(train, parts[1], train_labels.numpy()),
-        ImageSet(holdout, parts[2], holdout_labels.numpy()),
-        data,
-        train_rows.numpy(),
-        settings.neighbors,
-        compute,
-        lambda few: extract(network, few, settings.size_px, compute),
-        extractor.describe(),
-    )
-    return judge.evaluate(ImageSet(fake, parts[0]))
+    check_generated_count(len(fake))
+    judge = open_judge(data, settings, compute, cache, report)
+    return judge.evaluate(judge.image_set(fake))
 
 
-def _check_counts(generated: int, data: PreparedData) -> None:
-    if generated < LEAST_IMAGES:
+def check_generated_count(count: int) -> None:
+    """Raises GanpipeError if so few generated images cannot be evaluated."""
+    if count < LEAST_IMAGES:
         raise GanpipeError(
-            f"There are {generated} generated images; evaluation needs at least {LEAST_IMAGES}. Generate more."
+            f"There are {count} generated images; evaluation needs at least {LEAST_IMAGES}. Generate more."
         )
+
+
+def _check_data(data: PreparedData) -> None:
     if len(data.train) < 2:
         raise GanpipeError(
             f"{data.name} has {len(data.train)} training images; evaluation needs 2. Add images."

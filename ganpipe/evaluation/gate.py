@@ -13,12 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from ganpipe.compute.device import Compute
-from ganpipe.data.shards import PreparedData
 from ganpipe.evaluation.distances import distance_blocks, distance_sums, kth_nearest_other
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, Features, extract
+from ganpipe.evaluation.extractors import Extracted, Features
 from ganpipe.evaluation.gate_result import (
     KEPT,
     PROMOTED,
@@ -29,11 +26,9 @@ from ganpipe.evaluation.gate_result import (
     KindChange,
     refusal,
 )
+from ganpipe.evaluation.judge import ImageSet, Judge
 from ganpipe.evaluation.metrics import standardize
 from ganpipe.evaluation.mode_coverage import ModeCounter
-from ganpipe.evaluation.sampling import random_subset
-from ganpipe.progress import Report, ignore
-from ganpipe.settings.schema import EvaluationSettings
 
 BETTER_Z = 1.645  # one-sided 95%
 POWER_Z = 0.842  # 80%: how surely the images that are said to be needed would show the improvement
@@ -52,25 +47,13 @@ class Kinds:
     challenger: npt.NDArray[np.int64]
 
 
-def compare_images(
-    champion: Tensor,
-    challenger: Tensor,
-    data: PreparedData,
-    settings: EvaluationSettings,
-    compute: Compute,
-    report: Report = ignore,
-) -> Comparison:
-    """Compares uint8 images `[n, H, W, C]` of a challenger with as many of a champion on the held-out images of `data`."""
-    network = EXTRACTORS[DEFAULT].load(compute)
-    train = random_subset(data.train, settings.images, settings.seed)
-    holdout = random_subset(data.holdout, settings.images, settings.seed)
-    a, b, t, h = (
-        extract(network, pixels, settings.size_px, compute, "compare", report)
-        for pixels in (champion, challenger, train.pixels, holdout.pixels)
+def compare_images(champion: ImageSet, challenger: ImageSet, judge: Judge) -> Comparison:
+    """Compares images of a challenger with as many of a champion on the judge's held-out images."""
+    a, b = champion.features, challenger.features
+    kinds = predict_kinds(a, b, judge.mode_counter)
+    return compare_features(
+        a.deep, b.deep, judge.train.features.deep, judge.holdout.features.deep, judge.k, kinds
     )
-    labels, held = train.labels.numpy(), holdout.labels.numpy()
-    kinds = predict_kinds(a, b, t, labels, h, held, data.label_names) if data.label_names else None
-    return compare_features(a.deep, b.deep, t.deep, h.deep, settings.neighbors, kinds)
 
 
 def compare_features(
@@ -172,20 +155,12 @@ def _smallest_kind(
     )
 
 
-def predict_kinds(
-    champion: Extracted,
-    challenger: Extracted,
-    train: Extracted,
-    labels: npt.NDArray[np.int64],
-    holdout: Extracted,
-    holdout_labels: npt.NDArray[np.int64],
-    names: tuple[str, ...],
-) -> Kinds | None:
+def predict_kinds(champion: Extracted, challenger: Extracted, counter: ModeCounter) -> Kinds | None:
     """The kind of each generated image, by the classifier that counts modes; None if it is not trusted."""
-    counter = ModeCounter(train.wide, labels, holdout.wide, holdout_labels, names)
     if not counter.trusted:
         return None
-    return Kinds(names, counter.shares, counter.predict(champion.wide), counter.predict(challenger.wide))
+    seen = counter.predict(champion.wide), counter.predict(challenger.wide)
+    return Kinds(counter.names, counter.shares, *seen)
 
 
 def decide(comparison: Comparison, verdict: str) -> GateResult:

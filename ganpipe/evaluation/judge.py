@@ -51,6 +51,9 @@ class ImageSet:
         return len(self.pixels)
 
 
+Extract = Callable[[Tensor], Extracted]
+
+
 class Judge:
     """Judges generated images against the training and held-out images of one dataset."""
 
@@ -62,7 +65,7 @@ class Judge:
         train_rows: np.ndarray,
         neighbors: int,
         compute: Compute,
-        extract: Callable[[Tensor], Extracted],
+        extract: Extract,
         extractor: str,
     ) -> None:
         """`train`: the training images `train_rows` of `data`; all of them are searched for copies."""
@@ -70,6 +73,10 @@ class Judge:
         self.k, self.compute, self.extract, self.extractor = neighbors, compute, extract, extractor
         self._scores: dict[int, dict[str, float]] = {}
         self._repeat_distances: dict[int, Features] = {}
+
+    def image_set(self, pixels: Tensor) -> ImageSet:
+        """Generated images with their features."""
+        return ImageSet(pixels, self.extract(pixels))
 
     def evaluate(self, fake: ImageSet, errors: bool = True) -> Evaluation:
         """All metrics and the verdict; without `errors`, a tenth of the time."""
@@ -161,9 +168,9 @@ class Judge:
             size = min(int(inside.sum()), len(train))
             scores = self._vendi(deep[inside][:size]), self._vendi(train[:size])
             metrics["vendi_inside"] = Metric(scores[0], self.extractor, size, scores[1])
-        if self._mode_counter.trusted:
+        if self.mode_counter.trusted:
             count = int(inside.sum()) if enough else len(fake)
-            metrics |= self._mode_metrics(self._mode_counter.count(fake.features.wide[inside], count))
+            metrics |= self._mode_metrics(self.mode_counter.count(fake.features.wide[inside], count))
         return metrics
 
     @cached_property
@@ -174,12 +181,13 @@ class Judge:
         return vendi(standardize(deep, self.train.features.deep))
 
     @cached_property
-    def _mode_counter(self) -> ModeCounter:
+    def mode_counter(self) -> ModeCounter:
+        """Tells the modes of generated images apart."""
         wide = self.train.features.wide, self.holdout.features.wide
         return ModeCounter(wide[0], self.train.labels, wide[1], self.holdout.labels, self.data.label_names)
 
     def _mode_metrics(self, found: ModeCount) -> dict[str, Metric]:
-        classifier = f"linear classifier on {self.extractor}, {self._mode_counter.accuracy:.1%} right on held-out images"
+        classifier = f"linear classifier on {self.extractor}, {self.mode_counter.accuracy:.1%} right on held-out images"
         return {
             "modes_covered": Metric(
                 found.covered, classifier, found.images, found.expected, f"of {found.total}"

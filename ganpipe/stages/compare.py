@@ -15,9 +15,10 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.random import GRID, LATENTS, generator_at
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.evaluate import LEAST_IMAGES, evaluate
+from ganpipe.evaluation.evaluate import LEAST_IMAGES, open_judge
 from ganpipe.evaluation.gate import compare_images, decide
 from ganpipe.evaluation.gate_result import KEPT, GateResult
+from ganpipe.evaluation.judge import Judge
 from ganpipe.evaluation.sampling import generate_pixels, random_subset, read_folder
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import sha256_of_json
@@ -125,11 +126,12 @@ def compare(
     )
     options = settings.evaluation
     drawn = draw_equally(a, b, data, options)
+    judge = open_judge(data, options, compute, workspace.features, report)
     one, other = (
-        Side(side.name, evaluate(pixels, data, options, compute, report))
+        Side(side.name, judge.evaluate(judge.image_set(pixels)))
         for side, pixels in zip((a, b), drawn, strict=True)
     )
-    gate = judge((a, b), drawn, other.evaluation.verdict, data, options, compute, report)
+    gate = decide_between((a, b), drawn, other.evaluation.verdict, judge)
     sheet = save_sheet((a, b), data, options, _sheet_path(workspace, words), {"a": words[0], "b": words[1]})
     return Compared(name, version.version, one, other, gate, str(sheet))
 
@@ -197,22 +199,17 @@ def draw_equally(
     return a.draw(count, data, options.seed), b.draw(count, data, options.seed)
 
 
-def judge(
-    sides: tuple[Candidate, Candidate],
-    drawn: tuple[Tensor, Tensor],
-    verdict: str,
-    data: PreparedData,
-    options: EvaluationSettings,
-    compute: Compute,
-    report: Report = ignore,
+def decide_between(
+    sides: tuple[Candidate, Candidate], drawn: tuple[Tensor, Tensor], verdict: str, judge: Judge
 ) -> GateResult:
     """Whether the second side, whose verdict is `verdict`, may replace the first; `drawn`: as many images of both."""
     if torch.equal(*drawn):
         gate = GateResult(KEPT, "Both make the same images, bit for bit.")
     else:
-        gate = decide(compare_images(*drawn, data, options, compute, report), verdict)
+        champion, challenger = map(judge.image_set, drawn)
+        gate = decide(compare_images(champion, challenger, judge), verdict)
     shapes = [side.shape for side in sides if side.shape]
-    note = f" Images of {' and '.join(map(_size, shapes))} are compared at {_size(data.shape)}."
+    note = f" Images of {' and '.join(map(_size, shapes))} are compared at {_size(judge.data.shape)}."
     reason = gate.reason + (note if len(set(shapes)) > 1 else "")
     return replace(gate, reason=reason, champion=sides[0].name, challenger=sides[1].name)
 

@@ -83,7 +83,7 @@ def evaluate_run(
     options = settings.evaluation
     z_dim, labels = config["model"]["z_dim"], list(config["labels"].values())
     fake = generate_pixels(G, z_dim, labels, options.images, options.seed, compute)
-    evaluation = evaluate(fake, data, options, compute, report)
+    evaluation = evaluate(fake, data, options, compute, workspace.features, report)
     shown = grid_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
@@ -112,9 +112,8 @@ def evaluate_folder(
 ) -> Evaluation:
     """Evaluates a folder of generated images, whoever made them."""
     data = load_dataset(workspace, version, settings.data)
-    return evaluate(
-        read_folder(folder, data.shape), data, settings.evaluation, evaluation_compute(settings), report
-    )
+    compute, options = evaluation_compute(settings), settings.evaluation
+    return evaluate(read_folder(folder, data.shape), data, options, compute, workspace.features, report)
 
 
 def evaluation_compute(settings: Settings) -> Compute:

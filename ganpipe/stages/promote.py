@@ -6,11 +6,12 @@ import os
 from dataclasses import replace
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.evaluate import open_judge
 from ganpipe.evaluation.gate_result import KEPT, PROMOTED, UNDECIDED, GateResult, refusal
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
-from ganpipe.stages.compare import Candidate, common_data, draw_equally, judge, save_sheet
+from ganpipe.stages.compare import Candidate, common_data, decide_between, draw_equally, save_sheet
 from ganpipe.stages.evaluate import check_model, evaluation_compute
 from ganpipe.stages.generate import load_model
 from ganpipe.stages.restore import restore_in_mlflow
@@ -96,7 +97,8 @@ def _judge(
     sides = champion, challenger
     data = common_data(workspace, version, loaded[::-1], settings.data)
     drawn = draw_equally(champion, challenger, data, options)
-    gate = judge(sides, drawn, evaluation.verdict, data, options, compute, report)
+    judge = open_judge(data, options, compute, workspace.features, report)
+    gate = decide_between(sides, drawn, evaluation.verdict, judge)
     path = run_folder(workspace, record.run_id) / PICTURE
     origin = record.origin() | {"champion": champion.name, "challenger": challenger.name}
     save_sheet(sides, data, options, path, origin, ("champion", "challenger"))

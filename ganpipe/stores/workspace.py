@@ -65,6 +65,11 @@ class Workspace:
         return self.state / "reports"
 
     @property
+    def features(self) -> Path:
+        """A cache: features of sets of images, by their content."""
+        return self.state / "features"
+
+    @property
     def styles(self) -> Path:
         return self.root / "data" / "styles"
 

@@ -19,6 +19,7 @@ from ganpipe.evaluation.gate import (
     predict_kinds,
 )
 from ganpipe.evaluation.gate_result import Change, Comparison
+from ganpipe.evaluation.mode_coverage import ModeCounter
 
 D = 8
 
@@ -112,21 +113,20 @@ def test_a_lost_kind_is_named_even_if_the_rest_is_better() -> None:
 
     train, holdout = draw(1, labels), draw(2, labels)
     champion, whole, nine = draw(3, labels, 0.6), draw(4, labels), draw(5, np.arange(600) % 9)
-    names = tuple("abcdefghij")
+
+    def counter(labels: np.ndarray) -> ModeCounter:
+        return ModeCounter(train.wide, labels, holdout.wide, np.arange(600) % 10, tuple("abcdefghij"))
 
     def compared(challenger: Extracted) -> Comparison:
-        kinds = predict_kinds(champion, challenger, train, labels, holdout, labels, names)
+        kinds = predict_kinds(champion, challenger, counter(labels))
         assert kinds is not None
         return compare_features(champion.deep, challenger.deep, train.deep, holdout.deep, 5, kinds)
 
     assert decide(compared(whole), "good").outcome == "promoted"
     lost = replace(compared(nine), coverage=Change.of(0, 0.01), precision=Change.of(0, 0.01))
     assert decide(lost, "good").reason.startswith("The challenger draws too little of j: 0.0% of its images")
-    nowhere = np.full(600, -1)
-    assert predict_kinds(champion, whole, train, nowhere, holdout, labels, names) is None
-    assert (
-        predict_kinds(champion, whole, train, labels[::-1] * 0 + labels % 2, holdout, labels, names) is None
-    )
+    for untold in (np.full(600, -1), labels % 2):
+        assert predict_kinds(champion, whole, counter(untold)) is None
 
 
 def test_kinds_outside_the_real_manifold_do_not_count() -> None:

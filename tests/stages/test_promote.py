@@ -50,7 +50,7 @@ def run_of_seeds(workspace: Workspace, count: int) -> list[RunRecord]:
 
 def say(monkeypatch: pytest.MonkeyPatch, outcome: str) -> None:
     """The gate answers this, whatever the models are."""
-    monkeypatch.setattr(promote, "judge", lambda *_: GateResult(outcome, f"because {outcome}"))
+    monkeypatch.setattr(promote, "decide_between", lambda *_: GateResult(outcome, f"because {outcome}"))
 
 
 def alias(workspace: Workspace, name: str) -> str | None:
