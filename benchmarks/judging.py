@@ -1,9 +1,10 @@
 """The verdict on made cases: images whose fault is known, against what a person would say.
 
-    python -m benchmarks.judging [--draws 5] [--images 250] [--held-out 250] [--data flowers digits letters] [--cases NAME ...]
+    python -m benchmarks.judging [--draws 5] [--sizes 250/250 ...] [--data flowers digits letters FOLDER] [--cases NAME ...]
 
 Each draw splits a dataset anew into training, held-out and unseen images; a case makes its images of the unseen ones, or of
-the training images. `flowers` has 36 labeled modes, `digits` ten, `letters` (drawn here) have no labels.
+the training images. A size is generated/held-out images. `flowers` has 36 labeled modes, `digits` ten; the ten `letters`
+(drawn here) have labels that ganpipe is not told; a folder of images has none, and the cases that need them are left out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,8 +25,10 @@ from torchvision.transforms.functional import gaussian_blur
 
 from ganpipe.compute.device import choose_compute
 from ganpipe.data.shards import PreparedData, Split
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, extract
+from ganpipe.evaluation.extractors import DEFAULT, Extracted
+from ganpipe.evaluation.feature_cache import FeatureExtractor
 from ganpipe.evaluation.judge import ImageSet, Judge
+from ganpipe.evaluation.sampling import read_folder
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.imaging.image import ImageShape
 
@@ -80,6 +84,12 @@ def _letter(text: str, rng: np.random.Generator) -> Image.Image:
     ImageDraw.Draw(image).text(place, text, fill=ink, font=ImageFont.load_default(size), anchor="mm")
     turned = image.rotate(rng.uniform(-20, 20), Image.Resampling.BICUBIC, fillcolor=paper)
     return turned.resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+
+
+def folder(path: Path) -> Pool:
+    """The images of a folder, without labels."""
+    pixels = read_folder(path, ImageShape(3, SIDE_PX, SIDE_PX))
+    return Pool(path.name, pixels, np.zeros(len(pixels), int), ())
 
 
 POOLS: dict[str, Callable[[], Pool]] = {"flowers": flowers, "digits": digits, "letters": letters}
@@ -175,6 +185,7 @@ class Case:
 
     expected: tuple[str, ...]
     make: Callable[[Draw], list[Part]]
+    of_kinds: bool = False
 
 
 def _copies(share: float, altered: str = "as they are") -> Callable[[Draw], list[Part]]:
@@ -188,11 +199,11 @@ def _spoiled(share: float, altered: str) -> Callable[[Draw], list[Part]]:
 BAD = ("collapsed", "memorized")  # copies of copies: either is right
 CASES: dict[str, Case] = {
     "unseen real images": Case(("good",), lambda d: [Part(d.fresh)]),
-    "9 of 10 kinds": Case(("fair",), lambda d: [Part(d.of_kinds(0.9))]),
-    "8 of 10 kinds": Case(("fair",), lambda d: [Part(d.of_kinds(0.8))]),
-    "5 of 10 kinds": Case(("collapsed",), lambda d: [Part(d.of_kinds(0.5))]),
-    "2 of 10 kinds": Case(("collapsed",), lambda d: [Part(d.of_kinds(0.2))]),
-    "1 kind": Case(("collapsed",), lambda d: [Part(d.of_kinds(0.0))]),
+    "9 of 10 kinds": Case(("fair",), lambda d: [Part(d.of_kinds(0.9))], of_kinds=True),
+    "8 of 10 kinds": Case(("fair",), lambda d: [Part(d.of_kinds(0.8))], of_kinds=True),
+    "5 of 10 kinds": Case(("collapsed",), lambda d: [Part(d.of_kinds(0.5))], of_kinds=True),
+    "2 of 10 kinds": Case(("collapsed",), lambda d: [Part(d.of_kinds(0.2))], of_kinds=True),
+    "1 kind": Case(("collapsed",), lambda d: [Part(d.of_kinds(0.0))], of_kinds=True),
     "1 image repeated": Case(("collapsed",), lambda d: [Part(d.repeated(1))]),
     "20 images repeated": Case(("collapsed",), lambda d: [Part(d.repeated(20))]),
     "n/3 images repeated": Case(("collapsed",), lambda d: [Part(d.repeated(d.n // 3))]),
@@ -219,33 +230,24 @@ CASES: dict[str, Case] = {
 class Bench:
     """A pool with the features of its images and of what is made of them; each is extracted once."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, cache: Path | None = None) -> None:
         self.pool = pool
-        self.network = EXTRACTORS[DEFAULT].load(COMPUTE)
-        self.pixels: dict[str, Tensor] = {}
-        self.known: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self.features = FeatureExtractor(DEFAULT, SIDE_PX, COMPUTE, cache)
+        self.known: dict[str, tuple[Tensor, np.ndarray, np.ndarray]] = {}
 
     def images(self, part: Part) -> ImageSet:
         """Images, features and labels of a part."""
-        if part.altered not in self.pixels:
-            self.pixels[part.altered] = ALTERED[part.altered](self.pool.pixels)
-        pixels = self.pixels[part.altered]
-        new = [int(row) for row in np.unique(part.rows) if (part.altered, int(row)) not in self.known]
-        if new:
-            found = self.features(pixels[new])
-            values = zip(found.deep.astype(np.float32), found.wide.astype(np.float32), strict=True)
-            self.known |= {(part.altered, row): value for row, value in zip(new, values, strict=True)}
-        deep, wide = zip(*[self.known[part.altered, int(row)] for row in part.rows], strict=True)
-        features = Extracted(np.stack(deep).astype(float), np.stack(wide).astype(float))
+        if part.altered not in self.known:
+            pixels = ALTERED[part.altered](self.pool.pixels)
+            found = self.features(pixels)
+            self.known[part.altered] = pixels, found.deep.astype(np.float32), found.wide.astype(np.float32)
+        pixels, deep, wide = self.known[part.altered]
+        features = Extracted(deep[part.rows].astype(float), wide[part.rows].astype(float))
         return ImageSet(pixels[torch.from_numpy(part.rows.copy())], features, self.labels(part.rows))
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
         """Labels that ganpipe is told."""
         return self.pool.labels[rows] if self.pool.label_names else np.full(len(rows), -1)
-
-    def features(self, pixels: Tensor) -> Extracted:
-        """Features of images."""
-        return extract(self.network, pixels, SIDE_PX, COMPUTE)
 
     def case(self, parts: list[Part]) -> ImageSet:
         """The images of a case, in an order by chance."""
@@ -275,52 +277,60 @@ class Bench:
         return Judge(train, holdout, data, measured, NEIGHBORS, COMPUTE, self.features, DEFAULT)
 
 
-def judged(bench: Bench, cases: list[str], given: argparse.Namespace) -> dict[str, list[Evaluation]]:
-    """Evaluations by case, one a draw."""
+def judged(
+    bench: Bench, cases: list[str], size: str, given: argparse.Namespace
+) -> dict[str, list[Evaluation]]:
+    """Evaluations by case, one a draw; none if the case needs kinds and the pool has none."""
+    n, held_out = map(int, size.split("/"))
+    train = min(given.train, len(bench.pool.pixels) - held_out - n)
+    kinds = len(np.unique(bench.pool.labels)) > 1
     found: dict[str, list[Evaluation]] = {name: [] for name in cases}
     for seed in range(given.seed, given.seed + given.draws):
-        draw = bench.draw(seed, given.images, given.held_out, given.train)
+        draw = bench.draw(seed, n, held_out, train)
         judge = bench.judge(draw, given.measured)
         for name in cases:
-            found[name].append(judge.evaluate(bench.case(CASES[name].make(draw)), errors=False))
+            if kinds or not CASES[name].of_kinds:
+                found[name].append(judge.evaluate(bench.case(CASES[name].make(draw)), errors=False))
     return found
 
 
 def show(found: dict[str, dict[str, list[Evaluation]]]) -> None:
-    """One line a case: the verdicts of each dataset."""
+    """One line a case: the verdicts of each column."""
     print(f"| case | expected | {' | '.join(found)} |")
     print("|---" * (2 + len(found)) + "|")
-    right = dict.fromkeys(found, 0)
+    right = {column: Counter[bool]() for column in found}
     for case in next(iter(found.values())):
         expected, cells = CASES[case].expected, []
-        for name, results in found.items():
+        for column, results in found.items():
             verdicts = Counter(e.verdict for e in results[case])
-            right[name] += all(verdict in expected for verdict in verdicts)
-            cells.append(
-                ", ".join(f"{v} {n}" if v in expected else f"**{v} {n}**" for v, n in verdicts.most_common())
-            )
+            if verdicts:
+                right[column][all(verdict in expected for verdict in verdicts)] += 1
+            words = [f"{v} {n}" if v in expected else f"**{v} {n}**" for v, n in verdicts.most_common()]
+            cells.append(", ".join(words) or "–")
         print(f"| {case} | {' or '.join(expected)} | {' | '.join(cells)} |")
-    total = len(next(iter(found.values())))
-    print(
-        f"| cases right in every draw | of {total} | {' | '.join(str(n) for n in right.values())} |",
-        flush=True,
-    )
+    cells = [f"{counts[True]} of {counts.total()}" for counts in right.values()]
+    print(f"| cases right in every draw | | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
-    """Judges every case and prints the table."""
+    """Judges every case and prints a table for each dataset, or each size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the first draw")
-    parser.add_argument("--images", type=int, default=250, help="generated images")
-    parser.add_argument("--held-out", type=int, default=250)
+    parser.add_argument("--sizes", nargs="+", default=["250/250"], help="generated/held-out images")
     parser.add_argument("--train", type=int, default=1_000, help="training images searched for copies")
     parser.add_argument("--measured", type=int, default=1_000, help="of them, whose features are measured")
-    parser.add_argument("--data", nargs="+", default=list(POOLS), choices=list(POOLS))
+    parser.add_argument("--data", nargs="+", default=list(POOLS), help=f"{', '.join(POOLS)}, or a folder")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--cache", type=Path, help="folder that keeps features")
     given = parser.parse_args()
     started = time.monotonic()
-    show({name: judged(Bench(POOLS[name]()), given.cases, given) for name in given.data})
+    found = {}
+    for name in given.data:
+        bench = Bench(POOLS[name]() if name in POOLS else folder(Path(name)), given.cache)
+        for size in given.sizes:
+            found[f"{bench.pool.name} {size}"] = judged(bench, given.cases, size, given)
+    show(found)
     print(f"{time.monotonic() - started:.0f} s, {torch.get_num_threads()} threads", flush=True)
 
 

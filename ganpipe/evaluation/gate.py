@@ -28,12 +28,13 @@ from ganpipe.evaluation.gate_result import (
 )
 from ganpipe.evaluation.judge import ImageSet, Judge
 from ganpipe.evaluation.metrics import standardize
-from ganpipe.evaluation.mode_coverage import ModeCounter
+from ganpipe.evaluation.mode_coverage import ModeCounter, missing_modes
 
 BETTER_Z = 1.645  # one-sided 95%
 POWER_Z = 0.842  # 80%: how surely the images that are said to be needed would show the improvement
 WORSE_Z = -2.33  # one-sided 1%
 MOST_LOSS = 0.05  # of coverage and of precision
+FEW_OF_A_KIND = 0.75  # of its real share: honest images have more of each of ten kinds (LOG.md)
 MATTERS = 0.005  # of the mean distance between real images: 20% blurred images against 10% (LOG.md)
 
 
@@ -84,7 +85,7 @@ def compare_features(
         **energy._asdict(),
         coverage=Change.of(covered.mean(), math.sqrt(_variance(covered) / len(holdout))),
         precision=Change.of(precision, precision_error),
-        kind=_smallest_kind(kinds, a.inside, b.inside) if kinds else None,
+        kind=_least_drawn_kind(kinds, a.inside, b.inside) if kinds else None,
     )
 
 
@@ -136,22 +137,37 @@ def _variance(x: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:
     return float(np.var(x.astype(float), ddof=1)) if len(x) > 1 else 0.0
 
 
-def _smallest_kind(
+def _least_drawn_kind(
     kinds: Kinds, champion_inside: npt.NDArray[np.bool_], challenger_inside: npt.NDArray[np.bool_]
 ) -> KindChange:
-    n, count = len(kinds.champion), len(kinds.names)
-    before = np.bincount(kinds.champion[champion_inside], minlength=count) / n
-    after = np.bincount(kinds.challenger[challenger_inside], minlength=count) / n
-    known = np.flatnonzero(kinds.real_shares > 0)
-    j = int(known[np.argmin(after[known] / kinds.real_shares[known])])
-    error = math.sqrt((before[j] * (1 - before[j]) + after[j] * (1 - after[j])) / max(n - 1, 1))
+    """Of the kinds that the challenger draws too little of, the one that it lost most of; else its rarest."""
+    n, real = len(kinds.champion), kinds.real_shares
+    counts = [
+        np.bincount(seen[inside], minlength=len(kinds.names))
+        for seen, inside in ((kinds.champion, champion_inside), (kinds.challenger, challenger_inside))
+    ]
+    before, after = counts[0] / n, counts[1] / n
+    changes = [
+        Change.of(
+            after[j] - before[j],
+            math.sqrt((before[j] * (1 - before[j]) + after[j] * (1 - after[j])) / (n - 1)),
+        )
+        for j in range(len(kinds.names))
+    ]
+    known = [j for j in range(len(kinds.names)) if real[j] > 0]
+    few = [j for j in known if after[j] < FEW_OF_A_KIND * real[j]]
+    j = min(few, key=lambda j: changes[j].z) if few else min(known, key=lambda j: after[j] / real[j])
+    was, is_now = (
+        missing_modes(count[known], real[known], int(inside.sum()))[known.index(j)]
+        for count, inside in zip(counts, (champion_inside, challenger_inside), strict=True)
+    )
     return KindChange(
         name=kinds.names[j],
-        real_share=float(kinds.real_shares[j]),
+        real_share=float(real[j]),
         champion_share=float(before[j]),
         challenger_share=float(after[j]),
-        change=Change.of(after[j] - before[j], error),
-        least_z=NormalDist().inv_cdf(0.01 / len(known)),
+        change=changes[j],
+        least_z=WORSE_Z if is_now and not was else NormalDist().inv_cdf(0.01 / len(known)),
     )
 
 

@@ -32,9 +32,9 @@ class Change:
 
 @dataclass(frozen=True)
 class KindChange:
-    """The kind (label) that the challenger draws least, as shares of all images inside the real manifold.
+    """The kind (label or cluster) that the challenger lost most of; shares of all images, inside the real manifold.
 
-    `least_z`: a smaller `change.z` is a loss, with 1% error over all kinds together.
+    `least_z`: a smaller `change.z` is a loss: 1% error, over all kinds together unless the kind is missing now.
     """
 
     name: str

@@ -187,7 +187,7 @@ class Judge:
         return ModeCounter(wide[0], self.train.labels, wide[1], self.holdout.labels, self.data.label_names)
 
     def _mode_metrics(self, found: ModeCount) -> dict[str, Metric]:
-        classifier = f"linear classifier on {self.extractor}, {self.mode_counter.accuracy:.1%} right on held-out images"
+        classifier = f"{self.extractor}; {self.mode_counter.how}"
         return {
             "modes_covered": Metric(
                 found.covered, classifier, found.images, found.expected, f"of {found.total}"

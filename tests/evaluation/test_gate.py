@@ -114,8 +114,10 @@ def test_a_lost_kind_is_named_even_if_the_rest_is_better() -> None:
     train, holdout = draw(1, labels), draw(2, labels)
     champion, whole, nine = draw(3, labels, 0.6), draw(4, labels), draw(5, np.arange(600) % 9)
 
+    names, few = tuple("abcdefghij"), (normal(6, 50), np.full(50, -1))
+
     def counter(labels: np.ndarray) -> ModeCounter:
-        return ModeCounter(train.wide, labels, holdout.wide, np.arange(600) % 10, tuple("abcdefghij"))
+        return ModeCounter(train.wide, labels, holdout.wide, np.arange(600) % 10, names)
 
     def compared(challenger: Extracted) -> Comparison:
         kinds = predict_kinds(champion, challenger, counter(labels))
@@ -125,8 +127,13 @@ def test_a_lost_kind_is_named_even_if_the_rest_is_better() -> None:
     assert decide(compared(whole), "good").outcome == "promoted"
     lost = replace(compared(nine), coverage=Change.of(0, 0.01), precision=Change.of(0, 0.01))
     assert decide(lost, "good").reason.startswith("The challenger draws too little of j: 0.0% of its images")
-    for untold in (np.full(600, -1), labels % 2):
-        assert predict_kinds(champion, whole, counter(untold)) is None
+    untold = predict_kinds(champion, nine, counter(np.full(600, -1)))
+    found = compare_features(champion.deep, nine.deep, train.deep, holdout.deep, 5, untold).kind
+    assert found is not None
+    assert found.name.startswith("cluster ")
+    assert found.challenger_share == 0
+    assert found.change.z < found.least_z
+    assert predict_kinds(champion, whole, ModeCounter(*few, *few, names)) is None
 
 
 def test_kinds_outside_the_real_manifold_do_not_count() -> None:

@@ -1,4 +1,4 @@
-"""Labeled modes are counted, the missing ones named, and chance is not called missing."""
+"""Modes are counted by label or by cluster, the missing ones named, and chance is not called missing."""
 
 from __future__ import annotations
 
@@ -43,14 +43,24 @@ def test_a_mode_absent_from_few_images_is_not_called_missing() -> None:
 def test_images_without_a_label_are_left_out_of_the_modes() -> None:
     told = np.where(np.arange(200) % 10 == 0, -1, LABELS)
     counter = ModeCounter(REAL[:150], told[:150], REAL[150:], told[150:], NAMES)
-    assert counter.trusted
+    assert counter.names == NAMES
     assert counter.count(REAL[:90], 90).missing == ()
-    assert not ModeCounter(REAL, np.full(200, -1), REAL, told, NAMES).trusted
 
 
-def test_modes_are_not_counted_where_labels_cannot_be_told_apart() -> None:
-    noise = RNG.normal(size=(200, 6))
-    assert not ModeCounter(noise[:150], LABELS[:150], noise[150:], LABELS[150:], NAMES).trusted
+@pytest.mark.parametrize("labels", [np.full(200, -1), RNG.permutation(LABELS)], ids=["none", "by chance"])
+def test_clusters_are_counted_if_labels_do_not_tell(labels: np.ndarray) -> None:
+    counter = ModeCounter(REAL[:150], labels[:150], REAL[150:], labels[150:], NAMES)
+    assert counter.names == tuple(f"cluster {k}" for k in range(1, 7))
+    assert "6 clusters" in counter.how
+    whole, part = counter.count(_images_of(0, 1, 2, 3, 4), 150), counter.count(_images_of(0, 1, 2), 90)
+    assert (whole.covered, whole.missing) == (6, ())
+    assert part.covered in (3, 4)
+    assert len(part.missing) >= 2
+
+
+def test_few_training_images_without_labels_have_no_modes_to_count() -> None:
+    nobody = np.full(100, -1)
+    assert not ModeCounter(REAL[:100], nobody, REAL[150:], nobody[:50], NAMES).trusted
 
 
 def test_hardly_any_image_inside_the_manifold_covers_no_mode() -> None:
