@@ -23,10 +23,11 @@ from torchvision.transforms.functional import gaussian_blur
 
 from ganpipe.compute.device import choose_compute
 from ganpipe.data.shards import PreparedData, Split
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, extract
+from ganpipe.evaluation.extractors import Extracted, choose_extractor, extract
 from ganpipe.evaluation.judge import ImageSet, Judge
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.imaging.image import ImageShape
+from ganpipe.settings.schema import EvaluationSettings
 
 SIDE_PX = 32
 NEIGHBORS = 5
@@ -221,7 +222,7 @@ class Bench:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.network = EXTRACTORS[DEFAULT].load(COMPUTE)
+        self.network = choose_extractor(EvaluationSettings()).load(COMPUTE)
         self.pixels: dict[str, Tensor] = {}
         self.known: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -272,7 +273,7 @@ class Bench:
         data = PreparedData(self.pool.name, "bench", shape, self.pool.label_names, splits[0], splits[1])
         measured = np.arange(min(measured_images, len(draw.train)))
         train, holdout = self.images(Part(draw.train[measured])), self.images(Part(draw.holdout))
-        return Judge(train, holdout, data, measured, NEIGHBORS, COMPUTE, self.features, DEFAULT)
+        return Judge(train, holdout, data, measured, NEIGHBORS, COMPUTE, self.features, "vgg19")
 
 
 def judged(bench: Bench, cases: list[str], given: argparse.Namespace) -> dict[str, list[Evaluation]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, extract
+from ganpipe.evaluation.conditions import Conditions
+from ganpipe.evaluation.extractors import ChosenExtractor, choose_extractor, extract
 from ganpipe.evaluation.judge import ImageSet, Judge
 from ganpipe.evaluation.sampling import random_rows
 from ganpipe.evaluation.verdict import Evaluation
@@ -28,10 +31,10 @@ def evaluate(
     """Evaluates uint8 images `fake: [N, H, W, C]` against the held-out images of `data`.
 
     Raises:
-        GanpipeError: too few held-out or generated images.
+        GanpipeError: too few held-out or generated images, or no weights of the extractor.
     """
     _check_counts(len(fake), data)
-    extractor = EXTRACTORS[DEFAULT]
+    extractor = choose_extractor(settings)
     network = extractor.load(compute)
     train_rows = random_rows(data.train, settings.images, settings.seed)
     train, train_labels = data.train.rows(train_rows)
@@ -48,7 +51,29 @@ def evaluate(
         lambda few: extract(network, few, settings.size_px, compute),
         extractor.describe(),
     )
-    return judge.evaluate(ImageSet(fake, parts[0]))
+    found = judge.evaluate(ImageSet(fake, parts[0]))
+    found.conditions = conditions_of(extractor, len(fake), holdout, data, settings)
+    return found
+
+
+def conditions_of(
+    extractor: ChosenExtractor,
+    generated: int,
+    holdout: Tensor,
+    data: PreparedData,
+    settings: EvaluationSettings,
+) -> Conditions:
+    """The conditions under which so many generated images are measured against these held-out images of `data`."""
+    return Conditions(
+        extractor=f"{extractor.name} {extractor.row.layer}",
+        extractor_sha256=extractor.sha256,
+        resize=extractor.row.resize.format(size_px=settings.size_px),
+        neighbors=settings.neighbors,
+        generated=generated,
+        held_out=len(holdout),
+        held_out_sha256=hashlib.sha256(holdout.contiguous().numpy().data).hexdigest(),
+        version=data.version,
+    )
 
 
 def _check_counts(generated: int, data: PreparedData) -> None:

@@ -7,7 +7,7 @@ power: LOG.md, `python -m benchmarks.gate`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -18,7 +18,8 @@ from torch import Tensor
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
 from ganpipe.evaluation.distances import distance_blocks, distance_sums, kth_nearest_other
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, Features, extract
+from ganpipe.evaluation.evaluate import conditions_of
+from ganpipe.evaluation.extractors import Extracted, Features, choose_extractor, extract
 from ganpipe.evaluation.gate_result import (
     KEPT,
     PROMOTED,
@@ -61,7 +62,8 @@ def compare_images(
     report: Report = ignore,
 ) -> Comparison:
     """Compares uint8 images `[n, H, W, C]` of a challenger with as many of a champion on the held-out images of `data`."""
-    network = EXTRACTORS[DEFAULT].load(compute)
+    extractor = choose_extractor(settings)
+    network = extractor.load(compute)
     train = random_subset(data.train, settings.images, settings.seed)
     holdout = random_subset(data.holdout, settings.images, settings.seed)
     a, b, t, h = (
@@ -70,7 +72,9 @@ def compare_images(
     )
     labels, held = train.labels.numpy(), holdout.labels.numpy()
     kinds = predict_kinds(a, b, t, labels, h, held, data.label_names) if data.label_names else None
-    return compare_features(a.deep, b.deep, t.deep, h.deep, settings.neighbors, kinds)
+    found = compare_features(a.deep, b.deep, t.deep, h.deep, settings.neighbors, kinds)
+    conditions = conditions_of(extractor, len(challenger), holdout.pixels, data, settings)
+    return replace(found, conditions=conditions)
 
 
 def compare_features(

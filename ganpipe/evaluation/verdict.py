@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
+from ganpipe.evaluation.conditions import Conditions
 from ganpipe.files import plain
 
 if TYPE_CHECKING:  # records hold verdicts, and are read without torch and SciPy
@@ -79,6 +80,7 @@ class Evaluation:
     evidence: list[str] = field(default_factory=list)
     advice: str = ""
     grid: str | None = None
+    conditions: Conditions | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; NaN and infinity become None, as JSON has neither."""

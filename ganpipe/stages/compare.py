@@ -15,6 +15,7 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.random import GRID, LATENTS, generator_at
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.conditions import find_difference
 from ganpipe.evaluation.evaluate import LEAST_IMAGES, evaluate
 from ganpipe.evaluation.gate import compare_images, decide
 from ganpipe.evaluation.gate_result import KEPT, GateResult
@@ -129,6 +130,7 @@ def compare(
         Side(side.name, evaluate(pixels, data, options, compute, report))
         for side, pixels in zip((a, b), drawn, strict=True)
     )
+    assert find_difference(one.evaluation.conditions, other.evaluation.conditions) is None
     gate = judge((a, b), drawn, other.evaluation.verdict, data, options, compute, report)
     sheet = save_sheet((a, b), data, options, _sheet_path(workspace, words), {"a": words[0], "b": words[1]})
     return Compared(name, version.version, one, other, gate, str(sheet))
