@@ -21,10 +21,11 @@ import numpy.typing as npt
 import torch
 
 from ganpipe.compute.device import choose_compute
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, Features, extract
+from ganpipe.evaluation.extractors import Extracted, Features, choose_extractor, extract
 from ganpipe.evaluation.gate import Kinds, compare_features, decide, predict_kinds
 from ganpipe.evaluation.mode_coverage import ModeCounter
 from ganpipe.samples.flowers import MODES, draw_flower
+from ganpipe.settings.schema import EvaluationSettings
 
 SIZE_PX = 32
 TRAIN = 800
@@ -90,7 +91,7 @@ def make_pool(count: int) -> Pool:
     from torchvision.transforms.functional import gaussian_blur
 
     total, compute = count + TRAIN, choose_compute("cpu", "fp32")
-    network = EXTRACTORS[DEFAULT].load(compute)
+    network = choose_extractor(EvaluationSettings()).load(compute)
     pixels = torch.from_numpy(np.stack([np.asarray(draw_flower(k, size_px=SIZE_PX)) for k in range(total)]))
     images = pixels.permute(0, 3, 1, 2).float()
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 24

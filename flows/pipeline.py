@@ -118,4 +118,5 @@ def summary(
         gate=record.gate,
         seconds=seconds,
         advice=evaluation.advice,
+        conditions=evaluation.conditions,
     )

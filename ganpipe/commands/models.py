@@ -104,6 +104,7 @@ def evaluate(arguments: Namespace) -> int:
         [
             ("verdict", f"{evaluation.verdict}: {' '.join(evaluation.evidence)}"),
             ("next", evaluation.advice),
+            ("measured with", str(evaluation.conditions)),
             ("sample grid", relative_path(workspace, evaluation.grid)),
         ],
     )

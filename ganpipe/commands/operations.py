@@ -57,8 +57,11 @@ def status(arguments: Namespace) -> int:
         return 0
     data_rows = [(v.name, v.version or "", count_or_blank(v.images), v.problem or "") for v in found.datasets]
     table("Datasets", ("name", "version", "images", ""), data_rows)
-    run_rows = [(r.run, r.state, r.problem or r.verdict or "", r.model_version or "") for r in found.runs]
-    table("Runs", ("run", "state", "verdict", "model"), run_rows[-20:])
+    run_rows = [
+        (r.run, r.state, r.problem or r.verdict or "", r.conditions or "", r.model_version or "")
+        for r in found.runs
+    ]
+    table("Runs", ("run", "state", "verdict", "conditions", "model"), run_rows[-20:])
     changes = [(c.at, f"{c.model} v{c.version}", f"{c.action} by {c.by}", c.why) for c in found.changes]
     if changes:
         table("Champions", ("when", "model", "who", "why"), changes[-5:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
+from ganpipe.evaluation.conditions import Conditions
 from ganpipe.evaluation.distances import kth_nearest_other, nearest
 from ganpipe.evaluation.extractors import Extracted, Features
 from ganpipe.evaluation.memorization import (
@@ -67,10 +68,12 @@ class Judge:
         compute: Compute,
         extract: Extract,
         extractor: str,
+        conditions: Conditions | None = None,
     ) -> None:
         """`train`: the training images `train_rows` of `data`; all of them are searched for copies."""
         self.train, self.holdout, self.data, self.train_rows = train, holdout, data, train_rows
         self.k, self.compute, self.extract, self.extractor = neighbors, compute, extract, extractor
+        self._conditions = conditions
         self._scores: dict[int, dict[str, float]] = {}
         self._repeat_distances: dict[int, Features] = {}
 
@@ -89,7 +92,13 @@ class Judge:
             | self._modes(fake)
             | self._spectrum(fake)
         )
-        return decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
+        found = decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
+        found.conditions = self.conditions(len(fake))
+        return found
+
+    def conditions(self, generated: int) -> Conditions | None:
+        """The conditions under which so many images are measured; None if they are not recorded."""
+        return replace(self._conditions, generated=generated) if self._conditions else None
 
     def _features(self, fake: ImageSet, errors: bool) -> dict[str, Metric]:
         f, t, h = fake.features.deep, self.train.features.deep, self.holdout.features.deep

@@ -35,6 +35,7 @@ def report_markdown(result: RunResult, folder: Path | None = None) -> str:
             if math.isfinite(m.value)
         ],
         "",
+        *([f"Measured with {result.conditions}.", ""] if result.conditions else []),
         *[
             f"- stylized images, mean {name.replace('_', ' ')}: {v:.3g}"
             for name, v in result.style_quality.items()

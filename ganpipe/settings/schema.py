@@ -24,9 +24,11 @@ SHORTEST_INTERVAL_STEPS = 50  # of intervals that follow the length of the train
 if TYPE_CHECKING:
     ModelName = str
     LossName = str
+    ExtractorName = str
 else:  # the tables own their names
     ModelName = Literal[table_keys("models/registry.py", "MODELS")]
     LossName = Literal[table_keys("training/losses.py", "LOSSES")]
+    ExtractorName = Literal[table_keys("evaluation/extractors.py", "EXTRACTORS")]
 AugmentKind = Literal["translation", "geometry", "color", "cutout"]
 
 
@@ -306,8 +308,14 @@ class EvaluationSettings(Section):
     """How a trained model is evaluated."""
 
     images: int = Field(default=2_000, ge=16, description="generated images for the metrics")
+    extractor: ExtractorName = Field(
+        default="vgg19", description="network whose features the metrics compare"
+    )
+    extractor_file: str = Field(
+        default="", description="file with the extractor's weights, if they do not come with a package"
+    )
     size_px: int = Field(
-        default=64, ge=32, le=256, description="longer image edge for feature extraction, in pixels"
+        default=64, ge=32, le=256, description="longer image edge for the extractor vgg19, in pixels"
     )
     neighbors: int = Field(
         default=5, ge=1, le=50, description="k nearest neighbors of precision, recall and coverage"

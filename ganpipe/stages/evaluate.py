@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.conditions import find_difference
 from ganpipe.evaluation.evaluate import LEAST_IMAGES, evaluate
+from ganpipe.evaluation.extractors import choose_extractor
 from ganpipe.evaluation.sampling import generate_pixels, grid_pixels, read_folder, sample_grid
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.imaging.paths import image_paths
@@ -21,6 +24,8 @@ from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 def check_judgeable(info: DatasetVersion | DatasetSummary) -> None:
@@ -43,6 +48,7 @@ def check_version(record: RunRecord, version: str) -> None:
 
 def check_data(workspace: Workspace, name: str, settings: Settings) -> None:
     """Refuses what can be refused by looking alone: before a lock is taken or a byte is fetched."""
+    choose_extractor(settings.evaluation)
     require_dataset(workspace, name)
     check_judgeable(summarize_dataset(workspace, name, settings.data))
 
@@ -72,6 +78,7 @@ def evaluate_run(
     report: Report = ignore,
 ) -> Judged:
     """Evaluates the model of a finished run against the held-out images of its dataset version."""
+    choose_extractor(settings.evaluation)
     record = restore_in_mlflow(workspace, record)
     folder = run_folder(workspace, record.run_id)
     check_model(record, folder / "model")
@@ -87,6 +94,8 @@ def evaluate_run(
     shown = grid_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
+    if record.evaluation and (why := find_difference(record.evaluation.conditions, evaluation.conditions)):
+        log.warning(f"The earlier scores of run {record.run_id} are replaced. {why}")
     record = save_record(workspace, replace(record, evaluation=evaluation))
     Outbox(workspace, record).evaluation()
     return Judged(record, evaluation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ganpipe.evaluation.extractors import choose_extractor
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import lacks_mlflow
 from ganpipe.stages.stylize import identify_images
@@ -11,7 +12,7 @@ from ganpipe.stages.train import compute_names, finished_training, known_length
 from ganpipe.stores.fingerprint import run_fingerprint, train_fingerprint
 from ganpipe.stores.run_results import RunResult, finished_result
 from ganpipe.stores.workspace import Workspace
-from ganpipe.vgg19.weights import style_weights, weights_id
+from ganpipe.vgg19.weights import style_weights
 
 
 def fingerprint_of(workspace: Workspace, version: str, settings: Settings) -> str:
@@ -19,7 +20,8 @@ def fingerprint_of(workspace: Workspace, version: str, settings: Settings) -> st
     training = train_fingerprint(version, settings, compute_names(settings))
     style = settings.style
     pictures = {name: identify_images(workspace, getattr(style, name)) for name in ("contents", "styles")}
-    networks = {"network": weights_id(), "style_network": style_weights(style.weights).id}
+    extractor = choose_extractor(settings.evaluation).sha256
+    networks = {"extractor": extractor, "style_network": style_weights(style.weights).id}
     return run_fingerprint(training, settings, pictures | networks)
 
 

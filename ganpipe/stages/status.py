@@ -17,7 +17,10 @@ from ganpipe.stores.workspace import Workspace
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run. A run with a damaged record has the state `damaged`, and `problem` says why."""
+    """One run. A run with a damaged record has the state `damaged`, and `problem` says why.
+
+    `conditions`: of its evaluation; equal for runs whose verdicts and scores may be compared.
+    """
 
     run: str
     state: str
@@ -29,6 +32,7 @@ class RunStatus:
     verdict: str | None
     gate: str | None = None
     problem: str | None = None
+    conditions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def _champions(workspace: Workspace) -> _Champions:
 def _run_status(record: RunRecord, champions: list[ModelRef] | None) -> RunStatus:
     """`champions`: of the registry, which knows better than the record; None if it cannot be asked."""
     of_registry = champions is not None and record.mlflow_run_id in [c.run_id for c in champions]
+    judged = record.evaluation
     return RunStatus(
         run=record.run_id,
         state=record.state,
@@ -93,8 +98,9 @@ def _run_status(record: RunRecord, champions: list[ModelRef] | None) -> RunStatu
         champion=record.champion if champions is None else of_registry,
         mlflow_run_id=record.mlflow_run_id,
         model_version=record.model_version,
-        verdict=record.evaluation.verdict if record.evaluation else None,
+        verdict=judged.verdict if judged else None,
         gate=_gate_word(record),
+        conditions=judged.conditions.id if judged and judged.conditions else None,
     )
 
 

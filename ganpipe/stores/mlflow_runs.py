@@ -236,7 +236,9 @@ class Tracker:
         numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
         kd = evaluation.metrics.get("kd")
         extractor = {"ganpipe.extractor": kd.extractor} if kd else {}
-        self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor)
+        # Equal for runs whose scores may be compared: MLflow's pages group and filter by it.
+        conditions = {"ganpipe.conditions": evaluation.conditions.id} if evaluation.conditions else {}
+        self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor | conditions)
 
     def gate(self, run_id: str, gate: GateResult) -> None:
         """Logs the gate's answer, and its picture if that is there."""

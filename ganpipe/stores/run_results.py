@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.conditions import Conditions
 from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Metric
 from ganpipe.files import plain, read_dataclass, sha256_of, write_json
@@ -45,6 +46,7 @@ class RunResult:
     gate: GateResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     advice: str = ""  # what to do next
+    conditions: Conditions | None = None  # of the metrics
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""

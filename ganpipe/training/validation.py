@@ -13,10 +13,10 @@ from torch import nn
 
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Network, extract
+from ganpipe.evaluation.extractors import Network, choose_extractor, extract
 from ganpipe.evaluation.metrics import chunked_error, kernel_distance
 from ganpipe.evaluation.sampling import generate_pixels
-from ganpipe.settings.schema import Settings
+from ganpipe.settings.schema import EvaluationSettings, Settings
 
 LEAST_HELD_OUT = 16
 
@@ -31,7 +31,10 @@ class ValidationScore:
 
 
 class Validator:
-    """Kernel distance of a few generated images to a few held-out ones; the extractor is loaded when first used."""
+    """Kernel distance of a few generated images to a few held-out ones; the extractor is loaded when first used.
+
+    It is the default one, whatever `evaluation.extractor` is: the best checkpoint does not depend on that setting.
+    """
 
     def __init__(self, data: PreparedData, settings: Settings, compute: Compute) -> None:
         self.data, self.settings, self.compute = data, settings, compute
@@ -51,7 +54,7 @@ class Validator:
 
     @cached_property
     def _network(self) -> Network:
-        return EXTRACTORS[DEFAULT].load(self.compute)
+        return choose_extractor(EvaluationSettings()).load(self.compute)
 
     @cached_property
     def _real(self) -> np.ndarray:

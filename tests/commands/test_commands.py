@@ -121,6 +121,8 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     judged = shell.json("evaluate", trained["mlflow_run_id"], "--dataset", "noise", *SETS)
     assert {"value", "extractor", "samples"} <= set(judged["metrics"]["kd"])
     assert judged["verdict"]
+    assert judged["conditions"]["generated"] == 24
+    assert judged["conditions"]["version"] == version
     assert judged["evidence"]
     traced = shell.json("trace", judged["grid"])
     assert traced["origin"]["dataset"]["name"] == "noise"

@@ -8,7 +8,7 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance as energy_distance_of_scipy
 
-from ganpipe.evaluation import distances
+from ganpipe.evaluation import distances, metrics
 from ganpipe.evaluation.metrics import (
     METRICS,
     diversity,
@@ -22,6 +22,7 @@ from ganpipe.evaluation.metrics import (
     measure_features,
     near_duplicate_share,
     real_scores,
+    sliced_wasserstein,
     standard_errors,
     standardize,
     vendi,
@@ -80,6 +81,24 @@ def test_energy_distance_is_zero_for_equal_sets_and_that_of_scipy_in_one_dimensi
     assert energy_distance(A, A) == pytest.approx(0, abs=1e-6)
     a, b = A[:, :1], A[:100, 1:2] * 1.5 + 0.4
     assert energy_distance(a, b) == pytest.approx(energy_distance_of_scipy(a[:, 0], b[:, 0]) ** 2, abs=1e-6)
+
+
+def test_sliced_wasserstein_of_a_shift_and_of_a_scale_are_their_closed_forms() -> None:
+    """3·d·mean (u·δ)² and 3·d·mean (s − 1)²·mean (u·x)², whose means over all directions are 3·‖δ‖² and 3·(s − 1)²·mean ‖x‖²."""
+    delta = np.array([1.0, -2.0, 0.0, 3.0, 0.5, 0.0])
+    assert sliced_wasserstein(A, A + delta, 20_000) == pytest.approx(3 * delta @ delta, rel=0.02)
+    assert sliced_wasserstein(A, A) == 0
+    assert sliced_wasserstein(A, 1.5 * A, 20_000) == pytest.approx(3 * 0.25 * (A**2).sum(1).mean(), rel=0.02)
+
+
+def test_sliced_wasserstein_does_not_depend_on_blocks_order_or_repetition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = sliced_wasserstein(A[:60], A[60:])
+    assert sliced_wasserstein(A[60:], A[:60]) == pytest.approx(found)
+    assert sliced_wasserstein(np.repeat(A[:60], 3, 0)[::-1], A[60:]) == pytest.approx(found)
+    monkeypatch.setattr(metrics, "PROJECTION_BLOCK", 7)
+    assert sliced_wasserstein(A[:60], A[60:]) == pytest.approx(found, rel=1e-12)
 
 
 def test_unbiased_energy_distance_leaves_self_distances_out() -> None:

@@ -20,6 +20,7 @@ from ganpipe.imaging.provenance import read_origin
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import evaluate, generate, promote, reproduce, train
+from ganpipe.stages.status import workspace_status
 from ganpipe.stores import dataset_versions, datasets
 from ganpipe.stores.dataset_summaries import records_at
 from ganpipe.stores.dvc import dvc
@@ -223,6 +224,24 @@ def test_runs_are_found_by_their_beginnings_and_unknown_ones_named(
         assert find_record(noise, reference) == load_record(noise, record.run_id)
     with pytest.raises(GanpipeError, match=f"No run is called nothing; the latest are: {record.run_id}"):
         find_record(noise, "nothing")
+
+
+def test_scores_measured_otherwise_are_replaced_with_a_warning_and_mlflow_tells_them_apart(
+    noise: Workspace, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    def tag() -> str:
+        return str(Tracker(noise).client.get_run(str(record.mlflow_run_id)).data.tags["ganpipe.conditions"])
+
+    record = run_evaluate(noise, run_train(noise, "noise", settings), settings).record
+    first = tag()
+    record = run_evaluate(noise, record, settings).record
+    assert tag() == first
+    assert "cannot be compared" not in caplog.text
+    record = run_evaluate(noise, record, settings.with_values({"evaluation.neighbors": 3})).record
+    assert "cannot be compared: neighbors 5 and 3" in caplog.text
+    assert tag() != first
+    (shown,) = workspace_status(noise, settings.data).runs
+    assert shown.conditions == tag()
 
 
 def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
