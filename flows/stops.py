@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import State, runtime
+from prefect import State, Task, runtime
 from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.states import Cancelled
 
@@ -32,18 +32,32 @@ class _LastStop:
     stop: BaseException | None = None
 
 
-def stoppable(function: Callable[P, R]) -> Callable[P, R]:
-    """A task's body that a signal ends as Cancelled. Prefect itself would say Failed or Crashed."""
+class StoppableTask(Task[P, R]):
+    """A task that a signal ends as Cancelled. Prefect itself would say Failed or Crashed."""
 
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except SIGNALS as stop:
-            _LastStop.stop = stop
-            return Cancelled(message=_why(stop))
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs it; raises CancelledRun if a signal has stopped it."""
+        result = super().__call__(*args, **kwargs)
+        if isinstance(result, State):
+            raise CancelledRun(result.message)
+        return result
 
-    return run
+
+def task(name: str, **options: Any) -> Callable[[Callable[P, R]], StoppableTask[P, R]]:
+    """Prefect's decorator, for a StoppableTask."""
+
+    def decorate(function: Callable[P, R]) -> StoppableTask[P, R]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except SIGNALS as stop:
+                _LastStop.stop = stop
+                return Cancelled(message=_why(stop))
+
+        return StoppableTask(fn=run, name=name, **options)
+
+    return decorate
 
 
 def stopped_state(workspace: Workspace, stop: BaseException) -> State[Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from flows.artifacts import publish_dataset_page, publish_report, report_progress
-from flows.stops import stoppable
+from flows.stops import task
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data, stylize
 from ganpipe.stages import evaluate as evaluate_stage
@@ -39,7 +37,6 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 
 
 @task(name="version data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def version_data(
     workspace: Workspace, dataset: str, settings: Settings, source: str | None, quiet: bool
 ) -> DatasetVersion:
@@ -50,13 +47,11 @@ def version_data(
 
 
 @task(name="prepare shards", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def prepare_shards(workspace: Workspace, version: DatasetVersion, settings: Settings) -> None:
     prepare_version(workspace, version, settings.data)
 
 
 @task(name="profile data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def profile_data(workspace: Workspace, version: DatasetVersion, settings: Settings, quiet: bool) -> Path:
     with report_progress(quiet=quiet) as report:
         page = data.write_page(workspace, version, settings.data, report)
@@ -65,7 +60,6 @@ def profile_data(workspace: Workspace, version: DatasetVersion, settings: Settin
 
 
 @task(name="fix length")
-@stoppable
 def fix_length(
     workspace: Workspace, version: DatasetVersion, settings: Settings, wait_if_busy: bool
 ) -> Settings:
@@ -73,7 +67,6 @@ def fix_length(
 
 
 @task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def train(
     workspace: Workspace, version: DatasetVersion, settings: Settings, wait_if_busy: bool, quiet: bool
 ) -> RunRecord:
@@ -82,7 +75,6 @@ def train(
 
 
 @task(name="evaluate", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def evaluate(
     workspace: Workspace, record: RunRecord, version: DatasetVersion, settings: Settings, quiet: bool
 ) -> Judged:
@@ -91,7 +83,6 @@ def evaluate(
 
 
 @task(name="register", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def register(
     workspace: Workspace, judged: Judged, version: DatasetVersion, settings: Settings, quiet: bool
 ) -> RunRecord:
@@ -100,34 +91,29 @@ def register(
 
 
 @task(name="evaluate champion", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def evaluate_champion(workspace: Workspace, dataset: str, settings: Settings) -> Judged:
     with report_progress("evaluate", quiet=True) as report:
         return evaluate_stage.evaluate_champion(workspace, dataset, settings, report)
 
 
 @task(name="verify data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def verify_data(workspace: Workspace, dataset: str, settings: Settings) -> datasets.VerifyResult:
     with report_progress("verify", quiet=True) as report:
         return datasets.verify_dataset(workspace, dataset, settings.data, report)
 
 
 @task(name="plan batch")
-@stoppable
 def plan_batch(job: StyleRequest) -> BatchPlan:
     return stylize.plan_batch_of(job)
 
 
 @task(name="train feed-forward", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def train_feedforward(job: StyleRequest, plan: BatchPlan, quiet: bool) -> dict[Path, Path]:
     with report_progress("feed-forward", quiet) as report:
         return stylize.train_feedforward(job, plan, report)
 
 
 @task(name="stylize shard", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def stylize_shard(
     job: StyleRequest, networks: dict[Path, Path], tasks: list[BatchTask], quiet: bool
 ) -> BatchOutcome:
@@ -136,24 +122,20 @@ def stylize_shard(
 
 
 @task(name="finish batch")
-@stoppable
 def finish_batch(job: StyleRequest, plan: BatchPlan, parts: list[BatchOutcome]) -> StyleReport:
     return stylize.finish_batch(job, plan, parts)
 
 
 @task(name="log batch", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def log_batch_run(job: StyleRequest, report: StyleReport) -> str:
     return stylize.log_batch_run(job, report)
 
 
 @task(name="log stylized", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
-@stoppable
 def log_stylized(workspace: Workspace, record: RunRecord, report: StyleReport) -> None:
     stylize.log_stylized(workspace, record, report)
 
 
 @task(name="report")
-@stoppable
 def report_run(workspace: Workspace, result: RunResult) -> None:
     publish_report(workspace, result)
