@@ -32,42 +32,60 @@ def take_turn(workspace: Workspace, work: Work, dataset: str, name: str, if_busy
     `if_busy`, if another run of this work on this dataset works or waits: "skip" raises Skipped, "wait" waits for it,
     "leave" raises Busy. A run of another kind is waited for, unless "leave".
     """
-    own, waited = f"run {name} {DOING[work]}", False
+    queue = _Queue(workspace, f"run {name} {DOING[work]}")
     with ExitStack() as stack:
-
-        def take(what: str, wait: bool) -> None:
-            nonlocal waited
-            try:
-                stack.enter_context(workspace.lock(what, 0.0, holder=own))
-            except Busy as busy:
-                if not wait:
-                    raise
-                waited = True
-                say(f"Waiting: {busy.holder}.")
-                set_running("Waiting", f"Waiting: {busy.holder}.")
-                stack.enter_context(workspace.lock(what, math.inf, holder=own))
-
         if if_busy == "skip":
             try:
-                take(f"{work}-{dataset}", wait=False)
-                if work == "retrain":
-                    _require_free(workspace)
+                queue.enter(stack, f"{work}-{dataset}", wait=False)
+                queue.pass_training(work, wait=False)
             except Busy as busy:
                 raise Skipped(busy.holder) from None
         else:
-            take(f"{work}-{dataset}", wait=if_busy == "wait")
-        take("run", wait=if_busy != "leave")
-        if waited:
+            queue.enter(stack, f"{work}-{dataset}", wait=if_busy == "wait")
+        queue.enter(stack, "run", wait=if_busy != "leave")
+        queue.pass_training(work, wait=if_busy != "leave")
+        if queue.waited:
             set_running("Running", "Its turn has come.")
         yield
 
 
-def _require_free(workspace: Workspace) -> None:
-    """Raises Busy while `ganpipe train`, which takes no turn, is training."""
-    try:
-        with workspace.lock("training", 0.0):
+class _Queue:
+    """Takes locks for a run that is called `own`. `waited`: whether it has said that it waits."""
+
+    def __init__(self, workspace: Workspace, own: str) -> None:
+        self.workspace, self.own, self.waited = workspace, own, False
+
+    def enter(self, stack: ExitStack, what: str, wait: bool) -> None:
+        """Holds a lock until the stack is left."""
+        try:
+            stack.enter_context(self.workspace.lock(what, 0.0, holder=self.own))
+        except Busy as busy:
+            if not wait:
+                raise
+            self._say_waiting(busy.holder)
+            stack.enter_context(self.workspace.lock(what, math.inf, holder=self.own))
+
+    def pass_training(self, work: Work, wait: bool) -> None:
+        """Waits for `ganpipe train`, which takes no turn, before a run that trains.
+
+        Raises:
+            Busy: it is training, and `wait` is false.
+        """
+        if work != "retrain":
             return
-    except Busy as busy:
-        running = [record.run_id for record in read_records(workspace).whole if record.state == "running"]
-        who = f"run {running[-1]} is training" if running else busy.holder
-        raise Busy(str(busy), who) from None
+        try:
+            with ExitStack() as stack:
+                self.enter(stack, "training", wait)
+        except Busy as busy:
+            raise Busy(str(busy), self._name_training(busy.holder)) from None
+
+    def _say_waiting(self, holder: str) -> None:
+        self.waited = True
+        sentence = f"Waiting: {self._name_training(holder)}."
+        say(sentence)
+        set_running("Waiting", sentence)
+
+    def _name_training(self, holder: str) -> str:
+        """What `ganpipe train` works on, of which the lock knows the process alone."""
+        running = [r.run_id for r in read_records(self.workspace).whole if r.state == "running"]
+        return f"run {running[-1]} is training" if running and holder.startswith("process") else holder
