@@ -26,6 +26,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Schedule
 from prefect.states import Completed, Scheduled
 
+from flows.works import SKIPPED
 from ganpipe.console import say
 from ganpipe.stores.prefect_database import INTERRUPTED
 
@@ -100,13 +101,8 @@ def skip_overdue(deployments: Sequence[UUID]) -> None:
         if late:
             say(f"{len(late)} run(s) came due while `ganpipe up` did not run; one of them catches up.")
         for run in late[:-1]:
-            _set_state(
-                run,
-                Completed(
-                    name="Skipped",
-                    message=f"Skipped: `ganpipe up` did not run; run {late[-1].name} catches up.",
-                ),
-            )
+            why = "Skipped: `ganpipe up` did not run; the latest of the runs that it missed catches up."
+            _set_state(run, Completed(name=SKIPPED, message=why))
 
 
 def resume_interrupted(deployments: Sequence[UUID]) -> None:
