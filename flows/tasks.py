@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from flows.artifacts import publish_dataset_page, publish_report, report_progress
+from flows.stops import task
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data, stylize
+from ganpipe.stages import evaluate as evaluate_stage
 from ganpipe.stages import train as train_stage
 from ganpipe.stages.evaluate import Judged, evaluate_run
 from ganpipe.stages.promote import register_model
@@ -88,6 +88,18 @@ def register(
 ) -> RunRecord:
     with report_progress("compare", quiet) as report:
         return register_model(workspace, judged.record, judged.evaluation, version, settings, report)
+
+
+@task(name="evaluate champion", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def evaluate_champion(workspace: Workspace, dataset: str, settings: Settings) -> Judged:
+    with report_progress("evaluate", quiet=True) as report:
+        return evaluate_stage.evaluate_champion(workspace, dataset, settings, report)
+
+
+@task(name="verify data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def verify_data(workspace: Workspace, dataset: str, settings: Settings) -> datasets.VerifyResult:
+    with report_progress("verify", quiet=True) as report:
+        return datasets.verify_dataset(workspace, dataset, settings.data, report)
 
 
 @task(name="plan batch")

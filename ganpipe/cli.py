@@ -199,17 +199,29 @@ def build_parser() -> argparse.ArgumentParser:
     chosen(sub, dataset=False)
     json_too(sub)
 
-    sub = add("up", "operations.up", "Prefect, MLflow and the schedule until Ctrl-C")
+    sub = add("up", "up.up", "Prefect, MLflow and the schedules until Ctrl-C")
     sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *", in local time')
+    sub.add_argument(
+        "--schedule",
+        dest="schedules",
+        action="append",
+        default=[],
+        metavar="ENTRY",
+        help="a further schedule, such as 'name: nightly, cron: 0 2 * * *, work: stylize'; also in params.yaml",
+    )
     sub.add_argument("--watch", metavar="DIR", help="retrain when images are added to this folder")
     sub.add_argument(
         "--host",
         default="127.0.0.1",
         help="this machine only: 127.0.0.1 or localhost; from another one use ssh -L",
     )
-    sub.add_argument("--prefect-port", type=int, default=4200)
-    sub.add_argument("--mlflow-port", type=int, default=5000)
+    sub.add_argument("--prefect-port", type=int, metavar="PORT", help="default: 4200, or the next free one")
+    sub.add_argument("--mlflow-port", type=int, metavar="PORT", help="default: 5000, or the next free one")
+    instead = sub.add_mutually_exclusive_group()
+    instead.add_argument("--detach", action="store_true", help="in the background; `ganpipe down` stops it")
+    instead.add_argument("--systemd", action="store_true", help="print a systemd unit that does it")
     chosen(sub)
+    add("down", "up.down", "stop the `ganpipe up` of this workspace")
 
     json_too(add("status", "operations.status", "datasets, runs, champions, servers"))
     sub = add("trace", "operations.trace", "the origin of an image")

@@ -440,6 +440,31 @@ class StyleSettings(Section):
     shard_items: int = Field(default=24, ge=1, le=10_000, description="images per Prefect task")
 
 
+Work = Literal["retrain", "stylize", "evaluate-champion", "verify-data"]
+
+
+class ScheduleSettings(Section):
+    """One entry of the list `schedules` of `params.yaml`, or of `ganpipe up --schedule`. Each needs a name, and `cron` or
+    `interval`. `settings` may hold settings of its own, such as `{training.seed: 3}`."""
+
+    name: str = Field(default="", description="name of the schedule and of its deployment in Prefect")
+    cron: str = Field(default="", description="when it runs, as five cron fields such as 0 2 * * *")
+    interval: str = Field(
+        default="", description="instead of cron: time between two runs, such as 30m, 6h or 1d"
+    )
+    timezone: str = Field(
+        default="", description="IANA name such as Europe/Berlin; empty: the local time zone"
+    )
+    work: Work = Field(default="retrain", description="what it runs")
+    dataset: str = Field(default="", description="dataset; empty: the one of params.yaml")
+    minutes: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MOST_MINUTES,
+        description="retrain: training length, in minutes; 0: as the other settings say",
+    )
+
+
 class Settings(BaseModel):
     """All settings, one section per stage."""
 
@@ -496,6 +521,16 @@ def from_dict(tree: Mapping[str, Mapping[str, Any]]) -> Settings:
         return Settings.model_validate(tree)
     except ValidationError as invalid:
         raise GanpipeError(" ".join(map(_sentence_of, invalid.errors()))) from None
+
+
+def validated(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"section.key": value}` with each value as the type of its setting.
+
+    Raises:
+        GanpipeError: an unknown key, or a value that is not allowed; one sentence for each.
+    """
+    flat = Settings().with_values(values).flat()
+    return {key: flat[key] for key in values}
 
 
 def unknown_setting(key: str) -> str:

@@ -18,11 +18,12 @@ from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import restore_in_mlflow
-from ganpipe.stores.dataset_shards import load_dataset
+from ganpipe.stores.dataset_shards import load_dataset, open_version_at
 from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, summarize_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion
+from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.outbox import Outbox
-from ganpipe.stores.run_records import RunRecord, run_folder, save_record
+from ganpipe.stores.run_records import RunRecord, find_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,21 @@ class Judged:
 
     record: RunRecord
     evaluation: Evaluation
+
+
+def evaluate_champion(
+    workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore
+) -> Judged:
+    """Evaluates the dataset's champion again, on the dataset version that it was trained on.
+
+    Raises:
+        GanpipeError: the dataset has no champion, or its run is not here.
+    """
+    model = ModelRegistry(workspace).find_model("champion", dataset)
+    record = find_record(workspace, str(model.run_id))
+    version = open_version_at(workspace, record.dataset, record.version, record.resolved().data)
+    check_judgeable(version)
+    return evaluate_run(workspace, record, version, settings, report)
 
 
 def evaluate_run(

@@ -174,13 +174,19 @@ def identify_images(workspace: Workspace, spec: str) -> str:
     return sha256_of_json([[p.name, sha256_of(p) if p.is_file() else None] for p in paths])
 
 
-def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleRequest:
-    """A run's contents in the run's styles; results of the same settings are kept and not stylized again."""
+def style_job(workspace: Workspace, settings: Settings, record: RunRecord | None = None) -> StyleRequest:
+    """The settings' contents in their styles, for a run or alone; results of the same settings are kept and not stylized
+    again."""
     style = settings.style
     key = sha256_of_json([style.model_dump(), style_weights(style.weights).id])[:12]
     out = str(workspace.state / "stylized" / key)
     return StyleRequest(
-        str(workspace.root), (style.contents,), (style.styles,), out, settings, origin=record.origin()
+        str(workspace.root),
+        (style.contents,),
+        (style.styles,),
+        out,
+        settings,
+        origin=record.origin() if record else {},
     )
 
 

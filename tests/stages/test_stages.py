@@ -20,6 +20,7 @@ from ganpipe.imaging.provenance import read_origin
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import evaluate, generate, promote, reproduce, train
+from ganpipe.stages.run import cancelled_training
 from ganpipe.stages.status import workspace_status
 from ganpipe.stores import dataset_versions, datasets
 from ganpipe.stores.dataset_summaries import records_at
@@ -399,3 +400,17 @@ def test_a_run_keeps_the_version_that_it_was_started_with(
     assert judged.evaluation.verdict
     assert dataset_versions.open_version(noise, "noise", settings.data).images == 94
     assert reproduce.reproduce(noise, judged.record)["identical"] is True
+
+
+def test_a_cancelled_training_is_known_until_somebody_takes_it_up_again(
+    noise: Workspace, settings: Settings
+) -> None:
+    version = dataset_versions.open_version(noise, "noise", settings.data)
+    assert cancelled_training(noise, version, settings) is None
+    record = train.train_model(noise, version, settings)
+    assert cancelled_training(noise, version, settings) is None
+    save_record(noise, replace(record, state="cancelled"))
+    assert cancelled_training(noise, version, settings) == record.run_id
+    assert cancelled_training(noise, version, settings.with_values({"training.seed": 7})) is None
+    assert train.train_model(noise, version, settings).state == "finished"
+    assert cancelled_training(noise, version, settings) is None
