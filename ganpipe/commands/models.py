@@ -149,10 +149,17 @@ def generate(arguments: Namespace) -> int:
     model = generate.load_model(workspace, arguments.model, arguments.dataset)
     with Bars(quiet=arguments.json) as bars:
         paths = generate.generate_images(
-            model, arguments.count, arguments.seed, absolute(arguments.out), bars, arguments.label
+            model,
+            arguments.count,
+            arguments.seed,
+            absolute(arguments.out),
+            bars,
+            arguments.label,
+            arguments.truncation,
         )
     if arguments.json:
-        print_json({"model": str(model.reference), "seed": arguments.seed, "images": [str(p) for p in paths]})
+        drawn = {"model": str(model.reference), "seed": arguments.seed, "truncation": arguments.truncation}
+        print_json(drawn | {"images": [str(p) for p in paths]})
     else:
         out.print(f"{len(paths)} images of {model.reference} in {arguments.out}")
     return 0
@@ -170,12 +177,14 @@ def interpolate(arguments: Namespace) -> int:
         return USAGE_ERROR
     workspace = open_named_workspace(arguments)
     model = generate.load_model(workspace, arguments.model, arguments.dataset)
+    seed, psi = arguments.seed, arguments.truncation
     frames = generate.interpolation_frames(
-        model, arguments.stops, arguments.frames, arguments.seed, arguments.label
+        model, arguments.stops, arguments.frames, seed, arguments.label, psi
     )
-    video.write_video(frames.numpy(), path, arguments.frames, model.origin("interpolation", arguments.seed))
+    video.write_video(frames.numpy(), path, arguments.frames, model.origin("interpolation", seed, psi))
     if arguments.json:
-        print_json({"model": str(model.reference), "frames": len(frames), "out": str(path)})
+        written = {"model": str(model.reference), "truncation": psi, "frames": len(frames), "out": str(path)}
+        print_json(written)
     else:
         out.print(f"{len(frames)} frames of {model.reference} in {arguments.out}")
     return 0
