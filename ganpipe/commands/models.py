@@ -28,6 +28,7 @@ COMPARED = {"promoted": "B would replace A", "kept": "A would be kept", "undecid
 
 def train(arguments: Namespace) -> int:
     """Trains without Prefect: the same stage, the same records."""
+    from ganpipe.reports.film import FILM
     from ganpipe.services.recovery import recover
     from ganpipe.stages import train
     from ganpipe.stores import datasets
@@ -47,7 +48,7 @@ def train(arguments: Namespace) -> int:
         fresh = new_record(name, info.version, settings, train.compute_names(settings))
         before = train.finished_request(workspace, fresh)
         record = train.train_model(workspace, info, settings, bars, wait=arguments.if_busy == "wait")
-    state = "up_to_date" if before else "finished"
+    state, film = "up_to_date" if before else "finished", workspace.runs / record.run_id / FILM
     result = {
         "state": state,
         "run": record.run_id,
@@ -56,6 +57,7 @@ def train(arguments: Namespace) -> int:
         **({"continues": record.continues} if record.continues else {}),
         **(asdict(record.train) if record.train else {}),
         "run_dir": str(workspace.runs / record.run_id),
+        **({"film": str(film)} if film.exists() else {}),
     }
     if arguments.json:
         print_json(result)
@@ -72,6 +74,7 @@ def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
     from ganpipe.services.recovery import recover
     from ganpipe.stages import evaluate
+    from ganpipe.stages.report import report_run
     from ganpipe.stores.dataset_shards import open_version_at
     from ganpipe.stores.dataset_versions import open_version
 
@@ -94,7 +97,8 @@ def evaluate(arguments: Namespace) -> int:
             version = open_version_at(workspace, record.dataset, record.version, record.resolved().data)
             evaluate.check_judgeable(version)
             judged = evaluate.evaluate_run(workspace, record, version, settings, bars)
-            evaluation, run = judged.evaluation, {"run": record.run_id}
+            card = report_run(workspace, judged.record, version).picture
+            evaluation, run = judged.evaluation, {"run": record.run_id, "report_card": card}
     if arguments.json:
         print_json(evaluation.as_dict() | run)
         return 0
@@ -105,6 +109,7 @@ def evaluate(arguments: Namespace) -> int:
             ("verdict", f"{evaluation.verdict}: {' '.join(evaluation.evidence)}"),
             ("next", evaluation.advice),
             ("sample grid", relative_path(workspace, evaluation.grid)),
+            *([("report card", relative_path(workspace, run["report_card"]))] if run else []),
         ],
     )
     return 0
@@ -259,7 +264,6 @@ def _show_stylized(workspace: Workspace, result: Any) -> None:
         ("network", result.network),
         ("contact sheet", relative_path(workspace, result.sheet)),
         *[(name.replace("_", " "), f"{value:.3g} (mean)") for name, value in mean_quality(result).items()],
-        ("quality against time", relative_path(workspace, result.chart)),
         ("left out", count_left_out(result.left_out)),
     ]
     pairs("", [(name, text) for name, text in rows if text])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from ganpipe.evaluation.memorization import (
     CopyTest,
     Neighbors,
     compare_copies,
+    find_suspects,
     nearest_training_images,
     normalized,
     thumbnails,
@@ -34,7 +35,7 @@ from ganpipe.evaluation.metrics import (
 )
 from ganpipe.evaluation.mode_coverage import ModeCount, ModeCounter
 from ganpipe.evaluation.spectrum import Spectra, peak_db, sharpness, spectra
-from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, decide
+from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, Suspect, decide
 
 CONFIRMED = 500  # images of each side whose nearest training images by thumbnail are compared by features
 
@@ -73,7 +74,8 @@ class Judge:
 
     def evaluate(self, fake: ImageSet, errors: bool = True) -> Evaluation:
         """All metrics and the verdict; without `errors`, a tenth of the time."""
-        thumbs, deep = self._copies(fake)
+        near = nearest_training_images(fake.pixels, self.data.train.shards, self.compute)
+        thumbs, deep = self._copies(fake, near)
         metrics = (
             self._features(fake, errors)
             | {"near_duplicates_thumbnails": self._repeats(fake)}
@@ -82,7 +84,8 @@ class Judge:
             | self._modes(fake)
             | self._spectrum(fake)
         )
-        return decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
+        evaluation = decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
+        return replace(evaluation, suspects=self._suspects(fake, near))
 
     def _features(self, fake: ImageSet, errors: bool) -> dict[str, Metric]:
         f, t, h = fake.features.deep, self.train.features.deep, self.holdout.features.deep
@@ -111,9 +114,17 @@ class Judge:
     def _spectra(self) -> Spectra:
         return spectra(self.holdout.pixels)
 
-    def _copies(self, fake: ImageSet) -> tuple[CopyTest, CopyTest]:
+    def _suspects(self, fake: ImageSet, near: Neighbors) -> list[Suspect]:
+        def feature_distance(images: np.ndarray, rows: np.ndarray) -> Features:
+            found = self.extract(self.data.train.rows(torch.from_numpy(rows))[0]).deep
+            return np.linalg.norm(fake.features.deep[images] - found, axis=1)
+
+        return find_suspects(
+            near, feature_distance, self._holdout_near.distances[:, 0], self._holdout_deep_distance
+        )
+
+    def _copies(self, fake: ImageSet, near: Neighbors) -> tuple[CopyTest, CopyTest]:
         """By thumbnails, and by features."""
-        near = nearest_training_images(fake.pixels, self.data.train.shards, self.compute)
         thumbs = compare_copies(near.distances[:, 0], self._holdout_near.distances[:, 0])
         return thumbs, compare_copies(self._deep_distance(fake, near), self._holdout_deep_distance)
 

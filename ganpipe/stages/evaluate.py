@@ -13,6 +13,7 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.imaging.paths import image_paths
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
+from ganpipe.reports.neighbors import SUSPECTS_SHEET, save_suspects
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import restore_in_mlflow
 from ganpipe.stores.dataset_shards import load_dataset
@@ -87,8 +88,11 @@ def evaluate_run(
     shown = grid_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
+    sheet = save_suspects(evaluation.suspects, fake, data, folder / SUSPECTS_SHEET, record.origin())
     record = save_record(workspace, replace(record, evaluation=evaluation))
-    Outbox(workspace, record).evaluation()
+    outbox = Outbox(workspace, record)
+    outbox.artifacts([sheet], "evaluation")
+    outbox.evaluation()
     return Judged(record, evaluation)
 
 
