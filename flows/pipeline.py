@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prefect import runtime
 
@@ -13,16 +14,16 @@ from flows.runs import link_run
 from flows.stylize import stylize_batch
 from flows.turns import Skipped
 from ganpipe.evaluation.verdict import Evaluation
-from ganpipe.files import write_text
-from ganpipe.reports.run_report import report_markdown
+from ganpipe.reports.report_card import Additions
 from ganpipe.stages.evaluate import check_judgeable
+from ganpipe.stages.report import RunReport
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.run import cancelled_training, fingerprint_of, up_to_date
 from ganpipe.stages.stylize import style_job
 from ganpipe.stages.train import check_request
 from ganpipe.stores.datasets import DatasetVersion
 from ganpipe.stores.mlflow_store import require_tracking_server
-from ganpipe.stores.run_records import RunRecord, run_folder
+from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.run_results import RunResult, save_result
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.report import StyleReport, mean_quality
@@ -77,10 +78,9 @@ def run_pipeline(
         tasks.log_stylized(place, record, styled)
 
     fingerprint = fingerprint_of(place, version.version, settings)
-    result = summary(fingerprint, version, record, judged.evaluation, styled, timed.seconds)
-    tasks.report_run(place, result)
-    folder = run_folder(place, record.run_id)
-    write_text(folder / "report.md", report_markdown(result, folder))
+    sheet = Path(styled.sheet) if styled.sheet else None
+    report = tasks.report(place, record, version, Additions(timed.seconds, sheet, mean_quality(styled)))
+    result = summary(fingerprint, version, record, judged.evaluation, styled, report, timed.seconds)
     if not styled.failed:
         save_result(place, result)
     return result
@@ -92,6 +92,7 @@ def summary(
     record: RunRecord,
     evaluation: Evaluation,
     styled: StyleReport,
+    report: RunReport,
     seconds: dict[str, float],
 ) -> RunResult:
     """The result of a finished run."""
@@ -114,7 +115,8 @@ def summary(
         style_failures=[f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"],
         contact_sheet=styled.sheet,
         style_quality=mean_quality(styled),
-        quality_chart=styled.chart,
+        report_card=report.picture,
+        film=report.film,
         gate=record.gate,
         seconds=seconds,
         advice=evaluation.advice,

@@ -7,18 +7,19 @@ from typing import Any
 
 from flows.artifacts import publish_dataset_page, publish_report, report_progress
 from flows.stops import task
+from ganpipe.reports.report_card import Additions
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data, stylize
 from ganpipe.stages import evaluate as evaluate_stage
 from ganpipe.stages import train as train_stage
 from ganpipe.stages.evaluate import Judged, evaluate_run
 from ganpipe.stages.promote import register_model
+from ganpipe.stages.report import RunReport, report_run
 from ganpipe.stages.stylize import StyleRequest
 from ganpipe.stores import datasets
 from ganpipe.stores.dataset_shards import prepare_version
 from ganpipe.stores.datasets import DatasetVersion
 from ganpipe.stores.run_records import RunRecord
-from ganpipe.stores.run_results import RunResult
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.plan import BatchPlan, BatchTask
 from ganpipe.style.batch.report import StyleReport
@@ -136,6 +137,10 @@ def log_stylized(workspace: Workspace, record: RunRecord, report: StyleReport) -
     stylize.log_stylized(workspace, record, report)
 
 
-@task(name="report")
-def report_run(workspace: Workspace, result: RunResult) -> None:
-    publish_report(workspace, result)
+@task(name="report", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def report(
+    workspace: Workspace, record: RunRecord, version: DatasetVersion, additions: Additions
+) -> RunReport:
+    made = report_run(workspace, record, version, additions)
+    publish_report(workspace, record, made)
+    return made

@@ -52,6 +52,17 @@ def _sentence_of(text: str) -> str:
     return text
 
 
+def _psi(text: str) -> float:
+    """The truncation ψ."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"a truncation is a number above 0 and at most 1, not {text[:40]!r}")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every command and option."""
     everywhere = argparse.ArgumentParser(add_help=False)
@@ -129,6 +140,14 @@ def build_parser() -> argparse.ArgumentParser:
             "--label", metavar="NAME", help="of a class-conditional model; default: labels as in its dataset"
         )
         sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument(
+            "--truncation",
+            type=_psi,
+            default=1.0,
+            metavar="PSI",
+            help="above 0, at most 1: less gives more typical and less various images (truncation ψ; see docs/usage.md); "
+            "default: 1, none",
+        )
 
     sub = add("run", "run.run", "the whole pipeline: data, training, evaluation, style transfer")
     chosen(sub)

@@ -135,7 +135,9 @@ def _show_run(workspace: Workspace, result: RunResult, seconds_total: float) -> 
         ("next", result.advice),
         *([("gate", f"{_gate_word(result.gate)}: {result.gate.reason}")] if result.gate else []),
         *[("note", note) for note in result.notes],
+        ("report card", relative_path(workspace, result.report_card)),
         ("sample grid", relative_path(workspace, result.grid)),
+        ("film", relative_path(workspace, result.film)),
         ("stylized", relative_path(workspace, result.contact_sheet)),
         (
             "time",

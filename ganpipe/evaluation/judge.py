@@ -20,6 +20,7 @@ from ganpipe.evaluation.memorization import (
     CopyTest,
     Neighbors,
     compare_copies,
+    find_suspects,
     nearest_training_images,
     normalized,
     thumbnails,
@@ -35,7 +36,7 @@ from ganpipe.evaluation.metrics import (
 )
 from ganpipe.evaluation.mode_coverage import ModeCount, ModeCounter
 from ganpipe.evaluation.spectrum import Spectra, peak_db, sharpness, spectra
-from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, decide
+from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, Suspect, decide
 
 CONFIRMED = 500  # images of each side whose nearest training images by thumbnail are compared by features
 
@@ -83,7 +84,8 @@ class Judge:
 
     def evaluate(self, fake: ImageSet, errors: bool = True) -> Evaluation:
         """All metrics and the verdict; without `errors`, a tenth of the time."""
-        thumbs, deep = self._copies(fake)
+        near = nearest_training_images(fake.pixels, self.data.train.shards, self.compute)
+        thumbs, deep = self._copies(fake, near)
         metrics = (
             self._features(fake, errors)
             | {"near_duplicates_thumbnails": self._repeats(fake)}
@@ -93,8 +95,7 @@ class Judge:
             | self._spectrum(fake)
         )
         found = decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
-        found.conditions = self.conditions(len(fake))
-        return found
+        return replace(found, suspects=self._suspects(fake, near), conditions=self.conditions(len(fake)))
 
     def conditions(self, generated: int) -> Conditions | None:
         """The conditions under which so many images are measured; None if they are not recorded."""
@@ -127,9 +128,17 @@ class Judge:
     def _spectra(self) -> Spectra:
         return spectra(self.holdout.pixels)
 
-    def _copies(self, fake: ImageSet) -> tuple[CopyTest, CopyTest]:
+    def _suspects(self, fake: ImageSet, near: Neighbors) -> list[Suspect]:
+        def feature_distance(images: np.ndarray, rows: np.ndarray) -> Features:
+            found = self.extract(self.data.train.rows(torch.from_numpy(rows))[0]).deep
+            return np.linalg.norm(fake.features.deep[images] - found, axis=1)
+
+        return find_suspects(
+            near, feature_distance, self._holdout_near.distances[:, 0], self._holdout_deep_distance
+        )
+
+    def _copies(self, fake: ImageSet, near: Neighbors) -> tuple[CopyTest, CopyTest]:
         """By thumbnails, and by features."""
-        near = nearest_training_images(fake.pixels, self.data.train.shards, self.compute)
         thumbs = compare_copies(near.distances[:, 0], self._holdout_near.distances[:, 0])
         return thumbs, compare_copies(self._deep_distance(fake, near), self._holdout_deep_distance)
 

@@ -16,6 +16,7 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.imaging.paths import image_paths
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
+from ganpipe.reports.neighbors import SUSPECTS_SHEET, save_suspects
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import restore_in_mlflow
 from ganpipe.stores.dataset_shards import load_dataset, open_version_at
@@ -112,8 +113,11 @@ def evaluate_run(
     evaluation.grid = str(path)
     if record.evaluation and (why := find_difference(record.evaluation.conditions, evaluation.conditions)):
         log.warning(f"The earlier scores of run {record.run_id} are replaced. {why}")
+    sheet = save_suspects(evaluation.suspects, fake, data, folder / SUSPECTS_SHEET, record.origin())
     record = save_record(workspace, replace(record, evaluation=evaluation))
-    Outbox(workspace, record).evaluation()
+    outbox = Outbox(workspace, record)
+    outbox.artifacts([sheet], "evaluation")
+    outbox.evaluation()
     return Judged(record, evaluation)
 
 

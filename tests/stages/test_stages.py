@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -211,6 +212,13 @@ def test_a_registered_model_draws_the_same_images_for_the_same_seed(
     theirs = generate.generate_images(other, 3, 7, tmp_path / "some")
     assert not set(theirs) & set(again)
     assert len(list((tmp_path / "some").iterdir())) == 7
+    typical = generate.generate_images(model, 3, 7, tmp_path / "some", truncation=0.5)
+    assert [p.name for p in typical] == [f"seed0007-psi0.5-0000{k}.png" for k in range(3)]
+    assert read_origin(typical[0])["truncation"] == 0.5
+    assert "truncation" not in origin
+    assert all(a.read_bytes() != b.read_bytes() for a, b in zip(typical, some, strict=True))
+    walks = [generate.interpolation_frames(model, 2, 4, 0, truncation=psi) for psi in (1.0, 0.5)]
+    assert not torch.equal(*walks)
     by_run = generate.load_model(noise, record.run_id, None)
     assert by_run.reference == model.reference
     with pytest.raises(GanpipeError, match="no model nothing"):
