@@ -1,7 +1,7 @@
 """When training diverges: how it is noticed, and what a rollback changes.
 
 Noticed at every point of the loss curve, from means over the steps since the last one: a value is not finite, or the
-algorithm reports a failure of its own (`gan.GanHealth`). Then the newest good checkpoint is loaded, the images up to
+algorithm reports a failure of its own (`gan_health.GanHealth`). Then the newest good checkpoint is loaded, the images up to
 the divergence are skipped, and the algorithm's remedy is applied. At most MOST_ROLLBACKS times; then training fails
 with the evidence.
 """
@@ -18,10 +18,10 @@ MOST_ROLLBACKS = 3
 
 @dataclass(frozen=True)
 class Divergence:
-    """Why training diverged; `finite`: all values were still numbers."""
+    """Why training diverged; `exploded`: values are not finite, or far larger than they were."""
 
     why: str
-    finite: bool = True
+    exploded: bool = False
 
 
 class Diverged(Exception):
