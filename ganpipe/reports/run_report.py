@@ -23,7 +23,7 @@ def report_markdown(result: RunResult, folder: Path | None = None) -> str:
         f"Model **{result.model_version}**{' (champion)' if result.champion else ''}, "
         f"MLflow run `{result.mlflow_run_id}`, fingerprint `{result.fingerprint[:12]}`.",
         "",
-        *[f"- {sentence}" for sentence in [*result.evidence, *result.notes]],
+        *[f"- {sentence}" for sentence in [*result.evidence, *_validation(result), *result.notes]],
         *([f"- Next: {result.advice}"] if result.advice else []),
         *_gate_lines(result),
         "",
@@ -60,6 +60,11 @@ def report_markdown(result: RunResult, folder: Path | None = None) -> str:
                 "",
             ]
     return "\n".join(lines)
+
+
+def _validation(result: RunResult) -> list[str]:
+    validation = result.train and result.train.validation
+    return [validation.sentence()] if validation else []
 
 
 def _gate_lines(result: RunResult) -> list[str]:

@@ -12,7 +12,7 @@ from ganpipe.compute.checkpoints import best_folder, load_checkpoint, save_check
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.gate_result import Change
 from ganpipe.training.callbacks import Callbacks
-from ganpipe.training.divergence import MOST_ROLLBACKS, Diverged, Divergence, not_finite
+from ganpipe.training.divergence import MOST_ROLLBACKS, Diverged, Divergence, is_early, not_finite
 from ganpipe.training.points import POINTS, append_new_points
 from ganpipe.training.scalars import ScalarAccumulator
 from ganpipe.training.setup import TrainingSetup
@@ -106,10 +106,13 @@ class Checkpointing:
         return setup.validator.validate(state.ema, setup.label_counts, state.nimg)
 
     def warn(self, validation: Validation) -> None:
-        """Says what is wrong with the samples, once of each kind."""
+        """Says what is wrong with the samples, once of each kind, and not of a training that has only begun."""
+        setup = self.setup
+        if is_early(validation.nimg, setup.options):
+            return
         for kind, sentence in find_warnings(validation).items():
-            if kind not in self.setup.state.warnings:
-                self.setup.state.warnings[kind] = sentence
+            if kind not in setup.state.warnings:
+                setup.state.warnings[kind] = sentence
                 log.warning(sentence)
 
     def choose(self) -> Choice:

@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ganpipe.settings.schema import TrainingSettings
+
 MOST_ROLLBACKS = 3
+EARLY_SHARE, EARLY_STEPS = 0.05, 1000  # WGAN-GP has a tenth of the real spread for 500 steps (LOG.md)
+
+
+def is_early(nimg: int, settings: TrainingSettings) -> bool:
+    """Whether training has only begun: its images may still be alike."""
+    return nimg <= max(EARLY_SHARE * settings.total_images, EARLY_STEPS * settings.batch_images)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from ganpipe.imaging.tensors import to_float
 from ganpipe.models.registry import MODELS, build_gan, sample
 from ganpipe.training.ada import AdaState, r_v
 from ganpipe.training.algorithm import Algorithm, Scalars, TrainingContext
-from ganpipe.training.divergence import Divergence, Remedies, Remedy
+from ganpipe.training.divergence import Divergence, Remedies, Remedy, is_early
 from ganpipe.training.gan_batch import Batch, GanBatches
-from ganpipe.training.gan_health import GanHealth, is_early
+from ganpipe.training.gan_health import GanHealth
 from ganpipe.training.gan_step import GanStep, adam
 from ganpipe.training.schedules import ScheduledValues, values_at
 

@@ -7,23 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from ganpipe.settings.schema import TrainingSettings
 from ganpipe.training.divergence import Divergence
 
 FAILED_POINTS = 4  # in a row
 COLLAPSED_SPREAD = 0.1
-EARLY_SHARE, EARLY_STEPS = 0.05, 200  # at the beginning, where G's images may be alike: …
-EARLY_COLLAPSED_SPREAD, HEALTHY_SPREAD = 0.02, 0.2  # … there only this is a collapse, and only after that
+EARLY_COLLAPSED_SPREAD, HEALTHY_SPREAD = (
+    0.02,
+    0.2,
+)  # early, only the first is a collapse, and only after the second
 DECIDED, LOST_GRADIENT = 0.98, 0.01
 EXPLODED = 100.0
 FIRST_POINTS, RECENT_POINTS = 5, 50  # that the medians are taken of
 LOSSES, GRADIENTS = ("loss_d", "loss_g"), ("d_grad", "g_grad")
 NETWORKS = {"d_grad": "D", "g_grad": "G"}
-
-
-def is_early(nimg: int, settings: TrainingSettings) -> bool:
-    """Whether training has only begun: G's images may still be alike."""
-    return nimg <= max(EARLY_SHARE * settings.total_images, EARLY_STEPS * settings.batch_images)
 
 
 @dataclass
@@ -32,10 +28,11 @@ class GanHealth:
 
     Each must be seen at FAILED_POINTS points in a row (figures: LOG.md):
 
-    - G has collapsed: the images of its batches differ by less than COLLAPSED_SPREAD of what real ones do. At the
-      beginning of a training that is less than EARLY_COLLAPSED_SPREAD, after more than HEALTHY_SPREAD.
-    - G or D has no gradient: D tells all pairs of images apart, or takes all of them for the other kind, and a gradient
-      is below LOST_GRADIENT of the median of the first points.
+    - G has collapsed: the images of its batches differ by less than COLLAPSED_SPREAD of what real ones do. Early
+      in a training: by less than EARLY_COLLAPSED_SPREAD, after more than HEALTHY_SPREAD.
+    - D has won: it tells all pairs of images apart, and G or D has no gradient, less than LOST_GRADIENT of the median of
+      the first points.
+    - D has lost: it takes the fake image of all pairs for the real one.
     - A loss or a gradient has exploded: it is more than EXPLODED times as large as the median of the first points, and
       as that of the recent ones. A loss that has a scale is compared with 1, about what it is for untrained networks.
     """
@@ -56,7 +53,7 @@ class GanHealth:
         """Takes in a point of the curve; returns what has failed, or None."""
         failures = {
             "collapsed": self._collapsed(means["spread"], is_early),
-            "lost": self._lost(means),
+            "one_sided": self._one_sided(means),
             "exploded": self._exploded(means, loss_has_scale),
         }
         self._remember(means)
@@ -86,15 +83,16 @@ class GanHealth:
             f"(at most so far: {self.widest_spread:.0%})"
         )
 
-    def _lost(self, means: Mapping[str, float]) -> str | None:
-        """The sentence on a network without a gradient."""
-        if abs(means["d_sign"]) <= DECIDED:
+    def _one_sided(self, means: Mapping[str, float]) -> str | None:
+        if means["d_sign"] < -DECIDED:
+            return "D has lost: it takes the fake image of every pair for the real one"
+        if means["d_sign"] <= DECIDED:
             return None
         for name, network in NETWORKS.items():
             first = self._first_median(name)
             if means[name] < LOST_GRADIENT * first:
-                won = "D has won: it tells" if means["d_sign"] > 0 else "D has lost: it confuses"
-                return f"{won} every pair, and the gradient of {network} fell from {first:.2g} to {means[name]:.2g}"
+                fall = f"fell from {first:.2g} to {means[name]:.2g}"
+                return f"D has won: it tells every pair apart, and the gradient of {network} {fall}"
         return None
 
     def _exploded(self, means: Mapping[str, float], loss_has_scale: bool) -> str | None:

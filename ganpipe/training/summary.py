@@ -31,7 +31,7 @@ class Validation:
         parts = [f"near-duplicates {self.near_duplicates:.0%} (real images: 5%)"]
         if self.energy is not None and self.copied is not None:
             parts.insert(0, f"energy {self.energy:.3f}")
-            parts.append(f"nearer to a training image than 95% of held-out images {self.copied:.0%} (5%)")
+            parts.append(f"copied {self.copied:.0%} (held-out images: 5%)")
         return f"Validation of the model, the average at {self.nimg:,} images: {', '.join(parts)}."
 
 

@@ -74,7 +74,7 @@ class Validator:
         if not self.holds_out_enough:
             return Validated(Validation(nimg, self.images, repeats), torch.empty(0))
         features = self._features(pixels[: self.images])
-        energy = relative_energy(*(standardize(x, self._holdout) for x in (features, self._holdout)))
+        energy = relative_energy(*(standardize(x, self._train) for x in (features, self._holdout)))
         copied = self._copies(pixels[:SAMPLES]).share
         found = Validation(nimg, self.images, repeats, energy, copied)
         return Validated(found, torch.from_numpy(features).float())
@@ -82,7 +82,7 @@ class Validator:
     def gain(self, before: Validated, after: Validated) -> Change:
         """How much nearer to the held-out images the later average is, in the units of their features."""
         a, b = (validated.features.double().numpy() for validated in (before, after))
-        return compare_features(a, b, self._holdout, self._holdout, self.settings.evaluation.neighbors).energy
+        return compare_features(a, b, self._train, self._holdout, self.settings.evaluation.neighbors).energy
 
     def is_better(self, after: Validated, before: Validated) -> bool:
         """Whether one average is better than another by more than chance explains (the gate's test)."""
@@ -91,6 +91,10 @@ class Validator:
     @cached_property
     def _network(self) -> Network:
         return EXTRACTORS[DEFAULT].load(self.compute)
+
+    @cached_property
+    def _train(self) -> Features:
+        return self._features(self._train_pixels[: self.images])
 
     @cached_property
     def _holdout(self) -> Features:

@@ -16,6 +16,7 @@ from ganpipe.data.shards import PreparedData, Split
 from ganpipe.imaging.image import ImageShape
 from ganpipe.imaging.tensors import to_float
 from ganpipe.settings.schema import Settings
+from ganpipe.training import divergence, validation
 from ganpipe.training.callbacks import Callbacks, Point
 from ganpipe.training.divergence import Divergence
 from ganpipe.training.summary import Validation
@@ -24,7 +25,6 @@ from ganpipe.training.validation import SAMPLES, Validated, Validator, find_warn
 from tests.conftest import noise_data, with_
 
 CPU = torch.device("cpu")
-PER_IMAGE = 3 * 16 * 16
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def validate(data: PreparedData, settings: Settings, pixels: Tensor) -> Validate
 def test_unseen_real_images_have_no_energy_no_repeats_and_no_copies(validating: Settings) -> None:
     found = validate(blob_data(), validating, blobs(SAMPLES, 7)).validation
     assert found.energy is not None
-    assert abs(found.energy) < 0.05
+    assert abs(found.energy) < 0.1
     assert found.near_duplicates < 0.15
     assert found.copied is not None
     assert found.copied < 0.2
@@ -130,9 +130,9 @@ def test_the_best_checkpoint_is_kept_and_its_figures_are_in_curve_and_summary(
     curve = {p.nimg: p.values["validation_energy"] for p in points}
     assert best["best"]["validation"]["nimg"] == best["nimg"]
     assert best["best"]["validation"]["energy"] == curve[best["nimg"]]
-    validation = result.summary.validation
-    assert validation is not None
-    assert validation.energy == curve[validation.nimg]
+    of_model = result.summary.validation
+    assert of_model is not None
+    assert of_model.energy == curve[of_model.nimg]
 
 
 def ruin(monkeypatch: pytest.MonkeyPatch, since: int) -> None:
@@ -152,7 +152,7 @@ def ruin(monkeypatch: pytest.MonkeyPatch, since: int) -> None:
         seen["nimg"] = nimg
         return real_validate(self, ema, counts, nimg)
 
-    monkeypatch.setattr("ganpipe.training.validation.generate_pixels", generate)
+    monkeypatch.setattr(validation, "generate_pixels", generate)
     monkeypatch.setattr(Validator, "validate", validate)
 
 
@@ -197,6 +197,7 @@ def test_a_warning_is_said_once_and_is_a_note(
     validating: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ruin(monkeypatch, since=32)
+    monkeypatch.setattr(divergence, "EARLY_STEPS", 2)
     with caplog.at_level(logging.WARNING):
         result = train(blob_data(), validating, tmp_path)
     said = [note for note in result.summary.notes if "nearly repeat another one" in note]
@@ -205,30 +206,24 @@ def test_a_warning_is_said_once_and_is_a_note(
     assert caplog.text.count("nearly repeat another one") == 1
 
 
-def test_a_training_on_20_images_is_said_to_copy_them(settings: Settings, tmp_path: Path) -> None:
-    """A generator that learns fast, on pictures that are easy: a few seconds are enough."""
-    data = blob_data(300, 60)
+def test_samples_may_be_alike_in_a_training_that_has_only_begun(
+    validating: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruin(monkeypatch, since=0)
+    assert train(blob_data(), validating, tmp_path).summary.notes == ()
+
+
+def test_a_generator_that_learns_its_20_training_images_is_said_to_copy_them(
+    validating: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The G of the demo copies 20 images after 3,000; here it is replaced by one that did."""
+    monkeypatch.setattr(divergence, "EARLY_STEPS", 2)
+    data = blob_data()
     few = replace(data, train=Split.of(data.train.pixels[:20], torch.full((20,), -1)))
-    options = with_(
-        settings,
-        training__validation_images=32,
-        training__validate_every_images=6_400,
-        training__total_images=6_400,
-        training__log_every_images=400,
-        training__batch_images=16,
-        training__save_every_images=3_200,
-        training__g_lr=2e-3,
-        training__d_lr=2e-3,
-        training__ema_halflife_images=200,
-        model__g_channels=16,
-        model__d_channels=16,
-        model__d_norm="none",
-        model__d_minibatch_std=True,
-    )
-    copied = train(few, options, tmp_path / "few").summary
-    honest = train(data, options, tmp_path / "many").summary
-    assert any("as near to a training image" in note for note in copied.notes), copied
-    assert honest.notes == ()
+    copies = few.train.pixels.repeat(13, 1, 1, 1)
+    monkeypatch.setattr(validation, "generate_pixels", lambda G, z_dim, counts, count, *rest: copies[:count])
+    notes = train(few, validating, tmp_path).summary.notes
+    assert any("At 32 images 100% of the samples are as near to a training image" in note for note in notes)
 
 
 def test_validation_changes_no_weight(settings: Settings, validating: Settings, tmp_path: Path) -> None:
@@ -242,5 +237,5 @@ def test_the_sentence_names_the_average_and_what_real_images_score() -> None:
     sentence = Validation(4_096, 128, 0.081, 0.0312, 0.06).sentence()
     assert sentence == (
         "Validation of the model, the average at 4,096 images: energy 0.031, near-duplicates 8% (real images: 5%), "
-        "nearer to a training image than 95% of held-out images 6% (5%)."
+        "copied 6% (held-out images: 5%)."
     )
