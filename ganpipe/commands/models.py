@@ -65,6 +65,8 @@ def train(arguments: Namespace) -> int:
     if before:
         out.print(f"up to date: same data, settings and code as run {record.run_id}; nothing was trained.")
     notes = result.pop("notes", [])
+    if record.train and record.train.validation:
+        result["validation"] = record.train.validation.sentence()
     rows = [(key.replace("_", " "), str(value)) for key, value in result.items()]
     pairs("Training", rows + [("note", note) for note in notes])
     return 0

@@ -13,7 +13,7 @@ from torch import Tensor
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
 from ganpipe.evaluation.conditions import Conditions
-from ganpipe.evaluation.distances import kth_nearest_other, nearest
+from ganpipe.evaluation.distances import nearest
 from ganpipe.evaluation.extractors import Extracted, Features
 from ganpipe.evaluation.memorization import (
     THUMBNAIL,
@@ -21,9 +21,8 @@ from ganpipe.evaluation.memorization import (
     Neighbors,
     compare_copies,
     find_suspects,
+    nearest_other_thumbnail,
     nearest_training_images,
-    normalized,
-    thumbnails,
 )
 from ganpipe.evaluation.metrics import (
     inside_manifold,
@@ -165,12 +164,12 @@ class Judge:
         size = min(len(fake), len(self.train))
         parts = [part for part in fake.pixels.split(size) if len(part) == size]
         real = self._train_repeats(size)
-        shares = [near_duplicate_share(_nearest_thumbnail(part), real) for part in parts]
+        shares = [near_duplicate_share(nearest_other_thumbnail(part), real) for part in parts]
         return Metric(float(np.mean(shares)), THUMBNAIL, len(fake), 0.05)
 
     def _train_repeats(self, size: int) -> Features:
         if size not in self._repeat_distances:
-            self._repeat_distances[size] = _nearest_thumbnail(self.train.pixels[:size])
+            self._repeat_distances[size] = nearest_other_thumbnail(self.train.pixels[:size])
         return self._repeat_distances[size]
 
     def _modes(self, fake: ImageSet) -> dict[str, Metric]:
@@ -216,11 +215,6 @@ class Judge:
             "smallest_mode": Metric(found.smallest_share, classifier, found.images, 1.0),
             "modes_kl": Metric(found.kl, classifier, found.images, 0.0),
         }
-
-
-def _nearest_thumbnail(pixels: Tensor) -> Features:
-    """Distance of each image's thumbnail to the nearest other one."""
-    return kth_nearest_other(normalized(thumbnails(pixels)).double().numpy(), 1)
 
 
 def _copy_metrics(suffix: str, found: CopyTest, extractor: str) -> dict[str, Metric]:

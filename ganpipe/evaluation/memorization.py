@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganpipe.compute.device import Compute
+from ganpipe.evaluation.distances import kth_nearest_other
 from ganpipe.evaluation.extractors import Features
 from ganpipe.evaluation.verdict import IDENTICAL, Suspect
 from ganpipe.imaging.tensors import composite_on_white
@@ -52,6 +53,11 @@ def variants(pixels: Tensor) -> Tensor:
     places = [(y, x) for y in (height, 0, 2 * height) for x in (width, 0, 2 * width)]
     shifted = [thumbnails(images[:, y : y + pixels.shape[1], x : x + pixels.shape[2]]) for y, x in places]
     return torch.stack([normalized(side) for part in shifted for side in (part, part.flip(3))])
+
+
+def nearest_other_thumbnail(pixels: Tensor) -> Features:
+    """Distance of each image's normalized thumbnail to the nearest other one's."""
+    return kth_nearest_other(normalized(thumbnails(pixels)).double().numpy(), 1)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,9 @@ class ReportCard:
 def make_card(record: RunRecord, version: DatasetVersion, folder: Path, additions: Additions) -> ReportCard:
     """The report card of an evaluated run, from its record and its folder; pictures that are not there are left out."""
     evaluation = record.evaluation or Evaluation()
-    notes = list(record.train.notes) if record.train else []
+    train = record.train
+    validation = [train.validation.sentence()] if train and train.validation else []
+    notes = [*validation, *train.notes] if train else []
     return ReportCard(
         dataset=record.dataset,
         verdict=evaluation.verdict,
