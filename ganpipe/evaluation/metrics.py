@@ -51,7 +51,8 @@ def _kernel(x: Features, y: Features) -> Features:
 def _kernel_sum(x: Features, y: Features) -> float:
     """The sum of the kernel over all pairs."""
     parts = np.array_split(x, math.ceil(len(x) * len(y) / BLOCK_DISTANCES))
-    return float(sum(((part @ y.T / x.shape[1] + 1) ** 3).sum() for part in parts))
+    affine = (part @ y.T / x.shape[1] + 1 for part in parts)
+    return float(sum((block * block * block).sum() for block in affine))  # ** 3 takes four times as long
 
 
 def chunked_error(a: Features, b: Features, chunks: int = 5) -> float:
@@ -81,8 +82,8 @@ def energy_distance(a: Features, b: Features, unbiased: bool = False) -> float:
 
 def relative_energy(fake: Features, real: Features) -> float:
     """Energy distance as a share of the mean distance between two real images, unbiased."""
-    between_reals = mean_distance(real, real) * len(real) / (len(real) - 1)
-    return energy_distance(fake, real, unbiased=True) / max(between_reals, 1e-12)
+    fakes, reals = (mean_distance(x, x) * len(x) / (len(x) - 1) for x in (fake, real))
+    return (2 * mean_distance(fake, real) - fakes - reals) / max(reals, 1e-12)
 
 
 def sliced_wasserstein(a: Features, b: Features, projections: int = PROJECTIONS) -> float:

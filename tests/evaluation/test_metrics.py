@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
@@ -187,3 +189,14 @@ def test_every_metric_of_the_table_has_a_value_an_error_and_the_score_of_real_im
     scores = real_scores(len(fake), train, real, 5)
     assert set(values) == set(errors) == set(scores) == names
     assert all(np.isfinite([*values.values(), *errors.values(), *scores.values()]))
+
+
+def test_memory_does_not_grow_with_the_number_of_distances() -> None:
+    """4,000 images of each side: 128 MB of distances, of which a quarter is held at once, with two or three copies."""
+    many = [np.random.default_rng(k).normal(size=(4_000, 4)) for k in range(3)]
+    for row in METRICS:
+        tracemalloc.start()
+        row.measure(many[0], many[1], many[2], 5)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4.5 * 8 * distances.BLOCK_DISTANCES, (row.names, peak)
