@@ -1,7 +1,7 @@
 """What the metrics of features cost, and whether their standard errors are right.
 
     python -m benchmarks.metrics [--sizes 1000 10000] [--dimensions 512]
-    python -m benchmarks.metrics --errors [--draws 20] [--sizes 250 1000] [--pool 12000] [--blurred 0 0.2 1]
+    python -m benchmarks.metrics --errors [--draws 40] [--sizes 250 1000] [--blurred 0 0.2 1]
 
 The first prints the seconds of CPU (all threads) and the peak of allocated memory of every row of METRICS, for as many
 generated as held-out and training images. The second prints the mean standard error that is reported, over the standard
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 import tracemalloc
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -69,32 +70,45 @@ def flower_features(count: int, blur_px: float = 0.0) -> Features:
     return extract(network, pixels, SIZE_PX, compute).deep
 
 
-def show_errors(sizes: list[int], pool: int, draws: int, shares: list[float]) -> None:
-    """Prints the nominal error over the true spread of every metric, for each mixture and pair of sizes."""
-    made = [flower_features(pool + TRAIN), flower_features(pool + TRAIN, blur_px=1.0)]
-    train, (real, blurred) = made[0][:TRAIN], (x[TRAIN:] for x in made)
+@dataclass(frozen=True)
+class Pool:
+    """Features of flowers as they are and blurred, to draw from, and of others to standardize with."""
+
+    real: Features
+    blurred: Features
+    train: Features
+
+    def draw(self, n: int, m: int, share: float, rng: np.random.Generator) -> tuple[Features, Features]:
+        """`n` generated images, of which a share is blurred, and `m` held-out ones; none twice."""
+        rows, cut = rng.permutation(len(self.real))[: n + m], round(share * n)
+        fake = np.concatenate([self.blurred[rows[:cut]], self.real[rows[cut:n]]])
+        return fake[rng.permutation(n)], self.real[rows[n:]]
+
+
+def make_pool(count: int) -> Pool:
+    """`count` flowers to draw from, and 1,000 more to standardize with."""
+    real, blurred = (flower_features(count + TRAIN, blur_px) for blur_px in (0.0, 1.0))
+    return Pool(real[TRAIN:], blurred[TRAIN:], real[:TRAIN])
+
+
+def error_ratios(pool: Pool, n: int, m: int, share: float, draws: int, reported: int) -> dict[str, float]:
+    """The mean reported error of the first draws over the standard deviation of the value over all of them."""
+    rng = np.random.default_rng(0)
+    sets = [pool.draw(n, m, share, rng) for _ in range(draws)]
+    values = [measure_features(fake, pool.train, holdout, NEIGHBORS) for fake, holdout in sets]
+    errors = [standard_errors(fake, pool.train, holdout, NEIGHBORS) for fake, holdout in sets[:reported]]
+    spreads = {name: float(np.std([v[name] for v in values], ddof=1)) for name in values[0]}
+    return {name: float(np.mean([e[name] for e in errors])) / max(spreads[name], 1e-12) for name in errors[0]}
+
+
+def show_errors(sizes: list[int], pool: Pool, draws: int, reported: int, shares: list[float]) -> None:
+    """Prints the ratio of every metric, for each mixture and pair of sizes."""
     cases = list(product(shares, sizes, sizes))
+    found = [error_ratios(pool, n, m, share, draws, reported) for share, n, m in cases]
     print("| metric | " + " | ".join(f"{share:.0%} blurred, {n}/{m}" for share, n, m in cases) + " |")
     print("|---|" + "---|" * len(cases))
-    ratios: dict[str, list[str]] = {}
-    for share, n, m in cases:
-        rng = np.random.default_rng(0)
-        values: dict[str, list[float]] = {}
-        errors: dict[str, list[float]] = {}
-        for _ in range(draws):
-            rows, cut = rng.permutation(pool)[: n + m], round(share * n)
-            fake = np.concatenate([blurred[rows[:cut]], real[rows[cut:n]]])
-            fake, holdout = fake[rng.permutation(n)], real[rows[n:]]
-            for name, value in measure_features(fake, train, holdout, NEIGHBORS).items():
-                values.setdefault(name, []).append(value)
-            for name, error in standard_errors(fake, train, holdout, NEIGHBORS).items():
-                errors.setdefault(name, []).append(error)
-        for name, found in values.items():
-            spread = float(np.std(found, ddof=1))
-            ratio = np.mean(errors[name]) / spread if name in errors and spread > 0 else np.nan
-            ratios.setdefault(name, []).append(f"{ratio:.2f}")
-    for name, cells in ratios.items():
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    for name in found[0]:
+        print(f"| {name} | {' | '.join(f'{ratios[name]:.2f}' for ratios in found)} |")
 
 
 def main() -> None:
@@ -102,12 +116,14 @@ def main() -> None:
     parser.add_argument("--errors", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--dimensions", type=int, default=512)
-    parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--pool", type=int, default=12_000)
+    parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--reported", type=int, default=8, help="draws whose errors are computed")
+    parser.add_argument("--pool", type=int, default=8_000)
     parser.add_argument("--blurred", type=float, nargs="+", default=[0.0, 0.2, 1.0])
     given = parser.parse_args()
     if given.errors:
-        show_errors(given.sizes or [250, 1_000], given.pool, given.draws, given.blurred)
+        pool, sizes = make_pool(given.pool), given.sizes or [250, 1_000]
+        show_errors(sizes, pool, given.draws, given.reported, given.blurred)
     else:
         show_costs(given.sizes or [1_000, 10_000], given.dimensions)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
@@ -22,6 +24,8 @@ from ganpipe.evaluation.metrics import (
     measure_features,
     near_duplicate_share,
     real_scores,
+    relative_energy,
+    relative_energy_error,
     sliced_wasserstein,
     standard_errors,
     standardize,
@@ -187,3 +191,40 @@ def test_every_metric_of_the_table_has_a_value_an_error_and_the_score_of_real_im
     scores = real_scores(len(fake), train, real, 5)
     assert set(values) == set(errors) == set(scores) == names
     assert all(np.isfinite([*values.values(), *errors.values(), *scores.values()]))
+
+
+def test_memory_does_not_grow_with_the_number_of_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight blocks of distances one is held at once, with two or three copies."""
+    for module in (distances, metrics):
+        monkeypatch.setattr(module, "BLOCK_DISTANCES", 125_000)
+    many = [np.random.default_rng(k).normal(size=(1_000, 4)) for k in range(3)]
+    for row in METRICS:
+        tracemalloc.start()
+        row.measure(many[0], many[1], many[2], 5)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4.5 * 8 * distances.BLOCK_DISTANCES, (row.names, peak)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+@pytest.mark.parametrize(("n", "m"), [(60, 60), (40, 160)])
+def test_the_error_of_the_energy_distance_is_its_spread_over_draws(shift: float, n: int, m: int) -> None:
+    """Of equal distributions, too, where the jackknife is 1.4 times too large."""
+    source = np.random.default_rng(3)
+    draws = [(source.normal(size=(n, 3)) + shift, source.normal(size=(m, 3))) for _ in range(300)]
+    spread = np.std([relative_energy(*draw) for draw in draws])
+    assert np.mean([relative_energy_error(*draw) for draw in draws]) / spread == pytest.approx(1, abs=0.2)
+
+
+def test_the_errors_of_shares_are_their_spread_over_draws() -> None:
+    source = np.random.default_rng(4)
+    train = source.normal(size=(120, 3))
+    draws = [(1.3 * source.normal(size=(80, 3)), source.normal(size=(80, 3))) for _ in range(150)]
+    for row in METRICS:
+        if row.names[0] not in ("precision", "near_duplicates"):
+            continue
+        assert row.errors
+        spread = np.std([row.measure(fake, train, real, 3) for fake, real in draws], axis=0)
+        errors = np.mean([row.errors(fake, train, real, 3) for fake, real in draws[:10]], axis=0)
+        np.testing.assert_array_less(errors / spread, 1.5, str(row.names))
+        np.testing.assert_array_less(0.65, errors / spread, str(row.names))
