@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganpipe.compute.device import Compute
+from ganpipe.data.anchor import anchor_rows
 from ganpipe.data.shards import PreparedData
 from ganpipe.evaluation.conditions import Conditions
 from ganpipe.evaluation.distances import nearest
@@ -29,6 +30,8 @@ from ganpipe.evaluation.metrics import (
     measure_features,
     near_duplicate_share,
     real_scores,
+    relative_energy,
+    relative_energy_error,
     standard_errors,
     standardize,
     vendi,
@@ -37,6 +40,7 @@ from ganpipe.evaluation.mode_coverage import ModeCount, ModeCounter
 from ganpipe.evaluation.spectrum import Spectra, peak_db, sharpness, spectra
 from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, Suspect, decide
 
+LEAST_ANCHOR = 8  # images; fewer give no score
 CONFIRMED = 500  # images of each side whose nearest training images by thumbnail are compared by features
 
 
@@ -87,6 +91,7 @@ class Judge:
         thumbs, deep = self._copies(fake, near)
         metrics = (
             self._features(fake, errors)
+            | self._anchor_energy(fake)
             | {"near_duplicates_thumbnails": self._repeats(fake)}
             | _copy_metrics("", thumbs, THUMBNAIL)
             | _copy_metrics("_features", deep, self.extractor)
@@ -108,6 +113,25 @@ class Judge:
             name: Metric(value, self.extractor, len(fake), floors[name], error=found.get(name))
             for name, value in values.items()
         }
+
+    def _anchor_energy(self, fake: ImageSet) -> dict[str, Metric]:
+        """The energy distance to the anchor: comparable over all versions of a dataset. None in the first one."""
+        if self._anchor is None:
+            return {}
+        train = self.train.features.deep
+        anchor, deep = standardize(self._anchor, train), standardize(fake.features.deep, train)
+        value, error = relative_energy(deep, anchor), relative_energy_error(deep, anchor)
+        floor = relative_energy(standardize(train[: len(fake)], train), anchor)
+        note = f"to {len(anchor):,} held-out images of the first version"
+        return {"energy_anchor": Metric(value, self.extractor, len(fake), floor, note, error)}
+
+    @cached_property
+    def _anchor(self) -> Features | None:
+        """Features of the anchor, at most as many as are measured of the newest held-out images; None if it is all of them."""
+        rows = anchor_rows(self.data)
+        if len(rows) == len(self.data.holdout) or len(rows) < LEAST_ANCHOR:
+            return None
+        return self.extract(self.data.holdout.rows(rows[: len(self.holdout)])[0]).deep
 
     def _real_scores(self, count: int) -> dict[str, float]:
         if count not in self._scores:

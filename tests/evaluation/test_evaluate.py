@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,16 @@ def test_too_few_generated_images_are_counted_before_anything_is_loaded(tmp_path
     with pytest.raises(GanpipeError, match="one has 1 image; evaluation needs at least 8 generated images"):
         check_generated(tmp_path / "one")
     check_generated(fill_folder(tmp_path / "eight", 8))
+
+
+def test_later_versions_are_measured_on_the_anchor_too(images: torch.Tensor) -> None:
+    data = _data(images[80:])
+    keys = tuple(k.to_bytes(32, "big") for k in range(len(data.holdout)))
+    later = replace(data, holdout_keys=keys, first_holdout_keys=(*keys[:40], b"gone".ljust(32)))
+    found = evaluate(images[:80], later, OPTIONS, CPU).metrics["energy_anchor"]
+    moved = evaluate(images[:80] // 2, later, OPTIONS, CPU).metrics["energy_anchor"]
+    assert "40 held-out images" in found.note
+    assert found.error is not None
+    assert abs(found.value) < 3 * found.error < moved.value
+    first = replace(later, first_holdout_keys=keys)
+    assert "energy_anchor" not in evaluate(images[:80], first, OPTIONS, CPU).metrics
