@@ -70,7 +70,7 @@ def digits() -> Pool:
     return Pool("digits", torch.from_numpy(pixels)[..., None], found.target, tuple("0123456789"))
 
 
-def letters(count: int = 3_000) -> Pool:
+def letters(count: int = 4_320) -> Pool:
     """Ten letters in Pillow's own font: place, angle, size and two colors vary. Their labels are withheld."""
     rng = np.random.default_rng(0)
     kinds = rng.integers(10, size=count)
