@@ -86,7 +86,7 @@ class Judge:
         return ImageSet(pixels, self.extract(pixels))
 
     def evaluate(self, fake: ImageSet, errors: bool = True) -> Evaluation:
-        """All metrics and the verdict; without `errors`, a tenth of the time."""
+        """All metrics and the verdict; without `errors`, neither standard errors nor suspects, in a tenth of the time."""
         near = nearest_training_images(fake.pixels, self.data.train.shards, self.compute)
         thumbs, deep = self._copies(fake, near)
         metrics = (
@@ -99,7 +99,8 @@ class Judge:
             | self._spectrum(fake)
         )
         found = decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
-        return replace(found, suspects=self._suspects(fake, near), conditions=self.conditions(len(fake)))
+        suspects = self._suspects(fake, near) if errors else []
+        return replace(found, suspects=suspects, conditions=self.conditions(len(fake)))
 
     def conditions(self, generated: int) -> Conditions | None:
         """The conditions under which so many images are measured; None if they are not recorded."""
