@@ -160,8 +160,12 @@ def shards_named_in(meta: Any) -> dict[str, str] | None:
 
 
 def damaged_shards(out: Path) -> list[str]:
-    """Names of shards whose bytes are not those that were written."""
+    """Names of shards whose bytes are not those that were written, or that have lost their keys."""
     sums = shards_named_in(read_json(out / META))
     if sums is None:
         raise GanpipeError(f"{out / META} is not as ganpipe writes it; delete {out} and run again.")
-    return [name for name, sha in sums.items() if not (out / name).exists() or sha256_of(out / name) != sha]
+    return [name for name, sha in sums.items() if not _is_whole(out / name, sha)]
+
+
+def _is_whole(shard: Path, sha: str) -> bool:
+    return shard.exists() and shard.with_suffix(KEYS).exists() and sha256_of(shard) == sha

@@ -21,7 +21,7 @@ ARTIFACTS = {
     PAGE: "report",
     PICTURE: "report",
     SUSPECTS_SHEET: "evaluation",
-    FILM: "grids",
+    FILM: "film",
 }  # MLflow's folders
 
 

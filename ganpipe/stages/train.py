@@ -157,7 +157,7 @@ def train_model(
             summary = record.train  # nothing was trained: the model's files were written again
         record = save_record(workspace, replace(record, state="finished", train=summary))
         if film:
-            outbox.artifacts([film], "grids")
+            outbox.artifacts([film], "film")
         outbox.training("finished")
         return record
 

@@ -64,9 +64,12 @@ class _Saved:
 
 
 def save_result(workspace: Workspace, result: RunResult) -> None:
-    """Remembers a run under its fingerprint, with the hash of every image that it names."""
+    """Remembers a run under its fingerprint, with the hash of every image that it names.
+
+    The report card has none: `ganpipe evaluate` draws it anew.
+    """
     recorded = _with_paths(result, lambda path: path_for_record(workspace, path))
-    named = [recorded.grid, recorded.report_card, recorded.film, *recorded.stylized]
+    named = [recorded.grid, recorded.film, *recorded.stylized]
     images = [path for path in named if path]
     hashes = {path: sha256_of(workspace.root / path) for path in images}
     write_json(_path(workspace, result.fingerprint), _Saved(recorded, hashes))
@@ -84,7 +87,8 @@ def finished_result(workspace: Workspace, fingerprint: str) -> RunResult | None:
         return None
     if not all(_is_intact(workspace.root / path, sha256) for path, sha256 in saved.sha256.items()):
         return None
-    return _with_paths(saved.result, lambda path: path_from_record(workspace, path))
+    result = _with_paths(saved.result, lambda path: path_from_record(workspace, path))
+    return result if result.report_card is None or Path(result.report_card).exists() else None
 
 
 def _is_intact(path: Path, sha256: str) -> bool:

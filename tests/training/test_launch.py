@@ -29,10 +29,10 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
     data = noise_data()
     sums = {}
     for side in ("train", "holdout"):
-        np.save(prepared / f"{side}-00000-0123456789abcdef.npy", getattr(data, side).pixels.numpy())
-        sums[f"{side}-00000-0123456789abcdef.npy"] = sha256_of(
-            prepared / f"{side}-00000-0123456789abcdef.npy"
-        )
+        path, pixels = prepared / f"{side}-00000-0123456789abcdef.npy", getattr(data, side).pixels
+        np.save(path, pixels.numpy())
+        path.with_suffix(KEYS).write_bytes(bytes(32 * (1 + len(pixels))))
+        sums[path.name] = sha256_of(path)
     write_json(
         prepared / "meta.json",
         {
