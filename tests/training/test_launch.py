@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ganpipe.compute.checkpoints import load_checkpoint
+from ganpipe.data.shards import KEYS
 from ganpipe.files import sha256_of, write_json
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
