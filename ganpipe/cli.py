@@ -211,7 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--mlflow-port", type=int, default=5000)
     chosen(sub)
 
-    json_too(add("status", "operations.status", "datasets, runs, champions, servers"))
+    json_too(add("status", "status.status", "what runs, ran and is planned; datasets, models, servers, disk"))
     sub = add("trace", "operations.trace", "the origin of an image")
     sub.add_argument("file")
     json_too(sub)

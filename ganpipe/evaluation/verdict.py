@@ -27,7 +27,9 @@ PEAK_DB = 6.0
 UNSHARP_DB = 0.75  # above three standard errors
 REPEATED = 0.5
 LEAST_INSIDE = 0.5  # share of the images inside the real manifold, to speak of modes among them
-FEW_MODES = 0.68  # half of ten kinds without labels cover 0.43 to 0.63 of 40 clusters; eight 0.73 to 0.89 (LOG.md)
+FEW_MODES = (
+    0.68  # half of ten kinds without labels cover 0.43 to 0.63 of 40 clusters; eight 0.73 to 0.89 (LOG.md)
+)
 FEW_VENDI = 0.5
 SHOWN_MODES = 6  # named of those missing
 MOSTLY_COPIES = 0.5

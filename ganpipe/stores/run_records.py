@@ -49,6 +49,10 @@ class RunRecord:
     champion: bool = False
     gate: GateResult | None = None  # what the gate said when the model was registered
     continues: str | None = None  # the run from whose last checkpoint it started
+    began_at: str | None = None  # the first attempt, in UTC; None: recorded by an earlier ganpipe
+    ended_at: str | None = None  # the last attempt
+    train_s: float = 0.0  # of all attempts together
+    reason: str = ""  # why it failed or was interrupted
 
     def resolved(self) -> Settings:
         """The settings, checked again."""
