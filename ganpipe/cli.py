@@ -211,6 +211,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--mlflow-port", type=int, default=5000)
     chosen(sub)
 
+    sub = add(
+        "dashboard", "dashboard.dashboard", "runs, models, datasets and images in the browser, read-only"
+    )
+    sub.add_argument("--port", type=int, default=4300, metavar="N", help="default: 4300")
+
     json_too(add("status", "status.status", "what runs, ran and is planned; datasets, models, servers, disk"))
     sub = add("trace", "operations.trace", "the origin of an image")
     sub.add_argument("file")

@@ -8,10 +8,8 @@ from datetime import datetime
 from ganpipe.commands.context import open_named_workspace
 from ganpipe.commands.tables import count_or_blank
 from ganpipe.console import duration, line_of, pairs, print_json, table
-from ganpipe.settings.params import resolve
-from ganpipe.stages.status import DatasetStatus, DiskUse, RunStatus, WorkspaceStatus, workspace_status
+from ganpipe.stages.status import DatasetStatus, DiskUse, RunStatus, WorkspaceStatus, read_status
 from ganpipe.stores.activities import Activity
-from ganpipe.stores.workspace import Workspace
 
 SHOWN_RUNS, SHOWN_CHANGES = 10, 5
 
@@ -25,12 +23,6 @@ def status(arguments: Namespace) -> int:
     else:
         _show(found)
     return 0
-
-
-def read_status(workspace: Workspace) -> WorkspaceStatus:
-    """The status under the workspace's own settings."""
-    params = workspace.params()
-    return workspace_status(workspace, resolve(params, params.preset or "demo", []).data)
 
 
 def _show(found: WorkspaceStatus) -> None:

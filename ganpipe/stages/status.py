@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ganpipe.errors import GanpipeError, first_line
+from ganpipe.settings.params import resolve
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.activities import Activity, read_activities
 from ganpipe.stores.addresses import running_servers
@@ -161,6 +162,12 @@ def _activity_fields(activity: Activity) -> dict[str, Any]:
     progress = activity.progress
     rates = {"per_second": progress.per_second, "left_s": progress.left_s} if progress else {}
     return asdict(activity) | {"pid": activity.pid} | rates
+
+
+def read_status(workspace: Workspace) -> WorkspaceStatus:
+    """The status now, under the workspace's own settings."""
+    params = workspace.params()
+    return workspace_status(workspace, resolve(params, params.preset or "demo", []).data)
 
 
 def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceStatus:
