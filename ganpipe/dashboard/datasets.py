@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from nicegui.element import Element
 
@@ -16,7 +17,7 @@ from ganpipe.dashboard.layout import (
     nothing_yet,
     plain_table,
     text,
-    time_of,
+    time_cell,
 )
 from ganpipe.dashboard.links import dataset_url, run_url
 from ganpipe.dashboard.now import seen
@@ -117,11 +118,11 @@ def _draw_versions(found: DatasetDetails) -> None:
             return
         rows = [
             (
-                lambda v=v: text(v.version[:12], "span", "mono"),
-                lambda v=v: time_of(v.made_at),
+                v.version[:12],
+                time_cell(v.made_at),
                 f"{v.images:,}",
                 "" if v.change is None else f"{v.change:+,}",
-                lambda v=v: _draw_runs(v),
+                partial(_draw_runs, v),
             )
             for v in found.versions
         ]

@@ -108,6 +108,21 @@ def time_of(utc: str | None) -> Element:
     return element
 
 
+def time_cell(utc: str | None) -> Cell:
+    """A cell with a time."""
+    return lambda: time_of(utc)
+
+
+def word_cell(state: str | None) -> Cell:
+    """A cell with a state or a verdict."""
+    return lambda: word(state or "")
+
+
+def link_cell(content: str, target: str) -> Cell:
+    """A cell with a link."""
+    return lambda: link(content, target)
+
+
 def word(state: str) -> TextElement:
     """A state or a verdict in the color of its meaning."""
     return text(state, "span", f"strong {tone_of(state)}")

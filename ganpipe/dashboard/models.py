@@ -9,17 +9,20 @@ from nicegui.element import Element
 
 from ganpipe.dashboard.figures import MEANINGS, number
 from ganpipe.dashboard.layout import (
+    Cell,
     card,
     code,
     frame,
     heading,
     image,
     link,
+    link_cell,
     nothing_yet,
     plain_table,
     text,
-    time_of,
+    time_cell,
     word,
+    word_cell,
 )
 from ganpipe.dashboard.links import run_url
 from ganpipe.dashboard.pictures import picture_url
@@ -28,6 +31,7 @@ from ganpipe.stores.registered_models import CHALLENGER, CHAMPION, RegisteredMod
 from ganpipe.stores.run_records import RunRecord, all_records
 from ganpipe.stores.workspace import Workspace
 
+SHOWN_VERSIONS = 50
 COMPARED = ("kd", "energy", "precision", "coverage", "vendi", "copied")
 
 
@@ -61,21 +65,20 @@ def _draw_model(workspace: Workspace, model: RegisteredModel, of_run: dict[str |
             [
                 (
                     f"v{v.version}",
-                    lambda v=v: time_of(v.made_at),
-                    lambda v=v: _run_link(of_run.get(v.mlflow_run_id)),
-                    lambda v=v: word(v.gate or ""),
+                    time_cell(v.made_at),
+                    _run_cell(of_run.get(v.mlflow_run_id)),
+                    word_cell(v.gate),
                     v.gate_reason or "",
                 )
-                for v in reversed(model.versions)
+                for v in model.versions[::-1][:SHOWN_VERSIONS]
             ],
         )
+        if len(model.versions) > SHOWN_VERSIONS:
+            text(f"and {len(model.versions) - SHOWN_VERSIONS:,} earlier ones", classes="soft")
 
 
-def _run_link(record: RunRecord | None) -> None:
-    if record:
-        link(record.run_id, run_url(record.run_id))
-    else:
-        text("its run is not here", classes="soft")
+def _run_cell(record: RunRecord | None) -> Cell:
+    return link_cell(record.run_id, run_url(record.run_id)) if record else "its run is not here"
 
 
 def _draw_version(workspace: Workspace, version: RegisteredVersion | None, record: RunRecord | None) -> None:
@@ -86,7 +89,8 @@ def _draw_version(workspace: Workspace, version: RegisteredVersion | None, recor
         text(f"v{version.version}", "span", "strong")
         if record and record.evaluation:
             word(record.evaluation.verdict)
-        _run_link(record)
+        if record:
+            link(record.run_id, run_url(record.run_id))
     if version.gate_reason:
         text(version.gate_reason)
     if record and record.gate and record.gate.waiting:
@@ -110,8 +114,8 @@ def _draw_metrics(runs: list[RunRecord | None]) -> None:
             rows = []
             for name in names:
                 a, b = champion.get(name), challenger.get(name)
-                floor = number((a or b).floor) if (a or b) else ""  # type: ignore[union-attr]
-                rows.append((name, a.text if a else "", b.text if b else "", floor, MEANINGS.get(name, "")))
+                floors = [number(metric.floor) for metric in (a, b) if metric]
+                rows.append((name, a.text if a else "", b.text if b else "", floors[0], MEANINGS[name]))
             plain_table(("metric", "champion", "challenger", "real images score", "what it says"), rows)
 
 
@@ -129,7 +133,7 @@ def _draw_history(model: RegisteredModel) -> None:
                 ("when", "champion", "before", "how", "by", "why"),
                 [
                     (
-                        lambda c=c: time_of(c.at),
+                        time_cell(c.at),
                         f"v{c.version}",
                         f"v{c.before}" if c.before else "",
                         c.action,

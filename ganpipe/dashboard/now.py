@@ -14,14 +14,16 @@ from ganpipe.dashboard.layout import (
     card,
     code,
     frame,
+    heading,
     image,
     link,
+    link_cell,
     meter,
     nothing_yet,
     plain_table,
     text,
-    time_of,
-    word,
+    time_cell,
+    word_cell,
 )
 from ganpipe.dashboard.links import dataset_url, run_url
 from ganpipe.dashboard.pictures import picture_url
@@ -41,6 +43,7 @@ async def draw(readings: Readings) -> None:
     """The page."""
     status = await readings.status()
     with frame("/", status):
+        heading("Now", 1)
         if not status.datasets and not status.runs:
             nothing_yet(
                 "Nothing here yet. Train on painted flowers, or add your own images first:",
@@ -134,7 +137,7 @@ async def _refresh_work(
 def _draw_rest(status: WorkspaceStatus) -> None:
     if not status.activities and status.runs:
         text("Nothing runs at the moment.", classes="soft")
-    with Element("div").classes("cards"):
+    with Element("div").classes("cards narrow"):
         _draw_planned(status)
         _draw_models(status)
         _draw_datasets(status)
@@ -144,7 +147,7 @@ def _draw_rest(status: WorkspaceStatus) -> None:
             plain_table(
                 ("when", "what", "took", "outcome", "why"),
                 [
-                    (_time(f.began_at), f.name, took(f.seconds), _word(f.state), f.message)
+                    (time_cell(f.began_at), f.name, took(f.seconds), word_cell(f.state), f.message)
                     for f in status.flow_runs
                 ],
             )
@@ -156,27 +159,19 @@ def _draw_rest(status: WorkspaceStatus) -> None:
 
 def _run_row(run: RunStatus) -> tuple[Cell, ...]:
     return (
-        lambda: link(run.run, run_url(run.run)),
-        _time(run.began_at),
+        link_cell(run.run, run_url(run.run)),
+        time_cell(run.began_at),
         took(run.train_s),
-        _word(run.state),
-        _word(run.verdict or ""),
+        word_cell(run.state),
+        word_cell(run.verdict),
         run.reason,
     )
-
-
-def _time(utc: str | None) -> Cell:
-    return lambda: time_of(utc)
-
-
-def _word(state: str) -> Cell:
-    return lambda: word(state)
 
 
 def _draw_planned(status: WorkspaceStatus) -> None:
     with card("Next"):
         if status.planned:
-            plain_table(("when", "what"), [(_time(p.at), p.deployment) for p in status.planned[:5]])
+            plain_table(("when", "what"), [(time_cell(p.at), p.deployment) for p in status.planned[:5]])
         elif status.up_pid:
             text("Nothing is planned. A schedule starts runs by itself; see ganpipe up --help.")
         else:

@@ -81,7 +81,7 @@ def _draw_outcome(record: RunRecord, before: str | None, status: WorkspaceStatus
             text("why")
             text(record.reason)
         text("dataset")
-        with Element("div"):
+        with Element("div").classes("row"):
             link(record.dataset, dataset_url(record.dataset))
             text(record.version[:12], "span", "mono")
         text("began")
@@ -171,7 +171,8 @@ def _draw_grids(workspace: Workspace, grids: list[Grid]) -> None:
         timer.activate()
 
     timer = ui.timer(PLAY_S, step, active=False)
-    ui.button("Play", on_click=play).props("flat dense no-caps")
+    with Element("div"):
+        ui.button("Play", on_click=play).props("outline dense no-caps padding='xs md'")
 
 
 def _draw_curves(found: RunDetails) -> None:
