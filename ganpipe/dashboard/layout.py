@@ -46,7 +46,7 @@ def frame(here: str, status: WorkspaceStatus) -> Iterator[None]:
         for server in status.servers:
             link(f"{server.name} ↗", server.url).props("target=_blank rel=noopener")
         text(status.workspace, "span", "place")
-    with Element("main"):
+    with Element("div").classes("page"):
         if status.models_problem:
             banner(
                 f"MLflow cannot be asked, so champions are as the runs remember them. {status.models_problem}"

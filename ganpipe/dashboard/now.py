@@ -50,6 +50,7 @@ async def draw(readings: Readings) -> None:
                 "ganpipe run",
                 "ganpipe data add FOLDER --name NAME",
             )
+        idle = text("Nothing runs at the moment.", classes="soft")
         work, rest = Element("div"), Element("div")
     cards: dict[tuple[str, str], ActivityCard] = {}
     drawn: WorkspaceStatus | None = None
@@ -57,6 +58,7 @@ async def draw(readings: Readings) -> None:
     async def refresh() -> None:
         nonlocal drawn
         status = await readings.status()
+        idle.set_visibility(not status.activities)
         await _refresh_work(readings.workspace, status.activities, work, cards)
         # The rest is drawn anew only when it has changed: who reads or selects something is not disturbed.
         still = replace(status, activities=[], disk_free_bytes=0)
@@ -81,8 +83,11 @@ class ActivityCard:
                 self.stage = text("", "span", "soft")
             self.fill = meter(0.0, f"progress of {name}")
             self.line = text("", classes="soft")
-            self.grid = image("", f"the newest grid of {name}", "picture grid-picture") if trains else None
-            self.chart = curve([], LOSSES, zoom=False, classes="small-chart") if trains else None
+            with Element("div").classes("beside"):
+                self.grid = (
+                    image("", f"the newest grid of {name}", "picture grid-picture") if trains else None
+                )
+                self.chart = curve([], LOSSES, zoom=False, classes="chart") if trains else None
         self.show(activity)
 
     def show(self, activity: Activity) -> None:
@@ -135,8 +140,6 @@ async def _refresh_work(
 
 
 def _draw_rest(status: WorkspaceStatus) -> None:
-    if not status.activities and status.runs:
-        text("Nothing runs at the moment.", classes="soft")
     with Element("div").classes("cards narrow"):
         _draw_planned(status)
         _draw_models(status)

@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from ganpipe.dashboard.figures import number, took
-from ganpipe.dashboard.layout import frame, heading, nothing_yet, tone_of
+from ganpipe.dashboard.layout import frame, heading, nothing_yet, text, tone_of
 from ganpipe.dashboard.links import run_url
 from ganpipe.dashboard.readings import Readings
 from ganpipe.files import escape_control
@@ -22,8 +22,8 @@ COLUMNS = (
     ("model", "network", "left"),
     ("state", "state", "left"),
     ("verdict", "verdict", "left"),
-    ("kd", "kd (lower is better)", "right"),
-    ("energy", "energy (lower is better)", "right"),
+    ("kd", "kd", "right"),
+    ("energy", "energy", "right"),
     ("train_s", "training", "right"),
     ("model_version", "model", "left"),
     ("reason", "why", "left"),
@@ -56,10 +56,11 @@ async def draw(readings: Readings) -> None:
             for field, label, align in COLUMNS
         ]
         rows = [_row(run) for run in reversed(status.runs)]
-        table = ui.table(rows=rows, columns=columns, row_key="run", pagination=ROWS)
+        table = ui.table(rows=rows, columns=columns, row_key="run", pagination=ROWS).props("dense")
         table.bind_filter_from(find, "value")
         for field, cell in CELLS.items():
             table.add_slot(f"body-cell-{field}", cell)
+        text("kd and energy: distances to held-out images; lower is better.", classes="soft")
 
 
 def _row(run: RunStatus) -> dict[str, Any]:
