@@ -226,7 +226,7 @@ def read_dataclass(path: Path, kind: type[T]) -> T:
     from pydantic import ValidationError
 
     try:
-        return cast(T, _adapter(kind).validate_python(read_json(path)))
+        return cast(T, _adapter(cast(Any, kind)).validate_python(read_json(path)))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))

@@ -44,7 +44,8 @@ def frame(here: str, status: WorkspaceStatus) -> Iterator[None]:
         for path, name in NAVIGATION:
             link(name, path, "here" if path == here else "")
         for server in status.servers:
-            link(f"{server.name} ↗", server.url).props("target=_blank rel=noopener")
+            if server.url.startswith(("http://", "https://")):  # a file of the workspace says so
+                link(f"{server.name} ↗", server.url).props("target=_blank rel=noopener")
         text(status.workspace, "span", "place")
     with Element("div").classes("page"):
         if status.models_problem:

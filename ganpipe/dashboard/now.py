@@ -28,10 +28,9 @@ from ganpipe.dashboard.layout import (
 from ganpipe.dashboard.links import dataset_url, run_url
 from ganpipe.dashboard.pictures import picture_url
 from ganpipe.dashboard.readings import Readings
-from ganpipe.stages.run_details import list_grids, read_curve, thin_out
+from ganpipe.stages.run_details import list_grids
 from ganpipe.stages.status import DatasetStatus, RunStatus, WorkspaceStatus
 from ganpipe.stores.activities import Activity
-from ganpipe.stores.workspace import Workspace
 from ganpipe.training.callbacks import Point
 
 REFRESH_S = 2.0
@@ -59,7 +58,7 @@ async def draw(readings: Readings) -> None:
         nonlocal drawn
         status = await readings.status()
         idle.set_visibility(not status.activities)
-        await _refresh_work(readings.workspace, status.activities, work, cards)
+        await _refresh_work(readings, status.activities, work, cards)
         # The rest is drawn anew only when it has changed: who reads or selects something is not disturbed.
         still = replace(status, activities=[], disk_free_bytes=0)
         if still != drawn:
@@ -118,11 +117,12 @@ class ActivityCard:
 
 
 async def _refresh_work(
-    workspace: Workspace,
+    readings: Readings,
     activities: list[Activity],
     place: Element,
     cards: dict[tuple[str, str], ActivityCard],
 ) -> None:
+    workspace = readings.workspace
     now = {(a.process, a.subject): a for a in activities}
     for key in [key for key in cards if key not in now]:
         cards.pop(key).box.delete()
@@ -133,10 +133,10 @@ async def _refresh_work(
                 cards[key] = ActivityCard(activity, trains)
         cards[key].show(activity)
         if trains and not activity.waits_for:
-            points = await asyncio.to_thread(read_curve, workspace, activity.subject)
-            grids = list_grids(workspace, activity.subject)
+            points = await readings.curve(activity.subject)
+            grids = await asyncio.to_thread(list_grids, workspace, activity.subject)
             newest = picture_url(workspace, grids[-1].path) if grids else None
-            cards[key].show_training(thin_out(points), newest)
+            cards[key].show_training(points, newest)
 
 
 def _draw_rest(status: WorkspaceStatus) -> None:

@@ -12,6 +12,7 @@ from ganpipe.dashboard.pictures import add_pictures
 from ganpipe.dashboard.readings import Readings
 from ganpipe.stores.workspace import Workspace
 
+PATIENCE_S = 60.0  # for the first reading of a large workspace on a busy machine
 PAGES = (
     ("/", now.draw),
     ("/runs", runs.draw),
@@ -29,4 +30,4 @@ def add_pages(workspace: Workspace) -> None:
     add_pictures(workspace)
     readings = Readings(workspace)
     for path, draw in PAGES:
-        ui.page(path)(partial(draw, readings))
+        ui.page(path, response_timeout=PATIENCE_S)(partial(draw, readings))

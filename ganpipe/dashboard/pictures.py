@@ -51,9 +51,13 @@ def find_picture(workspace: Workspace, name: str) -> Path:
 
 def picture_url(workspace: Workspace, path: Path) -> str:
     """The address of a whole picture."""
-    return f"/picture/{quote(str(path.relative_to(workspace.root)))}"
+    return f"/picture/{_quoted(workspace, path)}"
 
 
 def thumbnail_url(workspace: Workspace, path: Path) -> str:
     """The address of its thumbnail."""
-    return f"/thumbnail/{quote(str(path.relative_to(workspace.root)))}"
+    return f"/thumbnail/{_quoted(workspace, path)}"
+
+
+def _quoted(workspace: Workspace, path: Path) -> str:
+    return quote(str(path.relative_to(workspace.root)), errors="surrogateescape")

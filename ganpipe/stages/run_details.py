@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,27 @@ def run_details(workspace: Workspace, reference: str) -> RunDetails:
 def read_curve(workspace: Workspace, run_id: str) -> list[Point]:
     """Every point of a run's curve so far."""
     return read_points(run_folder(workspace, run_id) / POINTS)
+
+
+class GrowingCurve:
+    """The curve of a run that trains: each reading looks only at what was added since the one before."""
+
+    def __init__(self, workspace: Workspace, run_id: str) -> None:
+        self.path = run_folder(workspace, run_id) / POINTS
+        self.points: list[Point] = []
+        self._offset = 0
+
+    def read(self) -> list[Point]:
+        """Every point so far; a line that is being written is left for the next reading."""
+        with suppress(OSError), self.path.open("rb") as file:  # there is no point yet
+            file.seek(self._offset)
+            added = file.read()
+            whole = added[: added.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            for line in whole.splitlines():
+                with suppress(ValueError, TypeError):  # damaged
+                    self.points.append(Point(**json.loads(line)))
+        return self.points
 
 
 def thin_out(points: list[Point]) -> list[Point]:

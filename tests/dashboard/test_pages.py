@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -176,6 +177,23 @@ def test_runs_can_be_filtered_and_a_damaged_one_hides_no_other(noise: Workspace)
 
     visit(noise, "/runs", look)
     visit(noise, f"/runs/{record.run_id}", sees("is damaged", "All runs"))
+
+
+def test_a_run_folder_with_a_strange_name_breaks_no_page(noise: Workspace) -> None:
+    strange = noise.runs / os.fsdecode(b"caf\xe9-<b>")
+    strange.mkdir()
+    (strange / "run.json").write_text("{")
+    known = run_of_seed(noise, 0).run_id
+
+    async def look(user: User) -> None:
+        (table,) = user.find(ui.table).elements
+        rows = {row["run"]: row for row in table.rows}
+        assert rows["caf\\xe9-<b>"]["url"] == "/runs/caf%E9-%3Cb%3E"
+        assert rows[known]["state"] == "finished"
+
+    visit(noise, "/runs", look)
+    visit(noise, "/", sees("caf\\xe9-<b>", known))
+    visit(noise, "/runs/caf%E9-%3Cb%3E", sees("All runs"))
 
 
 def test_a_run_shows_its_verdict_metrics_curves_and_what_its_settings_changed(noise: Workspace) -> None:

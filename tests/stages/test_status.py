@@ -19,6 +19,7 @@ from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import write_json
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
+from ganpipe.stages.run_details import GrowingCurve, thin_out
 from ganpipe.stages.status import disk_use, read_status, workspace_status
 from ganpipe.stores import activities, addresses, run_records
 from ganpipe.stores.activities import Activity, activities_folder, read_activities, record_activity
@@ -26,6 +27,7 @@ from ganpipe.stores.leftovers import find_leftovers
 from ganpipe.stores.prefect_database import latest_flow_runs, planned_runs
 from ganpipe.stores.run_records import all_records, load_record, run_folder
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training.callbacks import Point
 from tests.conftest import copied
 from tests.stages.test_stages import run_register, run_train
 
@@ -243,6 +245,21 @@ def test_a_record_that_changed_is_read_again_and_a_whole_one_is_not(
     path.write_text("{")
     with pytest.raises(GanpipeError, match="is damaged"):
         load_record(noise, record.run_id)
+
+
+def test_a_growing_curve_is_read_on_from_where_the_last_reading_ended(workspace: Workspace) -> None:
+    curve = GrowingCurve(workspace, "cats-1")
+    assert curve.read() == []
+    path = run_folder(workspace, "cats-1") / "points.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"nimg": 1, "values": {"loss": 2.0}}\n{"nimg": 2, "val')
+    assert curve.read() == [Point(1, {"loss": 2.0})]
+    path.write_text(
+        'X"nimg": 1, "values": {"loss": 2.0}}\n{"nimg": 2, "values": {}}\ndamaged\n{"nimg": 3, "values": {}}\n'
+    )
+    assert [point.nimg for point in curve.read()] == [1, 2, 3], "what was read before is not read again"
+    thin = [point.nimg for point in thin_out([Point(k, {}) for k in range(2500)])]
+    assert (len(thin), thin[0], thin[-1]) == (834, 0, 2499)
 
 
 def test_status_prints_one_json_object_with_everything_that_a_script_asks_for(workspace: Workspace) -> None:
