@@ -20,6 +20,7 @@ NAVIGATION = (
     ("/datasets", "Datasets"),
     ("/gallery", "Gallery"),
 )
+SHORT = 16  # characters of a cell that is not broken into lines
 Cell = str | Callable[[], object]
 TONES = {
     "good": ("finished", "good", "promoted", "Completed", "fair"),
@@ -145,7 +146,7 @@ def plain_table(names: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
                 with Element("tr"):
                     for cell in row:
                         if isinstance(cell, str):
-                            text(cell, "td")
+                            text(cell, "td", "short" if len(cell) <= SHORT else "")
                         else:
                             with Element("td"):
                                 cell()
