@@ -1,10 +1,10 @@
 """The promotion gate: wrong promotions over self-comparisons, and power, on painted flowers with a known fault.
 
-    python -m benchmarks.gate [--trials 200] [--pool 6000] [--sizes 1000/1000 500/500 250/250 1000/60]
+    python -m benchmarks.gate [--trials 200] [--pool 6000] [--sizes 1000/1000 500/500 250/250 1000/60] [--models A B]
 
 Champion and challenger are disjoint draws of real flowers, some of them blurred, noisy, repeated or of fewer kinds; so are
 the training and held-out images of each trial. The verdict is left out: only the energy test and the rules beside it
-decide. A size is generated/held-out images.
+decide. A size is generated/held-out images. A and B are folders of images that two models trained on sample:flowers made.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ganpipe.compute.device import choose_compute
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, Extracted, Features, extract
-from ganpipe.evaluation.gate import Kinds, compare_features, decide, predict_kinds
+from ganpipe.evaluation.extractors import Features, choose_extractor
+from ganpipe.evaluation.feature_cache import FeatureExtractor
+from ganpipe.evaluation.gate import Kinds, compare_features, decide
 from ganpipe.evaluation.mode_coverage import ModeCounter
+from ganpipe.evaluation.sampling import read_folder
+from ganpipe.imaging.image import ImageShape
 from ganpipe.samples.flowers import MODES, draw_flower
+from ganpipe.settings.schema import EvaluationSettings
 
 SIZE_PX = 32
 TRAIN = 800
@@ -73,6 +78,26 @@ def faults(fault: str, share: float) -> Side:
     return partial(faulty, fault=fault, share=share)
 
 
+def drawn(pool: Pool, rows: Rows, model: str, half: int) -> Draw:
+    """As many images of every second one of a model."""
+    mine = np.arange(half, len(pool.features[model]), 2)
+    if len(mine) < len(rows):
+        raise SystemExit(f"{model} has {len(mine) * 2} images; {2 * len(rows)} are needed.")
+    chosen = np.random.default_rng(rows[0]).permutation(mine)[: len(rows)]
+    return pool.features[model][chosen], pool.kinds[model][chosen]
+
+
+def model_cases(a: str, b: str) -> dict[str, tuple[Side, Side]]:
+    """Comparisons of two models, each with itself and with the other."""
+    sides = {(name, half): partial(drawn, model=name, half=half) for name in (a, b) for half in (0, 1)}
+    return {
+        f"itself: {a}": (sides[a, 0], sides[a, 1]),
+        f"itself: {b}": (sides[b, 0], sides[b, 1]),
+        f"{a} → {b}": (sides[a, 0], sides[b, 1]),
+        f"{b} → {a}": (sides[b, 0], sides[a, 1]),
+    }
+
+
 CASES: dict[str, tuple[Side, Side]] = {
     "itself: real": (faulty, faulty),
     "itself: 20% blurred": (faults("blurred", 0.2), faults("blurred", 0.2)),
@@ -85,12 +110,12 @@ CASES: dict[str, tuple[Side, Side]] = {
 }
 
 
-def make_pool(count: int) -> Pool:
-    """`count` flowers to draw from, and 800 more to standardise and classify with."""
+def make_pool(count: int, folders: list[Path], cache: Path | None) -> Pool:
+    """`count` flowers to draw from, and 800 more to standardise and classify with; the images of folders by their name."""
     from torchvision.transforms.functional import gaussian_blur
 
     total, compute = count + TRAIN, choose_compute("cpu", "fp32")
-    network = EXTRACTORS[DEFAULT].load(compute)
+    features = FeatureExtractor(choose_extractor(EvaluationSettings()), SIZE_PX, compute, cache)
     pixels = torch.from_numpy(np.stack([np.asarray(draw_flower(k, size_px=SIZE_PX)) for k in range(total)]))
     images = pixels.permute(0, 3, 1, 2).float()
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 24
@@ -99,22 +124,15 @@ def make_pool(count: int) -> Pool:
         "blurred": gaussian_blur(images, [5, 5], [1.0, 1.0]),
         "noisy": images + noise,
     }
-    seen = {
-        name: extract(network, x.round().clamp(0, 255).byte().permute(0, 2, 3, 1), SIZE_PX, compute)
-        for name, x in made.items()
-    }
+    seen = {name: features(x.round().clamp(0, 255).byte().permute(0, 2, 3, 1)) for name, x in made.items()}
     true, names = np.arange(total) % len(MODES), tuple(mode.label for mode in MODES)
     train, rest = slice(0, TRAIN), slice(TRAIN, total)
-    real, blurred, noisy = (Extracted(seen[k].deep[rest], seen[k].wide[rest]) for k in made)
-    learned = Extracted(seen["real"].deep[train], seen["real"].wide[train])
-    kinds: dict[str, Rows] = {}
+    learned, real = seen["real"].rows(np.arange(TRAIN)), seen["real"].rows(np.arange(TRAIN, total))
     counter = ModeCounter(learned.wide, true[train], real.wide, true[rest], names)
-    for name, other in (("blurred", blurred), ("noisy", noisy)):
-        found = predict_kinds(real, other, counter)
-        assert found is not None
-        kinds |= {"real": found.champion, name: found.challenger}
-    features = {"real": real.deep, "blurred": blurred.deep, "noisy": noisy.deep}
-    return Pool(features, kinds, true[rest], names, learned.deep)
+    found = {name: some.rows(np.arange(TRAIN, total)) for name, some in seen.items()}
+    found |= {path.name: features(read_folder(path, ImageShape(3, SIZE_PX, SIZE_PX))) for path in folders}
+    kinds = {name: counter.predict(some.wide) for name, some in found.items()}
+    return Pool({name: some.deep for name, some in found.items()}, kinds, true[rest], names, learned.deep)
 
 
 def trial(pool: Pool, sides: tuple[Side, Side], n: int, m: int, rng: np.random.Generator) -> str:
@@ -132,13 +150,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--pool", type=int, default=6000)
     parser.add_argument("--sizes", nargs="+", default=["1000/1000", "500/500", "250/250", "1000/60"])
+    parser.add_argument("--models", nargs=2, type=Path, default=[], metavar=("A", "B"))
+    parser.add_argument("--cache", type=Path, help="folder that keeps features")
     given = parser.parse_args()
-    started, pool = time.monotonic(), make_pool(given.pool)
+    started, pool = time.monotonic(), make_pool(given.pool, given.models, given.cache)
+    cases = model_cases(*(path.name for path in given.models)) if given.models else CASES
     print(f"{given.pool + TRAIN} flowers, three times: {time.monotonic() - started:.0f} s\n")
     print(
         "| case | generated/held out | promoted | kept | undecided | seconds each |\n|---|---|---|---|---|---|"
     )
-    for name, sides in CASES.items():
+    for name, sides in cases.items():
         for size in given.sizes:
             n, m = map(int, size.split("/"))
             rng, started = np.random.default_rng(0), time.monotonic()

@@ -25,12 +25,13 @@ from torchvision.transforms.functional import gaussian_blur
 
 from ganpipe.compute.device import choose_compute
 from ganpipe.data.shards import PreparedData, Split
-from ganpipe.evaluation.extractors import DEFAULT, Extracted
+from ganpipe.evaluation.extractors import Extracted, choose_extractor
 from ganpipe.evaluation.feature_cache import FeatureExtractor
 from ganpipe.evaluation.judge import ImageSet, Judge
 from ganpipe.evaluation.sampling import read_folder
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.imaging.image import ImageShape
+from ganpipe.settings.schema import EvaluationSettings
 
 SIDE_PX = 32
 NEIGHBORS = 5
@@ -69,7 +70,7 @@ def digits() -> Pool:
     return Pool("digits", torch.from_numpy(pixels)[..., None], found.target, tuple("0123456789"))
 
 
-def letters(count: int = 3_000) -> Pool:
+def letters(count: int = 4_320) -> Pool:
     """Ten letters in Pillow's own font: place, angle, size and two colors vary. Their labels are withheld."""
     rng = np.random.default_rng(0)
     kinds = rng.integers(10, size=count)
@@ -232,7 +233,7 @@ class Bench:
 
     def __init__(self, pool: Pool, cache: Path | None = None) -> None:
         self.pool = pool
-        self.features = FeatureExtractor(DEFAULT, SIDE_PX, COMPUTE, cache)
+        self.features = FeatureExtractor(choose_extractor(EvaluationSettings()), SIDE_PX, COMPUTE, cache)
         self.known: dict[str, tuple[Tensor, np.ndarray, np.ndarray]] = {}
 
     def images(self, part: Part) -> ImageSet:
@@ -274,7 +275,7 @@ class Bench:
         data = PreparedData(self.pool.name, "bench", shape, self.pool.label_names, splits[0], splits[1])
         measured = np.arange(min(measured_images, len(draw.train)))
         train, holdout = self.images(Part(draw.train[measured])), self.images(Part(draw.holdout))
-        return Judge(train, holdout, data, measured, NEIGHBORS, COMPUTE, self.features, DEFAULT)
+        return Judge(train, holdout, data, measured, NEIGHBORS, COMPUTE, self.features, "vgg19")
 
 
 def judged(

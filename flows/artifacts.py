@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ from flows.runs import call_prefect
 from ganpipe.console import Bars
 from ganpipe.files import read_json
 from ganpipe.progress import Progress, Report
-from ganpipe.reports.run_report import data_uri, report_markdown
+from ganpipe.reports.embedded import small_data_uri
+from ganpipe.stages.report import RunReport
 from ganpipe.stores.addresses import running_servers
-from ganpipe.stores.run_results import RunResult
+from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 
 UPDATE_EVERY_S = 5.0
@@ -84,7 +86,7 @@ def publish_dataset_page(page: Path) -> None:
         "",
         *[f"- {sentence}" for sentence in profile["advice"]],
         "",
-        f"![64 images spread over the dataset]({data_uri(page.with_name('contact-sheet.png'))})",
+        f"![64 images spread over the dataset]({small_data_uri(page.with_name('contact-sheet.png'))})",
         "",
         f"The whole page: `{page}`",
     ]
@@ -92,12 +94,35 @@ def publish_dataset_page(page: Path) -> None:
     call_prefect(lambda: create_markdown_artifact(text, key="dataset", description="What the data look like"))
 
 
-def publish_report(workspace: Workspace, result: RunResult) -> None:
-    """The run's report and its images as Prefect artifacts."""
-    text = report_markdown(result)
+def publish_report(workspace: Workspace, record: RunRecord, report: RunReport) -> None:
+    """The verdict with the sample grid, and where the report card is, as Prefect artifacts."""
+    grid = record.evaluation.grid if record.evaluation else None
+    text = _summarize(report, Path(grid) if grid else None)
     call_prefect(lambda: create_markdown_artifact(text, key="report", description="What this run made"))
     servers = running_servers(workspace)  # an image artifact wants an HTTP address
-    if servers and result.grid:
-        url = f"{servers.mlflow}/get-artifact?path=evaluation/samples.png&run_uuid={result.mlflow_run_id}"
+    if servers and grid:
+        url = f"{servers.mlflow}/get-artifact?path=evaluation/samples.png&run_uuid={record.mlflow_run_id}"
         about = "Generated beside real images"
         call_prefect(lambda: create_image_artifact(image_url=url, key="sample-grid", description=about))
+
+
+def _summarize(report: RunReport, grid: Path | None) -> str:
+    """The beginning of a report card, in Markdown."""
+    card = report.card
+    sentences = [*card.evidence, *([f"Next: {card.advice}"] if card.advice else []), *card.gate]
+    lines = [
+        f"# {card.dataset}: {card.verdict}",
+        "",
+        *[f"- {escape_markdown(sentence)}" for sentence in sentences],
+        "",
+        *([f"![Generated beside real images]({small_data_uri(grid)})", ""] if grid else []),
+        f"The whole report: `{report.page}`",
+        "",
+        escape_markdown(card.origin),
+    ]
+    return "\n".join(lines)
+
+
+def escape_markdown(text: str) -> str:
+    """The text as it stands, whatever marks are in it: names of labels and files are a stranger's."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~-])", r"\\\1", text)

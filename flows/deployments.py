@@ -1,43 +1,55 @@
-"""The table of what can be scheduled. `python -m flows.deployments` registers every row and executes its runs.
+"""The deployments of `ganpipe up`: one for runs by hand, one for each schedule.
 
-To schedule another flow: add a row. Runs are executed one at a time.
+`python -m flows.deployments` registers them, resumes what was interrupted, and executes their runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from prefect import Flow
+from prefect import Flow, schedules
 from prefect.exceptions import TerminationSignal
 from prefect.flows import EntrypointType
-from prefect.runner import Runner
-from prefect.schedules import Cron, Schedule
 
-from flows.pipeline import pipeline
+from flows.registration import close_registrations, read_registration, resume_interrupted, skip_overdue
+from flows.runner import PatientRunner
+from flows.works import evaluate_champion, retrain, stylize_settings, verify_data
 from ganpipe.compute.processes import exit_with_parent
+from ganpipe.services.recovery import close_orphans
 from ganpipe.services.timezone import local_timezone
+from ganpipe.settings.schedules import BY_HAND, Schedule
+from ganpipe.settings.schema import Work
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import serve_only
+from ganpipe.stores.workspace import Workspace
+
+FLOWS: dict[Work, Flow[..., Any]] = {
+    "retrain": retrain,
+    "stylize": stylize_settings,
+    "evaluate-champion": evaluate_champion,
+    "verify-data": verify_data,
+}
+ANCHOR = (2024, 1, 1)  # intervals are counted from this midnight: a restart of `ganpipe up` shifts none
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A row of the table: a flow, and its parameters from the request of `ganpipe up`.
-
-    `scheduled`: it runs at the times of `--cron`.
-    """
+    """A flow, the parameters of its runs, and when it runs (None: only by hand)."""
 
     name: str
     flow: Flow[..., Any]
-    description: str
-    parameters: Callable[[RunRequest], dict[str, Any]]
-    scheduled: bool = False
+    parameters: dict[str, Any]
+    schedule: schedules.Schedule | None = None
 
     @property
     def full_name(self) -> str:
@@ -45,59 +57,93 @@ class Deployment:
         return f"{self.flow.name}/{self.name}"
 
 
-def _pipeline_parameters(request: RunRequest) -> dict[str, Any]:
-    return {
+def deployments_of(request: RunRequest, wanted: Sequence[Schedule]) -> list[Deployment]:
+    """A deployment for each schedule, and one for runs that are started by hand or by new images."""
+    found = [
+        Deployment(
+            schedule.name,
+            FLOWS[schedule.work],
+            _parameters(request, schedule),
+            prefect_schedule(schedule),
+        )
+        for schedule in wanted
+    ]
+    by_hand = Deployment(BY_HAND, retrain, _parameters(request, Schedule(BY_HAND)))
+    return found if by_hand.full_name in [row.full_name for row in found] else [by_hand, *found]
+
+
+def _parameters(request: RunRequest, schedule: Schedule) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "workspace": request.workspace,
-        "dataset": request.dataset,
+        "dataset": schedule.dataset or request.dataset,
         "preset": request.preset,
-        "overrides": list(request.overrides),
-        "quiet": True,
+        "overrides": list(request.with_overrides(schedule.overrides).overrides),
+        "if_busy": "skip",
     }
+    return found | ({"quiet": True} if schedule.work == "retrain" else {})
 
 
-RETRAIN = Deployment(
-    "scheduled",
-    pipeline,
-    "From images to an evaluated, registered model and stylized images.",
-    _pipeline_parameters,
-    scheduled=True,
-)
-DEPLOYMENTS: tuple[Deployment, ...] = (RETRAIN,)
-
-
-def local_schedule(line: str) -> Schedule:
-    """A cron line in local time; Prefect's own default is UTC."""
-    return Cron(line, timezone=local_timezone())
+def prefect_schedule(schedule: Schedule, active: bool = True) -> schedules.Schedule:
+    """A schedule in its time zone, or in local time; Prefect's own default is UTC."""
+    zone = schedule.timezone or local_timezone()
+    if schedule.cron:
+        return schedules.Cron(schedule.cron, timezone=zone, active=active, slug=schedule.name)
+    return schedules.Interval(
+        timedelta(seconds=schedule.interval_s or 0),
+        anchor_date=datetime(*ANCHOR, tzinfo=ZoneInfo(zone)),
+        timezone=zone,
+        active=active,
+        slug=schedule.name,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serves every row until SIGTERM, or until its parent is gone."""
+    """Serves every deployment until SIGTERM, or until its parent is gone."""
     parser = argparse.ArgumentParser()
-    for name in ("workspace", "cron", "dataset", "preset"):
+    for name in ("workspace", "dataset", "preset"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--schedule", dest="schedules", action="append", default=[], help="as JSON")
     parser.add_argument("--may-read", dest="folders", action="append", default=[])
     parser.add_argument("--parent", type=int, required=True, help="the process of `ganpipe up`")
     given = parser.parse_args(argv)
     if os.getppid() != given.parent:
         return  # it has been killed meanwhile
     exit_with_parent(given.parent)
-    serve_only(given.workspace, given.folders, given.overrides)
     request = RunRequest(given.workspace, given.dataset or None, given.preset or None, given.overrides)
-    runner = Runner(limit=1)
-    for row in DEPLOYMENTS:
-        # The flow itself, not its address: for an address Prefect would look into the current folder first, and take
-        # the steps that load it from its database.
-        runner.add_flow(
-            row.flow,
-            name=row.name,
-            schedule=local_schedule(given.cron) if row.scheduled and given.cron else None,
-            parameters=row.parameters(request),
-            description=row.description,
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        )
+    wanted = [Schedule(**json.loads(text)) for text in given.schedules]
+    own = [*given.overrides, *(override for schedule in wanted for override in schedule.overrides)]
+    serve_only(given.workspace, given.folders, own, given.parent)
+    close_orphans(Workspace(Path(given.workspace)))
+    runner = PatientRunner()
+    rows = deployments_of(request, wanted)
+    registered = [register(runner, row) for row in rows]
+    close_registrations([flow.name for flow in FLOWS.values()], registered)
+    skip_overdue(registered)
+    resume_interrupted(registered)
     with suppress(KeyboardInterrupt, TerminationSignal):
         asyncio.run(runner.start())
+
+
+def register(runner: PatientRunner, row: Deployment) -> Any:
+    """Registers a deployment and returns its id. What somebody has paused in Prefect stays paused."""
+    earlier = read_registration(row.full_name)
+    if earlier is not None:
+        earlier.prepare(row.schedule)
+    schedule = row.schedule
+    if schedule and earlier and not earlier.is_active(schedule):
+        schedule = schedules.Schedule(**{**vars(schedule), "active": False})
+    # The flow itself, not its address: for an address Prefect would look into the current folder first, and take
+    # the steps that load it from its database.
+    return runner.add_flow(
+        row.flow,
+        name=row.name,
+        schedule=schedule,
+        paused=earlier.paused if earlier else None,
+        parameters=row.parameters,
+        description=row.flow.description,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
 
 
 if __name__ == "__main__":

@@ -5,24 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from prefect import flow, runtime
+from prefect import runtime
 
 from flows import tasks
-from flows.runs import link_run, name_run, tag_process
+from flows.runs import link_run
 from flows.stylize import stylize_batch
+from flows.turns import Skipped
 from ganpipe.evaluation.verdict import Evaluation
-from ganpipe.files import write_text
-from ganpipe.reports.run_report import report_markdown
+from ganpipe.reports.report_card import Additions
 from ganpipe.stages.evaluate import check_judgeable
+from ganpipe.stages.report import RunReport
 from ganpipe.stages.requests import RunRequest
-from ganpipe.stages.run import fingerprint_of, up_to_date
+from ganpipe.stages.run import cancelled_training, fingerprint_of, up_to_date
 from ganpipe.stages.stylize import style_job
 from ganpipe.stages.train import check_request
 from ganpipe.stores.datasets import DatasetVersion
 from ganpipe.stores.mlflow_store import require_tracking_server
-from ganpipe.stores.run_records import RunRecord, run_folder
+from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.run_results import RunResult, save_result
+from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.report import StyleReport, mean_quality
 
 
@@ -39,20 +42,17 @@ class Stopwatch:
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - started, 2)
 
 
-@flow(name="ganpipe", log_prints=False, validate_parameters=False, persist_result=False)
-def pipeline(
-    workspace: str,
-    dataset: str | None = None,
-    preset: str | None = None,
-    overrides: list[str] | None = None,
-    source: str | None = None,
-    quiet: bool = False,
-    if_busy: str = "wait",
+def run_pipeline(
+    place: Workspace, request: RunRequest, quiet: bool, wait: bool, resumes: bool = True
 ) -> RunResult:
-    """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists."""
-    tag_process()
-    request = RunRequest(workspace, dataset, preset, overrides or [], source)
-    place, name, settings = request.open_workspace(), request.dataset_name(), request.settings()
+    """The result of a whole run; the earlier one, if it is up to date. Called in a flow.
+
+    `wait`: for another trainer of this GPU. `resumes`: also a training that somebody has cancelled.
+
+    Raises:
+        Skipped: it was cancelled, and `resumes` is false.
+    """
+    name, settings = request.dataset_name(), request.settings()
     check_request(settings)
     require_tracking_server()
     timed = Stopwatch()
@@ -60,14 +60,15 @@ def pipeline(
     with timed("data"):
         version = tasks.version_data(place, name, settings, request.source, quiet)
         check_judgeable(version)
-        name_run(f"{name}@{version.version[:8]}")
         if earlier := up_to_date(place, version.version, settings):
             return earlier
+        if not resumes and (cancelled := cancelled_training(place, version, settings)):
+            raise Skipped(f"run {cancelled} was cancelled; `ganpipe run` resumes it")
         tasks.profile_data(place, version, settings, quiet)
         tasks.prepare_shards(place, version, settings)
     with timed("train"):
-        settings = tasks.fix_length(place, version, settings, if_busy == "wait")
-        record = tasks.train(place, version, settings, if_busy == "wait", quiet)
+        settings = tasks.fix_length(place, version, settings, wait)
+        record = tasks.train(place, version, settings, wait, quiet)
     link_run(record)
     with timed("evaluate"):
         judged = tasks.evaluate(place, record, version, settings, quiet)
@@ -77,10 +78,9 @@ def pipeline(
         tasks.log_stylized(place, record, styled)
 
     fingerprint = fingerprint_of(place, version.version, settings)
-    result = summary(fingerprint, version, record, judged.evaluation, styled, timed.seconds)
-    tasks.report_run(place, result)
-    folder = run_folder(place, record.run_id)
-    write_text(folder / "report.md", report_markdown(result, folder))
+    sheet = Path(styled.sheet) if styled.sheet else None
+    report = tasks.report(place, record, version, Additions(timed.seconds, sheet, mean_quality(styled)))
+    result = summary(fingerprint, version, record, judged.evaluation, styled, report, timed.seconds)
     if not styled.failed:
         save_result(place, result)
     return result
@@ -92,6 +92,7 @@ def summary(
     record: RunRecord,
     evaluation: Evaluation,
     styled: StyleReport,
+    report: RunReport,
     seconds: dict[str, float],
 ) -> RunResult:
     """The result of a finished run."""
@@ -114,8 +115,10 @@ def summary(
         style_failures=[f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"],
         contact_sheet=styled.sheet,
         style_quality=mean_quality(styled),
-        quality_chart=styled.chart,
+        report_card=report.picture,
+        film=report.film,
         gate=record.gate,
         seconds=seconds,
         advice=evaluation.advice,
+        conditions=evaluation.conditions,
     )

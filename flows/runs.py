@@ -1,9 +1,14 @@
-"""A flow run's name in Prefect, its links to MLflow and its process; and calls to a server that may be away."""
+"""A flow run in Prefect: its name, links, process and state; and calls to a server that may be away."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from uuid import UUID
 
 from prefect import get_client, runtime
 from prefect.settings import (
@@ -11,11 +16,14 @@ from prefect.settings import (
     PREFECT_CLIENT_MAX_RETRIES,
     temporary_settings,
 )
+from prefect.states import Running
 
 from ganpipe.compute.process_identity import this_process
 from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.prefect_database import PROCESS_TAG
 from ganpipe.stores.run_records import RunRecord
+
+ASK_EVERY_S = 5.0
 
 _attempt = BestEffort("Prefect's server", "the run goes on, and its page there is not up to date")
 
@@ -26,9 +34,15 @@ def call_prefect(call: Callable[[], object]) -> bool:
         return _attempt(call)
 
 
-def name_run(prefix: str) -> None:
-    """Names the current flow run after its dataset and version, with the time."""
-    _update_run(f"{prefix} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", [])
+def begin_run(subject: str) -> str:
+    """Names the current flow run after its subject and the time, and tags it with its process; returns the name.
+
+    By the process, what a kill leaves can be told from what runs. A run that is resumed keeps its name.
+    """
+    earlier = [tag for tag in runtime.flow_run.tags or [] if tag.startswith(PROCESS_TAG)]
+    name = runtime.flow_run.name if earlier else f"{subject} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    _update_run(name, [])
+    return str(name)
 
 
 def link_run(record: RunRecord) -> None:
@@ -36,13 +50,10 @@ def link_run(record: RunRecord) -> None:
     _update_run(None, [f"data:{record.version[:12]}", f"mlflow:{record.mlflow_run_id}"])
 
 
-def tag_process() -> None:
-    """Tags the current flow run with its process, so that what a kill leaves can be told from what runs."""
-    _update_run(None, [])
-
-
 def _update_run(name: str | None, tags: list[str]) -> None:
-    run_id, tags = runtime.flow_run.id, [*tags, PROCESS_TAG + this_process()]
+    run_id = runtime.flow_run.id
+    kept = [tag for tag in runtime.flow_run.tags or [] if not tag.startswith(PROCESS_TAG)]
+    tags = [*dict.fromkeys([*kept, *tags, PROCESS_TAG + this_process()])]
 
     def update() -> None:
         with get_client(sync_client=True) as client:
@@ -53,3 +64,46 @@ def _update_run(name: str | None, tags: list[str]) -> None:
 
     if run_id:
         call_prefect(update)
+
+
+def is_scheduled() -> bool:
+    """Whether a schedule has started the current flow run, and no person."""
+    return "auto-scheduled" in (runtime.flow_run.tags or [])
+
+
+def set_running(name: str, message: str) -> None:
+    """Says in Prefect what the current flow run does: `Running`, or that it waits."""
+
+    def update() -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(runtime.flow_run.id, Running(name=name, message=message), force=True)
+
+    if runtime.flow_run.id:
+        call_prefect(update)
+
+
+def is_cancelled(run_id: UUID) -> bool:
+    """Whether somebody has cancelled a flow run in Prefect; False if the server does not say."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(run_id).state
+    except Exception:  # a server that is away has cancelled nothing
+        return False
+    return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+
+def end_if_cancelled(runner: int | None) -> None:
+    """Sends this process SIGTERM when its flow run is cancelled in Prefect, as the runner does with those it has started.
+
+    `runner`: the process that does so while it is our parent.
+    """
+    run_id = runtime.flow_run.id
+    if run_id is None:
+        return
+
+    def watch() -> None:
+        while runner == os.getppid() or not is_cancelled(UUID(str(run_id))):
+            time.sleep(ASK_EVERY_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -10,7 +10,7 @@ from prefect import flow, unmapped
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows import tasks
-from flows.runs import name_run, tag_process
+from flows.runs import begin_run, end_if_cancelled
 from ganpipe.errors import GanpipeError
 from ganpipe.files import from_utf8
 from ganpipe.stages.stylize import StyleRequest
@@ -69,12 +69,12 @@ def stylize(
     """
     from ganpipe.stages.requests import RunRequest
 
-    tag_process()
+    begin_run("stylize")
+    end_if_cancelled(runner=None)
     settings = RunRequest(workspace, None, preset, overrides or []).settings()
     given = (tuple(map(from_utf8, words)) for words in (contents, styles, masks or []))
     content_words, style_words, mask_words = given
     job = StyleRequest(workspace, content_words, style_words, from_utf8(out), settings, mask_words)
-    name_run("stylize")
     report = stylize_batch(job, spread=True)
     if report.done:
         tasks.log_batch_run(job, report)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-
 from flows.artifacts import publish_dataset_page, publish_report, report_progress
+from flows.stops import task
+from ganpipe.reports.report_card import Additions
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data, stylize
+from ganpipe.stages import evaluate as evaluate_stage
 from ganpipe.stages import train as train_stage
 from ganpipe.stages.evaluate import Judged, evaluate_run
 from ganpipe.stages.promote import register_model
+from ganpipe.stages.report import RunReport, report_run
 from ganpipe.stages.stylize import StyleRequest
 from ganpipe.stores import datasets
 from ganpipe.stores.dataset_shards import prepare_version
 from ganpipe.stores.datasets import DatasetVersion
 from ganpipe.stores.run_records import RunRecord
-from ganpipe.stores.run_results import RunResult
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.plan import BatchPlan, BatchTask
 from ganpipe.style.batch.report import StyleReport
@@ -90,6 +91,18 @@ def register(
         return register_model(workspace, judged.record, judged.evaluation, version, settings, report)
 
 
+@task(name="evaluate champion", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def evaluate_champion(workspace: Workspace, dataset: str, settings: Settings) -> Judged:
+    with report_progress("evaluate", quiet=True) as report:
+        return evaluate_stage.evaluate_champion(workspace, dataset, settings, report)
+
+
+@task(name="verify data", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def verify_data(workspace: Workspace, dataset: str, settings: Settings) -> datasets.VerifyResult:
+    with report_progress("verify", quiet=True) as report:
+        return datasets.verify_dataset(workspace, dataset, settings.data, report)
+
+
 @task(name="plan batch")
 def plan_batch(job: StyleRequest) -> BatchPlan:
     return stylize.plan_batch_of(job)
@@ -124,6 +137,10 @@ def log_stylized(workspace: Workspace, record: RunRecord, report: StyleReport) -
     stylize.log_stylized(workspace, record, report)
 
 
-@task(name="report")
-def report_run(workspace: Workspace, result: RunResult) -> None:
-    publish_report(workspace, result)
+@task(name="report", retries=2, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
+def report(
+    workspace: Workspace, record: RunRecord, version: DatasetVersion, additions: Additions
+) -> RunReport:
+    made = report_run(workspace, record, version, additions)
+    publish_report(workspace, record, made)
+    return made

@@ -52,6 +52,17 @@ def _sentence_of(text: str) -> str:
     return text
 
 
+def _psi(text: str) -> float:
+    """The truncation ψ."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"a truncation is a number above 0 and at most 1, not {text[:40]!r}")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every command and option."""
     everywhere = argparse.ArgumentParser(add_help=False)
@@ -129,6 +140,14 @@ def build_parser() -> argparse.ArgumentParser:
             "--label", metavar="NAME", help="of a class-conditional model; default: labels as in its dataset"
         )
         sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument(
+            "--truncation",
+            type=_psi,
+            default=1.0,
+            metavar="PSI",
+            help="above 0, at most 1: less gives more typical and less various images (truncation ψ; see docs/usage.md); "
+            "default: 1, none",
+        )
 
     sub = add("run", "run.run", "the whole pipeline: data, training, evaluation, style transfer")
     chosen(sub)
@@ -199,22 +218,41 @@ def build_parser() -> argparse.ArgumentParser:
     chosen(sub, dataset=False)
     json_too(sub)
 
-    sub = add("up", "operations.up", "Prefect, MLflow and the schedule until Ctrl-C")
+    sub = add("up", "up.up", "Prefect, MLflow and the schedules until Ctrl-C")
     sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *", in local time')
+    sub.add_argument(
+        "--schedule",
+        dest="schedules",
+        action="append",
+        default=[],
+        metavar="ENTRY",
+        help="a further schedule, such as 'name: nightly, cron: 0 2 * * *, work: stylize'; also in params.yaml",
+    )
     sub.add_argument("--watch", metavar="DIR", help="retrain when images are added to this folder")
     sub.add_argument(
         "--host",
         default="127.0.0.1",
         help="this machine only: 127.0.0.1 or localhost; from another one use ssh -L",
     )
-    sub.add_argument("--prefect-port", type=int, default=4200)
-    sub.add_argument("--mlflow-port", type=int, default=5000)
+    sub.add_argument("--prefect-port", type=int, metavar="PORT", help="default: 4200, or the next free one")
+    sub.add_argument("--mlflow-port", type=int, metavar="PORT", help="default: 5000, or the next free one")
+    instead = sub.add_mutually_exclusive_group()
+    instead.add_argument("--detach", action="store_true", help="in the background; `ganpipe down` stops it")
+    instead.add_argument("--systemd", action="store_true", help="print a systemd unit that does it")
     chosen(sub)
+    add("down", "up.down", "stop the `ganpipe up` of this workspace")
 
     sub = add(
         "dashboard", "dashboard.dashboard", "runs, models, datasets and images in the browser, read-only"
     )
-    sub.add_argument("--port", type=int, default=4300, metavar="N", help="default: 4300")
+    sub.add_argument(
+        "--port",
+        "--dashboard-port",
+        dest="port",
+        type=int,
+        metavar="N",
+        help="default: 4300, or the next one that is free",
+    )
 
     json_too(add("status", "status.status", "what runs, ran and is planned; datasets, models, servers, disk"))
     sub = add("trace", "operations.trace", "the origin of an image")

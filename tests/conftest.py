@@ -32,6 +32,7 @@ TINY = {
     "training.log_every_images": 16,
     "training.grid_every_images": 32,
     "training.save_every_images": 32,
+    "training.validation_images": 0,  # VGG19 takes longer than these trainings
     "training.device": "cpu",
     "training.precision": "fp32",
     "evaluation.images": 24,

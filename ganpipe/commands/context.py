@@ -53,24 +53,25 @@ def absolute(path: str) -> Path:
 
 def resolve_settings(arguments: Namespace, workspace: Workspace) -> Settings:
     """Defaults, preset, params.yaml and --set, in this order."""
-    return _request(arguments, workspace).settings()
+    return request_of(arguments, workspace).settings()
 
 
 def explain_preset(arguments: Namespace, workspace: Workspace) -> None:
     """Says which preset was chosen, and why, if nobody has named one."""
-    choice = _request(arguments, workspace).choice()
+    choice = request_of(arguments, workspace).choice()
     if choice.why != ASKED_FOR:
         say(f"Preset {choice.preset} ({choice.why}); --preset NAME takes another.")
 
 
 def make_request(arguments: Namespace, workspace: Workspace) -> RunRequest:
     """The run that the command line asks for; wrong settings fail here, before anything starts."""
-    request = _request(arguments, workspace)
+    request = request_of(arguments, workspace)
     request.settings()
     return request
 
 
-def _request(arguments: Namespace, workspace: Workspace) -> RunRequest:
+def request_of(arguments: Namespace, workspace: Workspace) -> RunRequest:
+    """The same, not checked yet."""
     from ganpipe.stages.requests import RunRequest
 
     return RunRequest(

@@ -7,25 +7,20 @@ from argparse import Namespace
 
 from ganpipe.commands.context import open_named_workspace
 from ganpipe.console import say
-from ganpipe.errors import GanpipeError
 from ganpipe.stores.workspace import Workspace
+
+USUAL_PORT = 4300
 
 
 def dashboard(arguments: Namespace) -> int:
     """Serves the pages on this machine until Ctrl-C; nothing of the workspace is changed."""
-    from ganpipe.services.prefect import free_port
+    from ganpipe.dashboard.server import serve
+    from ganpipe.services.prefect import choose_port
 
     workspace = open_named_workspace(arguments)
-    try:
-        free_port(arguments.port)
-    except (GanpipeError, OverflowError):
-        raise GanpipeError(
-            f"Port {arguments.port} cannot be had; choose another with --port, or stop what uses it."
-        ) from None
-    from ganpipe.dashboard.server import serve
-
-    _tell(workspace, arguments.port)
-    serve(workspace, arguments.port)
+    port = choose_port(arguments.port, USUAL_PORT, "dashboard")
+    _tell(workspace, port)
+    serve(workspace, port)
     return 0
 
 

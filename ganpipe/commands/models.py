@@ -28,6 +28,7 @@ COMPARED = {"promoted": "B would replace A", "kept": "A would be kept", "undecid
 
 def train(arguments: Namespace) -> int:
     """Trains without Prefect: the same stage, the same records."""
+    from ganpipe.reports.film import FILM
     from ganpipe.services.recovery import recover
     from ganpipe.stages import train
     from ganpipe.stores import datasets
@@ -47,7 +48,7 @@ def train(arguments: Namespace) -> int:
         fresh = new_record(name, info.version, settings, train.compute_names(settings))
         before = train.finished_request(workspace, fresh)
         record = train.train_model(workspace, info, settings, bars, wait=arguments.if_busy == "wait")
-    state = "up_to_date" if before else "finished"
+    state, film = "up_to_date" if before else "finished", workspace.runs / record.run_id / FILM
     result = {
         "state": state,
         "run": record.run_id,
@@ -56,6 +57,7 @@ def train(arguments: Namespace) -> int:
         **({"continues": record.continues} if record.continues else {}),
         **(asdict(record.train) if record.train else {}),
         "run_dir": str(workspace.runs / record.run_id),
+        **({"film": str(film)} if film.exists() else {}),
     }
     if arguments.json:
         print_json(result)
@@ -63,6 +65,8 @@ def train(arguments: Namespace) -> int:
     if before:
         out.print(f"up to date: same data, settings and code as run {record.run_id}; nothing was trained.")
     notes = result.pop("notes", [])
+    if record.train and record.train.validation:
+        result["validation"] = record.train.validation.sentence()
     rows = [(key.replace("_", " "), str(value)) for key, value in result.items()]
     pairs("Training", rows + [("note", note) for note in notes])
     return 0
@@ -72,6 +76,7 @@ def evaluate(arguments: Namespace) -> int:
     """Judges a run's model, or a folder of images."""
     from ganpipe.services.recovery import recover
     from ganpipe.stages import evaluate
+    from ganpipe.stages.report import report_run
     from ganpipe.stores.dataset_shards import open_version_at
     from ganpipe.stores.dataset_versions import open_version
 
@@ -94,7 +99,8 @@ def evaluate(arguments: Namespace) -> int:
             version = open_version_at(workspace, record.dataset, record.version, record.resolved().data)
             evaluate.check_judgeable(version)
             judged = evaluate.evaluate_run(workspace, record, version, settings, bars)
-            evaluation, run = judged.evaluation, {"run": record.run_id}
+            card = report_run(workspace, judged.record, version).picture
+            evaluation, run = judged.evaluation, {"run": record.run_id, "report_card": card}
     if arguments.json:
         print_json(evaluation.as_dict() | run)
         return 0
@@ -104,7 +110,9 @@ def evaluate(arguments: Namespace) -> int:
         [
             ("verdict", f"{evaluation.verdict}: {' '.join(evaluation.evidence)}"),
             ("next", evaluation.advice),
+            ("measured with", str(evaluation.conditions)),
             ("sample grid", relative_path(workspace, evaluation.grid)),
+            *([("report card", relative_path(workspace, run["report_card"]))] if run else []),
         ],
     )
     return 0
@@ -149,10 +157,17 @@ def generate(arguments: Namespace) -> int:
     model = generate.load_model(workspace, arguments.model, arguments.dataset)
     with Bars(quiet=arguments.json) as bars:
         paths = generate.generate_images(
-            model, arguments.count, arguments.seed, absolute(arguments.out), bars, arguments.label
+            model,
+            arguments.count,
+            arguments.seed,
+            absolute(arguments.out),
+            bars,
+            arguments.label,
+            arguments.truncation,
         )
     if arguments.json:
-        print_json({"model": str(model.reference), "seed": arguments.seed, "images": [str(p) for p in paths]})
+        drawn = {"model": str(model.reference), "seed": arguments.seed, "truncation": arguments.truncation}
+        print_json(drawn | {"images": [str(p) for p in paths]})
     else:
         out.print(f"{len(paths)} images of {model.reference} in {arguments.out}")
     return 0
@@ -170,12 +185,14 @@ def interpolate(arguments: Namespace) -> int:
         return USAGE_ERROR
     workspace = open_named_workspace(arguments)
     model = generate.load_model(workspace, arguments.model, arguments.dataset)
+    seed, psi = arguments.seed, arguments.truncation
     frames = generate.interpolation_frames(
-        model, arguments.stops, arguments.frames, arguments.seed, arguments.label
+        model, arguments.stops, arguments.frames, seed, arguments.label, psi
     )
-    video.write_video(frames.numpy(), path, arguments.frames, model.origin("interpolation", arguments.seed))
+    video.write_video(frames.numpy(), path, arguments.frames, model.origin("interpolation", seed, psi))
     if arguments.json:
-        print_json({"model": str(model.reference), "frames": len(frames), "out": str(path)})
+        written = {"model": str(model.reference), "truncation": psi, "frames": len(frames), "out": str(path)}
+        print_json(written)
     else:
         out.print(f"{len(frames)} frames of {model.reference} in {arguments.out}")
     return 0
@@ -250,7 +267,6 @@ def _show_stylized(workspace: Workspace, result: Any) -> None:
         ("network", result.network),
         ("contact sheet", relative_path(workspace, result.sheet)),
         *[(name.replace("_", " "), f"{value:.3g} (mean)") for name, value in mean_quality(result).items()],
-        ("quality against time", relative_path(workspace, result.chart)),
         ("left out", count_left_out(result.left_out)),
     ]
     pairs("", [(name, text) for name, text in rows if text])

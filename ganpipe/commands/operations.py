@@ -1,4 +1,4 @@
-"""`up`, `trace`, `reproduce`, `promote`, `rollback`, `completion`, `settings`."""
+"""`trace`, `reproduce`, `promote`, `rollback`, `completion`, `settings`, `doctor`."""
 
 from __future__ import annotations
 
@@ -8,40 +8,11 @@ from argparse import Namespace
 from ganpipe.commands.context import (
     absolute,
     find_run,
-    make_request,
     open_named_workspace,
-    require_utf8,
 )
 from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
-
-# The deployments are a table in flows; its module imports Prefect, which must not happen before the servers are chosen.
-RUNNER, WATCHED = "flows.deployments", "ganpipe/scheduled"
-
-
-def up(arguments: Namespace) -> int:
-    """Serves until Ctrl-C."""
-    from ganpipe.services.recovery import recover
-    from ganpipe.services.up import UpOptions
-    from ganpipe.services.up import up as serve
-
-    workspace = open_named_workspace(arguments, tracks=True)
-    require_utf8(workspace)
-    recover(workspace, prefect=False)  # its runs are settled when the server is there
-    watch = absolute(arguments.watch) if arguments.watch else None
-    options = UpOptions(
-        make_request(arguments, workspace),
-        arguments.cron,
-        watch,
-        arguments.host,
-        arguments.prefect_port,
-        arguments.mlflow_port,
-        RUNNER,
-        WATCHED,
-    )
-    serve(workspace, options)
-    return 0
 
 
 def trace(arguments: Namespace) -> int:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ganpipe.commands.context import (
     LEAST_ROOM_BYTES,
     explain_preset,
     make_request,
     open_named_workspace,
+    request_of,
     require_utf8,
 )
 from ganpipe.commands.tables import relative_path, show_metrics
 from ganpipe.console import duration, out, pairs, print_json, say
 from ganpipe.errors import GanpipeError
 from ganpipe.files import require_room
-from ganpipe.settings.params import resolve
 from ganpipe.stores.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> int:
     started = time.monotonic()
     workspace = open_named_workspace(arguments, tracks=True)
     require_utf8(workspace)
-    check_settings(arguments, workspace)
+    request_of(arguments, workspace).check_settings()
     require_room(workspace.state, LEAST_ROOM_BYTES)
     recover(workspace, prefect=False)
     result = _already_done(arguments, workspace) if (workspace.state / "results").exists() else None
@@ -42,7 +42,8 @@ def run(arguments: Namespace) -> int:
         recover(workspace)
     if result is None:
         with prefect_api(workspace, meanwhile=lambda: _check_and_import(arguments, workspace)):
-            from flows.pipeline import pipeline
+            from flows.stops import result_of
+            from flows.works import retrain
 
             recover(workspace)  # with this server
             request = make_request(arguments, workspace)
@@ -51,14 +52,16 @@ def run(arguments: Namespace) -> int:
             from httpx import TransportError
 
             try:
-                result = pipeline(
+                state: Any = retrain(
                     request.workspace,
                     request.dataset,
                     request.preset,
                     request.overrides,
                     quiet=arguments.json,
                     if_busy=arguments.if_busy,
+                    return_state=True,
                 )
+                result = result_of(state)
             except TransportError as error:
                 result = _finished_without_server(arguments, workspace, error)
     seconds_total = round(time.monotonic() - started, 2)
@@ -81,12 +84,6 @@ def _finished_without_server(arguments: Namespace, workspace: Workspace, error: 
         raise GanpipeError(f"{lost}; what is finished is kept, and the same command goes on from there.")
     say(f"{lost}; the run is finished all the same.")
     return replace(result, state="finished")
-
-
-def check_settings(arguments: Namespace, workspace: Workspace) -> None:
-    """Fails on wrong settings in milliseconds, before torch is imported to see whether there is a GPU."""
-    params = workspace.params()
-    resolve(params, arguments.preset or params.preset or "demo", arguments.overrides)
 
 
 def _already_done(arguments: Namespace, workspace: Workspace) -> RunResult | None:
@@ -113,7 +110,8 @@ def _check_and_import(arguments: Namespace, workspace: Workspace) -> None:
         train.check_free(workspace, request.settings())
     if name not in datasets.SAMPLE_SOURCES:
         dataset_versions.open_version(workspace, name, request.settings().data)
-    import flows.pipeline  # noqa: F401
+    import flows.pipeline
+    import flows.works  # noqa: F401
 
 
 def _gate_word(gate: GateResult) -> str:
@@ -137,7 +135,9 @@ def _show_run(workspace: Workspace, result: RunResult, seconds_total: float) -> 
         ("next", result.advice),
         *([("gate", f"{_gate_word(result.gate)}: {result.gate.reason}")] if result.gate else []),
         *[("note", note) for note in result.notes],
+        ("report card", relative_path(workspace, result.report_card)),
         ("sample grid", relative_path(workspace, result.grid)),
+        ("film", relative_path(workspace, result.film)),
         ("stylized", relative_path(workspace, result.contact_sheet)),
         (
             "time",

@@ -31,7 +31,7 @@ def _show(found: WorkspaceStatus) -> None:
     if found.planned:
         table("Next", ("when", "deployment"), [(local_time(p.at), p.deployment) for p in found.planned[:3]])
     table("Datasets", ("name", "version", "images", "champion", ""), map(_dataset_row, found.datasets))
-    names = ("run", "began", "training", "state", "verdict", "model", "why")
+    names = ("run", "began", "training", "state", "verdict", "conditions", "model", "why")
     table("Runs", names, map(_run_row, found.runs[-SHOWN_RUNS:]))
     if found.flow_runs:
         rows = [
@@ -58,13 +58,14 @@ def _dataset_row(dataset: DatasetStatus) -> tuple[str, str, str, str, str]:
     return dataset.name, dataset.version or "", count_or_blank(dataset.images), seen, dataset.problem or ""
 
 
-def _run_row(run: RunStatus) -> tuple[str, str, str, str, str, str, str]:
+def _run_row(run: RunStatus) -> tuple[str, ...]:
     return (
         run.run,
         local_time(run.began_at),
         duration(run.train_s) if run.train_s else "",
         run.state,
         run.verdict or "",
+        run.conditions or "",
         (run.model_version or "") + (", champion" if run.champion else ""),
         run.reason,
     )

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,47 +24,58 @@ from ganpipe.errors import GanpipeError
 
 ASK_AGAIN_S = 2.0  # for a GPU
 FILE_ASK_AGAIN_S = 0.05
+HOLDER = "<holder>"  # stands in a sentence for who holds a lock
 
 Say = Callable[[str], None]
 
 
+class Busy(GanpipeError):
+    """Somebody else holds a lock. `holder`: who that is, in words."""
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
 def _acquire(
     try_lock: Callable[[], bool],
-    busy: Callable[[], str],
+    holder: Callable[[], str],
+    busy: str,
     wait_s: float,
     every_s: float,
     say: Say,
     advice: str,
 ) -> None:
-    """Tries until the lock is held or `wait_s` has passed; says once who holds it.
+    """Tries until the lock is held or `wait_s` has passed; says once who holds it. `busy`: a sentence about HOLDER.
 
     Raises:
-        GanpipeError: somebody still holds it; the sentence says who and ends with `advice`.
+        Busy: somebody still holds it; the sentence says who and ends with `advice`.
     """
     if try_lock():
         return
     if wait_s > 0:
-        say(f"{busy()}; waiting for it.")
+        say(f"{busy.replace(HOLDER, holder())}; waiting for it.")
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         time.sleep(every_s)
         if try_lock():
             return
-    raise GanpipeError(f"{busy()}; {advice}")
+    who = holder()
+    raise Busy(f"{busy.replace(HOLDER, who)}; {advice}", who)
 
 
 @contextmanager
-def lock_file(folder: Path, what: str, wait_s: float, say: Say) -> Iterator[None]:
-    """Holds the lock on `what` in `folder`.
+def lock_file(folder: Path, what: str, wait_s: float, say: Say, holder: str = "") -> Iterator[None]:
+    """Holds the lock on `what` in `folder`. `holder`: what others are told about the holder beside its process.
 
     Raises:
-        GanpipeError: another process still holds it after `wait_s`; the sentence says which.
+        Busy: another process still holds it after `wait_s`; the sentence says which.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from None
-    holder, lock = folder / f"{what}.json", FileLock(folder / f"{what}.lock")
+    note, lock = folder / f"{what}.json", FileLock(folder / f"{what}.lock")
 
     def try_lock() -> bool:
         try:
@@ -74,14 +86,15 @@ def lock_file(folder: Path, what: str, wait_s: float, say: Say) -> Iterator[None
             raise _unwritable(folder, error) from None
         return True
 
-    def busy() -> str:
-        return f"Another ganpipe (process {_pid_in(holder)}) is busy with {what} in this workspace"
-
-    _acquire(try_lock, busy, wait_s, FILE_ASK_AGAIN_S, say, "wait for it or stop it.")
+    busy = f"Another ganpipe ({HOLDER}) is busy with {what} in this workspace"
+    _acquire(
+        try_lock, partial(_holder_in, note), busy, wait_s, FILE_ASK_AGAIN_S, say, "wait for it or stop it."
+    )
     try:
-        holder.write_text(json.dumps({"pid": os.getpid()}))
+        note.write_text(json.dumps({"pid": os.getpid(), "holder": holder}))
         yield
     finally:
+        note.unlink(missing_ok=True)
         lock.release()
 
 
@@ -92,11 +105,15 @@ def _unwritable(folder: Path, error: OSError) -> GanpipeError:
     )
 
 
-def _pid_in(holder: Path) -> str:
-    try:
-        return str(json.loads(holder.read_text())["pid"])
-    except (OSError, ValueError, KeyError):
-        return "unknown"
+def _holder_in(note: Path) -> str:
+    """Who holds a lock, in its own words. It writes them as soon as it has the lock."""
+    for _ in range(10):
+        try:
+            content = json.loads(note.read_text())
+            return str(content.get("holder") or f"process {content['pid']}")
+        except (OSError, ValueError, KeyError, AttributeError):
+            time.sleep(FILE_ASK_AGAIN_S)
+    return "process unknown"
 
 
 def gpu_names(count: int) -> list[str]:
@@ -131,12 +148,10 @@ def _lock_gpu(name: str, wait: bool, say: Say) -> Iterator[None]:
                 return False
             return True
 
-        def busy() -> str:
-            return f"The GPU {name} is busy with another ganpipe ({holder(name)})"
-
         _acquire(
             try_lock,
-            busy,
+            partial(holder, name),
+            f"The GPU {name} is busy with another ganpipe ({HOLDER})",
             math.inf if wait else 0.0,
             ASK_AGAIN_S,
             say,

@@ -11,7 +11,18 @@ from torch import Tensor
 ORDER, MIRROR, LATENTS, GRID = 1, 2, 3, 4
 
 
-G_ORDER, G_MIRROR, G_LATENTS, DRAWN, NOISE, LABELS, DIRECTION, MIX, SIGNAL = 5, 6, 7, 8, 9, 10, 11, 12, 13
+G_ORDER, G_MIRROR, G_LATENTS, DRAWN, NOISE, LABELS, DIRECTION, MIX, SIGNAL, MEAN = (
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+)
 
 
 def generator_at(seed: int, stream: int, counter: int) -> torch.Generator:

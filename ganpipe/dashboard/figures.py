@@ -16,6 +16,7 @@ MEANINGS = {
     "fd": "Fréchet distance to held-out images; lower is better",
     "kd": "kernel distance to held-out images; lower is better",
     "energy": "energy distance to held-out images, as a share of the distance between them; lower is better",
+    "swd": "sliced Wasserstein distance to held-out images; lower is better",
     "precision": "share of images that could be real; higher is better",
     "recall": "share of real images that the model reaches; higher is better",
     "density": "how many real neighborhoods hold an image; about 1 is real",
@@ -43,10 +44,11 @@ MEANINGS = {
 CURVES = (
     ("Losses", "the loss of G and of D; neither alone says how good the images are", ("loss_g", "loss_d")),
     ("Loss", "of the training images", ("loss", "reconstruction")),
+    ("Validation", "energy distance to held-out images; lower is better", ("validation_energy",)),
     (
-        "Validation",
-        "kernel distance of quick samples to held-out images; lower is better",
-        ("kd_quick",),
+        "Repeats and copies",
+        "share of samples that nearly repeat another one, or are as near to a training image as 5% of real images",
+        ("validation_near_duplicates", "validation_copied"),
     ),
     (
         "Discriminator",
@@ -58,7 +60,11 @@ CURVES = (
     ("Gradient penalties", "R1 on real, R2 on generated images", ("r1", "r2", "gp")),
     ("Spread", "how much generated images differ from each other; near 0: collapsed", ("spread",)),
     ("Learning rates", "over the training", ("lr_g", "lr_d")),
-    ("Augmentation", "overfitting signal and probability of adaptive augmentation", ("overfitting", "ada_p")),
+    (
+        "Augmentation",
+        "overfitting signal and probability of adaptive augmentation",
+        ("overfitting", "augment_p"),
+    ),
 )
 
 

@@ -22,6 +22,7 @@ COLUMNS = (
     ("model", "network", "left"),
     ("state", "state", "left"),
     ("verdict", "verdict", "left"),
+    ("conditions", "conditions", "left"),
     ("kd", "kd", "right"),
     ("energy", "energy", "right"),
     ("train_s", "training", "right"),
@@ -60,7 +61,10 @@ async def draw(readings: Readings) -> None:
         table.bind_filter_from(find, "value")
         for field, cell in CELLS.items():
             table.add_slot(f"body-cell-{field}", cell)
-        text("kd and energy: distances to held-out images; lower is better.", classes="soft")
+        text(
+            "kd and energy: distances to held-out images; lower is better. Compare only runs with the same conditions.",
+            classes="soft",
+        )
 
 
 def _row(run: RunStatus) -> dict[str, Any]:

@@ -73,6 +73,10 @@ class PreparedData:
     label_names: tuple[str, ...]
     train: Split
     holdout: Split
+    holdout_keys: tuple[
+        bytes, ...
+    ] = ()  # 32 bytes that name each held-out image, in order; none in memory alone
+    first_holdout_keys: tuple[bytes, ...] = ()  # of all images that the dataset's first version held out
 
     @property
     def labeled(self) -> bool:
@@ -114,7 +118,15 @@ def load_prepared(out: Path, version: str) -> PreparedData:
     place = {k: number for number, k in enumerate(learned)}
     sides = {side: _load_split(out, side, shape, meta, place) for side in SPLITS}
     label_names = tuple(meta["label_names"][k] for k in learned)
-    return PreparedData(meta["dataset"], version, shape, label_names, sides["train"], sides["holdout"])
+    keys = _read_keys(out, meta, "holdout")
+    return PreparedData(meta["dataset"], version, shape, label_names, sides["train"], sides["holdout"], keys)
+
+
+def _read_keys(out: Path, meta: dict[str, Any], side: str) -> tuple[bytes, ...]:
+    """The keys of one side's images, in order."""
+    files = [(out / name).with_suffix(KEYS) for name in sorted(meta["sha256"]) if name.startswith(side)]
+    found = [file.read_bytes() for file in files]
+    return tuple(data[k : k + 32] for data in found for k in range(32, len(data), 32))
 
 
 def _load_split(

@@ -32,9 +32,10 @@ def nearest(a: Features, b: Features) -> Features:
 
 def kth_nearest_other(x: Features, k: int) -> Features:
     """Distance of each row of `x` to its k-th nearest other row."""
-    return np.concatenate(
-        [np.partition(_without_self(rows, d), k - 1)[:, k - 1] for rows, d in distance_blocks(x, x)]
-    )
+    found = np.empty(len(x))  # a list of columns would keep every block alive
+    for rows, block in distance_blocks(x, x):
+        found[rows] = np.partition(_without_self(rows, block), k - 1)[:, k - 1]
+    return found
 
 
 def distance_sums(a: Features, b: Features) -> tuple[Features, Features]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from torch import Tensor
@@ -9,7 +10,8 @@ from torch import Tensor
 from ganpipe.compute.device import Compute
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.extractors import DEFAULT
+from ganpipe.evaluation.conditions import Conditions
+from ganpipe.evaluation.extractors import ChosenExtractor, choose_extractor
 from ganpipe.evaluation.feature_cache import FeatureExtractor
 from ganpipe.evaluation.judge import ImageSet, Judge
 from ganpipe.evaluation.sampling import random_rows
@@ -30,10 +32,11 @@ def open_judge(
     """A judge on at most `evaluation.images` training and as many held-out images; features are kept in `cache`.
 
     Raises:
-        GanpipeError: too few training or held-out images.
+        GanpipeError: too few training or held-out images, or no weights of the extractor.
     """
     _check_data(data)
-    extract = FeatureExtractor(DEFAULT, settings.size_px, compute, cache)
+    extractor = choose_extractor(settings)
+    extract = FeatureExtractor(extractor, settings.size_px, compute, cache)
     train_rows = random_rows(data.train, settings.images, settings.seed)
     train, holdout = (
         _real_images(*split.rows(rows), extract, report)
@@ -42,8 +45,26 @@ def open_judge(
             (data.holdout, random_rows(data.holdout, settings.images, settings.seed)),
         )
     )
-    rows = train_rows.numpy()
-    return Judge(train, holdout, data, rows, settings.neighbors, compute, extract, extract.description)
+    rows, conditions = train_rows.numpy(), _conditions(extractor, holdout.pixels, data, settings)
+    return Judge(
+        train, holdout, data, rows, settings.neighbors, compute, extract, extractor.describe(), conditions
+    )
+
+
+def _conditions(
+    extractor: ChosenExtractor, holdout: Tensor, data: PreparedData, settings: EvaluationSettings
+) -> Conditions:
+    """The conditions under which images are measured against these held-out images of `data`."""
+    return Conditions(
+        extractor=f"{extractor.name} {extractor.row.layer}",
+        extractor_sha256=extractor.sha256,
+        resize=extractor.row.resize.format(size_px=settings.size_px),
+        neighbors=settings.neighbors,
+        generated=0,
+        held_out=len(holdout),
+        held_out_sha256=hashlib.sha256(holdout.contiguous().numpy().data).hexdigest(),
+        version=data.version,
+    )
 
 
 def _real_images(pixels: Tensor, labels: Tensor, extract: FeatureExtractor, report: Report) -> ImageSet:
@@ -61,7 +82,7 @@ def evaluate(
     """Evaluates uint8 images `fake: [N, H, W, C]` against the held-out images of `data`.
 
     Raises:
-        GanpipeError: too few held-out or generated images.
+        GanpipeError: too few held-out or generated images, or no weights of the extractor.
     """
     check_generated_count(len(fake))
     judge = open_judge(data, settings, compute, cache, report)

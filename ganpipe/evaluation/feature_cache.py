@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ganpipe.compute.device import Compute
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.extractors import EXTRACTORS, Extracted, Network, extract
+from ganpipe.evaluation.extractors import ChosenExtractor, Extracted, Network, extract
 from ganpipe.files import write_bytes
 from ganpipe.progress import Report, ignore
 
@@ -31,10 +31,10 @@ class FeatureExtractor:
     written keeps nothing.
     """
 
-    def __init__(self, name: str, size_px: int, compute: Compute, folder: Path | None = None) -> None:
-        self.size_px, self.compute, self.folder = size_px, compute, folder
-        self.extractor = EXTRACTORS[name]
-        self.description = self.extractor.describe()
+    def __init__(
+        self, extractor: ChosenExtractor, size_px: int, compute: Compute, folder: Path | None = None
+    ) -> None:
+        self.extractor, self.size_px, self.compute, self.folder = extractor, size_px, compute, folder
         self._network: Network | None = None
 
     def __call__(self, pixels: Tensor, stage: str = "features", report: Report = ignore) -> Extracted:
@@ -51,8 +51,9 @@ class FeatureExtractor:
 
     def _key(self, pixels: Tensor) -> str:
         """By whatever changes a feature: pixels, network, size, and what the arithmetic is done with."""
-        how = f"{self.description} {self.size_px} {self.compute.device.type} {self.compute.precision} {tuple(pixels.shape)}"
-        found = hashlib.sha256(how.encode())
+        network = f"{self.extractor.name} {self.extractor.sha256} {self.extractor.row.layer}"
+        how = f"{self.size_px} {self.compute.device.type} {self.compute.precision} {tuple(pixels.shape)}"
+        found = hashlib.sha256(f"{network} {how}".encode())
         found.update(pixels.contiguous().numpy().data)
         return found.hexdigest()
 

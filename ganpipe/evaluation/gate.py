@@ -7,7 +7,7 @@ power: LOG.md, `python -m benchmarks.gate`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -52,9 +52,9 @@ def compare_images(champion: ImageSet, challenger: ImageSet, judge: Judge) -> Co
     """Compares images of a challenger with as many of a champion on the judge's held-out images."""
     a, b = champion.features, challenger.features
     kinds = predict_kinds(a, b, judge.mode_counter)
-    return compare_features(
-        a.deep, b.deep, judge.train.features.deep, judge.holdout.features.deep, judge.k, kinds
-    )
+    train, holdout = judge.train.features.deep, judge.holdout.features.deep
+    found = compare_features(a.deep, b.deep, train, holdout, judge.k, kinds)
+    return replace(found, conditions=judge.conditions(len(challenger)))
 
 
 def compare_features(

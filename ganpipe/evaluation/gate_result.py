@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ganpipe.evaluation.conditions import Conditions
 from ganpipe.evaluation.verdict import Number
 
 PROMOTED, KEPT, UNDECIDED = "promoted", "kept", "undecided"
@@ -64,6 +65,7 @@ class Comparison:
     coverage: Change
     precision: Change
     kind: KindChange | None = None
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True)

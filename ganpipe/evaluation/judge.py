@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,31 +11,36 @@ import torch
 from torch import Tensor
 
 from ganpipe.compute.device import Compute
+from ganpipe.data.anchor import anchor_rows
 from ganpipe.data.shards import PreparedData
-from ganpipe.evaluation.distances import kth_nearest_other, nearest
+from ganpipe.evaluation.conditions import Conditions
+from ganpipe.evaluation.distances import nearest
 from ganpipe.evaluation.extractors import Extracted, Features
 from ganpipe.evaluation.memorization import (
     THUMBNAIL,
     CopyTest,
     Neighbors,
     compare_copies,
+    find_suspects,
+    nearest_other_thumbnail,
     nearest_training_images,
-    normalized,
-    thumbnails,
 )
 from ganpipe.evaluation.metrics import (
     inside_manifold,
     measure_features,
     near_duplicate_share,
     real_scores,
+    relative_energy,
+    relative_energy_error,
     standard_errors,
     standardize,
     vendi,
 )
 from ganpipe.evaluation.mode_coverage import ModeCount, ModeCounter
 from ganpipe.evaluation.spectrum import Spectra, peak_db, sharpness, spectra
-from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, decide
+from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, Suspect, decide
 
+LEAST_ANCHOR = 8  # images; fewer give no score
 CONFIRMED = 500  # images of each side whose nearest training images by thumbnail are compared by features
 
 
@@ -67,10 +72,12 @@ class Judge:
         compute: Compute,
         extract: Extract,
         extractor: str,
+        conditions: Conditions | None = None,
     ) -> None:
         """`train`: the training images `train_rows` of `data`; all of them are searched for copies."""
         self.train, self.holdout, self.data, self.train_rows = train, holdout, data, train_rows
         self.k, self.compute, self.extract, self.extractor = neighbors, compute, extract, extractor
+        self._conditions = conditions
         self._scores: dict[int, dict[str, float]] = {}
         self._repeat_distances: dict[int, Features] = {}
 
@@ -79,17 +86,25 @@ class Judge:
         return ImageSet(pixels, self.extract(pixels))
 
     def evaluate(self, fake: ImageSet, errors: bool = True) -> Evaluation:
-        """All metrics and the verdict; without `errors`, a tenth of the time."""
-        thumbs, deep = self._copies(fake)
+        """All metrics and the verdict; without `errors`, neither standard errors nor suspects, in a tenth of the time."""
+        near = nearest_training_images(fake.pixels, self.data.train.shards, self.compute)
+        thumbs, deep = self._copies(fake, near)
         metrics = (
             self._features(fake, errors)
+            | self._anchor_energy(fake)
             | {"near_duplicates_thumbnails": self._repeats(fake)}
             | _copy_metrics("", thumbs, THUMBNAIL)
             | _copy_metrics("_features", deep, self.extractor)
             | self._modes(fake)
             | self._spectrum(fake)
         )
-        return decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
+        found = decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
+        suspects = self._suspects(fake, near) if errors else []
+        return replace(found, suspects=suspects, conditions=self.conditions(len(fake)))
+
+    def conditions(self, generated: int) -> Conditions | None:
+        """The conditions under which so many images are measured; None if they are not recorded."""
+        return replace(self._conditions, generated=generated) if self._conditions else None
 
     def _features(self, fake: ImageSet, errors: bool) -> dict[str, Metric]:
         f, t, h = fake.features.deep, self.train.features.deep, self.holdout.features.deep
@@ -99,6 +114,25 @@ class Judge:
             name: Metric(value, self.extractor, len(fake), floors[name], error=found.get(name))
             for name, value in values.items()
         }
+
+    def _anchor_energy(self, fake: ImageSet) -> dict[str, Metric]:
+        """The energy distance to the anchor: comparable over all versions of a dataset. None in the first one."""
+        if self._anchor is None:
+            return {}
+        train = self.train.features.deep
+        anchor, deep = standardize(self._anchor, train), standardize(fake.features.deep, train)
+        value, error = relative_energy(deep, anchor), relative_energy_error(deep, anchor)
+        floor = relative_energy(standardize(train[: len(fake)], train), anchor)
+        note = f"to {len(anchor):,} held-out images of the first version"
+        return {"energy_anchor": Metric(value, self.extractor, len(fake), floor, note, error)}
+
+    @cached_property
+    def _anchor(self) -> Features | None:
+        """Features of the anchor, at most as many as are measured of the newest held-out images; None if it is all of them."""
+        rows = anchor_rows(self.data)
+        if len(rows) == len(self.data.holdout) or len(rows) < LEAST_ANCHOR:
+            return None
+        return self.extract(self.data.holdout.rows(rows[: len(self.holdout)])[0]).deep
 
     def _real_scores(self, count: int) -> dict[str, float]:
         if count not in self._scores:
@@ -118,9 +152,17 @@ class Judge:
     def _spectra(self) -> Spectra:
         return spectra(self.holdout.pixels)
 
-    def _copies(self, fake: ImageSet) -> tuple[CopyTest, CopyTest]:
+    def _suspects(self, fake: ImageSet, near: Neighbors) -> list[Suspect]:
+        def feature_distance(images: np.ndarray, rows: np.ndarray) -> Features:
+            found = self.extract(self.data.train.rows(torch.from_numpy(rows))[0]).deep
+            return np.linalg.norm(fake.features.deep[images] - found, axis=1)
+
+        return find_suspects(
+            near, feature_distance, self._holdout_near.distances[:, 0], self._holdout_deep_distance
+        )
+
+    def _copies(self, fake: ImageSet, near: Neighbors) -> tuple[CopyTest, CopyTest]:
         """By thumbnails, and by features."""
-        near = nearest_training_images(fake.pixels, self.data.train.shards, self.compute)
         thumbs = compare_copies(near.distances[:, 0], self._holdout_near.distances[:, 0])
         return thumbs, compare_copies(self._deep_distance(fake, near), self._holdout_deep_distance)
 
@@ -147,12 +189,12 @@ class Judge:
         size = min(len(fake), len(self.train))
         parts = [part for part in fake.pixels.split(size) if len(part) == size]
         real = self._train_repeats(size)
-        shares = [near_duplicate_share(_nearest_thumbnail(part), real) for part in parts]
+        shares = [near_duplicate_share(nearest_other_thumbnail(part), real) for part in parts]
         return Metric(float(np.mean(shares)), THUMBNAIL, len(fake), 0.05)
 
     def _train_repeats(self, size: int) -> Features:
         if size not in self._repeat_distances:
-            self._repeat_distances[size] = _nearest_thumbnail(self.train.pixels[:size])
+            self._repeat_distances[size] = nearest_other_thumbnail(self.train.pixels[:size])
         return self._repeat_distances[size]
 
     def _modes(self, fake: ImageSet) -> dict[str, Metric]:
@@ -198,11 +240,6 @@ class Judge:
             "smallest_mode": Metric(found.smallest_share, classifier, found.images, 1.0),
             "modes_kl": Metric(found.kl, classifier, found.images, 0.0),
         }
-
-
-def _nearest_thumbnail(pixels: Tensor) -> Features:
-    """Distance of each image's thumbnail to the nearest other one."""
-    return kth_nearest_other(normalized(thumbnails(pixels)).double().numpy(), 1)
 
 
 def _copy_metrics(suffix: str, found: CopyTest, extractor: str) -> dict[str, Metric]:

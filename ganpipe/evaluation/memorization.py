@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganpipe.compute.device import Compute
+from ganpipe.evaluation.distances import kth_nearest_other
 from ganpipe.evaluation.extractors import Features
-from ganpipe.evaluation.verdict import IDENTICAL
+from ganpipe.evaluation.verdict import IDENTICAL, Suspect
 from ganpipe.imaging.tensors import composite_on_white
 
 SIDE_PX = 16
 NEAR = 0.05  # share of held-out images that count as near to a training image
 CHANCE = 2e-4  # that an honest model is said to copy, by either test
 CANDIDATES = 1  # nearest training images by thumbnail whose features are compared: the source of a copy is the first (LOG.md)
+SUSPECTS = 10  # generated images that are shown beside their nearest training images
+SEARCHED = 4  # times as many are nearest by thumbnail and compared by features
 SEARCH_BLOCK = 2_048  # training images whose thumbnails are compared at once
 
 THUMBNAIL = f"thumbnail {SIDE_PX}×{SIDE_PX}, normalized; best of mirrored and shifted"
@@ -50,6 +53,11 @@ def variants(pixels: Tensor) -> Tensor:
     places = [(y, x) for y in (height, 0, 2 * height) for x in (width, 0, 2 * width)]
     shifted = [thumbnails(images[:, y : y + pixels.shape[1], x : x + pixels.shape[2]]) for y, x in places]
     return torch.stack([normalized(side) for part in shifted for side in (part, part.flip(3))])
+
+
+def nearest_other_thumbnail(pixels: Tensor) -> Features:
+    """Distance of each image's normalized thumbnail to the nearest other one's."""
+    return kth_nearest_other(normalized(thumbnails(pixels)).double().numpy(), 1)
 
 
 @dataclass(frozen=True)
@@ -120,10 +128,34 @@ class CopyTest:
         return self.identical > IDENTICAL or near or self.farther < self.farther_limit
 
 
+def near_limit(holdout: Features) -> float:
+    """The distance below which NEAR of the held-out images lie."""
+    rank = max(1, math.ceil(NEAR * len(holdout)))
+    return float(np.partition(holdout, rank - 1)[rank - 1])
+
+
+def find_suspects(
+    near: Neighbors,
+    feature_distance: Callable[[np.ndarray, np.ndarray], Features],
+    holdout_thumbs: Features,
+    holdout_deep: Features,
+) -> list[Suspect]:
+    """The SUSPECTS generated images that are likeliest copies: nearest by thumbnail, then in the order of their features.
+
+    `feature_distance`: between generated images and training images, both by row. The other two: distances of held-out
+    images to their nearest training images, by thumbnails and by features.
+    """
+    images = np.argsort(near.distances[:, 0], kind="stable")[: SEARCHED * SUSPECTS]
+    rows = near.rows[images, 0]
+    thumbs = near.distances[images, 0] / max(near_limit(holdout_thumbs), 1e-9)
+    deep = feature_distance(images, rows) / max(near_limit(holdout_deep), 1e-9)
+    order = np.argsort(deep, kind="stable")[:SUSPECTS]
+    return [Suspect(int(images[k]), int(rows[k]), float(thumbs[k]), float(deep[k])) for k in order]
+
+
 def compare_copies(fake: Features, holdout: Features) -> CopyTest:
     """Compares distances to the nearest training image, of generated and of held-out images (Meehan et al. 2020)."""
-    rank = max(1, math.ceil(NEAR * len(holdout)))
-    share = float((fake < np.partition(holdout, rank - 1)[rank - 1]).mean())
+    share = float((fake < near_limit(holdout)).mean())
     identical = float((fake < holdout.min() / 2).mean())
     farther = float(mannwhitneyu(fake, holdout).statistic) / (len(fake) * len(holdout))
     return CopyTest(share, identical, farther, len(fake), len(holdout))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ganpipe.compute.device import Compute
 from ganpipe.compute.random import GRID, LATENTS, draw_labels, generator_at, latents
+from ganpipe.data.anchor import reference_rows
 from ganpipe.data.resize import resize_image
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
@@ -85,9 +86,9 @@ def random_subset(split: Split, most: int, seed: int) -> Split:
 def sample_grid(
     fake: Tensor, data: PreparedData, settings: EvaluationSettings, path: Path, origin: dict[str, Any]
 ) -> Path:
-    """Saves generated images beside held-out real ones, `evaluation.grid_images` of each."""
+    """Saves generated images beside held-out real ones, `evaluation.grid_images` of each: the same in all versions."""
     n = min(settings.grid_images, len(fake))
-    real = random_subset(data.holdout, n, settings.seed).pixels.numpy()
+    real = data.holdout.rows(reference_rows(data, n))[0].numpy()
     columns = math.ceil(math.sqrt(n))
     titles = (f"generated ({data.name})", "real, held out")
     sheet = row_of_sheets([grid(fake[:n].numpy(), columns), grid(real, columns)], titles)

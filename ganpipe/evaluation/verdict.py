@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
+from ganpipe.evaluation.conditions import Conditions
 from ganpipe.files import plain
 
 if TYPE_CHECKING:  # records hold verdicts, and are read without torch and SciPy
@@ -52,11 +53,30 @@ class Metric:
     error: Number | None = None  # standard error over generated and held-out images
 
     @property
-    def text(self) -> str:
-        """The value with its error and note, such as "0.93 ± 0.01"."""
+    def number(self) -> str:
+        """The value with its error, such as "0.93 ± 0.01"."""
         value = f"{self.value:.4g}" if math.isfinite(self.value) else "not finite"
-        error = f"± {self.error:.2g}" if self.error is not None and math.isfinite(self.error) else ""
-        return " ".join(part for part in (value, error, self.note) if part)
+        if self.error is None or not math.isfinite(self.error):
+            return value
+        return f"{value} ± {float(f'{self.error:.2g}'):g}"
+
+    @property
+    def text(self) -> str:
+        """The same with the note."""
+        return f"{self.number} {self.note}".rstrip()
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A generated image beside the training image (row `row`) that it could be a copy of.
+
+    Distances are relative to the one below which 5% of the held-out images lie: 1 and more is as for real images.
+    """
+
+    image: int
+    row: int
+    by_thumbnail: Number
+    by_features: Number
 
 
 MEMORIZED = "Add training images, use augment.mode=adaptive, or stop earlier (training.total_images)."
@@ -82,6 +102,8 @@ class Evaluation:
     evidence: list[str] = field(default_factory=list)
     advice: str = ""
     grid: str | None = None
+    conditions: Conditions | None = None
+    suspects: list[Suspect] = field(default_factory=list)  # the likeliest copies first
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; NaN and infinity become None, as JSON has neither."""

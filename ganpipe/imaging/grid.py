@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from PIL import (
-    Image,
-    ImageDraw,
-)
+from PIL import Image, ImageDraw, ImageFont
 
 from ganpipe.imaging.decode import over_white
 from ganpipe.imaging.image import Pixels
@@ -38,9 +35,9 @@ def row_of_sheets(sheets: Sequence[Image.Image], titles: Sequence[str]) -> Image
     top, gap = 22, 12
     width = sum(image.width + gap for image in sheets) - gap
     row = Image.new("RGB", (width, top + max(image.height for image in sheets)), (24, 24, 28))
-    draw, x = ImageDraw.Draw(row), 0
+    draw, font, x = ImageDraw.Draw(row), ImageFont.load_default(14), 0
     for image, title in zip(sheets, titles, strict=True):
-        draw.text((x + 4, 4), title, fill=(235, 235, 235))
+        draw.text((x + 4, top // 2), title, (235, 235, 235), font, anchor="lm")
         row.paste(image, (x, top))
         x += image.width + gap
     return row

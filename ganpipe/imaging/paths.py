@@ -45,7 +45,9 @@ OVERVIEWS = frozenset(
         "training grid",
         "difference",
         "interpolation",
-        "quality chart",
+        "quality chart",  # of earlier versions
+        "report card",
+        "nearest training images",
         "comparison",
     )
 )

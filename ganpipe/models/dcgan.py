@@ -16,6 +16,7 @@ from ganpipe.models.layers import base_size, doublings
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 256
+MAPPING = 3  # layers of G up to its smallest map: transposed convolution, batch norm, ReLU
 WIDEST = 8  # channels grow to 8× the narrowest, as published for 64 px; deeper layers stay there
 
 
@@ -46,7 +47,10 @@ def init_weights(module: nn.Module) -> None:
 
 
 class DcganGenerator(nn.Module):
-    """`z: [N, z_dim]` → images `[N, C, H, W]` in `[-1, 1]` by transposed 4×4 convolutions, batch norm, ReLU."""
+    """`z: [N, z_dim]` → images `[N, C, H, W]` in `[-1, 1]` by transposed 4×4 convolutions, batch norm, ReLU.
+
+    Its mapping is the first of them, to the smallest map: images of shorter latents fade to gray (LOG.md).
+    """
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
@@ -67,7 +71,15 @@ class DcganGenerator(nn.Module):
         self.apply(init_weights)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return torch.tanh(self.layers(z[:, :, None, None]))
+        return self.synthesis(self.mapping(z))
+
+    def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The smallest map."""
+        return self.layers[:MAPPING](z[:, :, None, None])
+
+    def synthesis(self, w: Tensor) -> Tensor:
+        """The images of a smallest map."""
+        return torch.tanh(self.layers[MAPPING:](w))
 
 
 def init_without_norm(module: nn.Module) -> None:

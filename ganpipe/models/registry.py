@@ -7,6 +7,7 @@ for images that look real.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ganpipe.compute.random import MEAN, latents
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models import dcgan, fastgan, mlp, r3gan
 from ganpipe.settings.schema import ModelSettings
 
+MEAN_LATENTS = 4096  # whose mean learned input truncation moves towards
 Build = Callable[[ModelSettings, ImageShape, int], nn.Module]
 
 
@@ -53,6 +56,17 @@ class Reconstructs(Protocol):
 
     def reconstruct(self, images: Tensor, quarter: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Logits, and pairs of (reconstruction, original)."""
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """A generator in two parts, G(z) = synthesis(mapping(z)), as StyleGAN2: truncation moves what is between them."""
+
+    def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The learned input of the synthesis, `[N, …]`."""
+
+    def synthesis(self, w: Tensor) -> Tensor:
+        """The images of a learned input."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +133,46 @@ def build_gan(settings: ModelSettings, shape: ImageShape, seed: int, classes: in
         return Gan(build_generator(settings, shape, classes), build_discriminator(settings, shape, classes))
 
 
+def truncate_latents(z: Tensor, psi: float) -> Tensor:
+    """Maps standard normal latents to the share `psi` of the normal distribution that is nearest to its mean.
+
+    The distribution is that of Brock et al. 2019 (arXiv 1809.11096, section 3.1), who draw values above a threshold again;
+    here the threshold is the ψ-quantile of |z|. Departure: each value moves to its quantile, so that an image changes
+    smoothly with ψ instead of being drawn again.
+    """
+    return math.sqrt(2) * torch.erfinv(psi * torch.erf(z.double() / math.sqrt(2))).to(z.dtype)
+
+
+def truncate_mapping(G: Mapped, z: Tensor, labels: Tensor | None, psi: float) -> Tensor:
+    """The learned inputs of `z`, moved towards their mean over all latents: w̄ + ψ(w − w̄) (Karras et al. 2019, section B).
+
+    arXiv 1812.04948. With labels the mean is that of the same label.
+    """
+    w = G.mapping(z, labels)
+    drawn = latents(0, MEAN, 0, MEAN_LATENTS, z.shape[1], z.device)
+    if labels is None:
+        mean = G.mapping(drawn).mean(0, keepdim=True)
+        return mean + psi * (w - mean)
+    for label in labels.unique():
+        mean = G.mapping(drawn, label.expand(MEAN_LATENTS)).mean(0, keepdim=True)
+        w[labels == label] = mean + psi * (w[labels == label] - mean)
+    return w
+
+
 @torch.no_grad()
-def sample(G: nn.Module, z: Tensor, labels: Tensor | None = None, batch_images: int = 256) -> Tensor:
+def sample(
+    G: nn.Module, z: Tensor, labels: Tensor | None = None, batch_images: int = 256, truncation: float = 1.0
+) -> Tensor:
     """Generates float32 images `[N, C, H, W]` from latents `z: [N, z_dim]` and labels `[N]`, in evaluation mode.
 
-    The same latents give the same images whatever else is in the batch.
+    The same latents give the same images whatever else is in the batch. `truncation`: ψ in (0, 1], by `truncate_mapping` if
+    the model has a mapping, else by `truncate_latents`; 1: none.
+
+    Raises:
+        GanpipeError: another ψ.
     """
+    if not 0 < truncation <= 1:
+        raise GanpipeError(f"The truncation ψ is {truncation:g}; it must be above 0 and at most 1 (none).")
     was_training = G.training
     G.eval()
     parts = zip(
@@ -132,9 +180,17 @@ def sample(G: nn.Module, z: Tensor, labels: Tensor | None = None, batch_images: 
         labels.split(batch_images) if labels is not None else _endless_none(),
         strict=False,
     )
-    images = torch.cat([G(part, some).float() for part, some in parts])
+    images = torch.cat([_images(G, part, some, truncation).float() for part, some in parts])
     G.train(was_training)
     return images
+
+
+def _images(G: nn.Module, z: Tensor, labels: Tensor | None, truncation: float) -> Tensor:
+    if truncation == 1:
+        return G(z, labels)
+    if isinstance(G, Mapped):
+        return G.synthesis(truncate_mapping(G, z, labels, truncation))
+    return G(truncate_latents(z, truncation), labels)
 
 
 def _endless_none() -> Iterator[None]:

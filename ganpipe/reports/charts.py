@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from io import BytesIO
 
-from ganpipe.errors import GanpipeError
-from ganpipe.files import json_text, replacing
-from ganpipe.imaging.provenance import ORIGIN_KEY, read_origin
-from ganpipe.style.batch.manifest import ManifestEntry
+from PIL import Image
 
-KIND = "quality chart"
-AXES = {
-    "style_distance": "distance from the style (lower is better)",
-    "structure": "likeness to the content (higher is better)",
-    "gap": "loss above a long run's (lower is better)",
+from ganpipe.training.callbacks import Point
+
+PANELS = {
+    "losses": ("loss_g", "loss_d"),
+    "logits of D: real minus fake": ("d_gap",),
+    "sign of D(real) − D(fake), mean": ("d_sign",),
+    "validation: energy distance to held-out images": ("validation_energy",),
+    "validation: share of repeats and copies": ("validation_near_duplicates", "validation_copied"),
+    "overfitting of D, and augmentation": ("overfitting", "augment_p"),
+    "spread of a generated batch": ("spread",),
+    "gradient norms": ("g_grad", "d_grad"),
 }
+COLUMNS, PANEL_IN, DPI = 3, (3.7, 2.3), 100
 
 
-def chart_path(folder: Path) -> Path:
-    """The file of the quality chart in a folder: `quality.png`, unless that is something else."""
-    path = folder / "quality.png"
-    try:
-        free = not os.path.lexists(path) or read_origin(path).get("kind") == KIND
-    except GanpipeError:
-        free = False
-    return path if free else folder / "quality-chart.png"
-
-
-def quality_chart(entries: Sequence[ManifestEntry], path: Path, origin: dict[str, Any]) -> Path:
-    """Quality against seconds an image, a color for each preset that has stylized here: what a preset buys."""
+def curves_chart(points: Sequence[Point]) -> Image.Image | None:
+    """The losses and learning signals of a training over the images seen; None without any."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
-    shown = [name for name in AXES if any(name in entry.quality for entry in entries)]
-    figure = Figure(figsize=(4.6 * max(1, len(shown)), 3.6), layout="constrained")
+    logged = {name for point in points for name in point.values}
+    shown = [(title, used) for title, names in PANELS.items() if (used := [n for n in names if n in logged])]
+    if not shown:
+        return None
+    rows = math.ceil(len(shown) / COLUMNS)
+    figure = Figure(figsize=(COLUMNS * PANEL_IN[0], rows * PANEL_IN[1]), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, max(1, len(shown)), squeeze=False)[0]
-    for panel, name in zip(panels, shown, strict=False):
-        for number, preset in enumerate(dict.fromkeys(entry.preset for entry in entries)):
-            points = [
-                (e.seconds, e.quality[name]) for e in entries if e.preset == preset and name in e.quality
-            ]
-            seconds, values = [p[0] for p in points], [p[1] for p in points]
-            panel.scatter(seconds, values, s=14, alpha=0.45, color=f"C{number}")
-            if points:
-                mean = sum(seconds) / len(points), sum(values) / len(points)
-                panel.scatter(*mean, s=90, marker="D", color=f"C{number}", label=f"{preset} ({len(points)})")
-        panel.set(xlabel="seconds an image", ylabel=AXES[name], xlim=(0, None))
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=8)
-    with replacing(path) as file:
-        text = {ORIGIN_KEY: json_text(origin | {"kind": KIND})}
-        figure.savefig(file, format="png", dpi=110, metadata=text)
-    return path
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+    for panel, (title, names) in zip(panels, shown, strict=False):
+        for name in names:
+            drawn = [(p.nimg, p.values[name]) for p in points if name in p.values]
+            few = "o" if len(drawn) < 12 else None
+            panel.plot(*zip(*drawn, strict=True), label=name, linewidth=1.4, marker=few, markersize=3)
+        panel.set_title(title, fontsize=10, loc="left")
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        panel.tick_params(labelsize=8)
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+        if len(names) > 1:
+            panel.legend(fontsize=8, frameon=False)
+    for panel in panels[len(shown) :]:
+        panel.set_visible(False)
+    figure.supxlabel("images seen", fontsize=9)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return Image.open(buffer).convert("RGB")

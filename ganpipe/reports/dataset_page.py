@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from ganpipe.imaging.decode import shrink_above
 from ganpipe.imaging.grid import grid, to_pil
 from ganpipe.imaging.image import ImageShape, Pixels
 from ganpipe.imaging.provenance import save_png
+from ganpipe.reports.embedded import data_uri
 
 SHEET_IMAGES, THUMB_PX = 64, 96
 
@@ -58,9 +57,7 @@ def write_dataset_page(
         [(r.name, _thumb(images, r)) for r in members[:SHOWN]]
         for members in groups_of(records)[:GROUPS_SHOWN]
     ]
-    page = template.render(
-        profile=profile, thumbs=thumbs, groups=groups, added=added, sheet=_data_uri(sheet, "JPEG")
-    )
+    page = template.render(profile=profile, thumbs=thumbs, groups=groups, added=added, sheet=data_uri(sheet))
     write_text(folder / "dataset.html", page)
     return folder / "dataset.html"
 
@@ -87,10 +84,4 @@ def _shown(images: RawImages, record: Record) -> Pixels:
 
 
 def _thumb(images: RawImages, record: Record) -> str:
-    return _data_uri(to_pil(_shown(images, record)), "JPEG")
-
-
-def _data_uri(image: Image.Image, format: str) -> str:
-    buffer = BytesIO()
-    image.save(buffer, format=format, quality=85)
-    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(to_pil(_shown(images, record)))

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -22,24 +22,47 @@ from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
 
 START_S = 120.0
+HIGHEST_PORT, NEARBY_PORTS = 2**16, 100
 URL_VARIABLE, CLIENT_SECRET_VARIABLE = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"
 
 
-def free_port(preferred: int | None = None, name: str = "server") -> int:
-    """A free port on this machine; `preferred` itself, if it is named.
+def free_port() -> int:
+    """A free port on this machine."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def choose_port(asked: int | None, usual: int, name: str, taken: Container[int] = ()) -> int:
+    """The port that was asked for; without one the usual port, or the next that is free. `taken`: not these.
 
     Raises:
-        GanpipeError: the preferred port is in use.
+        GanpipeError: the port that was asked for is in use, or no port near the usual one is free.
     """
+    if asked is not None:
+        if not 0 < asked < HIGHEST_PORT:
+            raise GanpipeError(f"--{name}-port is {asked}; it must be from 1 to {HIGHEST_PORT - 1}.")
+        if not _is_free(asked):
+            raise GanpipeError(
+                f"Port {asked} for the {name} is in use; choose another with --{name}-port, or stop what uses it."
+            )
+        return asked
+    for port in range(usual, usual + NEARBY_PORTS):
+        if port not in taken and _is_free(port):
+            if port != usual:
+                say(f"Port {usual} is in use; {name} takes {port}.")
+            return port
+    raise GanpipeError(f"No port from {usual} to {port} is free; choose one with --{name}-port.")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, preferred or 0))
+            probe.bind((HOST, port))
         except OSError:
-            raise GanpipeError(
-                f"Port {preferred} for the {name} is in use; choose another with --{name}-port, or stop what uses it."
-            ) from None
-        return int(probe.getsockname()[1])
+            return False
+        return True
 
 
 def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess.Popen[bytes]:

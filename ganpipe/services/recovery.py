@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ganpipe.compute.process_identity import is_gone
 from ganpipe.console import say
@@ -17,7 +18,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.stores.addresses import running_servers, up_file
 from ganpipe.stores.leftovers import delete_leftover, find_leftovers
 from ganpipe.stores.mlflow_database import database_damage, is_elsewhere, open_runs, relocate_artifacts
-from ganpipe.stores.prefect_database import OrphanedRun, orphaned_runs
+from ganpipe.stores.prefect_database import INTERRUPTED, OrphanedRun, orphaned_runs
 from ganpipe.stores.run_records import (
     DOCTOR,
     PENDING,
@@ -28,6 +29,9 @@ from ganpipe.stores.run_records import (
     save_record,
 )
 from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,7 @@ def _find_flow_runs(workspace: Workspace) -> list[Finding]:
         Finding(
             "flow runs",
             f"{flows} flow run(s) and {len(orphans) - flows} task run(s) of Prefect have lost their process",
-            "marked as crashed",
+            "closed",
             lambda: _settle_with_server(workspace, orphans),
         )
     ]
@@ -229,33 +233,39 @@ def _settle_with_server(workspace: Workspace, orphans: list[OrphanedRun]) -> Non
     from ganpipe.services.prefect import prefect_api
 
     with prefect_api(workspace):
-        _mark_crashed(orphans)
+        _close_orphans(orphans)
 
 
-def crash_orphans(workspace: Workspace) -> int:
-    """Marks the orphaned runs of this workspace's Prefect as crashed; returns how many flow runs these are.
+def close_orphans(workspace: Workspace) -> int:
+    """Closes the orphaned runs of this workspace's Prefect; returns how many flow runs these are.
 
-    Called where a server of this workspace answers at PREFECT_API_URL and no runner of `ganpipe up` is at work yet.
+    Called by the runner of `ganpipe up`, where no other is at work.
     """
     orphans = orphaned_runs(workspace, runner_lives=False)
     if orphans:
-        _mark_crashed(orphans)
+        _close_orphans(orphans)
     return sum(not run.is_task for run in orphans)
 
 
-def _mark_crashed(orphans: list[OrphanedRun]) -> None:
+def _close_orphans(orphans: list[OrphanedRun]) -> None:
+    """Runs that `ganpipe up` has started become Interrupted: the next one resumes them. Others have crashed."""
     from uuid import UUID
 
     from prefect import get_client
-    from prefect.client.schemas.objects import State
+
+    with get_client(sync_client=True) as client:
+        for run in orphans:
+            change = client.set_task_run_state if run.is_task else client.set_flow_run_state
+            change(UUID(run.id), _last_state(run), force=True)
+
+
+def _last_state(run: OrphanedRun) -> State[object]:
     from prefect.states import Cancelled, Crashed
 
     message = "The process was gone when ganpipe started again."
-    with get_client(sync_client=True) as client:
-        for run in orphans:
-            state: State[object] = (Cancelled if run.state == "CANCELLING" else Crashed)(message=message)
-            change = client.set_task_run_state if run.is_task else client.set_flow_run_state
-            change(UUID(run.id), state, force=True)
+    if run.state == "CANCELLING":
+        return Cancelled(message=message)
+    return Cancelled(name=INTERRUPTED, message=message) if run.deployed else Crashed(message=message)
 
 
 def _find_files(workspace: Workspace, records: list[RunRecord]) -> list[Finding]:

@@ -2,105 +2,111 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ganpipe.compute.process_identity import start_time
-from ganpipe.compute.processes import start_process, stop_process
+from ganpipe.compute.process_identity import lives, start_time
+from ganpipe.compute.processes import start_process
 from ganpipe.compute.signals import STOP_SIGNALS, is_ignored, leave_terminal
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
 from ganpipe.services.mlflow import start_mlflow
-from ganpipe.services.prefect import first_start, free_port, point_to, start_prefect, wait_until_ready
+from ganpipe.services.prefect import choose_port, first_start, point_to, start_prefect, wait_until_ready
 from ganpipe.services.prefect_server import HOST, HOSTS, SIGN_IN_PATH
+from ganpipe.services.supervisor import Service, Supervisor
 from ganpipe.services.timezone import describe_timezone
 from ganpipe.services.watcher import watch_folder
+from ganpipe.settings.schedules import Schedule
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import named_paths
-from ganpipe.stores.addresses import Addresses, announce, up_file
+from ganpipe.stores.addresses import Addresses, announce, announced, up_file
 from ganpipe.stores.secret import secret_file, workspace_secret
 from ganpipe.stores.workspace import Workspace
 
 RUNNER_PATIENCE_S = 60.0  # a training in progress finishes its step and writes its checkpoint
+STOP_S = 2 * RUNNER_PATIENCE_S
+PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 
 
 @dataclass(frozen=True)
 class UpOptions:
-    """The options of `ganpipe up`.
+    """The options of `ganpipe up`. A port that is None is chosen.
 
     `runner`: the module that serves the deployments; `watched`: the deployment that new images run.
     """
 
     request: RunRequest
-    cron: str | None
+    schedules: tuple[Schedule, ...]
     watch: Path | None
     host: str
-    prefect_port: int
-    mlflow_port: int
+    prefect_port: int | None
+    mlflow_port: int | None
     runner: str
     watched: str
 
 
-@dataclass
-class ProcessGroup:
-    """Processes that start and stop together."""
-
-    members: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def dead(self) -> str | None:
-        """The name of one that has ended by itself."""
-        return next((name for name, process in self.members.items() if process.poll() is not None), None)
-
-    def stop_all(self) -> None:
-        """Stops the last one first: the runner's SIGTERM lets a training write its checkpoint."""
-        for name in reversed(self.members):
-            stop_process(self.members[name], RUNNER_PATIENCE_S if name == "runner" else 10.0)
-
-
 def up(workspace: Workspace, options: UpOptions) -> None:
-    """Serves until a signal; then everything that was started is stopped.
+    """Serves until a signal; then everything that was started is stopped. What dies meanwhile is started again.
 
     Raises:
-        GanpipeError: a port is in use, a server does not start or dies, another `up` runs, or the cron line is wrong.
+        GanpipeError: a port is in use, a server does not start, another `up` runs, or a schedule is wrong.
     """
-    check_options(workspace, options)
+    check_options(options)
     with workspace.lock("up", wait_s=0.0):
-        group, stop_now = ProcessGroup(), _stop_event()
+        supervisor, stop_now = Supervisor(), _stop_event()
         try:
-            addresses = _start_servers(workspace, options, group)
-            group.members["runner"] = start_process(
-                _runner_command(options), dict(os.environ), workspace.state / "logs" / "runner.log"
-            )
+            addresses = _start_servers(workspace, options, supervisor)
+            supervisor.add(_runner(workspace, options))
             announce(workspace, addresses)
             _tell(workspace, addresses, options)
             if options.watch:
                 _start_watcher(options.watch, options.watched, stop_now)
             while not stop_now.wait(0.5):
-                if name := group.dead():
-                    raise GanpipeError(f"The {name} has stopped; its log is in {workspace.state / 'logs'}.")
+                supervisor.watch()
         finally:
             up_file(workspace).unlink(missing_ok=True)
             try:
                 say("Stopping …")
             finally:  # even if nobody reads it any more
-                group.stop_all()
+                supervisor.stop_all()
         say("Everything has stopped.")
 
 
-def check_options(workspace: Workspace, options: UpOptions) -> None:
-    """Checks everything before anything starts, and points Prefect in this process and its children to the server."""
+def stop_up(workspace: Workspace) -> bool:
+    """Stops the workspace's `ganpipe up` and waits for its end; False if none runs.
+
+    Raises:
+        GanpipeError: it did not end within STOP_S.
+    """
+    found = announced(workspace)
+    if found is None:
+        return False
+    os.kill(found.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while lives(found.pid, found.started):
+        if time.monotonic() > deadline:
+            raise GanpipeError(f"`ganpipe up` (process {found.pid}) has not stopped in {STOP_S:.0f} s.")
+        time.sleep(0.1)
+    return True
+
+
+def check_options(options: UpOptions) -> None:
+    """Checks everything that can be checked before anything starts."""
     if options.host not in HOSTS:
+        prefect, mlflow = options.prefect_port or PREFECT_PORT, options.mlflow_port or MLFLOW_PORT
         raise GanpipeError(
             f"--host {options.host}: `ganpipe up` serves this machine only ({', '.join(HOSTS)}), because MLflow's pages "
-            f"have no password; from another machine use ssh -L {options.prefect_port}:{HOST}:{options.prefect_port} "
-            f"-L {options.mlflow_port}:{HOST}:{options.mlflow_port} MACHINE."
+            f"have no password; from another machine use ssh -L {prefect}:{HOST}:{prefect} "
+            f"-L {mlflow}:{HOST}:{mlflow} MACHINE."
         )
     if "PREFECT_API_URL" in os.environ:
         raise GanpipeError(
@@ -108,20 +114,24 @@ def check_options(workspace: Workspace, options: UpOptions) -> None:
         )
     if options.watch and not options.watch.is_dir():
         raise GanpipeError(f"There is no folder {options.watch} to watch.")
-    free_port(options.prefect_port, "prefect")
-    free_port(options.mlflow_port, "mlflow")
-    point_to(workspace, f"http://{HOST}:{options.prefect_port}/api")
-    if options.cron:
-        from prefect.client.schemas.schedules import CronSchedule
-        from pydantic import ValidationError
+    for schedule in options.schedules:
+        _check_cron(schedule)
+        options.request.with_overrides(schedule.overrides).check_settings()
+    options.request.check_settings()
 
-        try:
-            CronSchedule(cron=options.cron)
-        except (ValidationError, ValueError):
-            raise GanpipeError(
-                f"{options.cron!r} is no cron line; five fields such as '0 2 * * *' are expected."
-            ) from None
-    options.request.settings()
+
+def _check_cron(schedule: Schedule) -> None:
+    if schedule.cron is None:
+        return
+    from prefect.client.schemas.schedules import CronSchedule
+    from pydantic import ValidationError
+
+    try:
+        CronSchedule(cron=schedule.cron)
+    except (ValidationError, ValueError):
+        raise GanpipeError(
+            f"{schedule.cron!r} of schedule {schedule.name} is no cron line; five fields such as '0 2 * * *' are expected."
+        ) from None
 
 
 def _stop_event() -> threading.Event:
@@ -138,58 +148,67 @@ def _stop_event() -> threading.Event:
     return event
 
 
-def _start_servers(workspace: Workspace, options: UpOptions, group: ProcessGroup) -> Addresses:
-    logs = workspace.state / "logs"
-    prefect_api, mlflow = os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"]
+def _start_servers(workspace: Workspace, options: UpOptions, supervisor: Supervisor) -> Addresses:
+    """Starts both servers at once and waits for them; points Prefect in this process and its children to its server."""
+    logs, mlflow = workspace.state / "logs", os.environ["MLFLOW_TRACKING_URI"]
+    port = choose_port(options.prefect_port, PREFECT_PORT, "prefect")
+    url = f"http://{HOST}:{port}/api"
+    point_to(workspace, url)
+    prefect = Service(
+        "Prefect's server",
+        partial(start_prefect, workspace, port, services=True),
+        logs / "prefect-server.log",
+    )
+    tracking = None
+    if not mlflow.startswith(("http://", "https://")):  # otherwise the user's own server keeps the runs
+        mlflow_port = choose_port(options.mlflow_port, MLFLOW_PORT, "mlflow", taken=(port,))
+        mlflow = f"http://{HOST}:{mlflow_port}"
+        tracking = Service(
+            "MLflow's server", partial(start_mlflow, workspace, mlflow_port), logs / "mlflow-server.log"
+        )
     say("Starting the servers …")
     with first_start(workspace):
-        group.members["Prefect server"] = prefect_server = start_prefect(
-            workspace, options.prefect_port, services=True
-        )
-        if not mlflow.startswith(("http://", "https://")):  # otherwise the user's own server keeps the runs
-            mlflow = f"http://{HOST}:{options.mlflow_port}"
-            group.members["MLflow server"] = start_mlflow(workspace, options.mlflow_port)
-        wait_until_ready(
-            f"{prefect_api}/health", prefect_server, "Prefect's server", logs / "prefect-server.log"
-        )
-    if mlflow_server := group.members.get("MLflow server"):
-        wait_until_ready(f"{mlflow}/health", mlflow_server, "MLflow's server", logs / "mlflow-server.log")
-    from ganpipe.services.recovery import crash_orphans  # imports Prefect, which now knows its server
+        process = supervisor.add(prefect)
+        mlflow_process = supervisor.add(tracking) if tracking else None
+        wait_until_ready(f"{url}/health", process, prefect.name, prefect.log_file)
+    if tracking and mlflow_process:
+        wait_until_ready(f"{mlflow}/health", mlflow_process, tracking.name, tracking.log_file)
+    return Addresses(os.getpid(), start_time(os.getpid()), url, mlflow)
 
-    if orphans := crash_orphans(workspace):
-        say(f"{orphans} run(s) had lost their process and are now marked as crashed.")
-    return Addresses(os.getpid(), start_time(os.getpid()), prefect_api, mlflow)
+
+def _runner(workspace: Workspace, options: UpOptions) -> Service:
+    log_file = workspace.state / "logs" / "runner.log"
+    start = partial(start_process, _runner_command(options), dict(os.environ), log_file)
+    return Service("The runner", start, log_file, RUNNER_PATIENCE_S, outlives=True)
 
 
 def _runner_command(options: UpOptions) -> list[str]:
     """The process that registers the deployments and executes their runs."""
     request = options.request
-    command = [
-        sys.executable,
-        "-m",
-        options.runner,
-        "--workspace",
-        request.workspace,
-        "--cron",
-        options.cron or "",
-    ]
+    command = [sys.executable, "-m", options.runner, "--workspace", request.workspace]
     command += ["--dataset", request.dataset or "", "--preset", request.preset or ""]
     for override in request.overrides:
         command += ["--set", override]
-    for path in named_paths(Path(request.workspace), request.overrides, options.watch):
+    for schedule in options.schedules:
+        command += ["--schedule", json.dumps(asdict(schedule))]
+    overrides = [*request.overrides, *(o for schedule in options.schedules for o in schedule.overrides)]
+    for path in named_paths(Path(request.workspace), overrides, options.watch):
         command += ["--may-read", path]
     return [*command, "--parent", str(os.getpid())]
 
 
 def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> None:
-    by_hand = "runs are started by hand or by new images" if options.watch else "runs are started by hand"
     pages = addresses.prefect_api.removesuffix("/api")
     if sys.stderr.isatty():
         say(f"Prefect  {pages}{SIGN_IN_PATH}#{workspace_secret(workspace)}")
     else:  # the output may be a log
         say(f"Prefect  {pages} (the password is in {secret_file(workspace)})")
     say(f"MLflow   {addresses.mlflow}")
-    say(f"Schedule {f'{options.cron} ({describe_timezone()})' if options.cron else f'none ({by_hand})'}")
+    for schedule in options.schedules:
+        say(f"Schedule {schedule} ({schedule.timezone or describe_timezone()})")
+    if not options.schedules:
+        how = "by hand or by new images" if options.watch else "by hand"
+        say(f"Schedule none (runs are started {how})")
     if options.watch:
         say(f"Watching {options.watch}: new images start a run.")
     say("Ctrl-C stops everything.")
@@ -197,7 +216,8 @@ def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> Non
 
 def _start_watcher(folder: Path, deployment: str, stop_now: threading.Event) -> None:
     def start_run() -> None:
-        start_deployment(deployment, {"source": str(folder)})
+        # It waits for a run in progress: that one does not know these images.
+        start_deployment(deployment, {"source": str(folder), "if_busy": "wait"})
 
     threading.Thread(target=watch_folder, args=(folder, start_run, stop_now), daemon=True).start()
 

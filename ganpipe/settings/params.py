@@ -5,37 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic.fields import FieldInfo
 
 from ganpipe.errors import GanpipeError, nearest
 from ganpipe.settings.presets import INTERVALS, PRESETS, Row, preset_row
-from ganpipe.settings.schema import SECTIONS, Settings
+from ganpipe.settings.schedules import Schedule, parse_schedules
+from ganpipe.settings.schema import SECTIONS, Settings, Work, validated
 from ganpipe.settings.validation import choices_of, shown
 from ganpipe.settings.yaml_files import parse_document, read_yaml
 
-TOP_LEVEL = ("dataset", "preset")
+NAMES = ("dataset", "preset")
+TOP_LEVEL = (*NAMES, "schedules")
 
 
 @dataclass(frozen=True)
 class Params:
-    """A workspace's `params.yaml`: the dataset, the preset, and the settings that differ from the defaults."""
+    """A workspace's `params.yaml`: the dataset, the preset, the settings that differ from the defaults, the schedules."""
 
     dataset: str = "flowers"
     preset: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
-
-
-def validated(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"section.key": value}` with each value as the type of its setting.
-
-    Raises:
-        GanpipeError: an unknown key, or a value that is not allowed; one sentence for each.
-    """
-    flat = Settings().with_values(values).flat()
-    return {key: flat[key] for key in values}
+    schedules: tuple[Schedule, ...] = ()
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -71,12 +64,13 @@ def read_params(path: Path) -> Params:
     tree = _read_tree(path)
     try:
         values = validated(_flattened(tree))
-        dataset, preset = (_name(tree, key) for key in TOP_LEVEL)
+        dataset, preset = (_name(tree, key) for key in NAMES)
+        schedules = parse_schedules(tree.get("schedules"))
         if preset is not None:
             preset_row(preset)
     except GanpipeError as error:
         raise GanpipeError(f"In {path}: {error}") from None
-    return Params(dataset or Params.dataset, preset, values)
+    return Params(dataset or Params.dataset, preset, values, schedules)
 
 
 def _name(tree: Mapping[str, Any], key: str) -> str | None:
@@ -150,6 +144,8 @@ def params_template() -> str:
         "",
         f"dataset: {Params.dataset}",
         f"# preset: demo   # {', '.join(PRESETS)}; without it ganpipe chooses by the number of images and the device",
+        "# schedules:      # of `ganpipe up`; each may also have timezone, dataset, minutes and settings (docs/operations.md)",
+        f"#   - {{name: nightly, cron: 0 2 * * *, work: retrain}}   # {', '.join(get_args(Work))}",
     ]
     for section, cls in SECTIONS.items():
         lines += ["", f"{section}:", *(_template_line(name, f) for name, f in cls.model_fields.items())]

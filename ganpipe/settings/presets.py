@@ -84,6 +84,7 @@ DEMO: Row = dict.fromkeys(INTERVALS, 0) | {
     "training.minutes": 3.0,
     "training.total_images": 180_000,  # if the minutes are set to 0
     "training.batch_images": 32,
+    "training.validation_images": 128,
     "evaluation.images": 500,
     "style.preset": "draft",
 }
@@ -96,7 +97,12 @@ DEMO_DCGAN: Row = DCGAN_R1 | {
     "training.lr_end": 0.3,
     "training.ema_halflife_images": 8_000,
 }
-SMALL: Row = {"training.total_images": 500_000, "evaluation.images": 2_000, "style.preset": "standard"}
+SMALL: Row = {
+    "training.total_images": 500_000,
+    "training.validate_every_images": 50_000,
+    "evaluation.images": 2_000,
+    "style.preset": "standard",
+}
 GPU: Row = {
     "training.total_images": 5_000_000,
     "training.grid_every_images": 250_000,

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from ganpipe.settings.params import as_yaml
 from ganpipe.settings.presets import PRESETS, preset_row
-from ganpipe.settings.schema import FIELDS, SECTIONS
+from ganpipe.settings.schema import FIELDS, SECTIONS, ScheduleSettings
 from ganpipe.settings.validation import Section, bounds_of, choices_of, kind_of
 
 HEADER = """# Settings
@@ -27,7 +27,9 @@ Set a value in `params.yaml` or with `--set section.key=value`. Later values win
 def settings_reference() -> str:
     """The page in Markdown: one table per section, then the presets."""
     sections = [_section(name, cls) for name, cls in SECTIONS.items()]
-    return "\n".join([HEADER, *sections, _presets(), _preset_values()])
+    return "\n".join(
+        [HEADER, *sections, _section("schedules", ScheduleSettings), _presets(), _preset_values()]
+    )
 
 
 def _section(name: str, cls: type[Section]) -> str:

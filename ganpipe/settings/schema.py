@@ -9,24 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ganpipe.errors import GanpipeError, nearest
 from ganpipe.settings.tables import table_keys
-from ganpipe.settings.validation import Section, sentence, shown
+from ganpipe.settings.validation import OTHER, Section, sentence, shown
 
 HIGHEST_SEED = 2**31 - 1
 MOST_MINUTES = 60 * 24 * 365.0
 SHORTEST_INTERVAL_STEPS = 50  # of intervals that follow the length of the training
+# A validation costs less than 5% of the time that so many images of 32 pixels take on two cores without bf16 (LOG.md).
+SHORTEST_VALIDATION_INTERVAL_IMAGES = 30_000
+FEWEST_VALIDATION_IMAGES = 32
 
 if TYPE_CHECKING:
     ModelName = str
     LossName = str
+    ExtractorName = str
 else:  # the tables own their names
     ModelName = Literal[table_keys("models/registry.py", "MODELS")]
     LossName = Literal[table_keys("training/losses.py", "LOSSES")]
+    ExtractorName = Literal[table_keys("evaluation/extractors.py", "EXTRACTORS")]
 AugmentKind = Literal["translation", "geometry", "color", "cutout"]
 
 
@@ -261,10 +266,12 @@ class TrainingSettings(Section):
     validate_every_images: int = Field(
         default=0,
         ge=0,
-        description="images between validations, which keep the best checkpoint; 0: no validation",
+        description="images between validations, which keep the best checkpoint; 0: a fifth of total_images",
     )
     validation_images: int = Field(
-        default=256, ge=32, description="generated and held-out images per validation (KD-VGG19)"
+        default=256,
+        ge=0,
+        description="generated and held-out images per validation (energy distance), at least 32; 0: no validation",
     )
     seed: int = Field(
         default=0, ge=0, le=HIGHEST_SEED, description="random seed of weights, data order, flips and latents"
@@ -298,6 +305,21 @@ class TrainingSettings(Section):
         """Images between checkpoints."""
         return self.save_every_images or self._share_of_training(20)
 
+    def validation_interval(self) -> int:
+        """Images between validations."""
+        return self.validate_every_images or max(
+            SHORTEST_VALIDATION_INTERVAL_IMAGES, self._share_of_training(5)
+        )
+
+    @field_validator("validation_images")
+    @classmethod
+    def _none_or_enough(cls, images: int) -> int:
+        if 0 < images < FEWEST_VALIDATION_IMAGES:
+            raise PydanticCustomError(
+                OTHER, "it must be 0 or at least {fewest}", {"fewest": FEWEST_VALIDATION_IMAGES}
+            )
+        return images
+
     def _share_of_training(self, parts: int) -> int:
         return max(SHORTEST_INTERVAL_STEPS * self.batch_images, self.total_images // parts)
 
@@ -306,8 +328,14 @@ class EvaluationSettings(Section):
     """How a trained model is evaluated."""
 
     images: int = Field(default=2_000, ge=16, description="generated images for the metrics")
+    extractor: ExtractorName = Field(
+        default="vgg19", description="network whose features the metrics compare"
+    )
+    extractor_file: str = Field(
+        default="", description="file with the extractor's weights, if they do not come with a package"
+    )
     size_px: int = Field(
-        default=64, ge=32, le=256, description="longer image edge for feature extraction, in pixels"
+        default=64, ge=32, le=256, description="longer image edge for the extractor vgg19, in pixels"
     )
     neighbors: int = Field(
         default=5, ge=1, le=50, description="k nearest neighbors of precision, recall and coverage"
@@ -432,6 +460,31 @@ class StyleSettings(Section):
     shard_items: int = Field(default=24, ge=1, le=10_000, description="images per Prefect task")
 
 
+Work = Literal["retrain", "stylize", "evaluate-champion", "verify-data"]
+
+
+class ScheduleSettings(Section):
+    """One entry of the list `schedules` of `params.yaml`, or of `ganpipe up --schedule`. Each needs a name, and `cron` or
+    `interval`. `settings` may hold settings of its own, such as `{training.seed: 3}`."""
+
+    name: str = Field(default="", description="name of the schedule and of its deployment in Prefect")
+    cron: str = Field(default="", description="when it runs, as five cron fields such as 0 2 * * *")
+    interval: str = Field(
+        default="", description="instead of cron: time between two runs, such as 30m, 6h or 1d"
+    )
+    timezone: str = Field(
+        default="", description="IANA name such as Europe/Berlin; empty: the local time zone"
+    )
+    work: Work = Field(default="retrain", description="what it runs")
+    dataset: str = Field(default="", description="dataset; empty: the one of params.yaml")
+    minutes: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MOST_MINUTES,
+        description="retrain: training length, in minutes; 0: as the other settings say",
+    )
+
+
 class Settings(BaseModel):
     """All settings, one section per stage."""
 
@@ -488,6 +541,16 @@ def from_dict(tree: Mapping[str, Mapping[str, Any]]) -> Settings:
         return Settings.model_validate(tree)
     except ValidationError as invalid:
         raise GanpipeError(" ".join(map(_sentence_of, invalid.errors()))) from None
+
+
+def validated(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"section.key": value}` with each value as the type of its setting.
+
+    Raises:
+        GanpipeError: an unknown key, or a value that is not allowed; one sentence for each.
+    """
+    flat = Settings().with_values(values).flat()
+    return {key: flat[key] for key in values}
 
 
 def unknown_setting(key: str) -> str:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ganpipe.settings.yaml_files import parse_scalar
 
-WRONG_TYPE, TOO_LARGE, NOT_UTF8 = "wrong_type", "too_large", "not_utf8"
+WRONG_TYPE, TOO_LARGE, NOT_UTF8, OTHER = "wrong_type", "too_large", "not_utf8", "other"
 HIGHEST_WHOLE = 2**53  # up to here a float holds every whole number: counts become floats in schedules
 MOST_SHOWN = 100  # characters of a wrong value
 KIND_NAMES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
@@ -97,7 +97,7 @@ def sentence(key: str, field: FieldInfo, error: ErrorDetails) -> str:
     found, choices = shown(error["input"]), choices_of(field)
     if choices and error["type"] in (WRONG_TYPE, "literal_error"):
         return f"{key} is {found}; it must be one of {', '.join(map(str, choices))}."
-    if error["type"] in (WRONG_TYPE, TOO_LARGE, NOT_UTF8):
+    if error["type"] in (WRONG_TYPE, TOO_LARGE, NOT_UTF8, OTHER):
         return f"{key} is {found}; {error['msg']}."
     if error["type"] == "finite_number":
         return f"{key} is {found}; it must be a finite number."

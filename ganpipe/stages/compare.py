@@ -13,13 +13,14 @@ from torch import Tensor
 
 from ganpipe.compute.device import Compute
 from ganpipe.compute.random import GRID, LATENTS, generator_at
+from ganpipe.data.anchor import reference_rows
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.evaluate import LEAST_IMAGES, open_judge
 from ganpipe.evaluation.gate import compare_images, decide
 from ganpipe.evaluation.gate_result import KEPT, GateResult
 from ganpipe.evaluation.judge import Judge
-from ganpipe.evaluation.sampling import generate_pixels, random_subset, read_folder
+from ganpipe.evaluation.sampling import generate_pixels, read_folder
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import sha256_of_json
 from ganpipe.imaging.grid import grid, row_of_sheets
@@ -231,7 +232,7 @@ def save_sheet(
     drawn = [side.draw(options.grid_images, data, options.seed, GRID) for side in sides]
     n = min(map(len, drawn))
     columns = math.ceil(math.sqrt(n))
-    real = random_subset(data.holdout, n, options.seed).pixels
+    real = data.holdout.rows(reference_rows(data, n))[0]
     sheets = [grid(pixels[:n].numpy(), columns) for pixels in (*drawn, real)]
     names = [f"{role}: {_printable(side.name)}" for role, side in zip(roles, sides, strict=True)]
     sheet = row_of_sheets(sheets, [*names, "real, held out"])

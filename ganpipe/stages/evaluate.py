@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.conditions import find_difference
 from ganpipe.evaluation.evaluate import LEAST_IMAGES, evaluate
+from ganpipe.evaluation.extractors import choose_extractor
 from ganpipe.evaluation.sampling import generate_pixels, grid_pixels, read_folder, sample_grid
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.imaging.paths import image_paths
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
+from ganpipe.reports.neighbors import SUSPECTS_SHEET, save_suspects
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import restore_in_mlflow
 from ganpipe.stores.activities import record_activity
-from ganpipe.stores.dataset_shards import load_dataset
+from ganpipe.stores.dataset_shards import load_dataset, open_version_at
 from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, summarize_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion
+from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.outbox import Outbox
-from ganpipe.stores.run_records import RunRecord, run_folder, save_record
+from ganpipe.stores.run_records import RunRecord, find_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 def check_judgeable(info: DatasetVersion | DatasetSummary) -> None:
@@ -44,6 +51,7 @@ def check_version(record: RunRecord, version: str) -> None:
 
 def check_data(workspace: Workspace, name: str, settings: Settings) -> None:
     """Refuses what can be refused by looking alone: before a lock is taken or a byte is fetched."""
+    choose_extractor(settings.evaluation)
     require_dataset(workspace, name)
     check_judgeable(summarize_dataset(workspace, name, settings.data))
 
@@ -65,6 +73,21 @@ class Judged:
     evaluation: Evaluation
 
 
+def evaluate_champion(
+    workspace: Workspace, dataset: str, settings: Settings, report: Report = ignore
+) -> Judged:
+    """Evaluates the dataset's champion again, on the dataset version that it was trained on.
+
+    Raises:
+        GanpipeError: the dataset has no champion, or its run is not here.
+    """
+    model = ModelRegistry(workspace).find_model("champion", dataset)
+    record = find_record(workspace, str(model.run_id))
+    version = open_version_at(workspace, record.dataset, record.version, record.resolved().data)
+    check_judgeable(version)
+    return evaluate_run(workspace, record, version, settings, report)
+
+
 def evaluate_run(
     workspace: Workspace,
     record: RunRecord,
@@ -73,6 +96,7 @@ def evaluate_run(
     report: Report = ignore,
 ) -> Judged:
     """Evaluates the model of a finished run against the held-out images of its dataset version."""
+    choose_extractor(settings.evaluation)
     record = restore_in_mlflow(workspace, record)
     folder = run_folder(workspace, record.run_id)
     check_model(record, folder / "model")
@@ -89,8 +113,13 @@ def evaluate_run(
     shown = grid_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)
+    if record.evaluation and (why := find_difference(record.evaluation.conditions, evaluation.conditions)):
+        log.warning(f"The earlier scores of run {record.run_id} are replaced. {why}")
+    sheet = save_suspects(evaluation.suspects, fake, data, folder / SUSPECTS_SHEET, record.origin())
     record = save_record(workspace, replace(record, evaluation=evaluation))
-    Outbox(workspace, record).evaluation()
+    outbox = Outbox(workspace, record)
+    outbox.artifacts([sheet], "evaluation")
+    outbox.evaluation()
     return Judged(record, evaluation)
 
 

@@ -72,9 +72,10 @@ class LoadedModel:
         drawn = [draw_labels(counts, seed, k, 1, self.compute.device) for k in numbers]
         return torch.cat([d for d in drawn if d is not None]) if counts else None
 
-    def origin(self, kind: str, seed: int) -> dict[str, Any]:
+    def origin(self, kind: str, seed: int, truncation: float = 1.0) -> dict[str, Any]:
         """The record of origin of an image of this model."""
-        return dict(self.config["origin"]) | {"kind": kind, "model": str(self.reference), "seed": seed}
+        own = {"kind": kind, "model": str(self.reference), "seed": seed}
+        return dict(self.config["origin"]) | own | ({"truncation": truncation} if truncation != 1 else {})
 
 
 def load_model(
@@ -114,19 +115,26 @@ def whole_model(workspace: Workspace, reference: ModelRef, folder: Path) -> Path
 
 
 def generate_images(
-    model: LoadedModel, count: int, seed: int, out: Path, report: Report = ignore, label: str | None = None
+    model: LoadedModel,
+    count: int,
+    seed: int,
+    out: Path,
+    report: Report = ignore,
+    label: str | None = None,
+    truncation: float = 1.0,
 ) -> list[Path]:
-    """Writes `count` images as PNG files, each with its origin; image k depends on (seed, k) and the label alone.
+    """Writes `count` images as PNG files, each with its origin; image k depends on (seed, k), label and ψ alone.
 
-    Without `label` a conditional model draws labels as often as its training images had them. Nothing is overwritten:
-    a file of the same name that holds another image keeps it (see `_target_paths`).
+    Without `label` a conditional model draws labels as often as its training images had them. `truncation`: ψ, see
+    `models.registry.sample`. Nothing is overwritten: a file of the same name that holds another image keeps it (see
+    `_target_paths`).
 
     Raises:
-        GanpipeError: the model knows no such label, or `out` cannot be written.
+        GanpipeError: the model knows no such label, ψ is not in (0, 1], or `out` cannot be written.
     """
     labels = model.labels(seed, range(count), label)
     require_room(out, count * BYTES_PER_FILE)
-    base = model.origin("generated", seed)
+    base = model.origin("generated", seed, truncation)
     told = [{}] * count if labels is None else [{"label": model.label_names[k]} for k in labels.tolist()]
     origins = [base | {"index": k} | own for k, own in enumerate(told)]
     paths = _target_paths(out, origins, label)
@@ -134,7 +142,7 @@ def generate_images(
     for start in range(0, count, 64):
         numbers = range(start, min(start + 64, count))
         z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in numbers])
-        pixels = _pixels(model, z, None if labels is None else labels[start : numbers.stop])
+        pixels = _pixels(model, z, None if labels is None else labels[start : numbers.stop], truncation)
         for k, image in zip(numbers, pixels, strict=True):
             save_png(to_pil(image.numpy()), paths[k], origins[k])
         report(Progress("generate", numbers.stop, count, "images", time.monotonic() - started))
@@ -142,7 +150,7 @@ def generate_images(
 
 
 def _target_paths(out: Path, origins: list[dict[str, Any]], label: str | None) -> list[Path]:
-    """A file for each image: seed, label if one is wanted, number.
+    """A file for each image: seed, label if one is wanted, ψ if it is not 1, number.
 
     If one of these files holds another image (of another model, or not of ganpipe), part of the origin's hash is added
     to all names.
@@ -150,7 +158,8 @@ def _target_paths(out: Path, origins: list[dict[str, Any]], label: str | None) -
     shown = (
         "" if label is None else "-" + re.sub(r"[^\w.-]", "_", label).encode()[:100].decode(errors="ignore")
     )
-    stem = f"seed{origins[0]['seed']:04d}{shown}"
+    psi = origins[0].get("truncation")
+    stem = f"seed{origins[0]['seed']:04d}{shown}{f'-psi{psi:g}' if psi else ''}"
     paths = [out / f"{stem}-{k:05d}.png" for k in range(len(origins))]
     if any(
         os.path.lexists(p) and not has_origin(p, origin) for p, origin in zip(paths, origins, strict=True)
@@ -161,7 +170,12 @@ def _target_paths(out: Path, origins: list[dict[str, Any]], label: str | None) -
 
 
 def interpolation_frames(
-    model: LoadedModel, stops: int, frames_between: int, seed: int, label: str | None = None
+    model: LoadedModel,
+    stops: int,
+    frames_between: int,
+    seed: int,
+    label: str | None = None,
+    truncation: float = 1.0,
 ) -> Tensor:
     """uint8 `[N, H, W, C]`: a closed walk through `stops` latents, along great circles (White 2016), with one label."""
     z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in range(stops)])
@@ -174,9 +188,9 @@ def interpolation_frames(
             )
     labels = model.labels(seed, range(1), label)
     return composite_on_white(
-        _pixels(model, torch.stack(path), None if labels is None else labels.expand(len(path)))
+        _pixels(model, torch.stack(path), None if labels is None else labels.expand(len(path)), truncation)
     )
 
 
-def _pixels(model: LoadedModel, z: Tensor, labels: Tensor | None) -> Tensor:
-    return to_uint8(sample(model.G, z, labels)).cpu()
+def _pixels(model: LoadedModel, z: Tensor, labels: Tensor | None, truncation: float) -> Tensor:
+    return to_uint8(sample(model.G, z, labels, truncation=truncation)).cpu()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ganpipe.errors import GanpipeError
@@ -11,6 +12,12 @@ from ganpipe.settings.presets import ASKED_FOR, Choice, choose_preset
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.served import check_served
 from ganpipe.stores.workspace import Workspace, check_name
+
+LENGTHS = {"training.minutes", "training.total_images"}  # one takes the place of the other
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,19 @@ class RunRequest:
         """All settings, resolved as on the command line."""
         choice = self.choice()
         return resolve(self._workspace().params(), choice.preset, self.overrides, choice.sizes)
+
+    def check_settings(self) -> None:
+        """Fails on wrong settings in milliseconds, without torch, which knows whether there is a GPU."""
+        params = self._workspace().params()
+        resolve(params, self.preset or params.preset or "demo", self.overrides)
+
+    def with_overrides(self, overrides: Sequence[str]) -> RunRequest:
+        """The same with more settings, which win over those that it has."""
+        keys = {_key(override) for override in overrides}
+        if keys & LENGTHS:
+            keys |= LENGTHS
+        kept = [override for override in self.overrides if _key(override) not in keys]
+        return replace(self, overrides=[*kept, *overrides])
 
     def choice(self) -> Choice:
         """The named preset, or the one that suits the dataset and the device."""

@@ -14,6 +14,7 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_dataclass, read_json
 from ganpipe.models.io import generator_damage
 from ganpipe.settings.schema import from_dict
+from ganpipe.stages.report import report_files
 from ganpipe.stores.dataset_versions import pointer_text
 from ganpipe.stores.mlflow_database import has_run, has_version_of
 from ganpipe.stores.mlflow_runs import Tracker, dataset_of
@@ -71,6 +72,8 @@ def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str
     tracker.curve(run_id).write(read_points(folder / POINTS))
     for path in sorted((folder / "grids").glob("*.png")):
         tracker.picture(run_id, path, "grids")
+    for path, place in report_files(folder):
+        tracker.picture(run_id, path, place)
     assert record.train is not None
     tracker.training(run_id, record.train)
     if record.evaluation:

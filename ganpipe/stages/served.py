@@ -38,13 +38,14 @@ PATIENCE_S = 60.0  # a training in progress finishes its step and writes its che
 class Served:
     """`folders`: what runs may read beside the workspace. `overrides`: those of `up` itself, which are not checked.
 
-    `runner`, `started`: the process that starts the runs.
+    `runner`: the process that starts the runs. `up`, `started`: the process of `ganpipe up`, with which they end.
     """
 
     workspace: str
     folders: list[str]
     overrides: list[str]
     runner: int
+    up: int
     started: str
 
     def check(self, request: RunRequest) -> None:
@@ -100,19 +101,32 @@ def named_paths(workspace: Path, overrides: Sequence[str], watch: Path | None) -
     return [str(path.resolve()) for path in [*paths, *([watch] if watch else [])]]
 
 
-def serve_only(workspace: str, folders: list[str], overrides: list[str]) -> None:
-    """Called by the runner: what its runs may do, and that they end with this process."""
-    own = Served(str(Path(workspace).resolve()), folders, overrides, os.getpid(), start_time(os.getpid()))
+def serve_only(workspace: str, folders: list[str], overrides: list[str], up: int) -> None:
+    """Called by the runner: what its runs may do, and that they end with the process `up`.
+
+    Not with the runner: `up` starts another one, and a training in progress goes on.
+    """
+    own = Served(str(Path(workspace).resolve()), folders, overrides, os.getpid(), up, start_time(up))
     os.environ[VARIABLE] = json.dumps(asdict(own))
 
 
+def _served() -> Served | None:
+    text = os.environ.get(VARIABLE)
+    return Served(**json.loads(text)) if text else None
+
+
+def runner_process() -> int | None:
+    """The process that has started this run; None if a person has."""
+    served = _served()
+    return served.runner if served else None
+
+
 def check_served(request: RunRequest) -> None:
-    """In the process of a run that `ganpipe up` started: checks its parameters, and ends with the runner.
+    """In the process of a run that `ganpipe up` started: checks its parameters, and ends with `up`.
 
     Raises:
         GanpipeError: see `Served.check`.
     """
-    if text := os.environ.get(VARIABLE):
-        served = Served(**json.loads(text))
-        hang_up_with(served.runner, served.started, PATIENCE_S)
+    if served := _served():
+        hang_up_with(served.up, served.started, PATIENCE_S)
         served.check(request)

@@ -52,7 +52,8 @@ class RunStatus:
     """One run. A run with a damaged record has the state `damaged`, and `reason` says why.
 
     `reason`: why it is not finished, or else what the gate said. `train_s`: of all attempts; 0: not recorded.
-    `kd`, `energy`: as the evaluation has them. Times are in UTC.
+    `kd`, `energy`: as the evaluation has them. `conditions`: of that
+    evaluation; equal for runs whose verdicts and scores may be compared. Times are in UTC.
     """
 
     run: str
@@ -71,6 +72,7 @@ class RunStatus:
     model: str = ""
     kd: float | None = None
     energy: float | None = None
+    conditions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ def _champion_run(model: RegisteredModel) -> str | None:
 def _run_status(record: RunRecord, champions: list[str | None] | None) -> RunStatus:
     """`champions`: MLflow's runs of the champions, which the registry knows better than the record; None: unknown."""
     metrics = record.evaluation.metrics if record.evaluation else {}
+    judged = record.evaluation
     return RunStatus(
         run=record.run_id,
         state=record.state,
@@ -233,7 +236,7 @@ def _run_status(record: RunRecord, champions: list[str | None] | None) -> RunSta
         champion=record.champion if champions is None else record.mlflow_run_id in champions,
         mlflow_run_id=record.mlflow_run_id,
         model_version=record.model_version,
-        verdict=record.evaluation.verdict if record.evaluation else None,
+        verdict=judged.verdict if judged else None,
         gate=_gate_word(record),
         reason=record.reason or (record.gate.reason if record.gate else ""),
         began_at=record.began_at,
@@ -242,6 +245,7 @@ def _run_status(record: RunRecord, champions: list[str | None] | None) -> RunSta
         model=record.settings["model"]["name"],
         kd=metrics["kd"].value if "kd" in metrics else None,
         energy=metrics["energy"].value if "energy" in metrics else None,
+        conditions=judged.conditions.id if judged and judged.conditions else None,
     )
 
 

@@ -13,7 +13,6 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control, require_room, sha256_of, sha256_of_json
 from ganpipe.imaging.paths import FoundImages, expand, require_images
 from ganpipe.progress import Report, ignore
-from ganpipe.reports.charts import chart_path, quality_chart
 from ganpipe.reports.contact_sheets import contact_sheets
 from ganpipe.samples.photos import sample_photos
 from ganpipe.samples.styles import sample_styles
@@ -24,7 +23,6 @@ from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
-from ganpipe.style.batch.manifest import read_entries
 from ganpipe.style.batch.plan import BatchPlan, BatchTask, bytes_to_write, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import BatchOutcome, run_batch
@@ -34,7 +32,7 @@ from ganpipe.vgg19.weights import style_weights
 SAMPLES = {"sample:photos": sample_photos, "sample:styles": sample_styles}
 MODEL = "model:"
 MODEL_IMAGES = 16
-BYTES_BESIDE = 2**20  # manifest, contact sheet and chart of a small batch
+BYTES_BESIDE = 2**20  # manifest and contact sheet of a small batch
 
 
 @dataclass(frozen=True)
@@ -143,16 +141,12 @@ def _compute(job: StyleRequest) -> Compute:
 
 
 def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcome]) -> StyleReport:
-    """The report of a batch, its contact sheets and its chart of quality against time."""
-    out = Path(job.out)
+    """The report of a batch, and its contact sheets."""
     result = summarize_batch(plan, parts, job.settings.style)
     shown = [(i.content, i.style, i.output) for i in result.items if i.state != "failed"]
     if shown:
-        result.sheets = [str(path) for path in contact_sheets(shown, out, job.origin, bool(plan.tasks))]
-    if result.done:
-        result.chart = str(quality_chart(read_entries(out), chart_path(out), job.origin))
-    elif chart_path(out).exists():
-        result.chart = str(chart_path(out))
+        sheets = contact_sheets(shown, Path(job.out), job.origin, bool(plan.tasks))
+        result.sheets = [str(path) for path in sheets]
     return result
 
 
@@ -164,7 +158,7 @@ def stylize_here(job: StyleRequest, report: Report = ignore) -> StyleReport:
 
 
 def log_batch_run(job: StyleRequest, result: StyleReport) -> str:
-    """An MLflow run for a batch: recipe, means, a table of all items, sheets and chart; returns its id."""
+    """An MLflow run for a batch: recipe, means, all items and sheets; returns its id."""
     return Tracker(job.open_workspace()).style_batch(job.settings.style, result)
 
 
@@ -176,19 +170,25 @@ def identify_images(workspace: Workspace, spec: str) -> str:
     return sha256_of_json([[p.name, sha256_of(p) if p.is_file() else None] for p in paths])
 
 
-def style_job(workspace: Workspace, settings: Settings, record: RunRecord) -> StyleRequest:
-    """A run's contents in the run's styles; results of the same settings are kept and not stylized again."""
+def style_job(workspace: Workspace, settings: Settings, record: RunRecord | None = None) -> StyleRequest:
+    """The settings' contents in their styles, for a run or alone; results of the same settings are kept and not stylized
+    again."""
     style = settings.style
     key = sha256_of_json([style.model_dump(), style_weights(style.weights).id])[:12]
     out = str(workspace.state / "stylized" / key)
     return StyleRequest(
-        str(workspace.root), (style.contents,), (style.styles,), out, settings, origin=record.origin()
+        str(workspace.root),
+        (style.contents,),
+        (style.styles,),
+        out,
+        settings,
+        origin=record.origin() if record else {},
     )
 
 
 def log_stylized(workspace: Workspace, record: RunRecord, result: StyleReport) -> None:
-    """A run's stylized images, sheets and chart as artifacts of its MLflow run."""
+    """A run's stylized images and sheets as artifacts of its MLflow run."""
     tracker = Tracker(workspace)
     stylized_images = [item.output for item in result.items if item.state != "failed"]
-    for path in dict.fromkeys([*stylized_images, *result.sheets, *([result.chart] if result.chart else [])]):
+    for path in dict.fromkeys([*stylized_images, *result.sheets]):
         tracker.picture(str(record.mlflow_run_id), Path(path), "stylized")

@@ -19,6 +19,7 @@ from ganpipe.imaging.image import ImageShape
 from ganpipe.models.io import generator_damage, save_generator
 from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
+from ganpipe.reports.film import write_film
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.continuation import begin_continuation, find_attempt, lineage_note
 from ganpipe.stages.data import page_files, write_page
@@ -156,6 +157,7 @@ def train_model(
         try:
             folder = run_folder(workspace, record.run_id)
             summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
+            film = write_film(folder, record.origin())
         except BaseException as error:
             state = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
             why = redact(first_line(error)) or type(error).__name__
@@ -166,6 +168,8 @@ def train_model(
         if record.train and record.train.weights_sha256 == summary.weights_sha256:
             summary = record.train  # nothing was trained: the model's files were written again
         record = save_record(workspace, replace(_ended(record, "finished", started), train=summary))
+        if film:
+            outbox.artifacts([film], "grids")
         outbox.training("finished")
         return record
 

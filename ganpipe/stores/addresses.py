@@ -37,21 +37,26 @@ class Addresses:
     mlflow: str
 
 
+def announced(workspace: Workspace) -> Addresses | None:
+    """The workspace's `ganpipe up`, if its process lives. Its servers may not be this workspace's; see `running_servers`."""
+    try:
+        content = json.loads(up_file(workspace).read_text())
+        if content.pop("workspace") != str(workspace.root):
+            return None
+        found = Addresses(**content)
+        return found if lives(found.pid, found.started) else None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return None
+
+
 def running_servers(workspace: Workspace) -> Addresses | None:
     """The workspace's running `ganpipe up`, if it lives and its Prefect server knows this workspace's secret.
 
     The file alone proves nothing: after a kill another workspace's server may have the same port. In a copy of a workspace
     it names the servers of the original, which know the secret, too.
     """
-    try:
-        announced = json.loads(up_file(workspace).read_text())
-        if announced.pop("workspace") != str(workspace.root):
-            return None
-        found = Addresses(**announced)
-        alive = lives(found.pid, found.started)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        return None
-    return found if alive and is_ours(workspace, found.prefect_api) else None
+    found = announced(workspace)
+    return found if found and is_ours(workspace, found.prefect_api) else None
 
 
 def is_ours(workspace: Workspace, prefect_api: str) -> bool:

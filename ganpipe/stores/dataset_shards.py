@@ -11,16 +11,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganpipe.data.manifest import MANIFEST, manifest_hash, read_manifest
+from ganpipe.data.manifest import MANIFEST, manifest_hash, read_manifest, split_records
 from ganpipe.data.prepare import is_prepared_from, preparation_key, prepare
 from ganpipe.data.shards import META, damaged_shards
 from ganpipe.errors import GanpipeError
 from ganpipe.files import fsync_folder, plain_disk_errors, read_json, sha256_of
 from ganpipe.settings.schema import DataSettings
-from ganpipe.stores.dataset_summaries import intent_file, read_note
+from ganpipe.stores.dataset_summaries import first_version, intent_file, read_note
 from ganpipe.stores.dataset_versions import DatasetVersion, data_lock, describe_version
 from ganpipe.stores.datasets import open_inspection_cache, prepare_locked, prepared_folder
 from ganpipe.stores.dvc import ensure_repository
@@ -62,15 +63,35 @@ def load_dataset(workspace: Workspace, version: DatasetVersion, settings: DataSe
 
     out = prepare_version(workspace, version, settings)
     try:
-        return load_prepared(out, version.version)
+        data = load_prepared(out, version.version)
     except DamagedShards as damage:
         log.warning("%s; it is made again.", str(damage).split(":")[0])
-    with data_lock(workspace):
-        for folder in (out, prepared_folder(workspace, version.name, settings)):
-            for shard in damaged_shards(folder) if (folder / META).exists() else []:
-                (folder / shard).unlink(missing_ok=True)
-        _make_shards(workspace, version, settings, out)
-    return load_prepared(out, version.version)
+        with data_lock(workspace):
+            for folder in (out, prepared_folder(workspace, version.name, settings)):
+                for shard in damaged_shards(folder) if (folder / META).exists() else []:
+                    (folder / shard).unlink(missing_ok=True)
+            _make_shards(workspace, version, settings, out)
+        data = load_prepared(out, version.version)
+    return replace(data, first_holdout_keys=_first_holdout_keys(workspace, version, settings))
+
+
+def _first_holdout_keys(
+    workspace: Workspace, version: DatasetVersion, settings: DataSettings
+) -> tuple[bytes, ...]:
+    """The keys of the images that the dataset's first version held out; none if DVC's cache no longer has that version."""
+    first = first_version(workspace, version.name)
+    if first is None:
+        return ()
+    if first == version.version and _is_at(workspace, version.name, version.manifest_sha256):
+        records = read_manifest(workspace.raw(version.name))  # without DVC, whose import costs a second
+    else:
+        try:
+            records = DatasetCache(workspace).listing(first).records
+        except GanpipeError as error:
+            log.warning("%s is not compared on its first version's images: %s.", version.name, error)
+            return ()
+    _, held_out = split_records(records, settings.holdout_fraction)
+    return tuple(bytes.fromhex(record.sha256) for record in held_out)
 
 
 def _make_shards(workspace: Workspace, version: DatasetVersion, settings: DataSettings, out: Path) -> None:

@@ -83,6 +83,13 @@ def versions_of(workspace: Workspace, name: str) -> list[dict[str, Any]]:
     return list(read_note(workspace, name).get("versions", []))
 
 
+def first_version(workspace: Workspace, name: str) -> str | None:
+    """The version that this workspace saw first of a dataset, also if it was checked out again since; None if unknown."""
+    note, seen = read_note(workspace, name), versions_of(workspace, name)
+    first = note.get("first") or (seen[0]["version"] if seen else None)
+    return str(first) if first else None
+
+
 def summarize_datasets(workspace: Workspace, settings: DataSettings) -> list[DatasetSummary]:
     """Every dataset of the workspace."""
     return [summarize_dataset(workspace, name, settings) for name in dataset_names(workspace)]

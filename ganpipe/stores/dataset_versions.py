@@ -37,6 +37,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control, write_json, write_text
 from ganpipe.settings.schema import DataSettings
 from ganpipe.stores.dataset_summaries import (
+    first_version,
     intent_file,
     note_file,
     read_note,
@@ -163,7 +164,8 @@ def _note_version(workspace: Workspace, name: str, version: str, images: int) ->
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "pointer": pointer.read_text(),
     }
-    write_json(note, {"version": version, "manifest_sha256": manifest_hash(raw), "versions": [*past, now]})
+    versions = {"first": first_version(workspace, name) or version, "versions": [*past, now]}
+    write_json(note, {"version": version, "manifest_sha256": manifest_hash(raw)} | versions)
 
 
 def open_version(workspace: Workspace, name: str, settings: DataSettings) -> DatasetVersion:

@@ -179,7 +179,7 @@ class Tracker:
         return CurveWriter(self.client, run_id)
 
     def style_batch(self, settings: StyleSettings, report: StyleReport) -> str:
-        """A finished run for a batch of stylizations: settings, means, each item, sheets and chart; its id."""
+        """A finished run for a batch of stylizations: settings, means, each item and sheets; its id."""
         run = self.client.create_run(self.experiment(STYLE_EXPERIMENT), tags={PROCESS: this_process()})
         run_id = str(run.info.run_id)
         params = [Param(k, str(v)[:PARAM_CHARACTERS]) for k, v in settings.model_dump().items()]
@@ -189,7 +189,7 @@ class Tracker:
         }
         self.outcome(run_id, counts | mean_quality(report), {})
         self.client.log_dict(run_id, {"items": [asdict(item) for item in report.items]}, "items.json")
-        for path in [*report.sheets, *([report.chart] if report.chart else [])]:
+        for path in report.sheets:
             self.picture(run_id, Path(path), "stylized")
         self.end(run_id, "finished")
         return run_id
@@ -237,7 +237,9 @@ class Tracker:
         numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
         kd = evaluation.metrics.get("kd")
         extractor = {"ganpipe.extractor": kd.extractor} if kd else {}
-        self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor)
+        # Equal for runs whose scores may be compared: MLflow's pages group and filter by it.
+        conditions = {"ganpipe.conditions": evaluation.conditions.id} if evaluation.conditions else {}
+        self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor | conditions)
 
     def gate(self, run_id: str, gate: GateResult) -> None:
         """Logs the gate's answer, and its picture if that is there."""

@@ -13,17 +13,19 @@ from ganpipe.compute.process_identity import is_gone
 from ganpipe.stores.workspace import Workspace
 
 PROCESS_TAG = "process:"  # before the name of the process that executes a flow run
+INTERRUPTED = "Interrupted"  # the state of a run that the next `ganpipe up` resumes
 UNTAGGED_S = 60.0  # a flow run names its process as soon as it begins
 OPEN = "('RUNNING', 'PENDING', 'CANCELLING')"
 
 
 @dataclass(frozen=True)
 class OrphanedRun:
-    """A flow run or a task run whose process has ended, and its state type."""
+    """A flow run or a task run whose process has ended, and its state type. `deployed`: `ganpipe up` has started it."""
 
     id: str
     name: str
     state: str
+    deployed: bool
     is_task: bool = False
 
 
@@ -104,19 +106,19 @@ def orphaned_runs(workspace: Workspace, runner_lives: bool) -> list[OrphanedRun]
     flows, tasks = _ask(
         workspace,
         f"SELECT id, name, state_type, tags, updated, deployment_id FROM flow_run WHERE state_type IN {OPEN}",  # noqa: S608
-        "SELECT t.id, t.name, t.state_type, f.id, f.state_type FROM task_run t JOIN flow_run f "  # noqa: S608
+        "SELECT t.id, t.name, t.state_type, f.id, f.state_type, f.deployment_id FROM task_run t JOIN flow_run f "  # noqa: S608
         f"ON f.id = t.flow_run_id WHERE t.state_type IN {OPEN}",
     )
     gone = [
-        OrphanedRun(id, name, state)
+        OrphanedRun(id, name, state, deployment is not None)
         for id, name, state, tags, updated, deployment in flows
         if _is_orphan(tags, updated, deployment is not None, runner_lives)
     ]
     ended = {run.id for run in gone}
     at_work = ("RUNNING", "PENDING", "CANCELLING", "SCHEDULED", "PAUSED")
     return gone + [
-        OrphanedRun(id, name, state, is_task=True)
-        for id, name, state, flow, flow_state in tasks
+        OrphanedRun(id, name, state, deployment is not None, is_task=True)
+        for id, name, state, flow, flow_state, deployment in tasks
         if flow in ended or flow_state not in at_work
     ]
 

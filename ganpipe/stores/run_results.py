@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.conditions import Conditions
 from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Metric
 from ganpipe.files import plain, read_dataclass, sha256_of, write_json
@@ -41,10 +42,12 @@ class RunResult:
     style_failures: list[str]
     contact_sheet: str | None
     style_quality: dict[str, float]
-    quality_chart: str | None
+    report_card: str | None  # a picture; the page report.html lies beside it
+    film: str | None  # of the training grids
     gate: GateResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     advice: str = ""  # what to do next
+    conditions: Conditions | None = None  # of the metrics
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -63,7 +66,8 @@ class _Saved:
 def save_result(workspace: Workspace, result: RunResult) -> None:
     """Remembers a run under its fingerprint, with the hash of every image that it names."""
     recorded = _with_paths(result, lambda path: path_for_record(workspace, path))
-    images = [path for path in [recorded.grid, *recorded.stylized] if path]
+    named = [recorded.grid, recorded.report_card, recorded.film, *recorded.stylized]
+    images = [path for path in named if path]
     hashes = {path: sha256_of(workspace.root / path) for path in images}
     write_json(_path(workspace, result.fingerprint), _Saved(recorded, hashes))
 
@@ -95,7 +99,8 @@ def _with_paths(result: RunResult, convert: Callable[[str], str]) -> RunResult:
         grid=result.grid and convert(result.grid),
         gate=result.gate and result.gate.with_path(convert),
         contact_sheet=result.contact_sheet and convert(result.contact_sheet),
-        quality_chart=result.quality_chart and convert(result.quality_chart),
+        report_card=result.report_card and convert(result.report_card),
+        film=result.film and convert(result.film),
     )
 
 

@@ -136,16 +136,21 @@ class Workspace:
 
     @contextmanager
     def lock(
-        self, what: str, wait_s: float = 600.0, say: Callable[[str], None] = lambda sentence: None
+        self,
+        what: str,
+        wait_s: float = 600.0,
+        say: Callable[[str], None] = lambda sentence: None,
+        holder: str = "",
     ) -> Iterator[None]:
         """Only one process of this workspace does `what` at a time; the kernel frees it if the holder dies.
 
         `say` gets a sentence that names the holder if there is one to wait for. Children do not inherit the lock.
+        `holder`: what this sentence calls us.
 
         Raises:
-            GanpipeError: somebody else still holds it after `wait_s`; the sentence says who.
+            Busy: somebody else still holds it after `wait_s`; the sentence says who.
         """
-        with lock_file(self.state / "locks", what, wait_s, say):
+        with lock_file(self.state / "locks", what, wait_s, say, holder):
             yield
 
     @contextmanager

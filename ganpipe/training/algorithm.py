@@ -85,10 +85,10 @@ class Algorithm(ABC):
         for network in self.networks.values():
             set_progress(network, nimg)
 
-    def diverged(self, means: Mapping[str, float]) -> Divergence | None:
+    def diverged(self, means: Mapping[str, float], nimg: int) -> Divergence | None:
         """The divergence that a point of the loss curve shows; None if it is healthy."""
         if bad := not_finite(means):
-            return Divergence(f"{', '.join(bad)} is no longer finite", finite=False)
+            return Divergence(f"{', '.join(bad)} is no longer finite", exploded=True)
         return None
 
     @property

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import logging
-import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ganpipe.compute.checkpoints import best_folder, load_checkpoint, save_checkpoint
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.gate_result import Change
 from ganpipe.training.callbacks import Callbacks
-from ganpipe.training.divergence import MOST_ROLLBACKS, Diverged, Divergence, not_finite
+from ganpipe.training.divergence import MOST_ROLLBACKS, Diverged, Divergence, is_early, not_finite
 from ganpipe.training.points import POINTS, append_new_points
 from ganpipe.training.scalars import ScalarAccumulator
 from ganpipe.training.setup import TrainingSetup
-from ganpipe.training.validation import ValidationScore
+from ganpipe.training.summary import Validation
+from ganpipe.training.validation import Validated, find_warnings
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The validation of the average that becomes the model. `saved`: its checkpoint if it is not the last average."""
+
+    validation: Validation | None
+    saved: dict[str, Any] | None = None
+    gain: Change | None = None  # over the last average
 
 
 class Checkpointing:
@@ -25,7 +36,7 @@ class Checkpointing:
 
     def __init__(self, setup: TrainingSetup, scalars: ScalarAccumulator, callbacks: Callbacks) -> None:
         self.setup, self.scalars, self.callbacks = setup, scalars, callbacks
-        self.last_score: ValidationScore | None = None
+        self.last: Validated | None = None
 
     def save(self) -> None:
         """Hands over the points of the curve, which are on the disk then, and writes a checkpoint.
@@ -38,7 +49,7 @@ class Checkpointing:
         self.scalars.absorb(state)
         self.average_state()
         if bad := not_finite(state.pending):
-            raise Diverged(Divergence(f"{', '.join(bad)} is no longer finite", finite=False))
+            raise Diverged(Divergence(f"{', '.join(bad)} is no longer finite", exploded=True))
         points, failure = self.scalars.points.copy(), None
         if distributed.is_main:
             append_new_points(self.setup.run_dir / POINTS, points)
@@ -53,10 +64,13 @@ class Checkpointing:
             raise failure
 
     def write(self) -> None:
-        """Writes the state. After a rollback under another name, so that no file of the same nimg is overwritten."""
+        """Writes the state."""
+        save_checkpoint(self.setup.checkpoints, self.name(), self.setup.state.as_dict())
+
+    def name(self) -> str:
+        """Another name after a rollback, so that no file of the same nimg is overwritten or counts as newer."""
         state = self.setup.state
-        name = f"{len(state.remedies.rollbacks)}-{state.nimg:012d}"
-        save_checkpoint(self.setup.checkpoints, name, state.as_dict())
+        return f"{len(state.remedies.rollbacks)}-{state.nimg:012d}"
 
     def average_state(self) -> None:
         """Replaces what differs between processes (sums, batch norm's statistics) by its mean over all of them."""
@@ -74,34 +88,44 @@ class Checkpointing:
         if buffers:
             distributed.average_(buffers)
 
-    def save_if_best(self) -> float:
-        """Scores the average; a score better than all before is kept as a checkpoint of its own. Returns the score."""
-        state = self.setup.state
-        score = self.last_score = self.validate()
-        better = state.best is None or score.value < state.best.value
-        if math.isfinite(score.value) and better:
-            state.best = score
-            save_checkpoint(
-                best_folder(self.setup.checkpoints), f"{state.nimg:012d}", state.as_dict(), keep=1
-            )
-        return score.value
+    def validate(self) -> Validation:
+        """Validates the average. One that is better than the best before is kept as a checkpoint of its own."""
+        setup, state = self.setup, self.setup.state
+        found = self.last = self.measure()
+        self.warn(found.validation)
+        if setup.validator.holds_out_enough and (
+            state.best is None or setup.validator.is_better(found, state.best)
+        ):
+            state.best = found
+            save_checkpoint(best_folder(setup.checkpoints), self.name(), state.as_dict(), keep=1)
+        return found.validation
 
-    def validate(self) -> ValidationScore:
-        """The average's validation score now."""
-        state = self.setup.state
-        return self.setup.validator.score(state.ema, self.setup.label_counts, state.nimg)
+    def measure(self) -> Validated:
+        """Measures the average now."""
+        setup, state = self.setup, self.setup.state
+        return setup.validator.validate(state.ema, setup.label_counts, state.nimg)
 
-    def clearly_better(self) -> dict[str, Any] | None:
-        """The best checkpoint, if the last average is worse than it by more than twice both scores' errors."""
-        state, best = self.setup.state, self.setup.state.best
-        if best is None or best.nimg == state.nimg or not self.setup.distributed.is_main:
-            return None
-        last = self.last_score
-        if last is None or last.nimg != state.nimg:
-            last = self.validate()
-        if not last.value - best.value > 2 * math.hypot(last.error, best.error):
-            return None
-        return load_checkpoint(best_folder(self.setup.checkpoints), self.setup.compute.device)
+    def warn(self, validation: Validation) -> None:
+        """Says what is wrong with the samples, once of each kind, and not of a training that has only begun."""
+        setup = self.setup
+        if is_early(validation.nimg, setup.options):
+            return
+        for kind, sentence in find_warnings(validation).items():
+            if kind not in setup.state.warnings:
+                setup.state.warnings[kind] = sentence
+                log.warning(sentence)
+
+    def choose(self) -> Choice:
+        """The last average, or the best one if the last is worse than that by more than chance explains."""
+        setup, state = self.setup, self.setup.state
+        if not setup.options.validation_images or not setup.distributed.is_main:
+            return Choice(None)
+        if self.last is None or self.last.validation.nimg != state.nimg:
+            self.last = self.measure()
+        if state.best is None or not setup.validator.is_better(state.best, self.last):
+            return Choice(self.last.validation)
+        saved = load_checkpoint(best_folder(setup.checkpoints), setup.compute.device)
+        return Choice(state.best.validation, saved, setup.validator.gain(self.last, state.best))
 
     def roll_back(self, divergence: Divergence) -> None:
         """Goes back to the newest good checkpoint with the algorithm's remedy.
@@ -110,7 +134,7 @@ class Checkpointing:
             GanpipeError: training has been rolled back too often.
         """
         setup, state, diverged_at = self.setup, self.setup.state, self.setup.state.nimg
-        remedies = state.remedies
+        remedies, best = state.remedies, state.best
         if len(remedies.rollbacks) >= MOST_ROLLBACKS:
             raise GanpipeError(self.too_many_rollbacks(divergence))
         self.scalars.forget()
@@ -118,8 +142,9 @@ class Checkpointing:
             state.restore(saved)
         else:
             state = setup.restart()
-        # A checkpoint holds the remedies of its own time; those of later rollbacks count.
-        state.remedies = remedies
+        # A checkpoint holds what was true at its own time. Remedies of later rollbacks count, and the best average has
+        # a checkpoint of its own.
+        state.remedies, state.best = remedies, best
         state.algorithm.reset_health()
         remedy = state.algorithm.remedy(divergence)
         rollback = remedies.apply(remedy, divergence.why, diverged_at, state.nimg)

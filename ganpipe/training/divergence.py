@@ -1,7 +1,7 @@
 """When training diverges: how it is noticed, and what a rollback changes.
 
 Noticed at every point of the loss curve, from means over the steps since the last one: a value is not finite, or the
-algorithm reports a failure of its own (`gan.GanHealth`). Then the newest good checkpoint is loaded, the images up to
+algorithm reports a failure of its own (`gan_health.GanHealth`). Then the newest good checkpoint is loaded, the images up to
 the divergence are skipped, and the algorithm's remedy is applied. At most MOST_ROLLBACKS times; then training fails
 with the evidence.
 """
@@ -13,15 +13,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ganpipe.settings.schema import TrainingSettings
+
 MOST_ROLLBACKS = 3
+EARLY_SHARE, EARLY_STEPS = 0.05, 1000  # WGAN-GP has a tenth of the real spread for 500 steps (LOG.md)
+
+
+def is_early(nimg: int, settings: TrainingSettings) -> bool:
+    """Whether training has only begun: its images may still be alike."""
+    return nimg <= max(EARLY_SHARE * settings.total_images, EARLY_STEPS * settings.batch_images)
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Why training diverged; `finite`: all values were still numbers."""
+    """Why training diverged; `exploded`: values are not finite, or far larger than they were."""
 
     why: str
-    finite: bool = True
+    exploded: bool = False
 
 
 class Diverged(Exception):

@@ -1,14 +1,15 @@
 """Generative adversarial networks as an `Algorithm` (Goodfellow et al. 2014, arXiv 1406.2661).
 
 One step is two phases: D learns to tell real images from G(z), then G learns to be taken for real (`gan_step`). This
-file adds what only a GAN has: its schedules, adaptive augmentation (`ada`), and the signs that G or D has failed.
+file adds what only a GAN has: its schedules, adaptive augmentation (`ada`), and what a rollback changes (`gan_health`
+sees when G or D has failed).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
@@ -21,59 +22,13 @@ from ganpipe.imaging.tensors import to_float
 from ganpipe.models.registry import MODELS, build_gan, sample
 from ganpipe.training.ada import AdaState, r_v
 from ganpipe.training.algorithm import Algorithm, Scalars, TrainingContext
-from ganpipe.training.divergence import Divergence, Remedies, Remedy
+from ganpipe.training.divergence import Divergence, Remedies, Remedy, is_early
 from ganpipe.training.gan_batch import Batch, GanBatches
+from ganpipe.training.gan_health import GanHealth
 from ganpipe.training.gan_step import GanStep, adam
 from ganpipe.training.schedules import ScheduledValues, values_at
 
 SIGNAL_IMAGES = 256  # of each kind, for the held-out signal of overfitting
-
-COLLAPSED_SPREAD, HEALTHY_SPREAD = 0.02, 0.2
-LOST_GRADIENT, ALWAYS_RIGHT = 1e-3, 0.999
-COLLAPSED_POINTS = 4
-
-
-@dataclass
-class GanHealth:
-    """Detects a collapse from the points of the loss curve; part of every checkpoint.
-
-    - G has collapsed: over COLLAPSED_POINTS points in a row the images of its batches differ by less than
-      COLLAPSED_SPREAD of what real ones do, after they had differed by more than HEALTHY_SPREAD.
-    - D has won: over as many points it tells every pair of images apart, and G's gradient is below LOST_GRADIENT of
-      its usual size.
-    """
-
-    widest_spread: float = 0.0
-    usual_g_grad: float = 0.0  # a slow mean
-    narrow_points: int = 0
-    lost_points: int = 0
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether the last point looked like a collapse."""
-        return self.narrow_points + self.lost_points > 0
-
-    def observe(self, means: Mapping[str, float]) -> str | None:
-        """Takes in a point of the curve; returns what has failed, or None."""
-        spread, g_grad = means["spread"], means["g_grad"]
-        self.widest_spread = max(self.widest_spread, spread)
-        narrow = self.widest_spread > HEALTHY_SPREAD and spread < COLLAPSED_SPREAD
-        self.narrow_points = self.narrow_points + 1 if narrow else 0
-        lost = means["d_sign"] > ALWAYS_RIGHT and g_grad < LOST_GRADIENT * self.usual_g_grad
-        self.lost_points = self.lost_points + 1 if lost else 0
-        if not lost:
-            self.usual_g_grad = g_grad if not self.usual_g_grad else 0.9 * self.usual_g_grad + 0.1 * g_grad
-        if self.narrow_points >= COLLAPSED_POINTS:
-            return (
-                f"G has collapsed: its images differ by {spread:.1%} of what real ones do "
-                f"(before: {self.widest_spread:.0%})"
-            )
-        if self.lost_points >= COLLAPSED_POINTS:
-            return (
-                f"D has won: it tells every pair apart, and G's gradient fell to {g_grad:.2g} "
-                f"(usual: {self.usual_g_grad:.2g})"
-            )
-        return None
 
 
 class GanAlgorithm(Algorithm):
@@ -131,22 +86,20 @@ class GanAlgorithm(Algorithm):
     def step(self, batch: Batch, values: ScheduledValues, number: int, microbatch_images: int = 0) -> Scalars:
         return self.gan_step.step(batch, values, number, microbatch_images)
 
-    def diverged(self, means: Mapping[str, float]) -> Divergence | None:
-        if found := super().diverged(means):
-            return found
-        why = self.health.observe(means)
-        return Divergence(why) if why else None
+    def diverged(self, means: Mapping[str, float], nimg: int) -> Divergence | None:
+        early, has_scale = is_early(nimg, self.settings.training), self.gan_step.loss.has_scale
+        return super().diverged(means, nimg) or self.health.observe(means, early, has_scale)
 
     @property
     def is_suspect(self) -> bool:
         return self.health.is_suspect
 
     def reset_health(self) -> None:
-        self.health.narrow_points = self.health.lost_points = 0
+        self.health.in_a_row.clear()
 
     def remedy(self, divergence: Divergence) -> Remedy:
-        """Not finite: half the learning rates. Collapsed: twice γ, or without a gradient penalty half D's rate."""
-        if not divergence.finite:
+        """Exploded: half the learning rates. Collapsed: twice γ, or without a gradient penalty half D's rate."""
+        if divergence.exploded:
             return Remedy("lr", 0.5, "halved both learning rates (now {:g} of the settings')")
         if self.gan_step.penalty != "none":
             return Remedy("gamma", 2.0, "doubled γ (now {:g} times the settings')")
@@ -228,7 +181,7 @@ class GanAlgorithm(Algorithm):
         return [f"The model is not class-conditional, because {few} have no label.", *self.ada.notes()]
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        return {"health": dict(vars(self.health)), "ada": dict(vars(self.ada))}
+        return {"health": asdict(self.health), "ada": dict(vars(self.ada))}
 
     def load_state_dict(self, saved: dict[str, dict[str, Any]]) -> None:
         self.health, self.ada = GanHealth(**saved["health"]), AdaState(**saved["ada"])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from ganpipe.compute.distributed import check_batch_divides
 from ganpipe.compute.processes import die_with_parent
@@ -131,8 +132,7 @@ def train_distributed(job: Job, callbacks: Callbacks) -> TrainSummary:
             said.get("error") or f"its processes ended with {process.returncode}: {' '.join(last_words[-3:])}"
         )
         raise GanpipeError(f"Training failed: {why}")
-    summary: dict[str, Any] = said["result"]
-    return TrainSummary(**summary | {"notes": tuple(summary["notes"])})
+    return TypeAdapter(TrainSummary).validate_python(said["result"])
 
 
 def _torchrun(job: Path, run_dir: Path, processes: int, stores: str) -> list[str]:

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 MEASURED_S, MEASURED_SHARE = 6.0, 0.05  # at most so long, and at most this share of the time
 WARM_STEPS, FEWEST_STEPS = 2, 4  # before the first window, and in each
 WINDOWS = 3  # their median counts: another program may hold the machine for a moment
-# Of the time, for losses, grids and checkpoints (LOG.md).
-STEPS_SHARE = 0.92
+# Of the time; the rest is for losses, grids, checkpoints and validations (LOG.md).
+STEPS_SHARE = 0.89
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,15 @@ from ganpipe.settings.schema import LossSettings
 class AdversarialLoss:
     """D's loss of (real, fake) logits and G's loss of (fake, real) logits.
 
-    `penalty` is the choice of `loss.penalty=auto`. `pairs`: G's loss needs real logits, too.
+    `penalty` is the choice of `loss.penalty=auto`. `pairs`: G's loss needs real logits, too. `has_scale`: it is about
+    1 for untrained networks, and never 100 while training works.
     """
 
     d_loss: Callable[[Tensor, Tensor], Tensor]
     g_loss: Callable[[Tensor, Tensor], Tensor]
     penalty: str = "none"
     pairs: bool = False
+    has_scale: bool = True
 
 
 def _bce(logits: Tensor, label: float) -> Tensor:
@@ -66,6 +68,7 @@ LOSSES: dict[str, AdversarialLoss] = {
         d_loss=lambda real, fake: fake.mean() - real.mean(),
         g_loss=lambda fake, real: -fake.mean(),
         penalty="interpolated",
+        has_scale=False,
     ),
     # Relativistic pairing (Jolicoeur-Martineau 2018; Huang et al. 2025, arXiv 2501.05441, eq. 2).
     "rpgan": AdversarialLoss(

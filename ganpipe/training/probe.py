@@ -39,8 +39,8 @@ class ProbeResult:
             else ""
         )
         return (
-            f"On {where}: about {format_duration(max(1.0, seconds))} and {self.peak_bytes / 2**30:.1f} of "
-            f"{self.free_bytes / 2**30:.1f} GiB free{split}."
+            f"On {where}: about {format_duration(max(1.0, seconds))}, with {self.peak_bytes / 2**30:.1f} GiB of memory "
+            f"({self.free_bytes / 2**30:.1f} GiB are free){split}."
         )
 
 

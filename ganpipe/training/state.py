@@ -10,7 +10,7 @@ from torch import nn
 
 from ganpipe.training.algorithm import Algorithm
 from ganpipe.training.divergence import Remedies
-from ganpipe.training.validation import ValidationScore
+from ganpipe.training.validation import Validated
 
 NUMBERS = ("nimg", "step", "pending", "pending_steps")
 
@@ -26,7 +26,8 @@ class State:
     pending: dict[str, float] = field(default_factory=dict)  # sums of scalars since the last point
     pending_steps: int = 0
     remedies: Remedies = field(default_factory=Remedies)
-    best: ValidationScore | None = None
+    best: Validated | None = None
+    warnings: dict[str, str] = field(default_factory=dict)  # the first of each kind
 
     @classmethod
     def start(cls, algorithm: Algorithm) -> State:
@@ -54,7 +55,8 @@ class State:
             **{name: getattr(self, name) for name in NUMBERS},
             "remedies": dict(vars(self.remedies)),
             "algorithm": self.algorithm.state_dict(),
-            "best": vars(self.best) if self.best else None,
+            "best": self.best.as_dict() if self.best else None,
+            "warnings": self.warnings,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -66,4 +68,5 @@ class State:
             setattr(self, name, saved[name])
         self.remedies = Remedies(**saved["remedies"])
         self.algorithm.load_state_dict(saved["algorithm"])
-        self.best = ValidationScore(**saved["best"]) if saved["best"] else None
+        self.best = Validated.from_dict(saved["best"]) if saved["best"] else None
+        self.warnings = saved["warnings"]

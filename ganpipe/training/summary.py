@@ -6,8 +6,41 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Validation:
+    """What a validation measured of the average's images, `images` of them for the energy distance.
+
+    `energy`: energy distance to held-out images, as a share of the distance between two of these. `near_duplicates`:
+    share of samples nearer to another one than 95% of training images are. `copied`: share nearer to a training image
+    than 95% of held-out images are. The last two are about 0.05 for real images. None: too few images are held out.
+    """
+
+    nimg: int
+    images: int
+    near_duplicates: float
+    energy: float | None = None
+    copied: float | None = None
+
+    def scalars(self) -> dict[str, float]:
+        """What was measured, by its name in the loss curve."""
+        names = ("energy", "near_duplicates", "copied")
+        values = {f"validation_{name}": getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def sentence(self) -> str:
+        """For the report."""
+        parts = [f"near-duplicates {self.near_duplicates:.0%} (real images: 5%)"]
+        if self.energy is not None and self.copied is not None:
+            parts.insert(0, f"energy {self.energy:.3f}")
+            parts.append(f"copied {self.copied:.0%} (held-out images: 5%)")
+        return f"Validation of the model, the average at {self.nimg:,} images: {', '.join(parts)}."
+
+
+@dataclass(frozen=True)
 class TrainSummary:
-    """`weights_sha256`: over all networks and optimizers, in a fixed order; `notes`: sentences for the report."""
+    """`weights_sha256`: over all networks and optimizers, in a fixed order; `notes`: sentences for the report.
+
+    `validation`: of the model; None without validation.
+    """
 
     nimg: int
     images_per_second: float  # of training alone
@@ -15,3 +48,4 @@ class TrainSummary:
     precision: str
     weights_sha256: str
     notes: tuple[str, ...] = ()
+    validation: Validation | None = None

@@ -126,21 +126,20 @@ class Training:
         setup, state, algorithm = self.setup, self.setup.state, self.setup.state.algorithm
         validated = self.is_validated()
         means = self.scalars.means(state, self.distributed, setup.compute.device)
-        if divergence := algorithm.diverged(means):
+        if divergence := algorithm.diverged(means, state.nimg):
             raise Diverged(divergence)
         values = means | algorithm.derived_scalars(means, state.nimg, state.position, state.remedies)
         if self.distributed.is_main and validated:
-            values["kd_quick"] = self.checkpointing.save_if_best()
+            values |= self.checkpointing.validate().scalars()
         self.scalars.points.append(Point(state.nimg, values))
 
     def is_validated(self) -> bool:
-        """Whether the point that is due gets a validation score: one is due since the last point, or it is the last."""
+        """Whether the point that is due gets a validation: one is due since the last point, or it is the last."""
         state, options = self.setup.state, self.setup.options
-        every = options.validate_every_images
-        if not every or not self.setup.validator.possible:
+        if not options.validation_images:
             return False
         last = state.nimg - state.pending_steps * options.batch_images
-        return due(every, last, state.nimg) or state.nimg >= options.total_images
+        return due(options.validation_interval(), last, state.nimg) or state.nimg >= options.total_images
 
     def save_grid(self) -> Path:
         """A grid of the average's images for the fixed latents, in a file named by nimg."""
@@ -175,18 +174,18 @@ class Training:
             )
 
     def result(self, rate: float) -> TrainResult:
-        """The result: the best average instead of the last one if that is clearly worse."""
+        """The result: the best average instead of the last one if that is worse by more than chance explains."""
         setup, state = self.setup, self.setup.state
         notes = [Rollback(**record).sentence() for record in state.remedies.rollbacks]
-        notes += state.algorithm.notes()
-        model = state.ema
-        if better := self.checkpointing.clearly_better():
+        notes += [*state.algorithm.notes(), *state.warnings.values()]
+        model, choice = state.ema, self.checkpointing.choose()
+        if choice.saved:
             model = copy.deepcopy(model)
-            set_progress(model, better["nimg"])
-            model.load_state_dict(better[state.ema_name])
+            set_progress(model, choice.saved["nimg"])
+            model.load_state_dict(choice.saved[state.ema_name])
             notes.append(
-                f"The model is the average at {better['nimg']:,} images: the last one scored clearly worse "
-                "(kd_quick in MLflow)."
+                f"The model is the average at {choice.saved['nimg']:,} images: it is nearer to the held-out images than "
+                f"the last one (energy distance gained {choice.gain}; validation_energy in MLflow)."
             )
         return TrainResult(
             model=model,
@@ -197,6 +196,7 @@ class Training:
                 precision=setup.compute.precision,
                 weights_sha256=weights_sha256(state.modules().values()),
                 notes=tuple(notes),
+                validation=choice.validation,
             ),
             grids=sorted((setup.run_dir / "grids").glob("*.png")),
             labels=dict(zip(setup.data.label_names, setup.label_counts, strict=False)),

@@ -104,11 +104,12 @@ def test_data_sets_are_changed_prepared_and_brought_back(shell: Shell, tmp_path:
 
 
 def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> None:
-    shell.json("data", "add", str(fill_folder(tmp_path / "in", 90)), "--name", "noise")
+    trained_on = shell.json("data", "add", str(fill_folder(tmp_path / "in", 90)), "--name", "noise")["train"]
     trained = shell.json("train", "--dataset", "noise", *SETS)
     assert trained["state"] == "finished"
     assert {"mlflow_run_id", "nimg", "images_per_second", "device", "precision", "run_dir"} <= set(trained)
     assert len(trained["weights_sha256"]) == 64
+    assert Path(str(trained["film"])).stat().st_size > 1000
     assert shell.json("train", "--dataset", "noise", *SETS)["state"] == "up_to_date"
 
     version = shell.json("data", "list")["datasets"][0]["version"]
@@ -121,13 +122,24 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     judged = shell.json("evaluate", trained["mlflow_run_id"], "--dataset", "noise", *SETS)
     assert {"value", "extractor", "samples"} <= set(judged["metrics"]["kd"])
     assert judged["verdict"]
+    assert judged["conditions"]["generated"] == 24
+    assert judged["conditions"]["version"] == version
     assert judged["evidence"]
+    with Image.open(judged["report_card"]) as card:
+        assert card.width == 1200
+    assert judged["verdict"] in Path(judged["report_card"]).with_suffix(".html").read_text()
+    suspects = judged["suspects"]
+    assert len(suspects) == 10
+    assert all(0 <= s["image"] < 24 and 0 <= s["row"] < trained_on for s in suspects)
     traced = shell.json("trace", judged["grid"])
     assert traced["origin"]["dataset"]["name"] == "noise"
     assert traced["run_here"] is True
     folder = shell.json("evaluate", "--generated", str(tmp_path / "in"), "--dataset", "noise", *SETS)
     assert folder["metrics"]["kd"]["samples"] == 91
 
+    for psi in ("0", "1.5", "nan", "half"):
+        code, _, err = shell("generate", "--truncation", psi, "--out", str(tmp_path / "gen"))
+        assert (code, "a number above 0 and at most 1" in err) == (2, True)
     code, _, err = shell("generate", "--out", str(tmp_path / "gen"))
     assert (code, "no champion" in err) == (1, True)
     code, _, err = shell("promote", str(trained["run"]))

@@ -133,4 +133,6 @@ def test_a_port_in_use_is_said_before_anything_starts(served: Served) -> None:
         [*command, "--workspace", str(served.workspace.root)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert f"Port {served.port} cannot be had; choose another with --port" in done.stderr
+    assert (
+        f"Port {served.port} for the dashboard is in use; choose another with --dashboard-port" in done.stderr
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from ganpipe.compute.device import choose_compute
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.evaluate import evaluate
-from ganpipe.evaluation.extractors import DEFAULT, EXTRACTORS, extract
+from ganpipe.evaluation.extractors import EXTRACTORS, choose_extractor, extract
 from ganpipe.evaluation.metrics import METRICS, kernel_distance
 from ganpipe.evaluation.sampling import random_rows, read_folder, sample_grid
 from ganpipe.imaging.image import ImageShape
@@ -24,6 +25,7 @@ from ganpipe.vgg19.weights import weights_id
 from tests.conftest import changed, fill_folder
 
 CPU = choose_compute("cpu", "fp32")
+OPTIONS = EvaluationSettings(images=80, size_px=32, neighbors=3)
 
 
 def test_the_embedded_network_is_the_original_vgg19() -> None:
@@ -40,7 +42,7 @@ def test_the_embedded_network_is_the_original_vgg19() -> None:
 
 def test_features_do_not_depend_on_the_batch() -> None:
     pixels = torch.randint(0, 256, (70, 16, 16, 3), dtype=torch.uint8)
-    network = EXTRACTORS[DEFAULT].load(CPU)
+    network = choose_extractor(OPTIONS).load(CPU)
     whole, last = extract(network, pixels, 32, CPU), extract(network, pixels[-1:], 32, CPU)
     np.testing.assert_allclose(whole.deep[-1:], last.deep, rtol=1e-3, atol=1e-4)
 
@@ -51,7 +53,7 @@ def test_distances_grow_with_blur_and_with_noise() -> None:
     from ganpipe.samples.flowers import draw_flower
 
     pixels = torch.from_numpy(np.stack([np.asarray(draw_flower(k, size_px=32)) for k in range(60)]))
-    network = EXTRACTORS[DEFAULT].load(CPU)
+    network = choose_extractor(OPTIONS).load(CPU)
     real = extract(network, pixels[:30], 32, CPU).deep
     floats = pixels[30:].permute(0, 3, 1, 2).float()
     scores = []
@@ -77,9 +79,6 @@ def images() -> torch.Tensor:
     seeds = torch.rand(260, 3, 2, 2, generator=generator)
     large = torch.nn.functional.interpolate(seeds, (16, 16), mode="bilinear")
     return (large * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-OPTIONS = EvaluationSettings(images=80, size_px=32, neighbors=3)
 
 
 def test_fresh_real_images_are_good(images: torch.Tensor) -> None:
@@ -111,7 +110,7 @@ def test_every_metric_has_extractor_samples_error_and_the_score_of_real_images(i
     }
     assert all(m.extractor and m.samples > 0 for m in result.metrics.values())
     table = [name for row in METRICS for name in row.names]
-    assert all(result.metrics[n].extractor == EXTRACTORS[DEFAULT].describe() for n in table)
+    assert all(result.metrics[n].extractor == choose_extractor(OPTIONS).describe() for n in table)
     assert all(result.metrics[n].error is not None and result.metrics[n].floor is not None for n in table)
     assert not any(extractor in name for name in result.metrics for extractor in EXTRACTORS)
 
@@ -159,3 +158,16 @@ def test_too_few_generated_images_are_counted_before_anything_is_loaded(tmp_path
     with pytest.raises(GanpipeError, match="one has 1 image; evaluation needs at least 8 generated images"):
         check_generated(tmp_path / "one")
     check_generated(fill_folder(tmp_path / "eight", 8))
+
+
+def test_later_versions_are_measured_on_the_anchor_too(images: torch.Tensor) -> None:
+    data = _data(images[80:])
+    keys = tuple(k.to_bytes(32, "big") for k in range(len(data.holdout)))
+    later = replace(data, holdout_keys=keys, first_holdout_keys=(*keys[:40], b"gone".ljust(32)))
+    found = evaluate(images[:80], later, OPTIONS, CPU).metrics["energy_anchor"]
+    moved = evaluate(images[:80] // 2, later, OPTIONS, CPU).metrics["energy_anchor"]
+    assert "40 held-out images" in found.note
+    assert found.error is not None
+    assert abs(found.value) < 3 * found.error < moved.value
+    first = replace(later, first_holdout_keys=keys)
+    assert "energy_anchor" not in evaluate(images[:80], first, OPTIONS, CPU).metrics

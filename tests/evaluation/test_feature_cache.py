@@ -6,7 +6,7 @@ import torch
 
 from ganpipe.compute.device import Compute
 from ganpipe.evaluation import feature_cache
-from ganpipe.evaluation.extractors import DEFAULT, Extracted, Extractor
+from ganpipe.evaluation.extractors import ChosenExtractor, Extracted, Extractor, Network
 from ganpipe.evaluation.feature_cache import FeatureExtractor
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -18,16 +18,17 @@ class Loads:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, compute: Compute) -> object:
+    def __call__(self, weights: Path, compute: Compute) -> Network:
         self.count += 1
-        return lambda images: (images.mean((2, 3)), images.amax((2, 3)))
+        return lambda images, size_px: (images.mean((2, 3)), images.amax((2, 3)))
+
+    def chosen(self) -> ChosenExtractor:
+        return ChosenExtractor("mean color", Extractor("", "", Path, self), Path(), "0")
 
 
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
-    found = Loads()
-    monkeypatch.setitem(feature_cache.EXTRACTORS, DEFAULT, Extractor(lambda: "mean color", found))
-    return found
+def loads() -> Loads:
+    return Loads()
 
 
 def pixels(seed: int, count: int = 5) -> torch.Tensor:
@@ -40,8 +41,8 @@ def same(a: Extracted, b: Extracted) -> bool:
 
 
 def test_the_same_pixels_are_extracted_once_by_any_process(tmp_path: Path, loads: Loads) -> None:
-    first = FeatureExtractor(DEFAULT, 32, CPU, tmp_path)(pixels(0))
-    again = FeatureExtractor(DEFAULT, 32, CPU, tmp_path)(pixels(0))
+    first = FeatureExtractor(loads.chosen(), 32, CPU, tmp_path)(pixels(0))
+    again = FeatureExtractor(loads.chosen(), 32, CPU, tmp_path)(pixels(0))
     assert same(first, again)
     assert loads.count == 1
 
@@ -55,12 +56,12 @@ def test_other_pixels_sizes_precisions_and_shapes_are_extracted_anew(tmp_path: P
         (32, bf16, pixels(0)),
         (32, CPU, pixels(0).reshape(5, 32, 8, 3)),
     ):
-        FeatureExtractor(DEFAULT, size_px, compute, tmp_path)(images)
+        FeatureExtractor(loads.chosen(), size_px, compute, tmp_path)(images)
     assert loads.count == len(list(tmp_path.glob("*.npz"))) == 5
 
 
 def test_a_damaged_file_is_extracted_again(tmp_path: Path, loads: Loads) -> None:
-    first = FeatureExtractor(DEFAULT, 32, CPU, tmp_path)(pixels(0, 300))
+    first = FeatureExtractor(loads.chosen(), 32, CPU, tmp_path)(pixels(0, 300))
     (path,) = tmp_path.glob("*.npz")
     whole = bytearray(path.read_bytes())
     for damaged in (
@@ -69,21 +70,21 @@ def test_a_damaged_file_is_extracted_again(tmp_path: Path, loads: Loads) -> None
         bytes(whole[:900]) + bytes([whole[900] ^ 1]) + bytes(whole[901:]),
     ):
         path.write_bytes(damaged)
-        assert same(FeatureExtractor(DEFAULT, 32, CPU, tmp_path)(pixels(0, 300)), first)
+        assert same(FeatureExtractor(loads.chosen(), 32, CPU, tmp_path)(pixels(0, 300)), first)
     assert loads.count == 4
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path, loads: Loads) -> None:
     (tmp_path / "file").touch()
     for _ in range(2):
-        FeatureExtractor(DEFAULT, 32, CPU, tmp_path / "file")(pixels(0))
+        FeatureExtractor(loads.chosen(), 32, CPU, tmp_path / "file")(pixels(0))
     assert loads.count == 2
 
 
 def test_the_sets_that_were_used_last_are_kept(
     tmp_path: Path, loads: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extract = FeatureExtractor(DEFAULT, 32, CPU, tmp_path)
+    extract = FeatureExtractor(loads.chosen(), 32, CPU, tmp_path)
     extract(pixels(0))
     (first,) = tmp_path.glob("*.npz")
     monkeypatch.setattr(feature_cache, "MOST_BYTES", 2 * first.stat().st_size)

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from ganpipe.compute.device import choose_compute
-from ganpipe.evaluation.memorization import compare_copies, nearest_training_images, normalized, thumbnails
+from ganpipe.evaluation.memorization import (
+    Neighbors,
+    compare_copies,
+    find_suspects,
+    nearest_training_images,
+    normalized,
+    thumbnails,
+)
 from ganpipe.samples.flowers import draw_flower
 
 CPU = choose_compute("cpu", "fp32")
@@ -52,6 +59,25 @@ def test_thumbnails_ignore_brightness_and_contrast_and_keep_images_of_one_color_
 
 def test_fewer_training_images_than_candidates_are_searched_too(flowers: Tensor) -> None:
     assert nearest_training_images(flowers[:3], (flowers[:1],), CPU).rows[:, 0].tolist() == [0, 0, 0]
+
+
+def test_the_suspects_are_nearest_by_thumbnail_then_ordered_by_features_relative_to_held_out_images() -> None:
+    """60 images; 40 are nearest by thumbnail, of which ten are shown; the thumbnails' first is far by features."""
+    distances = np.linspace(0.1, 6, 60)[:, None]
+    near = Neighbors(distances, np.arange(100, 160)[:, None])
+    asked: list[np.ndarray] = []
+
+    def feature_distance(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        asked.append(images)
+        assert (rows == images + 100).all()
+        return np.where(images == 0, 100.0, 40.0 - images)
+
+    holdout = np.linspace(1, 100, 100)
+    found = find_suspects(near, feature_distance, holdout, 2 * holdout)
+    assert sorted(asked[0]) == list(range(40))
+    assert [suspect.image for suspect in found] == list(range(39, 29, -1))
+    assert (found[0].row, found[0].by_features) == (139, 1 / 10), "5% of the held-out images lie below 10"
+    assert found[0].by_thumbnail == pytest.approx(distances[39, 0] / 5)
 
 
 def test_honest_distances_are_no_copies_and_small_ones_are() -> None:

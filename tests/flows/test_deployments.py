@@ -1,32 +1,106 @@
-"""The table of deployments, as Prefect and `ganpipe up` see it."""
+"""Deployments: what runs when, with which parameters, and in which time zone."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 import pytest
+from prefect.server.schemas import schedules as server_schedules
 
-from flows.deployments import DEPLOYMENTS, RETRAIN, local_schedule
-from ganpipe.commands.operations import WATCHED
+from flows.deployments import FLOWS, deployments_of, prefect_schedule
+from flows.turns import DOING
+from ganpipe.commands.up import WATCHED
 from ganpipe.services.timezone import describe_timezone
+from ganpipe.settings.schedules import BY_HAND, Schedule, parse_schedule
+from ganpipe.settings.schema import Work
 from ganpipe.stages.requests import RunRequest
 
-
-def test_every_row_gives_its_flow_parameters_that_it_takes() -> None:
-    request = RunRequest("/w", "cats", "demo", ["training.seed=3"])
-    for row in DEPLOYMENTS:
-        parameters = row.parameters(request)
-        assert set(parameters) <= set(inspect.signature(row.flow.fn).parameters), row.name
-        assert parameters["workspace"] == "/w"
-    assert RETRAIN.parameters(request)["overrides"] == ["training.seed=3"]
+REQUEST = RunRequest("/w", "cats", "demo", ["training.seed=3", "training.total_images=9"])
+NIGHTLY = Schedule("nightly", cron="0 2 * * *", work="stylize", dataset="dogs")
 
 
-def test_new_images_run_a_row_of_the_table() -> None:
+def test_every_work_has_a_flow_and_a_word() -> None:
+    assert set(FLOWS) == set(DOING) == set(get_args(Work))
+
+
+def test_every_deployment_gives_its_flow_parameters_that_it_takes() -> None:
+    rows = deployments_of(REQUEST, [Schedule(work, interval_s=60, work=work) for work in FLOWS])
+    assert len(rows) == len(FLOWS) + 1
+    for row in rows:
+        assert set(row.parameters) <= set(inspect.signature(row.flow.fn).parameters), row.name
+        assert row.parameters["workspace"] == "/w"
+        assert row.parameters["if_busy"] == "skip"
+
+
+def test_a_schedule_has_its_own_dataset_and_settings() -> None:
+    short = parse_schedule("name: short, interval: 1h, minutes: 5, settings: {training.seed: 4}")
+    by_hand, nightly, hourly = deployments_of(REQUEST, [NIGHTLY, short])
+    assert (by_hand.parameters["dataset"], nightly.parameters["dataset"]) == ("cats", "dogs")
+    assert by_hand.parameters["overrides"] == REQUEST.overrides
+    assert hourly.parameters["overrides"] == ["training.seed=4", "training.minutes=5.0"]
+    RunRequest("/nowhere", None, "demo", hourly.parameters["overrides"]).check_settings()
+
+
+def test_new_images_run_a_deployment_that_is_always_there() -> None:
     """`ganpipe up` names it without importing Prefect."""
-    assert WATCHED in {row.full_name for row in DEPLOYMENTS}
-    assert len({row.full_name for row in DEPLOYMENTS}) == len(DEPLOYMENTS)
+    for schedules in ([], [NIGHTLY], [Schedule(BY_HAND, cron="0 2 * * *")]):
+        names = [row.full_name for row in deployments_of(REQUEST, schedules)]
+        assert names.count(WATCHED) == 1
+
+
+def times(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
+    """The next times of a schedule, as Prefect's server computes them."""
+    ours = prefect_schedule(schedule)
+    if ours.cron:
+        known = server_schedules.CronSchedule(cron=ours.cron, timezone=ours.timezone)
+        return list(asyncio.run(known.get_dates(count, start=after)))
+    every = server_schedules.IntervalSchedule(
+        interval=ours.interval, anchor_date=ours.anchor_date, timezone=ours.timezone
+    )
+    return list(asyncio.run(every.get_dates(count, start=after)))
+
+
+CHANGES = [
+    ("Europe/Berlin", datetime(2027, 3, 26, tzinfo=UTC)),
+    ("Europe/Berlin", datetime(2026, 10, 23, tzinfo=UTC)),
+    ("America/New_York", datetime(2027, 3, 12, 12, tzinfo=UTC)),
+    ("America/New_York", datetime(2026, 10, 30, 12, tzinfo=UTC)),
+]
+
+
+@pytest.mark.parametrize(("zone", "before"), CHANGES)
+def test_a_daily_cron_line_keeps_its_hour_when_the_clock_changes(zone: str, before: datetime) -> None:
+    found = times(Schedule("daily", cron="30 4 * * *", timezone=zone), before, 4)
+    local = [moment.astimezone(ZoneInfo(zone)) for moment in found]
+    assert len({moment.utcoffset() for moment in local}) == 2, "the clock changes between them"
+    assert {(moment.hour, moment.minute) for moment in local} == {(4, 30)}
+    assert len({moment.date() for moment in local}) == 4
+
+
+@pytest.mark.parametrize(("zone", "before"), CHANGES)
+@pytest.mark.parametrize("words", [{"cron": "30 1 * * *"}, {"cron": "30 2 * * *"}, {"interval_s": 86400}])
+def test_an_hour_that_is_there_twice_or_never_has_one_run_a_day(
+    zone: str, before: datetime, words: dict[str, object]
+) -> None:
+    found = times(Schedule("daily", timezone=zone, **words), before, 4)  # type: ignore[arg-type]
+    gaps: Sequence[timedelta] = [b - a for a, b in pairwise(found)]
+    assert all(timedelta(hours=22) <= gap <= timedelta(hours=26) for gap in gaps), found
+    assert len({moment.astimezone(ZoneInfo(zone)).date() for moment in found}) == 4
+
+
+def test_a_restart_shifts_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    every = Schedule("n", interval_s=6 * 3600)
+    first, again = prefect_schedule(every), prefect_schedule(every)
+    assert first.anchor_date == again.anchor_date
+    found = times(every, datetime(2026, 11, 29, 1, tzinfo=UTC), 4)
+    assert [moment.astimezone(ZoneInfo("Europe/Berlin")).hour for moment in found] == [6, 12, 18, 0]
 
 
 @pytest.mark.parametrize(
@@ -39,14 +113,14 @@ def test_new_images_run_a_row_of_the_table() -> None:
         ("No/Where", "UTC"),
     ],
 )
-def test_a_cron_line_is_in_local_time(monkeypatch: pytest.MonkeyPatch, variable: str, expected: str) -> None:
+def test_a_schedule_without_a_zone_is_in_local_time(
+    monkeypatch: pytest.MonkeyPatch, variable: str, expected: str
+) -> None:
     monkeypatch.setenv("TZ", variable)
-    assert local_schedule("0 2 * * *").timezone == expected
+    assert prefect_schedule(NIGHTLY).timezone == expected
+    assert prefect_schedule(Schedule("n", interval_s=60)).timezone == expected
 
 
-def test_a_schedule_follows_summer_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_zone_is_told_with_its_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/Los_Angeles")
-    zone = ZoneInfo(str(local_schedule("0 2 * * *").timezone))
-    offsets = {datetime(2026, month, 1, tzinfo=zone).utcoffset() for month in (1, 7)}
-    assert len(offsets) == 2
     assert describe_timezone() in {f"America/Los_Angeles, now UTC-{hours}:00" for hours in ("07", "08")}

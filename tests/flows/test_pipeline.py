@@ -53,14 +53,20 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
     assert result["verdict"] in result["gate"]["reason"]
     assert set(result["seconds"]) == {"data", "train", "evaluate", "stylize"}
     assert len(result["stylized"]) == 4
-    for path in [result["grid"], result["contact_sheet"], *result["stylized"]]:
+    for path in [result["grid"], result["contact_sheet"], result["report_card"], *result["stylized"]]:
         with Image.open(path) as image:
             low, high = image.convert("L").getextrema()
             assert high - low > 50, path
-    assert (noise.runs / result["run"] / "report.md").exists()
+    client, run = Tracker(noise).client, result["mlflow_run_id"]
+    assert Path(result["film"]).stat().st_size > 1000
 
-    artifacts = {f.path for f in Tracker(noise).client.list_artifacts(result["mlflow_run_id"], "data")}
-    assert artifacts == {"data/dataset.html", "data/dataset.json", "data/contact-sheet.png"}
+    def artifacts(folder: str) -> set[str]:
+        return {Path(f.path).name for f in client.list_artifacts(run, folder)}
+
+    assert artifacts("data") == {"dataset.html", "dataset.json", "contact-sheet.png"}
+    assert artifacts("report") == {"report.html", "report.png"}
+    assert artifacts("evaluation") == {"evaluation.json", "samples.png", "nearest-training-images.png"}
+    assert "film.mp4" in artifacts("grids")
 
     second = ganpipe(noise, *words)
     again = json.loads(second.stdout.splitlines()[-1])
@@ -71,11 +77,12 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
     in_words = ganpipe(noise, *(w for w in words if w != "--json"))
     assert "up to date: same data, settings and code as run" in in_words.stdout
 
-    Path(result["grid"]).unlink()
+    for name in ("grid", "report_card", "film"):
+        Path(result[name]).unlink()
     repaired = json.loads(ganpipe(noise, *words).stdout.splitlines()[-1])
     assert repaired["state"] == "finished"
     assert repaired["train"] == result["train"]
-    assert Path(result["grid"]).exists()
+    assert all(Path(result[name]).exists() for name in ("grid", "report_card", "film"))
 
 
 def test_sigterm_ends_with_143_and_the_next_run_gives_the_same_weights(

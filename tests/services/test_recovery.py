@@ -209,7 +209,7 @@ def test_mlflows_database_is_built_again_from_the_runs(
     else:
         os.truncate(database, 100_000)
     status = workspace_status(noise, settings.data)
-    assert "ganpipe doctor --fix" in str(status.champions_problem)
+    assert "ganpipe doctor --fix" in str(status.models_problem)
     assert [r.state for r in status.runs] == ["finished", "finished"]
     # In processes of their own, as commands are: MLflow keeps its connection to the old file.
     for words in (["doctor", "--fix"], ["status", "--json"]):

@@ -1,43 +1,131 @@
-"""What `ganpipe up` refuses before it starts anything, and what it tells its runner."""
+"""What `ganpipe up` refuses before it starts anything, the ports that it takes, and what it tells its runner."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from ganpipe.compute.process_identity import start_time
 from ganpipe.errors import GanpipeError
-from ganpipe.services.prefect import free_port
-from ganpipe.services.up import UpOptions, _runner_command, check_options
+from ganpipe.services.background import systemd_unit
+from ganpipe.services.prefect import choose_port, free_port
+from ganpipe.services.up import UpOptions, _runner_command, check_options, stop_up
+from ganpipe.settings.schedules import Schedule
 from ganpipe.stages.requests import RunRequest
+from ganpipe.stores.addresses import Addresses, announce
 from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
 
 
-def options(workspace: Workspace, host: str = "127.0.0.1", watch: Path | None = None) -> UpOptions:
+def options(
+    workspace: Workspace,
+    host: str = "127.0.0.1",
+    watch: Path | None = None,
+    schedules: Sequence[Schedule] = (),
+) -> UpOptions:
     request = RunRequest(
         str(workspace.root), None, "demo", [f"style.styles={workspace.root.parent / 'styles'}"]
     )
-    return UpOptions(request, None, watch, host, free_port(), free_port(), "flows.deployments", "x/y")
+    return UpOptions(request, tuple(schedules), watch, host, None, None, "flows.deployments", "x/y")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.org", ""])  # noqa: S104
 def test_it_serves_this_machine_only(workspace: Workspace, host: str) -> None:
     with pytest.raises(GanpipeError, match="serves this machine only"):
-        check_options(workspace, options(workspace, host))
-    assert "PREFECT_API_URL" not in os.environ
+        check_options(options(workspace, host))
 
 
-def test_its_own_clients_know_the_secret(workspace: Workspace) -> None:
-    chosen = options(workspace, "localhost")
-    check_options(workspace, chosen)
-    assert os.environ["PREFECT_API_URL"] == f"http://127.0.0.1:{chosen.prefect_port}/api"
-    assert os.environ["PREFECT_API_AUTH_STRING"] == workspace_secret(workspace)
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (Schedule("nightly", cron="0 25 * * *"), "of schedule nightly is no cron line"),
+        (Schedule("nightly", cron="@tomorrow"), "of schedule nightly is no cron line"),
+        (Schedule("n", interval_s=60, overrides=("training.seeds=1",)), "did you mean training.seed"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_before_anything_starts(
+    workspace: Workspace, schedule: Schedule, said: str
+) -> None:
+    with pytest.raises(GanpipeError, match=said):
+        check_options(options(workspace, schedules=[schedule]))
+
+
+def test_checking_needs_no_torch(workspace: Workspace) -> None:
+    program = (
+        "import sys; from tests.services.test_up import options; from pathlib import Path\n"
+        "from ganpipe.services.up import check_options; from ganpipe.stores.workspace import Workspace\n"
+        f"check_options(options(Workspace(Path({str(workspace.root)!r}))))\n"
+        "print({'torch', 'mlflow', 'prefect'} & set(sys.modules))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_the_runner_at_rest_holds_neither_torch_nor_mlflow() -> None:
+    program = "import sys, flows.deployments; print({'torch', 'mlflow', 'dvc', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_usual_port_that_is_taken_is_replaced_and_a_named_one_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        usual = taken.getsockname()[1]
+        found = choose_port(None, usual, "mlflow")
+        assert usual < found < usual + 100
+        assert f"Port {usual} is in use; mlflow takes {found}." in capsys.readouterr().err
+        assert choose_port(None, usual, "mlflow", taken=(found,)) not in (usual, found)
+        with pytest.raises(GanpipeError, match=f"Port {usual} for the mlflow is in use"):
+            choose_port(usual, 5000, "mlflow")
+    free = free_port()
+    assert choose_port(free, 5000, "mlflow") == free
+    assert choose_port(None, free, "mlflow") == free
+    for wrong in (0, -1, 65536):
+        with pytest.raises(GanpipeError, match="must be from 1 to 65535"):
+            choose_port(wrong, 5000, "mlflow")
 
 
 def test_the_runner_is_told_what_runs_may_read_and_no_secret(workspace: Workspace, tmp_path: Path) -> None:
-    command = _runner_command(options(workspace, watch=tmp_path / "watched"))
+    scheduled = Schedule("n", interval_s=60, overrides=(f"style.contents={tmp_path / 'contents'}",))
+    command = _runner_command(options(workspace, watch=tmp_path / "watched", schedules=[scheduled]))
     named = [command[k + 1] for k, word in enumerate(command) if word == "--may-read"]
-    assert named == [str((tmp_path / name).resolve()) for name in ("styles", "watched")]
+    assert set(named) == {str((tmp_path / name).resolve()) for name in ("styles", "contents", "watched")}
     assert workspace_secret(workspace) not in " ".join(command)
+
+
+def test_down_stops_the_process_that_was_announced_and_no_other(workspace: Workspace) -> None:
+    assert not stop_up(workspace)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        announce(workspace, Addresses(process.pid, "another start", "", ""))
+        assert not stop_up(workspace)
+        assert process.poll() is None
+        announce(workspace, Addresses(process.pid, start_time(process.pid), "", ""))
+        assert stop_up(workspace)
+        assert process.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
+def test_the_unit_is_one_that_systemd_reads(tmp_path: Path) -> None:
+    root = tmp_path / 'pictures of 100% "cats"'
+    root.mkdir()
+    unit = tmp_path / "ganpipe.service"
+    unit.write_text(systemd_unit(Workspace(root), ["up", "--workspace", str(root), "--cron", "0 2 * * *"]))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "100%%" in unit.read_text()

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -121,7 +121,13 @@ class Up:
     """A running `ganpipe up` in its own process, started as the installed command is."""
 
     def __init__(
-        self, workspace: Workspace, dataset: str, scratch: Path, ready: bool = True, **environment_: str
+        self,
+        workspace: Workspace,
+        dataset: str,
+        scratch: Path,
+        ready: bool = True,
+        words: Sequence[str] = (),
+        **environment_: str,
     ) -> None:
         self.workspace = workspace
         script = scratch / "start-ganpipe"
@@ -129,7 +135,7 @@ class Up:
         ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
         with (workspace.root / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(script), "up", "--dataset", dataset, *ports, *words_of({})],
+                [sys.executable, str(script), "up", "--dataset", dataset, *ports, *words_of({}), *words],
                 cwd=workspace.root,
                 env=environment(**environment_),
                 stdout=log,
@@ -150,11 +156,11 @@ class Up:
         except HTTPError as error:
             return error.code, error.read().decode()
 
-    def deployment(self) -> str:
+    def deployment(self, name: str = "ganpipe/scheduled") -> str:
         """Its id. The runner registers it a moment after the servers answer."""
 
         def registered() -> str | None:
-            status, found = self.ask("/deployments/name/ganpipe/scheduled")
+            status, found = self.ask(f"/deployments/name/{name}")
             return str(found["id"]) if status == 200 else None
 
         return str(soon(registered))
@@ -184,3 +190,15 @@ class Up:
     def descendants(self) -> dict[int, str]:
         """Every process below this one, with its start time."""
         return {pid: start_time(pid) for pid in below(self.process.pid)}
+
+    def child(self, name: str) -> int | None:
+        """The process that `up` itself has started and that has `name` in its command line."""
+        for pid in below(self.process.pid):
+            try:
+                parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if parent == self.process.pid and name in line:
+                return pid
+        return None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,7 @@ LONG = overrides_of(
 )
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "planted-aws-secret", "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-secret"}
 DVC_SECRET = "planted-dvc-secret"
+SKIPPED = ("COMPLETED", "Skipped")
 HOSTILE = (
     "yaml.py",
     "uvicorn.py",
@@ -74,7 +78,7 @@ def test_up_serves_its_own_workspace_and_tells_no_secret(up: Up, tmp_path: Path)
     assert "must stay inside" in why
     assert [path.name for path in foreign.iterdir()] == ["secrets"]
 
-    assert up.ended(up.start_run()) == ("COMPLETED", "")
+    assert up.ended(up.start_run())[0] == "COMPLETED"
     assert not (tmp_path / "hostile").exists()
 
     other = Workspace(tmp_path / "other")
@@ -101,9 +105,9 @@ def test_up_serves_its_own_workspace_and_tells_no_secret(up: Up, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGHUP])
 def test_everything_that_up_started_ends_with_it_and_training_writes_its_checkpoint(
-    up: Up, signum: int
+    up: Up, signum: int, tmp_path: Path
 ) -> None:
-    up.start_run(overrides=LONG)
+    run = up.start_run(overrides=LONG)
     soon(lambda: list(up.workspace.runs.glob("*/checkpoints/*.json")))
     processes = up.descendants()
     assert len(processes) >= 5
@@ -115,3 +119,84 @@ def test_everything_that_up_started_ends_with_it_and_training_writes_its_checkpo
     assert {path.name for path in checkpoint.iterdir()} - before, "no checkpoint was written after the signal"
     [record] = up.workspace.runs.glob("*/run.json")
     assert json.loads(record.read_text())["state"] == "interrupted"
+    again = Up(up.workspace, "noise", tmp_path)
+    try:
+        soon(lambda: json.loads(record.read_text())["state"] == "running")
+        found = again.ask(f"/flow_runs/{run}")[1]
+        assert (found["state"]["type"], found["run_count"]) == ("RUNNING", 2), "the same run goes on, at once"
+        assert again.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})[0] == 201
+        assert again.ended(run)[0] == "CANCELLED"
+        assert soon(lambda: json.loads(record.read_text())["state"] == "cancelled")
+    finally:
+        again.process.send_signal(signal.SIGTERM)
+        again.process.wait(90)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_while_the_children_of_up_die_one_after_the_other(up: Up) -> None:
+    run = up.start_run(overrides=LONG)
+    soon(lambda: list(up.workspace.runs.glob("*/checkpoints/*.json")))
+    [record] = up.workspace.runs.glob("*/run.json")
+    process = json.loads(record.read_text())["process"]
+    for name in ("flows.deployments", "mlflow server", "ganpipe.services.prefect_server"):
+        child = up.child(name)
+        os.kill(child, signal.SIGKILL)
+        soon(lambda name=name, child=child: up.child(name) not in (None, child))
+    soon(lambda: running_servers(up.workspace))
+    assert up.ask(f"/flow_runs/{run}")[1]["state"]["type"] == "RUNNING"
+    found = json.loads(record.read_text())
+    assert (found["process"], found["state"]) == (process, "running")
+    log = (up.workspace.root / "up.log").read_text()
+    assert log.count("is started again, and everything else goes on") == 3
+
+
+@pytest.mark.slow
+def test_of_five_starts_at_once_one_trains_and_four_say_which(up: Up) -> None:
+    runs = [up.start_run(overrides=LONG) for _ in range(5)]
+
+    def skipped() -> list[str]:
+        states = [up.ask(f"/flow_runs/{run}")[1]["state"] for run in runs]
+        found = [state["message"] for state in states if (state["type"], state["name"]) == SKIPPED]
+        return found if len(found) == 4 else []
+
+    for message in soon(skipped):
+        assert message.startswith("Skipped: run noise ")
+        assert message.endswith(" is training.")
+
+
+@pytest.mark.slow
+def test_what_is_paused_stays_paused_and_one_run_catches_up(
+    workspace: Workspace, added_noise: Path, tmp_path: Path
+) -> None:
+    copied(added_noise, workspace)
+    schedules = ["name: nightly, cron: 0 2 * * *, work: verify-data", "name: paused, cron: 0 3 * * *"]
+    words = [word for entry in schedules for word in ("--schedule", entry)]
+    first = Up(workspace, "noise", tmp_path, words=words)
+    paused = first.deployment("ganpipe/paused")
+    first.ask(f"/deployments/{paused}/pause_deployment", {})
+    database = workspace.state / "prefect" / "prefect.db"
+    planned = "SELECT id FROM flow_run WHERE state_type = 'SCHEDULED' AND auto_scheduled"
+    soon(lambda: len(rows(database, planned)) >= 3)
+    first.process.send_signal(signal.SIGTERM)
+    first.process.wait(90)
+    with closing(sqlite3.connect(database)) as changed, changed:  # as after some nights off
+        for (run,) in changed.execute(planned).fetchall()[:3]:
+            changed.execute(
+                "UPDATE flow_run SET expected_start_time = datetime(expected_start_time, '-9 days') || '.000000', "
+                "next_scheduled_start_time = datetime(next_scheduled_start_time, '-9 days') || '.000000' WHERE id = ?",
+                [run],
+            )
+    second = Up(workspace, "noise", tmp_path, words=words)
+    try:
+        ended = "SELECT state_name FROM flow_run WHERE state_type = 'COMPLETED' ORDER BY state_name"
+        assert soon(lambda: len(rows(database, ended)) == 3)
+        assert [name for (name,) in rows(database, ended)] == ["Completed", "Skipped", "Skipped"]
+        assert second.ask(f"/deployments/{second.deployment('ganpipe/paused')}")[1]["paused"]
+    finally:
+        second.process.send_signal(signal.SIGTERM)
+        second.process.wait(90)
+
+
+def rows(database: Path, query: str) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as opened:
+        return list(opened.execute(query).fetchall())

@@ -28,7 +28,7 @@ def served(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     overrides = [f"style.styles={tmp_path / 'named'}"]
     paths = named_paths(workspace.root, overrides, tmp_path / "watched")
     monkeypatch.setenv(VARIABLE, "")
-    serve_only(str(workspace.root), paths, overrides)
+    serve_only(str(workspace.root), paths, overrides, os.getpid())
     return Served(**json.loads(os.environ[VARIABLE]))
 
 

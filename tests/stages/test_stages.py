@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -20,6 +21,8 @@ from ganpipe.imaging.provenance import read_origin
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import evaluate, generate, promote, reproduce, train
+from ganpipe.stages.run import cancelled_training
+from ganpipe.stages.status import workspace_status
 from ganpipe.stores import dataset_versions, datasets
 from ganpipe.stores.dataset_summaries import records_at
 from ganpipe.stores.dvc import dvc
@@ -209,6 +212,13 @@ def test_a_registered_model_draws_the_same_images_for_the_same_seed(
     theirs = generate.generate_images(other, 3, 7, tmp_path / "some")
     assert not set(theirs) & set(again)
     assert len(list((tmp_path / "some").iterdir())) == 7
+    typical = generate.generate_images(model, 3, 7, tmp_path / "some", truncation=0.5)
+    assert [p.name for p in typical] == [f"seed0007-psi0.5-0000{k}.png" for k in range(3)]
+    assert read_origin(typical[0])["truncation"] == 0.5
+    assert "truncation" not in origin
+    assert all(a.read_bytes() != b.read_bytes() for a, b in zip(typical, some, strict=True))
+    walks = [generate.interpolation_frames(model, 2, 4, 0, truncation=psi) for psi in (1.0, 0.5)]
+    assert not torch.equal(*walks)
     by_run = generate.load_model(noise, record.run_id, None)
     assert by_run.reference == model.reference
     with pytest.raises(GanpipeError, match="no model nothing"):
@@ -223,6 +233,24 @@ def test_runs_are_found_by_their_beginnings_and_unknown_ones_named(
         assert find_record(noise, reference) == load_record(noise, record.run_id)
     with pytest.raises(GanpipeError, match=f"No run is called nothing; the latest are: {record.run_id}"):
         find_record(noise, "nothing")
+
+
+def test_scores_measured_otherwise_are_replaced_with_a_warning_and_mlflow_tells_them_apart(
+    noise: Workspace, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    def tag() -> str:
+        return str(Tracker(noise).client.get_run(str(record.mlflow_run_id)).data.tags["ganpipe.conditions"])
+
+    record = run_evaluate(noise, run_train(noise, "noise", settings), settings).record
+    first = tag()
+    record = run_evaluate(noise, record, settings).record
+    assert tag() == first
+    assert "cannot be compared" not in caplog.text
+    record = run_evaluate(noise, record, settings.with_values({"evaluation.neighbors": 3})).record
+    assert "cannot be compared: neighbors 5 and 3" in caplog.text
+    assert tag() != first
+    (shown,) = workspace_status(noise, settings.data).runs
+    assert shown.conditions == tag()
 
 
 def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
@@ -380,3 +408,17 @@ def test_a_run_keeps_the_version_that_it_was_started_with(
     assert judged.evaluation.verdict
     assert dataset_versions.open_version(noise, "noise", settings.data).images == 94
     assert reproduce.reproduce(noise, judged.record)["identical"] is True
+
+
+def test_a_cancelled_training_is_known_until_somebody_takes_it_up_again(
+    noise: Workspace, settings: Settings
+) -> None:
+    version = dataset_versions.open_version(noise, "noise", settings.data)
+    assert cancelled_training(noise, version, settings) is None
+    record = train.train_model(noise, version, settings)
+    assert cancelled_training(noise, version, settings) is None
+    save_record(noise, replace(record, state="cancelled"))
+    assert cancelled_training(noise, version, settings) == record.run_id
+    assert cancelled_training(noise, version, settings.with_values({"training.seed": 7})) is None
+    assert train.train_model(noise, version, settings).state == "finished"
+    assert cancelled_training(noise, version, settings) is None

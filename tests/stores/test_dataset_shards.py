@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganpipe.data.manifest import manifest_hash
+from ganpipe.data.anchor import anchor_rows, reference_rows
+from ganpipe.data.manifest import manifest_hash, read_manifest, split_records
 from ganpipe.data.shards import META, PreparedData
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json
@@ -18,6 +19,7 @@ from ganpipe.stages.data import write_page
 from ganpipe.stores import dataset_versions, datasets
 from ganpipe.stores.dataset_shards import load_dataset, open_version_at, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion
+from ganpipe.stores.dvc_cache import DatasetCache
 from ganpipe.stores.run_records import new_record, save_record
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import fill_folder
@@ -71,6 +73,48 @@ def test_a_checkout_while_a_run_trains_changes_nothing_for_it(
     dataset_versions.checkout_dataset(pets, "pets", first.version, settings.data)
     assert same(load_dataset(pets, second, settings.data), before)
     assert len(load_dataset(pets, first, settings.data).train) == first.train
+
+
+def test_grids_of_all_versions_show_the_same_held_out_images(
+    pets: Workspace, first: DatasetVersion, settings: Settings, tmp_path: Path
+) -> None:
+    half = settings.with_values({"data.holdout_fraction": 0.5}).data
+    first = dataset_versions.open_version(pets, "pets", half)
+    before = load_dataset(pets, first, half)
+    count = first.holdout
+    assert count >= 3
+
+    def shown(data: PreparedData) -> torch.Tensor:
+        return data.holdout.rows(reference_rows(data, count))[0]
+
+    second = add_more(pets, settings, tmp_path, 40)
+    dataset_versions.checkout_dataset(pets, "pets", first.version, half)
+    dataset_versions.checkout_dataset(pets, "pets", second.version, half)
+    now = load_dataset(pets, second, half)
+    assert len(now.holdout) > count
+    assert torch.equal(shown(now), shown(before))
+    assert sorted(anchor_rows(before).tolist()) == list(range(count))
+    assert torch.equal(now.holdout.rows(anchor_rows(now))[0], shown(before))
+
+    _, held_out = split_records(read_manifest(pets.raw("pets")), 0.5)
+    gone = min(
+        (r for r in held_out if bytes.fromhex(r.sha256) in now.first_holdout_keys), key=lambda r: r.sha256
+    )
+    datasets.remove_from_dataset(pets, "pets", [gone.sha256[:16]], half)
+    third = load_dataset(pets, dataset_versions.open_version(pets, "pets", half), half)
+    same_place = (shown(third) == shown(before)).flatten(1).all(1)
+    assert same_place.tolist() == [False] + [True] * (count - 1)
+
+
+def test_without_the_first_version_grids_show_what_is_held_out_now(
+    pets: Workspace, first: DatasetVersion, settings: Settings, tmp_path: Path
+) -> None:
+    second = add_more(pets, settings, tmp_path)
+    listing = DatasetCache(pets).path(first.version)
+    listing.unlink()
+    data = load_dataset(pets, second, settings.data)
+    assert data.first_holdout_keys == ()
+    assert len(reference_rows(data, 64)) == second.holdout
 
 
 def test_shards_of_a_version_share_their_bytes_with_those_of_the_dataset(

@@ -60,9 +60,8 @@ def test_an_awkward_name_keeps_everything_inside(finished: Path) -> None:
 def test_records_hold_no_path_of_the_machine(finished: Path) -> None:
     for path in [*(finished / ".ganpipe/runs").glob("*/*.json"), *(finished / ".ganpipe/results").iterdir()]:
         assert str(finished) not in path.read_text(), path
-    (report,) = (finished / ".ganpipe/runs").glob("*/report.md")
+    (report,) = (finished / ".ganpipe/runs").glob("*/report.html")
     assert str(finished) not in report.read_text()
-    assert "](samples.png)" in report.read_text()
 
 
 @pytest.mark.parametrize("how", ["copied", "moved"])
@@ -81,7 +80,13 @@ def test_a_workspace_elsewhere_is_up_to_date_and_writes_only_there(
 
     again = as_json(new, *RUN)
     assert again["state"] == "up_to_date"
-    for path in [again["grid"], again["contact_sheet"], again["quality_chart"], *again["stylized"]]:
+    for path in [
+        again["grid"],
+        again["contact_sheet"],
+        again["report_card"],
+        again["film"],
+        *again["stylized"],
+    ]:
         assert path.startswith(str(new))
         assert Path(path).exists()
     status = as_json(new, "status")

@@ -22,7 +22,6 @@ class StyleReport:
     steps_per_second: float = 0.0
     network: str = ""
     sheets: list[str] = field(default_factory=list)
-    chart: str | None = None
     left_out: list[str] = field(default_factory=list)  # hidden, a thumbnailer's, or made by ganpipe
 
     @property

@@ -1,0 +1,91 @@
+"""Whose turn it is: one run of a workspace works at a time, and at most one of each kind waits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from flows.runs import set_running
+from ganpipe.compute.locks import Busy
+from ganpipe.console import say
+from ganpipe.settings.schema import Work
+from ganpipe.stores.run_records import read_records
+from ganpipe.stores.workspace import Workspace
+
+DOING: dict[Work, str] = {
+    "retrain": "is training",
+    "stylize": "is stylizing",
+    "evaluate-champion": "is evaluating",
+    "verify-data": "is verifying",
+}
+
+
+class Skipped(Exception):
+    """This run is not needed now; the message says why."""
+
+
+@contextmanager
+def take_turn(workspace: Workspace, work: Work, dataset: str, name: str, if_busy: str) -> Iterator[None]:
+    """Holds the workspace for the flow run `name`; a run that waits says so in Prefect.
+
+    `if_busy`, if another run of this work on this dataset works or waits: "skip" raises Skipped, "wait" waits for it,
+    "leave" raises Busy. A run of another kind is waited for, unless "leave".
+    """
+    queue = _Queue(workspace, f"run {name} {DOING[work]}")
+    with ExitStack() as stack:
+        if if_busy == "skip":
+            try:
+                queue.enter(stack, f"{work}-{dataset}", wait=False)
+                queue.pass_training(work, wait=False)
+            except Busy as busy:
+                raise Skipped(busy.holder) from None
+        else:
+            queue.enter(stack, f"{work}-{dataset}", wait=if_busy == "wait")
+        queue.enter(stack, "run", wait=if_busy != "leave")
+        queue.pass_training(work, wait=if_busy != "leave")
+        if queue.waited:
+            set_running("Running", "Its turn has come.")
+        yield
+
+
+class _Queue:
+    """Takes locks for a run that is called `own`. `waited`: whether it has said that it waits."""
+
+    def __init__(self, workspace: Workspace, own: str) -> None:
+        self.workspace, self.own, self.waited = workspace, own, False
+
+    def enter(self, stack: ExitStack, what: str, wait: bool) -> None:
+        """Holds a lock until the stack is left."""
+        try:
+            stack.enter_context(self.workspace.lock(what, 0.0, holder=self.own))
+        except Busy as busy:
+            if not wait:
+                raise
+            self._say_waiting(busy.holder)
+            stack.enter_context(self.workspace.lock(what, math.inf, holder=self.own))
+
+    def pass_training(self, work: Work, wait: bool) -> None:
+        """Waits for `ganpipe train`, which takes no turn, before a run that trains.
+
+        Raises:
+            Busy: it is training, and `wait` is false.
+        """
+        if work != "retrain":
+            return
+        try:
+            with ExitStack() as stack:
+                self.enter(stack, "training", wait)
+        except Busy as busy:
+            raise Busy(str(busy), self._name_training(busy.holder)) from None
+
+    def _say_waiting(self, holder: str) -> None:
+        self.waited = True
+        sentence = f"Waiting: {self._name_training(holder)}."
+        say(sentence)
+        set_running("Waiting", sentence)
+
+    def _name_training(self, holder: str) -> str:
+        """What `ganpipe train` works on, of which the lock knows the process alone."""
+        running = [r.run_id for r in read_records(self.workspace).whole if r.state == "running"]
+        return f"run {running[-1]} is training" if running and holder.startswith("process") else holder

@@ -1,0 +1,152 @@
+"""The flows that can be scheduled, one for each kind of work.
+
+The runner holds them at rest, so that each imports its stages, and with them torch and MLflow, when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Completed
+
+from flows.runs import begin_run, end_if_cancelled, is_scheduled
+from flows.stops import STOPS, stopped_state
+from flows.turns import Skipped, take_turn
+from ganpipe.errors import GanpipeError
+from ganpipe.settings.schema import Work
+from ganpipe.stages.requests import RunRequest
+from ganpipe.stages.served import runner_process
+from ganpipe.stores.workspace import Workspace
+
+UP_TO_DATE, SKIPPED = "Up to date", "Skipped"
+PLAIN: dict[str, Any] = {"log_prints": False, "validate_parameters": False, "persist_result": False}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a work has come to: its result, and the name and the sentence of the flow run's state."""
+
+    data: Any
+    name: str = "Completed"
+    message: str = ""
+
+
+@flow(name="ganpipe", **PLAIN)
+def retrain(
+    workspace: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    source: str | None = None,
+    quiet: bool = False,
+    if_busy: str = "wait",
+) -> Any:
+    """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists."""
+    request = RunRequest(workspace, dataset, preset, overrides or [], source)
+
+    def work(place: Workspace) -> Ended:
+        from flows.pipeline import run_pipeline
+
+        result = run_pipeline(place, request, quiet, if_busy == "wait", resumes=not is_scheduled())
+        if result.state == "up_to_date":
+            return Ended(result, UP_TO_DATE, f"Up to date: same data, settings and code as run {result.run}.")
+        return Ended(result, message=f"{result.model_version or 'No model'}: {result.verdict}.")
+
+    return run_alone("retrain", request, if_busy, work)
+
+
+@flow(name="ganpipe-stylize-settings", **PLAIN)
+def stylize_settings(
+    workspace: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    if_busy: str = "wait",
+) -> Any:
+    """Stylizes the contents of the settings in their styles; images that exist already are skipped."""
+    request = RunRequest(workspace, dataset, preset, overrides or [])
+
+    def work(place: Workspace) -> Ended:
+        from flows import tasks
+        from flows.stylize import stylize_batch
+        from ganpipe.stages.stylize import style_job
+
+        job = style_job(place, request.settings())
+        styled = stylize_batch(job, spread=False, quiet=True)
+        if not styled.done and not styled.failed:
+            return Ended(styled, UP_TO_DATE, f"Up to date: all {styled.skipped} images exist in {job.out}.")
+        if styled.done:
+            tasks.log_batch_run(job, styled)
+        if styled.failed:
+            raise GanpipeError(f"{styled.failed} of {len(styled.items)} images could not be stylized.")
+        return Ended(styled, message=f"{styled.done} images stylized into {job.out}.")
+
+    return run_alone("stylize", request, if_busy, work)
+
+
+@flow(name="ganpipe-evaluate-champion", **PLAIN)
+def evaluate_champion(
+    workspace: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    if_busy: str = "wait",
+) -> Any:
+    """Judges the dataset's champion again, with the settings and the code of now."""
+    request = RunRequest(workspace, dataset, preset, overrides or [])
+
+    def work(place: Workspace) -> Ended:
+        from flows import tasks
+
+        judged = tasks.evaluate_champion(place, request.dataset_name(), request.settings())
+        return Ended(judged.evaluation, message=f"Run {judged.record.run_id}: {judged.evaluation.verdict}.")
+
+    return run_alone("evaluate-champion", request, if_busy, work)
+
+
+@flow(name="ganpipe-verify-data", **PLAIN)
+def verify_data(
+    workspace: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    if_busy: str = "wait",
+) -> Any:
+    """Hashes every byte of a dataset, and brings back what is damaged."""
+    request = RunRequest(workspace, dataset, preset, overrides or [])
+
+    def work(place: Workspace) -> Ended:
+        from flows import tasks
+
+        name = request.dataset_name()
+        found = tasks.verify_data(place, name, request.settings())
+        if found.lost:
+            raise GanpipeError(
+                f"{name}: {len(found.lost)} images are damaged or missing, neither in DVC's cache nor in a remote; "
+                f"`ganpipe data verify {name}` names them."
+            )
+        repaired = f"{len(found.repaired)} damaged files were brought back" if found.repaired else ""
+        return Ended(found, message=f"{name}: {repaired or 'every byte is as it was added'}.")
+
+    return run_alone("verify-data", request, if_busy, work)
+
+
+def run_alone(work: Work, request: RunRequest, if_busy: str, do: Callable[[Workspace], Ended]) -> State[Any]:
+    """Runs `do` when its turn has come; returns the state in which the flow run ends.
+
+    A run that is not needed ends as Skipped, one that is stopped as Cancelled or Interrupted. Neither has failed.
+    """
+    place = request.open_workspace()
+    name = begin_run(request.dataset_name())
+    end_if_cancelled(runner_process())
+    try:
+        with take_turn(place, work, request.dataset_name(), name, if_busy):
+            ended = do(place)
+    except Skipped as skipped:
+        return Completed(name=SKIPPED, message=f"Skipped: {skipped}.")
+    except STOPS as stop:
+        return stopped_state(place, stop)
+    return Completed(name=ended.name, message=ended.message or None, data=ended.data)
