@@ -242,7 +242,19 @@ def build_parser() -> argparse.ArgumentParser:
     chosen(sub)
     add("down", "up.down", "stop the `ganpipe up` of this workspace")
 
-    json_too(add("status", "operations.status", "datasets, runs, champions, servers"))
+    sub = add(
+        "dashboard", "dashboard.dashboard", "runs, models, datasets and images in the browser, read-only"
+    )
+    sub.add_argument(
+        "--port",
+        "--dashboard-port",
+        dest="port",
+        type=int,
+        metavar="N",
+        help="default: 4300, or the next one that is free",
+    )
+
+    json_too(add("status", "status.status", "what runs, ran and is planned; datasets, models, servers, disk"))
     sub = add("trace", "operations.trace", "the origin of an image")
     sub.add_argument("file")
     json_too(sub)

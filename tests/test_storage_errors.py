@@ -156,10 +156,11 @@ def test_a_server_that_does_not_start_says_whether_its_disk_is_full(
 
 
 def test_a_damaged_mlflow_database_hides_no_run_in_the_status(workspace: Workspace) -> None:
-    from ganpipe.stages.status import _champions
+    from ganpipe.stages.status import read_status
 
+    (workspace.runs / "cats-1").mkdir(parents=True)
+    (workspace.runs / "cats-1" / "run.json").write_text("{")
     (workspace.state / "mlflow.db").write_bytes(b"garbage" * 1000)
-    known = _champions(workspace)
-    problem = known.problem
-    assert known.found == []
-    assert "database is damaged" in str(problem)
+    found = read_status(workspace)
+    assert [run.run for run in found.runs] == ["cats-1"]
+    assert "mlflow.db is damaged (it is no SQLite database)" in str(found.models_problem)

@@ -84,7 +84,8 @@ def request_of(arguments: Namespace, workspace: Workspace) -> RunRequest:
 
 def find_run(workspace: Workspace, reference: str, dataset: str | None = None) -> RunRecord:
     """The run called so; `champion` is the run that made the champion, and so on."""
-    from ganpipe.stores.model_registry import ALIASES, ModelRegistry
+    from ganpipe.stores.model_registry import ModelRegistry
+    from ganpipe.stores.registered_models import ALIASES
     from ganpipe.stores.run_records import find_record
 
     if reference in ALIASES:

@@ -1,4 +1,4 @@
-"""`status`, `trace`, `reproduce`, `promote`, `rollback`, `completion`, `settings`."""
+"""`trace`, `reproduce`, `promote`, `rollback`, `completion`, `settings`, `doctor`."""
 
 from __future__ import annotations
 
@@ -9,41 +9,10 @@ from ganpipe.commands.context import (
     absolute,
     find_run,
     open_named_workspace,
-    resolve_settings,
 )
-from ganpipe.commands.tables import count_or_blank
 from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
-
-
-def status(arguments: Namespace) -> int:
-    """Datasets, runs, champions, servers and free disk."""
-    from ganpipe.stages.status import workspace_status
-
-    workspace = open_named_workspace(arguments, reading=True)
-    found = workspace_status(workspace, resolve_settings(arguments, workspace).data)
-    if arguments.json:
-        print_json(found.as_dict())
-        return 0
-    data_rows = [(v.name, v.version or "", count_or_blank(v.images), v.problem or "") for v in found.datasets]
-    table("Datasets", ("name", "version", "images", ""), data_rows)
-    run_rows = [
-        (r.run, r.state, r.problem or r.verdict or "", r.conditions or "", r.model_version or "")
-        for r in found.runs
-    ]
-    table("Runs", ("run", "state", "verdict", "conditions", "model"), run_rows[-20:])
-    changes = [(c.at, f"{c.model} v{c.version}", f"{c.action} by {c.by}", c.why) for c in found.changes]
-    if changes:
-        table("Champions", ("when", "model", "who", "why"), changes[-5:])
-    servers = found.servers
-    rows = [
-        ("champions", found.champions_problem or ", ".join(found.champions.values()) or "none yet"),
-        ("servers", f"{servers.prefect_api}, {servers.mlflow}" if servers else "not running (ganpipe up)"),
-        ("free disk", f"{found.disk_free_bytes / 2**30:.1f} GiB"),
-    ]
-    pairs("", rows)
-    return 0
 
 
 def trace(arguments: Namespace) -> int:

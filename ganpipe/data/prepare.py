@@ -25,6 +25,7 @@ from ganpipe.data.ingest import facts_of_records
 from ganpipe.data.inspect import Facts
 from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import Record, manifest_hash, read_manifest, split_records
+from ganpipe.data.prepare_file import BEHALF_OF, FAILED, PREPARE_FILE, read_prepare_file
 from ganpipe.data.raw_store import RawImages
 from ganpipe.data.shards import KEYS, META, SPLITS, shards_named_in
 from ganpipe.errors import GanpipeError, explain_storage_error
@@ -36,16 +37,13 @@ from ganpipe.files import (
     sha256_of_json,
     write_bytes,
     write_json,
-    write_text,
 )
 from ganpipe.imaging.image import ImageShape, Pixels
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import DataSettings
-from ganpipe.settings.yaml_files import dump_yaml, read_yaml
 
 SHARD_IMAGES = 4096
 SHARD_BYTES = 256 * 2**20  # a shard of large images holds fewer
-PREPARE_FILE = Path("data/prepare.yaml")
 CACHE_FILE = Path(".ganpipe/images.sqlite")  # relative to the workspace, as PREPARE_FILE
 PREPARED_BY = (
     "height_px",
@@ -59,8 +57,6 @@ PREPARED_BY = (
 )
 
 
-FAILED = "ganpipe prepare: "  # prefix of the line that says why the stage failed
-BEHALF_OF = "GANPIPE_BEHALF_OF"  # pid of the process that started the stage; the stage ends with it
 RESULTS = 1  # raise it when the same settings give other pixels
 
 
@@ -340,29 +336,6 @@ def preparation_key(name: str, settings: DataSettings) -> str:
     """The folder name of a preparation; one raw dataset can have several."""
     digest = sha256_of_json(prepare_entry(settings))
     return f"{name}-{settings.width_px}x{settings.height_px}-{digest[:8]}"
-
-
-def read_prepare_file(path: Path) -> dict[str, dict[str, Any]]:
-    """`{key: entry}` of data/prepare.yaml; empty if there is none."""
-    if not path.exists():
-        return {}
-    tree = read_yaml(path)
-    entries = tree.get("datasets") if isinstance(tree, dict) else tree
-    if entries is None:
-        return {}
-    if not isinstance(entries, dict) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("dataset"), str) for entry in entries.values()
-    ):
-        raise GanpipeError(
-            f"{path} is damaged: it lists no preparations of datasets; delete it, and ganpipe writes it anew."
-        )
-    return entries
-
-
-def write_prepare_file(path: Path, entries: dict[str, dict[str, Any]]) -> None:
-    """Writes data/prepare.yaml, the parameters of the DVC stages `prepare@KEY`."""
-    note = "# How each dataset is prepared; written by ganpipe, read by the stages of dvc.yaml.\n"
-    write_text(path, note + dump_yaml({"datasets": entries}, sort_keys=True))
 
 
 def is_prepared(raw: Path, out: Path, settings: DataSettings) -> bool:

@@ -21,6 +21,7 @@ SIGN_IN_PATH = "/ganpipe/sign-in"
 SECRET_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105  (its name)
 SHUTDOWN_S = 5  # for requests in progress
 KEEP_ALIVE_S = 15  # Prefect's client drops an idle connection after 5: a server that does so at the same time cuts a request off
+NOT_OURS = "This server answers its own pages on this machine only."
 NO_FRAMES = (b"x-frame-options", b"DENY")
 # Prefect's pages send usage data to a company from the browser; with this they reach their own server alone.
 OWN_SERVER_ONLY = (b"content-security-policy", b"connect-src 'self'; frame-ancestors 'none'")
@@ -50,8 +51,8 @@ class OwnPagesOnly:
     knows the workspace's secret, and the page that signs a browser in.
     """
 
-    def __init__(self, app: App, port: int, secret: str) -> None:
-        self.app, self.secret = app, secret
+    def __init__(self, app: App, port: int, secret: str, sign_in_page: str = SIGN_IN_PAGE) -> None:
+        self.app, self.secret, self.sign_in_page = app, secret, sign_in_page
         self.hosts = {f"{host}:{port}" for host in HOSTS}
         self.origins = set(origins(port))
 
@@ -59,12 +60,12 @@ class OwnPagesOnly:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
         elif not self._is_own(scope):
-            await _refuse(scope, receive, send)
+            await refuse(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith(PROOF_PATH):
             question = scope["path"].removeprefix(PROOF_PATH)
-            await _answer(send, 200, "text/plain", prove(self.secret, question))
-        elif scope["type"] == "http" and scope["path"] == SIGN_IN_PATH:
-            await _answer(send, 200, "text/html", SIGN_IN_PAGE)
+            await answer(send, 200, "text/plain", prove(self.secret, question))
+        elif scope["type"] == "http" and (scope["method"], scope["path"]) == ("GET", SIGN_IN_PATH):
+            await answer(send, 200, "text/html", self.sign_in_page)
         else:
             await self.app(scope, receive, _confined(send))
 
@@ -86,19 +87,24 @@ def _confined(send: Send) -> Send:
     return send_confined
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(scope: Scope, receive: Receive, send: Send, status: int = 403, why: str = NOT_OURS) -> None:
+    """Answers a request with an error, or closes a websocket."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1008})
     else:
-        await _answer(send, 403, "text/plain", "This server answers its own pages on this machine only.")
+        await answer(send, status, "text/plain", why)
 
 
-async def _answer(send: Send, status: int, kind: str, text: str) -> None:
+async def answer(
+    send: Send, status: int, kind: str, text: str, more: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    """Sends a whole answer, which nobody keeps."""
     headers = [
         (b"content-type", f"{kind}; charset=utf-8".encode()),
         NO_FRAMES,
         (b"cache-control", b"no-store"),
+        *more,
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})

@@ -40,7 +40,8 @@ from ganpipe.stages.evaluate import (
 from ganpipe.stages.generate import LoadedModel, load_model
 from ganpipe.stores.dataset_shards import load_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion, open_version
-from ganpipe.stores.model_registry import ALIASES, ModelRef, registered_name
+from ganpipe.stores.model_registry import ModelRef
+from ganpipe.stores.registered_models import ALIASES, registered_name
 from ganpipe.stores.run_records import RECORD, RunRecord, all_records, find_record, run_folder
 from ganpipe.stores.workspace import Workspace
 

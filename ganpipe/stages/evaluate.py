@@ -19,6 +19,7 @@ from ganpipe.progress import Report, ignore
 from ganpipe.reports.neighbors import SUSPECTS_SHEET, save_suspects
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import restore_in_mlflow
+from ganpipe.stores.activities import record_activity
 from ganpipe.stores.dataset_shards import load_dataset, open_version_at
 from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, summarize_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion
@@ -107,7 +108,8 @@ def evaluate_run(
     options = settings.evaluation
     z_dim, labels = config["model"]["z_dim"], list(config["labels"].values())
     fake = generate_pixels(G, z_dim, labels, options.images, options.seed, compute)
-    evaluation = evaluate(fake, data, options, compute, workspace.features, report)
+    with record_activity(workspace, record.run_id, report) as activity:
+        evaluation = evaluate(fake, data, options, compute, workspace.features, activity)
     shown = grid_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
     path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
     evaluation.grid = str(path)

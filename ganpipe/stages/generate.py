@@ -24,7 +24,8 @@ from ganpipe.imaging.tensors import composite_on_white, to_uint8
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.models.registry import sample
 from ganpipe.progress import Progress, Report, ignore
-from ganpipe.stores.model_registry import CHAMPION, ModelRef, ModelRegistry
+from ganpipe.stores.model_registry import ModelRef, ModelRegistry
+from ganpipe.stores.registered_models import CHAMPION
 from ganpipe.stores.run_records import all_records, run_folder
 from ganpipe.stores.workspace import Workspace
 

@@ -15,9 +15,11 @@ from ganpipe.stages.compare import Candidate, common_data, decide_between, draw_
 from ganpipe.stages.evaluate import check_model, evaluation_compute
 from ganpipe.stages.generate import load_model
 from ganpipe.stages.restore import restore_in_mlflow
+from ganpipe.stores.activities import record_activity
 from ganpipe.stores.dataset_versions import DatasetVersion
-from ganpipe.stores.model_registry import CHAMPION, ModelRef, ModelRegistry, registered_name
+from ganpipe.stores.model_registry import ModelRef, ModelRegistry
 from ganpipe.stores.outbox import Outbox
+from ganpipe.stores.registered_models import CHAMPION, registered_name
 from ganpipe.stores.run_records import (
     RECORD,
     RunRecord,
@@ -52,7 +54,8 @@ def register_model(
     elif champion is None:
         gate = _first(evaluation, challenger)
     else:
-        gate = _judge(workspace, record, evaluation, version, settings, (champion, challenger), report)
+        with record_activity(workspace, record.run_id, report) as activity:
+            gate = _judge(workspace, record, evaluation, version, settings, (champion, challenger), activity)
     return _settle(workspace, registry, record, challenger, gate, settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,8 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         evaluation=evaluation,
         gate=gate,
         continues=tags.get("ganpipe.continues"),
+        began_at=_time(run.info.start_time),
+        ended_at=_time(run.info.end_time),
     )
     registry = ModelRegistry(workspace)
     version = registry.registered(record)
@@ -166,4 +169,13 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         record,
         model_version=str(version),
         champion=champion is not None and champion.version == version.version,
+    )
+
+
+def _time(milliseconds: int | None) -> str | None:
+    """A time of MLflow as records have it."""
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+        if milliseconds
+        else None
     )

@@ -1,25 +1,59 @@
-"""The status of a workspace, as a typed object: what `ganpipe status` prints and a dashboard draws."""
+"""The status of a workspace, as a typed object: what `ganpipe status` prints and the dashboard draws.
+
+It neither writes nor asks a server, except one that keeps the runs elsewhere, and imports neither torch, MLflow nor
+Prefect.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from ganpipe.errors import GanpipeError, explain_storage_error
+from ganpipe.errors import GanpipeError, first_line
+from ganpipe.settings.params import resolve
 from ganpipe.settings.schema import DataSettings
-from ganpipe.stores.addresses import Addresses, running_servers
-from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets
-from ganpipe.stores.model_registry import ChampionChange, ModelRef, ModelRegistry
-from ganpipe.stores.run_records import RunRecord, read_records
+from ganpipe.stores.activities import Activity, read_activities
+from ganpipe.stores.addresses import running_servers
+from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets, versions_of
+from ganpipe.stores.prefect_database import FlowRun, PlannedRun, latest_flow_runs, planned_runs
+from ganpipe.stores.registered_models import (
+    CHALLENGER,
+    CHAMPION,
+    ChampionChange,
+    RegisteredModel,
+    read_registered_models,
+)
+from ganpipe.stores.run_records import RunRecord, RunRecords, read_records
 from ganpipe.stores.workspace import Workspace
+
+SHOWN = 10  # of Prefect's runs, and of planned ones
+DISK_PATIENCE_S = 0.3  # a folder that takes longer to measure is said to hold "more than"
+# Where the bytes are. What a folder inside another one holds counts there alone.
+DISK_PLACES = (
+    ("datasets", "data/raw"),
+    ("earlier versions (DVC)", ".dvc/cache"),
+    ("prepared shards", "data/prepared"),
+    ("runs", ".ganpipe/runs"),
+    ("MLflow's artifacts", ".ganpipe/mlartifacts"),
+    ("stylized images", ".ganpipe/stylized"),
+    ("features", ".ganpipe/features"),
+    ("Prefect", ".ganpipe/prefect"),
+)
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run. A run with a damaged record has the state `damaged`, and `problem` says why.
+    """One run. A run with a damaged record has the state `damaged`, and `reason` says why.
 
-    `conditions`: of its evaluation; equal for runs whose verdicts and scores may be compared.
+    `reason`: why it is not finished, or else what the gate said. `train_s`: of all attempts; 0: not recorded.
+    `kd`, `energy`: as the evaluation has them. `conditions`: of that
+    evaluation; equal for runs whose verdicts and scores may be compared. Times are in UTC.
     """
 
     run: str
@@ -31,7 +65,13 @@ class RunStatus:
     model_version: str | None
     verdict: str | None
     gate: str | None = None
-    problem: str | None = None
+    reason: str = ""
+    began_at: str | None = None
+    ended_at: str | None = None
+    train_s: float = 0.0
+    model: str = ""
+    kd: float | None = None
+    energy: float | None = None
     conditions: str | None = None
 
 
@@ -43,63 +83,168 @@ class ModelChange(ChampionChange):
 
 
 @dataclass(frozen=True)
-class WorkspaceStatus:
-    """Datasets, runs, champions by registered model and who changed them, servers (None: not running) and free disk.
+class DatasetStatus(DatasetSummary):
+    """A dataset, how many versions the workspace knows, and whether its champion was trained on the present one.
 
-    `champions_problem`: why MLflow could not be asked; None if it could. `changes`: the latest last.
+    `champion_has_seen`: None if there is no champion, or it is not known what it was trained on.
     """
 
-    workspace: str
-    datasets: list[DatasetSummary]
-    runs: list[RunStatus]
-    champions: dict[str, str]
-    champions_problem: str | None
-    changes: list[ModelChange]
-    servers: Addresses | None
-    disk_free_bytes: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields that `--json` prints."""
-        return asdict(self)
+    versions: int = 0
+    champion_has_seen: bool | None = None
 
 
 @dataclass(frozen=True)
-class _Champions:
-    found: list[ModelRef]
+class ServerStatus:
+    """A server of `ganpipe up`: its address, and its process if this machine tells."""
+
+    name: str
+    url: str
+    pid: int | None
+
+    @property
+    def port(self) -> int | None:
+        """The port of the address."""
+        return urlsplit(self.url).port
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """The bytes below a place of the workspace; `whole`: whether all of it was measured."""
+
+    what: str
+    bytes: int
+    whole: bool
+
+
+@dataclass(frozen=True)
+class WorkspaceStatus:
+    """What runs and waits, what ran and is planned, datasets, runs, models, servers and disk.
+
+    `champions` and `challengers`: by registered model. `models_problem`: why MLflow could not be asked; None if it could.
+    `changes` of champions, and `runs`: the latest last; `flow_runs`: the latest first. `up_pid`: of `ganpipe up`; None if it
+    does not run.
+    """
+
+    workspace: str
+    activities: list[Activity]
+    flow_runs: list[FlowRun]
+    planned: list[PlannedRun]
+    datasets: list[DatasetStatus]
+    runs: list[RunStatus]
+    models: list[RegisteredModel]
+    models_problem: str | None
     changes: list[ModelChange]
-    problem: str | None = None
+    up_pid: int | None
+    servers: list[ServerStatus]
+    disk: list[DiskUse]
+    disk_free_bytes: int
+
+    @property
+    def champions(self) -> dict[str, str]:
+        """The champion of each registered model that has one, such as `ganpipe-cats v3`."""
+        return self._aliased(CHAMPION)
+
+    @property
+    def challengers(self) -> dict[str, str]:
+        """The challenger of each registered model that has one."""
+        return self._aliased(CHALLENGER)
+
+    def _aliased(self, alias: str) -> dict[str, str]:
+        return {m.name: f"{m.name} v{m.aliases[alias]}" for m in self.models if alias in m.aliases}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that `--json` prints."""
+        activities = [_activity_fields(activity) for activity in self.activities]
+        servers = [asdict(server) | {"port": server.port} for server in self.servers]
+        named = {"champions": self.champions, "challengers": self.challengers}
+        return asdict(self) | named | {"activities": activities, "servers": servers}
 
 
-def _champions(workspace: Workspace) -> _Champions:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+def _activity_fields(activity: Activity) -> dict[str, Any]:
+    progress = activity.progress
+    rates = {"per_second": progress.per_second, "left_s": progress.left_s} if progress else {}
+    return asdict(activity) | {"pid": activity.pid} | rates
 
+
+def read_status(workspace: Workspace) -> WorkspaceStatus:
+    """The status now, under the workspace's own settings."""
+    params = workspace.params()
+    return workspace_status(workspace, resolve(params, params.preset or "demo", []).data)
+
+
+def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceStatus:
+    """The status now; the runs in order of their last change, after those with a damaged record."""
+    records = read_records(workspace)
+    models, problem = _models(workspace, records)
+    champions = None if problem else [_champion_run(model) for model in models]
+    runs = [_damaged_run(run_id, sentence) for run_id, sentence in records.damaged.items()]
+    runs += [_run_status(record, champions) for record in records.whole]
+    changes = [
+        ModelChange(**asdict(change), model=model.name) for model in models for change in model.history
+    ]
+    up_pid, servers = _servers(workspace)
+    return WorkspaceStatus(
+        workspace=str(workspace.root),
+        activities=read_activities(workspace),
+        flow_runs=latest_flow_runs(workspace, SHOWN),
+        planned=planned_runs(workspace, SHOWN) if up_pid else [],  # otherwise nothing starts them
+        datasets=[
+            _dataset_status(workspace, summary, models) for summary in summarize_datasets(workspace, settings)
+        ],
+        runs=runs,
+        models=models,
+        models_problem=problem,
+        changes=sorted(changes, key=lambda change: change.at),
+        up_pid=up_pid,
+        servers=servers,
+        disk=disk_use(workspace),
+        disk_free_bytes=shutil.disk_usage(workspace.root).free,
+    )
+
+
+def _models(workspace: Workspace, records: RunRecords) -> tuple[list[RegisteredModel], str | None]:
+    """The registered models, and why they cannot be read; a workspace without runs has none."""
+    if not records.whole and not records.damaged:
+        return [], None
     try:
-        registry = ModelRegistry(workspace, reading=True)
-        names = registry.models()
-        found = [registry.champion(name) for name in names]
-        changes = [
-            ModelChange(**asdict(change), model=name) for name in names for change in registry.history(name)
-        ]
-    except (GanpipeError, MlflowException, SQLAlchemyError, OSError) as error:  # hides no dataset and no run
-        return _Champions([], [], explain_storage_error(error) or str(error))
-    return _Champions([c for c in found if c], sorted(changes, key=lambda change: change.at))
+        return read_registered_models(workspace), None
+    except (GanpipeError, OSError) as error:  # hides no dataset and no run
+        return [], str(error)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in (
+            "mlflow",
+            "sqlalchemy",
+        ):  # neither is imported for this
+            raise
+        return [], first_line(error)
 
 
-def _run_status(record: RunRecord, champions: list[ModelRef] | None) -> RunStatus:
-    """`champions`: of the registry, which knows better than the record; None if it cannot be asked."""
-    of_registry = champions is not None and record.mlflow_run_id in [c.run_id for c in champions]
+def _champion_run(model: RegisteredModel) -> str | None:
+    champion = model.with_alias(CHAMPION)
+    return champion.mlflow_run_id if champion else None
+
+
+def _run_status(record: RunRecord, champions: list[str | None] | None) -> RunStatus:
+    """`champions`: MLflow's runs of the champions, which the registry knows better than the record; None: unknown."""
+    metrics = record.evaluation.metrics if record.evaluation else {}
     judged = record.evaluation
     return RunStatus(
         run=record.run_id,
         state=record.state,
         dataset=record.dataset,
         version=record.version,
-        champion=record.champion if champions is None else of_registry,
+        champion=record.champion if champions is None else record.mlflow_run_id in champions,
         mlflow_run_id=record.mlflow_run_id,
         model_version=record.model_version,
         verdict=judged.verdict if judged else None,
         gate=_gate_word(record),
+        reason=record.reason or (record.gate.reason if record.gate else ""),
+        began_at=record.began_at,
+        ended_at=record.ended_at,
+        train_s=record.train_s,
+        model=record.settings["model"]["name"],
+        kd=metrics["kd"].value if "kd" in metrics else None,
+        energy=metrics["energy"].value if "energy" in metrics else None,
         conditions=judged.conditions.id if judged and judged.conditions else None,
     )
 
@@ -111,24 +256,75 @@ def _gate_word(record: RunRecord) -> str | None:
 
 
 def _damaged_run(run_id: str, problem: str) -> RunStatus:
-    return RunStatus(
-        run_id, "damaged", run_id.rpartition("-")[0], "", False, None, None, None, problem=problem
+    dataset = run_id.rpartition("-")[0]
+    return RunStatus(run_id, "damaged", dataset, "", False, None, None, None, reason=problem)
+
+
+def _dataset_status(
+    workspace: Workspace, summary: DatasetSummary, models: list[RegisteredModel]
+) -> DatasetStatus:
+    model = next((m for m in models if m.dataset == summary.name), None)
+    champion = model.with_alias(CHAMPION) if model else None
+    trained_on = champion.dataset_version if champion else None
+    return DatasetStatus(
+        **asdict(summary),
+        versions=len(versions_of(workspace, summary.name)),
+        champion_has_seen=trained_on == summary.version if trained_on and summary.version else None,
     )
 
 
-def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceStatus:
-    """The status now; the runs in order of their last change, after those with a damaged record."""
-    records = read_records(workspace)
-    known = _champions(workspace) if records.whole or records.damaged else _Champions([], [])
-    runs = [_damaged_run(run_id, sentence) for run_id, sentence in records.damaged.items()]
-    runs += [_run_status(record, None if known.problem else known.found) for record in records.whole]
-    return WorkspaceStatus(
-        workspace=str(workspace.root),
-        datasets=summarize_datasets(workspace, settings),
-        runs=runs,
-        champions={champion.name: str(champion) for champion in known.found},
-        champions_problem=known.problem,
-        changes=known.changes,
-        servers=running_servers(workspace),
-        disk_free_bytes=shutil.disk_usage(workspace.root).free,
-    )
+def _servers(workspace: Workspace) -> tuple[int | None, list[ServerStatus]]:
+    found = running_servers(workspace)
+    if found is None:
+        return None, []
+    urls = {"Prefect": found.prefect_api.removesuffix("/api"), "MLflow": found.mlflow}
+    listening = _listening_processes(found.pid)
+    return found.pid, [
+        ServerStatus(name, url, listening.get(urlsplit(url).port or 0)) for name, url in urls.items()
+    ]
+
+
+def _listening_processes(parent: int) -> dict[int, int]:
+    """Which child of a process listens on which port; what the system does not tell is left out."""
+    import psutil
+
+    found: dict[int, int] = {}
+    try:
+        for child in psutil.Process(parent).children(recursive=True):
+            for connection in child.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.setdefault(connection.laddr.port, child.pid)
+    except psutil.Error:  # one has just ended
+        pass
+    return found
+
+
+def disk_use(workspace: Workspace) -> list[DiskUse]:
+    """What uses the disk, the largest first; places that are not there are left out."""
+    deadline = time.monotonic() + DISK_PATIENCE_S
+    found = [_measure(what, workspace.root / place, deadline) for what, place in DISK_PLACES]
+    return sorted((use for use in found if use.bytes), key=lambda use: -use.bytes)
+
+
+def _measure(what: str, folder: Path, deadline: float) -> DiskUse:
+    total = 0
+    for number, size in enumerate(_sizes(folder)):
+        total += size
+        if number % 256 == 255 and time.monotonic() > deadline:
+            return DiskUse(what, total, whole=False)
+    return DiskUse(what, total, whole=True)
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """The bytes on the disk of each file below a folder; links are not followed."""
+    folders = [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        yield entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:  # it has just been deleted, or is not ours to read
+            continue

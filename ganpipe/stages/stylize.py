@@ -18,6 +18,7 @@ from ganpipe.samples.photos import sample_photos
 from ganpipe.samples.styles import sample_styles
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.generate import generate_images, load_model
+from ganpipe.stores.activities import record_activity
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RunRecord
@@ -131,7 +132,8 @@ def stylize_tasks(
     report: Report = ignore,
 ) -> BatchOutcome:
     """Stylizes part of a plan, here: on whichever machine this is called."""
-    return run_batch(tasks, job.settings.style, _compute(job), job.origin, report, feedforward_networks)
+    with record_activity(Workspace(Path(job.workspace)), job.out, report) as activity:
+        return run_batch(tasks, job.settings.style, _compute(job), job.origin, activity, feedforward_networks)
 
 
 def _compute(job: StyleRequest) -> Compute:

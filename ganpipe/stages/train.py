@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ganpipe.compute.device import training_compute
-from ganpipe.compute.locks import gpu_names, lock_gpus
+from ganpipe.compute.locks import Say, gpu_names, lock_gpus
 from ganpipe.compute.process_identity import this_process
 from ganpipe.data.shards import PreparedData
-from ganpipe.errors import GanpipeError, Interrupted
+from ganpipe.errors import GanpipeError, Interrupted, first_line, redact
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models.io import generator_damage, save_generator
 from ganpipe.models.registry import check_shape
@@ -22,6 +24,7 @@ from ganpipe.settings.schema import Settings
 from ganpipe.stages.continuation import begin_continuation, find_attempt, lineage_note
 from ganpipe.stages.data import page_files, write_page
 from ganpipe.stages.restore import restore_in_mlflow, restore_record
+from ganpipe.stores.activities import record_activity
 from ganpipe.stores.dataset_shards import load_dataset, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
 from ganpipe.stores.fingerprint import train_fingerprint
@@ -91,12 +94,17 @@ def _length_file(workspace: Workspace, version: str, settings: Settings) -> Path
 
 
 @contextmanager
-def exclusive_training(workspace: Workspace, settings: Settings, wait: bool) -> Iterator[None]:
-    """Holds the locks of this workspace's trainer and of the GPUs; waits for another trainer, or fails with its name."""
+def exclusive_training(
+    workspace: Workspace, settings: Settings, wait: bool, say: Say = log.warning
+) -> Iterator[None]:
+    """Holds the locks of this workspace's trainer and of the GPUs; waits for another trainer, or fails with its name.
+
+    `say`: gets a sentence that names whom it waits for.
+    """
     on_gpu = training_compute(settings.training).device.type == "cuda"
     with (
-        workspace.lock("training", TRAINER_WAIT_S if wait else 0.0, log.warning),
-        lock_gpus(gpu_names(settings.training.processes) if on_gpu else [], wait, log.warning),
+        workspace.lock("training", TRAINER_WAIT_S if wait else 0.0, say),
+        lock_gpus(gpu_names(settings.training.processes) if on_gpu else [], wait, say),
     ):
         yield
 
@@ -127,7 +135,10 @@ def train_model(
     fresh = new_record(version.name, version.version, settings, compute_names(settings))
     if done := finished_request(workspace, fresh):
         return restore_in_mlflow(workspace, done)
-    with exclusive_training(workspace, settings, wait):
+    with (
+        record_activity(workspace, fresh.run_id, report) as activity,
+        exclusive_training(workspace, settings, wait, activity.waits_for),
+    ):
         if done := finished_request(workspace, fresh):  # by whom we waited for
             return done
         begun = find_attempt(workspace, fresh)
@@ -139,27 +150,51 @@ def train_model(
         data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, version.name, version.version))
-        record = replace(record, state="running", mlflow_run_id=run_id, process=this_process())
+        record, started = _begun(record, run_id), time.monotonic()
         outbox = Outbox(workspace, save_record(workspace, record), tracker)
-        outbox.artifacts(page_files(write_page(workspace, version, settings.data, report)), "data")
-        callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=report)
+        outbox.artifacts(page_files(write_page(workspace, version, settings.data, activity)), "data")
+        callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=activity)
         try:
             folder = run_folder(workspace, record.run_id)
             summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
             film = write_film(folder, record.origin())
         except BaseException as error:
             state = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-            save_record(workspace, replace(record, state=state))
+            why = redact(first_line(error)) or type(error).__name__
+            save_record(workspace, replace(_ended(record, state, started), reason=why))
             outbox.training(state)
             raise
         summary = replace(summary, notes=(*lineage_note(workspace, record), *summary.notes))
         if record.train and record.train.weights_sha256 == summary.weights_sha256:
             summary = record.train  # nothing was trained: the model's files were written again
-        record = save_record(workspace, replace(record, state="finished", train=summary))
+        record = save_record(workspace, replace(_ended(record, "finished", started), train=summary))
         if film:
             outbox.artifacts([film], "film")
         outbox.training("finished")
         return record
+
+
+def _begun(record: RunRecord, mlflow_run_id: str) -> RunRecord:
+    """The record of an attempt that begins now, in this process."""
+    return replace(
+        record,
+        state="running",
+        mlflow_run_id=mlflow_run_id,
+        process=this_process(),
+        began_at=record.began_at or _now(),
+        ended_at=None,
+        reason="",
+    )
+
+
+def _ended(record: RunRecord, state: str, started: float) -> RunRecord:
+    """The record of an attempt that ends now; `started`: when it began (time.monotonic)."""
+    train_s = round(record.train_s + time.monotonic() - started, 1)
+    return replace(record, state=state, ended_at=_now(), train_s=train_s)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def finished_request(workspace: Workspace, fresh: RunRecord) -> RunRecord | None:

@@ -18,13 +18,11 @@ from ganpipe.data.manifest import (
 )
 from ganpipe.data.prepare import (
     CACHE_FILE,
-    PREPARE_FILE,
     is_prepared,
     preparation_key,
     prepare_entry,
-    read_prepare_file,
-    write_prepare_file,
 )
+from ganpipe.data.prepare_file import PREPARE_FILE, read_prepare_file, write_prepare_file
 from ganpipe.data.raw_store import (
     find_damaged,
     new_aside_folder,

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ganpipe.data.prepare import BEHALF_OF, FAILED, PREPARE_FILE, write_prepare_file
+from ganpipe.data.prepare_file import BEHALF_OF, FAILED, PREPARE_FILE, write_prepare_file
 from ganpipe.errors import STORAGE_SENTENCES, GanpipeError, classify_storage_text
 from ganpipe.files import write_text
 from ganpipe.settings.yaml_files import dump_yaml, parse_yaml, read_yaml

@@ -12,13 +12,16 @@ from pathlib import Path
 from ganpipe.compute.process_identity import began_at
 from ganpipe.stores.workspace import Workspace
 
-# ".NAME.PID.random.tmp" (ganpipe.files.replacing), "scratch-PID-random", "reproduction-PID"
-OWNED = re.compile(r"^(?:\..+\.(\d+)\.[^.]+\.tmp|scratch-(\d+)-.+|reproduction-(\d+))$")
+# ".NAME.PID.random.tmp" (ganpipe.files.replacing), "scratch-PID-random", "reproduction-PID", "activity-PID-number.json"
+OWNED = re.compile(
+    r"^(?:\..+\.(\d+)\.[^.]+\.tmp|scratch-(\d+)-.+|reproduction-(\d+)|activity-(\d+)-\d+\.json)$"
+)
 UNNAMED = re.compile(r"^(?:\..+\.tmp|scratch-.+|reproduction)$")  # as earlier versions named them
 UNNAMED_AGE_S = 3600.0
 PLACES = (
     "",
     "locks",
+    "activities",
     "results",
     "versions",
     "reports",

@@ -41,7 +41,7 @@ def database_damage(path: Path) -> str | None:
     if changes == valid_for and path.stat().st_size < expected:
         return f"it has {path.stat().st_size:,} of {expected:,} bytes"
     try:
-        with _reading(path) as database:
+        with open_reading(path) as database:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:  # busy, or no permission: nothing is known of its contents
         return None
@@ -119,13 +119,14 @@ def _rows(workspace: Workspace, question: str, *values: str | int | None) -> lis
     if not tracks_here(workspace) or not path.exists():
         return []
     try:
-        with _reading(path) as database:
+        with open_reading(path) as database:
             return database.execute(question, values).fetchall()
     except sqlite3.DatabaseError:
         return []
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def open_reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The database, which is not written."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10)) as database:
         yield database

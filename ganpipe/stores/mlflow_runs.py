@@ -32,7 +32,8 @@ from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.mlflow_database import database_damage, relocate_artifacts
 from ganpipe.stores.mlflow_store import ensure_database, require_tracking_server
 from ganpipe.stores.recorded_paths import artifacts_root
-from ganpipe.stores.run_records import RunRecord, all_records
+from ganpipe.stores.registered_models import damaged_database, missing_runs
+from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
 from ganpipe.style.batch.report import StyleReport, mean_quality
 from ganpipe.style.feedforward.network import CONFIG as FEEDFORWARD_CONFIG
@@ -259,24 +260,6 @@ def dataset_of(run: Run) -> str | None:
     """The name of the dataset that an MLflow run was trained on, if it says so."""
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return next((str(i.dataset.name) for i in inputs), None)
-
-
-def missing_runs(workspace: Workspace) -> str | None:
-    """The sentence that says that MLflow's database of this workspace is gone though there are runs; else None."""
-    path = mlflow_database(workspace)
-    if not tracks_here(workspace) or path.exists():
-        return None
-    if not any(record.mlflow_run_id for record in all_records(workspace)):
-        return None
-    return f"{path} is missing; build it again from the runs with: ganpipe doctor --fix"
-
-
-def damaged_database(workspace: Workspace, damage: str) -> str:
-    """The sentence that says so."""
-    return (
-        f"{mlflow_database(workspace)} is damaged ({damage}); "
-        "set it aside and build it again from the runs with: ganpipe doctor --fix"
-    )
 
 
 class CurveWriter:

@@ -18,15 +18,25 @@ from ganpipe.errors import GanpipeError, classify_storage_error, first_line
 from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.stores.mlflow_runs import STYLE_EXPERIMENT, Tracker
 from ganpipe.stores.recorded_paths import local_artifact
+from ganpipe.stores.registered_models import (
+    ALIASES,
+    CHALLENGER,
+    CHAMPION,
+    EARLIER,
+    HISTORY,
+    PREFIX,
+    PREVIOUS,
+    ChampionChange,
+    RegisteredModel,
+    make_version,
+    parse_history,
+    registered_name,
+)
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases
-ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
-EARLIER = "ganpipe.previous_champions"  # versions, the latest last, joined by commas
-HISTORY = "ganpipe.champion_history"  # JSON: a list of ChampionChange, the latest last
 MOST_HISTORY = 50
 
 
@@ -41,26 +51,6 @@ class ModelRef:
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
-
-
-@dataclass(frozen=True)
-class ChampionChange:
-    """An entry of a model's history: which version became champion after which, by whom, when and why.
-
-    `action`: gate, promote, force (promoted though it was refused), rollback, restore (MLflow's database was rebuilt).
-    """
-
-    version: str
-    before: str | None
-    action: str
-    by: str
-    at: str
-    why: str
-
-
-def registered_name(dataset: str) -> str:
-    """The registered model of a dataset."""
-    return f"ganpipe-{dataset}"
 
 
 class ModelRegistry:
@@ -182,10 +172,20 @@ class ModelRegistry:
 
     def history(self, name: str) -> list[ChampionChange]:
         """The changes of a model's champion, the latest last; none if the tag is not as ganpipe writes it."""
-        try:
-            return [ChampionChange(**entry) for entry in json.loads(self._tags(name).get(HISTORY, "[]"))]
-        except (ValueError, TypeError):
-            return []
+        return parse_history(self._tags(name))
+
+    def registered_models(self) -> list[RegisteredModel]:
+        """Every registered model of a dataset, the one that changed last first."""
+        return [self._registered_model(name) for name in self.models()]
+
+    def _registered_model(self, name: str) -> RegisteredModel:
+        versions = [
+            make_version(str(v.version), v.run_id, v.creation_timestamp, v.tags)
+            for v in self.client.search_model_versions(f"name = '{name}'")
+        ]
+        aliases = {k: str(v) for k, v in self.client.get_registered_model(name).aliases.items()}
+        ordered = sorted(versions, key=lambda v: int(v.version))
+        return RegisteredModel(name, ordered, aliases, self.history(name))
 
     def _earlier(self, name: str) -> list[str]:
         return [v for v in self._tags(name).get(EARLIER, "").split(",") if v]
@@ -200,7 +200,7 @@ class ModelRegistry:
 
     def models(self) -> list[str]:
         """Names of the registered models, the one that changed last first."""
-        found = self.client.search_registered_models(filter_string="name LIKE 'ganpipe-%'")
+        found = self.client.search_registered_models(filter_string=f"name LIKE '{PREFIX}%'")
         return [m.name for m in sorted(found, key=lambda m: m.last_updated_timestamp or 0, reverse=True)]
 
     def find_model(self, reference: str, dataset: str | None) -> ModelRef:

@@ -1,4 +1,4 @@
-"""Prefect's SQLite database in a workspace, looked at without Prefect: which runs say that they are at work?"""
+"""Prefect's SQLite database in a workspace, looked at without Prefect: what ran, what runs, what is planned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from ganpipe.compute.process_identity import is_gone
 from ganpipe.stores.workspace import Workspace
@@ -28,25 +29,86 @@ class OrphanedRun:
     is_task: bool = False
 
 
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run that began: `state` as Prefect names it (Completed, Skipped, Failed, …), and why it is in it."""
+
+    id: str
+    name: str
+    state: str
+    message: str
+    began_at: str  # UTC
+    seconds: float | None  # None: it has not ended
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A flow run that a schedule has planned: of which deployment, and when (UTC)."""
+
+    deployment: str
+    at: str
+
+
+def latest_flow_runs(workspace: Workspace, count: int) -> list[FlowRun]:
+    """The flow runs that began last, the latest first; empty if the workspace's Prefect knows of none."""
+    (rows,) = _ask(
+        workspace,
+        "SELECT f.id, f.name, f.state_name, s.message, f.start_time, f.end_time FROM flow_run f "  # noqa: S608
+        "LEFT JOIN flow_run_state s ON s.id = f.state_id WHERE f.start_time IS NOT NULL "
+        f"AND f.parent_task_run_id IS NULL ORDER BY f.start_time DESC LIMIT {count:d}",
+    )
+    return [
+        FlowRun(str(id), name, state, message or "", _utc(began), _seconds(began, ended))
+        for id, name, state, message, began, ended in rows
+    ]
+
+
+def planned_runs(workspace: Workspace, count: int) -> list[PlannedRun]:
+    """The next flow runs of schedules, the earliest first."""
+    (rows,) = _ask(
+        workspace,
+        "SELECT d.name, f.next_scheduled_start_time FROM flow_run f JOIN deployment d ON d.id = f.deployment_id "  # noqa: S608
+        "WHERE f.state_type = 'SCHEDULED' AND f.auto_scheduled AND f.next_scheduled_start_time IS NOT NULL "
+        f"AND NOT d.paused ORDER BY f.next_scheduled_start_time LIMIT {count:d}",
+    )
+    return [PlannedRun(name, _utc(at)) for name, at in rows]
+
+
+def _ask(workspace: Workspace, *questions: str) -> list[list[tuple[Any, ...]]]:
+    """The answer to each question; empty ones if there is no database, or it cannot be read."""
+    path = workspace.state / "prefect" / "prefect.db"
+    nothing: list[list[tuple[Any, ...]]] = [[] for _ in questions]
+    if not path.exists():
+        return nothing
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            return [database.execute(question).fetchall() for question in questions]
+    except sqlite3.DatabaseError:
+        return nothing
+
+
+def _utc(time: str) -> str:
+    """A time of Prefect's database as records have it."""
+    return datetime.fromisoformat(time).replace(tzinfo=UTC).isoformat(timespec="seconds")
+
+
+def _seconds(began: str, ended: str | None) -> float | None:
+    if not ended:
+        return None
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+
+
 def orphaned_runs(workspace: Workspace, runner_lives: bool) -> list[OrphanedRun]:
     """Flow runs whose process has ended, and task runs at work in flow runs that are not.
 
     `runner_lives`: a `ganpipe up` may be starting the runs of its deployments right now.
     """
-    path = workspace.state / "prefect" / "prefect.db"
-    if not path.exists():
-        return []
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
-            flows = database.execute(
-                f"SELECT id, name, state_type, tags, updated, deployment_id FROM flow_run WHERE state_type IN {OPEN}"  # noqa: S608
-            ).fetchall()
-            tasks = database.execute(
-                "SELECT t.id, t.name, t.state_type, f.id, f.state_type, f.deployment_id FROM task_run t JOIN flow_run f "  # noqa: S608
-                f"ON f.id = t.flow_run_id WHERE t.state_type IN {OPEN}"
-            ).fetchall()
-    except sqlite3.DatabaseError:
-        return []
+    flows, tasks = _ask(
+        workspace,
+        f"SELECT id, name, state_type, tags, updated, deployment_id FROM flow_run WHERE state_type IN {OPEN}",  # noqa: S608
+        "SELECT t.id, t.name, t.state_type, f.id, f.state_type, f.deployment_id FROM task_run t JOIN flow_run f "  # noqa: S608
+        f"ON f.id = t.flow_run_id WHERE t.state_type IN {OPEN}",
+    )
     gone = [
         OrphanedRun(id, name, state, deployment is not None)
         for id, name, state, tags, updated, deployment in flows

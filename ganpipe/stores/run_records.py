@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ class RunRecord:
     champion: bool = False
     gate: GateResult | None = None  # what the gate said when the model was registered
     continues: str | None = None  # the run from whose last checkpoint it started
+    began_at: str | None = None  # the first attempt, in UTC; None: recorded by an earlier ganpipe
+    ended_at: str | None = None  # the last attempt
+    train_s: float = 0.0  # of all attempts together
+    reason: str = ""  # why it failed or was interrupted
 
     def resolved(self) -> Settings:
         """The settings, checked again."""
@@ -117,11 +122,19 @@ def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        found = read_dataclass(path, RunRecord)
-        found.resolved()
+        there = path.stat()
+        found = _read_record(path, there.st_ino, there.st_mtime_ns, there.st_size)
     except (GanpipeError, OSError) as error:
         raise GanpipeError(f"{error} {DOCTOR}") from None
     return _with_paths(found, lambda path: path_from_record(workspace, path))
+
+
+@lru_cache(maxsize=4096)
+def _read_record(path: Path, inode: int, mtime_ns: int, bytes: int) -> RunRecord:
+    """The record as it lies there. A file that has not changed is not read again: a dashboard asks every two seconds."""
+    found = read_dataclass(path, RunRecord)
+    found.resolved()
+    return found
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,11 @@ class Workspace:
         return self.state / "features"
 
     @property
+    def thumbnails(self) -> Path:
+        """A cache: small copies of images, by file and its time."""
+        return self.state / "thumbnails"
+
+    @property
     def styles(self) -> Path:
         return self.root / "data" / "styles"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from ganpipe.progress import Report, ignore
 from ganpipe.training.summary import TrainSummary
+
+if TYPE_CHECKING:  # points of a curve are read without torch
+    from torch import nn
 
 
 @dataclass(frozen=True)

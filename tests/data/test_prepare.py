@@ -16,7 +16,8 @@ from sklearn.datasets import load_sample_image
 import ganpipe.data.prepare as prepare_module
 from ganpipe.data.ingest import add_items
 from ganpipe.data.manifest import read_manifest, split_records
-from ganpipe.data.prepare import is_prepared, prepare, read_prepare_file, write_prepare_file
+from ganpipe.data.prepare import is_prepared, prepare
+from ganpipe.data.prepare_file import read_prepare_file, write_prepare_file
 from ganpipe.data.raw_store import remove_images
 from ganpipe.data.resize import (
     MOST_CROPS,

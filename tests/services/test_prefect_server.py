@@ -34,7 +34,7 @@ def ask(path: str = "/api/flows", kind: str = "http", **headers: str) -> list[Mu
         sent.append(message)
 
     named = [(name.encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": kind, "path": path, "headers": named}
+    scope = {"type": kind, "method": "GET", "path": path, "headers": named}
     asyncio.run(OwnPagesOnly(prefect, PORT, SECRET)(scope, receive, send))
     return sent
 

@@ -26,9 +26,9 @@ from ganpipe.stages.run import up_to_date
 from ganpipe.stages.status import workspace_status
 from ganpipe.stores import dataset_versions
 from ganpipe.stores.mlflow_runs import PROCESS, Tracker
-from ganpipe.stores.model_registry import registered_name
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.prefect_database import PROCESS_TAG, orphaned_runs
+from ganpipe.stores.registered_models import registered_name
 from ganpipe.stores.run_records import RunRecord, load_record, run_folder, save_record
 from ganpipe.stores.run_results import finished_result
 from ganpipe.stores.workspace import Workspace
@@ -209,7 +209,7 @@ def test_mlflows_database_is_built_again_from_the_runs(
     else:
         os.truncate(database, 100_000)
     status = workspace_status(noise, settings.data)
-    assert "ganpipe doctor --fix" in str(status.champions_problem)
+    assert "ganpipe doctor --fix" in str(status.models_problem)
     assert [r.state for r in status.runs] == ["finished", "finished"]
     # In processes of their own, as commands are: MLflow keeps its connection to the old file.
     for words in (["doctor", "--fix"], ["status", "--json"]):

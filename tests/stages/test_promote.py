@@ -21,6 +21,7 @@ from ganpipe.stages.status import workspace_status
 from ganpipe.stores import datasets
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
+from ganpipe.stores.registered_models import read_registered_models
 from ganpipe.stores.run_records import RunRecord, all_records, load_record, run_folder
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, fill_folder
@@ -84,6 +85,7 @@ def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
     assert [bool(load_record(noise, r.run_id).champion) for r in records] == [True, False, False]
     with pytest.raises(GanpipeError, match="nothing to roll back to"):
         promote.roll_back(noise, "noise")
+    assert read_registered_models(noise) == ModelRegistry(noise).registered_models()
     changes = workspace_status(noise, settings.data).changes
     told = [(c.model, c.version, c.before, c.action, c.why) for c in changes]
     assert told == [

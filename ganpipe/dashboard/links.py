@@ -1,0 +1,20 @@
+"""Addresses of pages; a name in them is quoted, whatever it holds."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+
+def run_url(run: str) -> str:
+    """The page of a run."""
+    return f"/runs/{_quoted(run)}"
+
+
+def dataset_url(name: str) -> str:
+    """The page of a dataset."""
+    return f"/datasets/{_quoted(name)}"
+
+
+def _quoted(name: str) -> str:
+    """A name as one part of an address, also if it is the name of a folder with bytes that are not UTF-8."""
+    return quote(name, safe="", errors="surrogateescape")

@@ -1,0 +1,40 @@
+"""What all open pages share, read beside the event loop: the status, once in MOST_AGE_S, and the curves of trainings."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from ganpipe.stages.run_details import GrowingCurve, thin_out
+from ganpipe.stages.status import WorkspaceStatus, read_status
+from ganpipe.stores.workspace import Workspace
+from ganpipe.training.callbacks import Point
+
+MOST_AGE_S = 1.5
+
+
+class Readings:
+    """The workspace's status, at most MOST_AGE_S old, and the curves of the runs that train."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._status: WorkspaceStatus | None = None
+        self._read_at = 0.0
+        self._curves: dict[str, GrowingCurve] = {}
+        self._lock = asyncio.Lock()
+
+    async def status(self) -> WorkspaceStatus:
+        """The status; who asks while it is being read waits for the same reading."""
+        async with self._lock:
+            if self._status is None or time.monotonic() - self._read_at > MOST_AGE_S:
+                self._status = await asyncio.to_thread(read_status, self.workspace)
+                self._read_at = time.monotonic()
+                trained = {activity.subject for activity in self._status.activities}
+                self._curves = {run: curve for run, curve in self._curves.items() if run in trained}
+            return self._status
+
+    async def curve(self, run: str) -> list[Point]:
+        """The curve of a run that trains, thinned out."""
+        async with self._lock:
+            curve = self._curves.setdefault(run, GrowingCurve(self.workspace, run))
+            return thin_out(await asyncio.to_thread(curve.read))

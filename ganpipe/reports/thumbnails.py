@@ -1,0 +1,50 @@
+"""Thumbnails: made once of each image, and kept in a cache."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from ganpipe.errors import GanpipeError
+from ganpipe.files import sha256_of_json, write_bytes
+from ganpipe.imaging.decode import (
+    MOST_PIXELS,
+    decode_image,
+    over_white,
+    read_image_file,
+    reduce_large,
+    shrink_large,
+)
+
+THUMBNAIL_PX = 320
+
+
+def thumbnail(path: Path, cache: Path) -> bytes:
+    """A JPEG of the image, at most THUMBNAIL_PX wide and high, from the cache if the file has not changed.
+
+    Raises:
+        RejectedImage: the file is no image that is read here.
+        OSError: it is not there.
+    """
+    there = path.stat()
+    kept = cache / f"{sha256_of_json([str(path), there.st_mtime_ns, there.st_size, THUMBNAIL_PX])[:32]}.jpg"
+    if kept.is_file():
+        return kept.read_bytes()
+    data = _draw(path)
+    try:
+        write_bytes(kept, data)
+    except GanpipeError:  # a full or read-only disk: it is drawn again
+        return data
+    return data
+
+
+def _draw(path: Path) -> bytes:
+    px = 4 * THUMBNAIL_PX
+    image = decode_image(read_image_file(path), shrink_large(px), max_pixels=MOST_PIXELS)
+    small = over_white(reduce_large(image, px)).convert("RGB")
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    small.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,361 @@
+"""Pages of the dashboard, drawn for a simulated reader of real workspaces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.testing.user import User
+from nicegui.testing.user_simulation import user_simulation
+
+from ganpipe.compute.process_identity import this_process
+from ganpipe.dashboard.figures import CURVES, MEANINGS
+from ganpipe.dashboard.pages import add_pages
+from ganpipe.evaluation.metrics import METRICS
+from ganpipe.evaluation.verdict import Evaluation, Metric
+from ganpipe.files import write_json
+from ganpipe.imaging.provenance import save_png
+from ganpipe.progress import Progress
+from ganpipe.settings.schema import Settings
+from ganpipe.stages import promote
+from ganpipe.stages.data import write_page
+from ganpipe.stores.activities import Activity, activities_folder
+from ganpipe.stores.dataset_versions import open_version
+from ganpipe.stores.run_records import RunRecord, all_records, run_folder, save_record
+from ganpipe.stores.workspace import Workspace
+from ganpipe.style.batch.manifest import ManifestEntry, add_entry
+from tests.conftest import activated, copied, noise_image
+from tests.stages.test_stages import with_runs
+
+Look = Callable[[User], Awaitable[None]]
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+def visit(workspace: Workspace, path: str, look: Look) -> None:
+    """Opens a page as a simulated reader, who then looks."""
+
+    async def go() -> None:
+        async with user_simulation() as user:
+            add_pages(workspace)
+            await user.open(path)
+            await look(user)
+
+    asyncio.run(go())
+
+
+def sees(*words: str) -> Look:
+    """Looks for each of the words."""
+
+    async def look(user: User) -> None:
+        for text in words:
+            await user.should_see(text)
+
+    return look
+
+
+def sources(user: User) -> list[str]:
+    """The addresses of the pictures and links that the page shows."""
+    with user:
+        elements = list(ui.context.client.elements.values())
+    return [str(e.props[name]) for e in elements for name in ("src", "href") if name in e.props]
+
+
+@pytest.fixture(scope="session")
+def judged(
+    tmp_path_factory: pytest.TempPathFactory, prepared_noise: Path, mlflow_database: Path, settings: Settings
+) -> Path:
+    """The dataset `noise` and two runs on it with model versions: the first is champion, the second challenger."""
+    runs = [settings, settings.with_values({"training.seed": 1, "loss.gamma": 2.0})]
+    folder = with_runs(tmp_path_factory.mktemp("judged"), prepared_noise, mlflow_database, *runs)
+    with activated(folder / "workspace") as place:
+        version = open_version(place, "noise", settings.data)
+        write_page(place, version, settings.data)
+        by_hand = settings.with_values({"evaluation.promote": "never"})
+        for record in sorted(all_records(place), key=lambda r: r.resolved().training.seed):
+            first = record.resolved().training.seed == 0
+            verdict = Evaluation(
+                {"kd": Metric(12.5, "test", 24, 3.25)}, "fair", ["It is blurred."], "Train longer."
+            )
+            record = save_record(place, replace(record, evaluation=verdict))
+            promote.register_model(place, record, verdict, version, settings if first else by_hand)
+    return folder
+
+
+@pytest.fixture
+def noise(workspace: Workspace, judged: Path) -> Workspace:
+    return copied(judged, workspace)
+
+
+def run_of_seed(workspace: Workspace, seed: int) -> RunRecord:
+    return next(r for r in all_records(workspace) if r.resolved().training.seed == seed)
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/", "ganpipe data add FOLDER --name NAME"),
+        ("/runs", "No run yet"),
+        ("/models", "No model yet"),
+        ("/datasets", "ganpipe data add sample:flowers --name flowers"),
+        ("/gallery", "No stylized image yet"),
+        ("/runs/no-such-run", "No run is called no-such-run"),
+        ("/datasets/cats", "There is no dataset cats"),
+    ],
+)
+def test_an_empty_workspace_says_what_to_do_first(workspace: Workspace, path: str, word: str) -> None:
+    visit(workspace, path, sees(word))
+    assert not (workspace.state / "mlflow.db").exists(), "who only looks makes no database"
+
+
+def test_now_shows_a_training_as_it_goes_on_and_takes_it_away_when_it_has_ended(
+    noise: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganpipe.dashboard.now.REFRESH_S", 0.05)
+    monkeypatch.setattr("ganpipe.dashboard.readings.MOST_AGE_S", 0.0)
+    run = run_of_seed(noise, 1).run_id
+    path = activities_folder(noise) / "activity-1-0.json"
+
+    def tell(done: int, waits_for: str | None = None) -> None:
+        progress = Progress("train", done, 64, "images", 2.0)
+        write_json(path, Activity(this_process(), run, time.time(), time.time(), progress, waits_for))
+
+    tell(16)
+
+    async def look(user: User) -> None:
+        await user.should_see("16 of 64 images, 8/s, 6 s left")
+        assert f"/picture/.ganpipe/runs/{run}/grids/000000000064.png" in sources(user)
+        await user.should_see(kind=ui.echart)
+        tell(48)
+        await user.should_see("48 of 64 images, 24/s, under 1 s left", retries=20)
+        tell(48, "Another ganpipe (process 7) is busy with training in this workspace; waiting for it.")
+        await user.should_see("process 7", retries=20)
+        path.unlink()
+        await user.should_see("Nothing runs at the moment.", retries=20)
+        await user.should_not_see("48 of 64 images", retries=20)
+
+    visit(noise, "/", look)
+
+
+def test_now_shows_champion_dataset_and_runs_with_their_reasons(noise: Workspace) -> None:
+    visit(
+        noise,
+        "/",
+        sees(
+            "ganpipe-noise v1",
+            "ganpipe-noise v2",
+            "The champion was trained on this version.",
+            "evaluation.promote is never: it was not compared with the champion.",
+            "Nothing starts by itself: ganpipe up is not running.",
+            "prepared shards",
+        ),
+    )
+
+
+def test_runs_can_be_filtered_and_a_damaged_one_hides_no_other(noise: Workspace) -> None:
+    record = run_of_seed(noise, 0)
+    (run_folder(noise, record.run_id) / "run.json").write_text("{")
+
+    async def look(user: User) -> None:
+        (table,) = user.find(ui.table).elements
+        by_run = {row["run"]: row for row in table.rows}
+        assert by_run[record.run_id]["state"] == "damaged"
+        assert "ganpipe doctor --fix" in by_run[record.run_id]["reason"]
+        other = by_run[run_of_seed(noise, 1).run_id]
+        assert (other["state"], other["verdict"], other["kd_text"]) == ("finished", "fair", "12.5")
+        user.find(ui.input).type("fair")
+        await asyncio.sleep(0.2)
+        assert table.filter == "fair"
+
+    visit(noise, "/runs", look)
+    visit(noise, f"/runs/{record.run_id}", sees("is damaged", "All runs"))
+
+
+def test_a_run_folder_with_a_strange_name_breaks_no_page(noise: Workspace) -> None:
+    strange = noise.runs / os.fsdecode(b"caf\xe9-<b>")
+    strange.mkdir()
+    (strange / "run.json").write_text("{")
+    known = run_of_seed(noise, 0).run_id
+
+    async def look(user: User) -> None:
+        (table,) = user.find(ui.table).elements
+        rows = {row["run"]: row for row in table.rows}
+        assert rows["caf\\xe9-<b>"]["url"] == "/runs/caf%E9-%3Cb%3E"
+        assert rows[known]["state"] == "finished"
+
+    visit(noise, "/runs", look)
+    visit(noise, "/", sees("caf\\xe9-<b>", known))
+    visit(noise, "/runs/caf%E9-%3Cb%3E", sees("All runs"))
+
+
+def test_a_run_shows_its_verdict_metrics_curves_and_what_its_settings_changed(noise: Workspace) -> None:
+    first, second = run_of_seed(noise, 0), run_of_seed(noise, 1)
+
+    async def look(user: User) -> None:
+        await sees("fair", "It is blurred.", "Next: Train longer.", "12.5", "3.25", MEANINGS["kd"])(user)
+        await sees("loss.gamma", "training.seed", "waiting")(user)
+        charts = user.find(ui.echart).elements
+        drawn = {series["name"] for chart in charts for series in chart.options["series"]}
+        assert {"loss_g", "loss_d", "d_sign"} <= drawn
+        assert f"/runs/{first.run_id}" in sources(user)
+
+    visit(noise, f"/runs/{second.run_id}", look)
+    visit(noise, f"/runs/{first.run_id}", sees("This is the first run of this dataset."))
+
+
+def test_the_slider_shows_each_grid_of_the_training(noise: Workspace) -> None:
+    run = run_of_seed(noise, 0).run_id
+
+    async def look(user: User) -> None:
+        grids = f"/picture/.ganpipe/runs/{run}/grids/"
+        await user.should_see("after 64 images (2 of 2")
+        assert f"{grids}000000000064.png" in sources(user)
+        (slider,) = user.find(ui.slider).elements
+        slider.value = 0
+        await user.should_see("after 32 images (1 of 2")
+        assert f"{grids}000000000032.png" in sources(user)
+        user.find("Play").click()
+        await user.should_see("after 64 images (2 of 2", retries=20)
+
+    visit(noise, f"/runs/{run}", look)
+
+
+def test_models_show_champion_beside_challenger_and_the_history(noise: Workspace) -> None:
+    challenger = run_of_seed(noise, 1)
+
+    async def look(user: User) -> None:
+        await sees("Champion", "Challenger", "v1", "v2", f"ganpipe promote {challenger.run_id}")(user)
+        await sees("Champions so far", "There was no champion, and its verdict is fair.", "12.5")(user)
+        assert f"/runs/{challenger.run_id}" in sources(user)
+
+    visit(noise, "/models", look)
+
+
+def test_mlflow_away_is_a_banner_and_everything_else_is_shown(noise: Workspace) -> None:
+    (noise.state / "mlflow.db").write_bytes(b"garbage" * 1000)
+    for path in ("/", "/runs", "/models", "/datasets/noise", f"/runs/{run_of_seed(noise, 0).run_id}"):
+        visit(noise, path, sees("MLflow cannot be asked", "is damaged"))
+    visit(noise, "/", sees(run_of_seed(noise, 0).run_id))
+
+
+def test_a_dataset_shows_versions_sheet_and_what_was_refused(noise: Workspace) -> None:
+    account = noise.reports / "noise-add.json"
+    refused = {"file": MARKUP, "code": "broken", "reason": "it is cut off"}
+    account.write_text(json.dumps(json.loads(account.read_text()) | {"quarantined": [refused]}))
+
+    async def look(user: User) -> None:
+        await sees("90", "the champion", MARKUP, "it is cut off")(user)
+        pictures = [source for source in sources(user) if source.endswith("contact-sheet.png")]
+        assert len(pictures) == 1
+        assert (await user.http_client.get(pictures[0])).headers["content-type"] == "image/png"
+
+    visit(noise, "/datasets/noise", look)
+    visit(noise, "/datasets", sees("The champion was trained on this version.", "90"))
+
+
+def stylize(workspace: Workspace, count: int) -> Path:
+    """`count` stylized images in a folder of the workspace."""
+    folder = workspace.state / "stylized" / "abc"
+    noise_image(0).save(workspace.styles.mkdir(parents=True) or workspace.styles / "swirl.png")
+    for k in range(count):
+        name = f"photo{k:03d}__swirl.png"
+        origin = {
+            "kind": "stylized",
+            "run": "cats-1",
+            "content": {"name": MARKUP},
+            "style": {"name": "../swirl.png"},
+        }
+        save_png(noise_image(k, (640, 480)), folder / name, origin)
+        add_entry(folder, ManifestEntry(str(k), name, "", "draft", 1.5))
+    return folder
+
+
+def test_the_gallery_shows_content_and_style_page_by_page(workspace: Workspace) -> None:
+    stylize(workspace, 30)
+
+    async def look(user: User) -> None:
+        await sees("30 stylized images", "page 1 of 2", f"content: {MARKUP}", "style: ../swirl.png")(user)
+        assert "/thumbnail/data/styles/swirl.png" in sources(user)
+        assert sum(source.startswith("/thumbnail/.ganpipe/stylized/") for source in sources(user)) == 24
+        await user.open("/gallery?page=2")
+        await user.should_see("page 2 of 2")
+        assert sum(source.startswith("/thumbnail/.ganpipe/stylized/") for source in sources(user)) == 6
+
+    visit(workspace, "/gallery", look)
+
+
+def test_a_thumbnail_is_made_once_and_again_when_the_picture_has_changed(workspace: Workspace) -> None:
+    picture = stylize(workspace, 1) / "photo000__swirl.png"
+
+    async def look(user: User) -> None:
+        url = "/thumbnail/.ganpipe/stylized/abc/photo000__swirl.png"
+        first = await user.http_client.get(url)
+        assert first.headers["content-type"] == "image/jpeg"
+        (kept,) = workspace.thumbnails.iterdir()
+        kept.write_bytes(b"kept")
+        assert (await user.http_client.get(url)).content == b"kept"
+        noise_image(5, (100, 100)).save(picture)
+        assert (await user.http_client.get(url)).content[:3] == b"\xff\xd8\xff"
+        picture.write_bytes(b"no image")
+        assert (await user.http_client.get(url)).status_code == 404
+
+    visit(workspace, "/gallery", look)
+
+
+def test_only_pictures_of_the_workspace_are_served(workspace: Workspace, tmp_path: Path) -> None:
+    folder = stylize(workspace, 1)
+    noise_image(1).save(tmp_path / "outside.png")
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    shutil.copy(folder / "photo000__swirl.png", workspace.state / "secret.png")
+    (folder / "page.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    refused = (
+        ".ganpipe/stylized/abc/link.png",
+        ".ganpipe/stylized/abc/page.svg",
+        ".ganpipe/stylized/abc/manifest.jsonl",
+        ".ganpipe/secret.png",
+        ".ganpipe/stylized/..%2Fsecret.png",
+        ".ganpipe/stylized/abc/%00.png",
+        f"..%2F{tmp_path.name}%2Foutside.png",
+        str(tmp_path / "outside.png"),
+        ".ganpipe/prefect-secret",
+    )
+
+    async def look(user: User) -> None:
+        own = await user.http_client.get("/picture/.ganpipe/stylized/abc/photo000__swirl.png")
+        assert (own.status_code, own.headers["x-content-type-options"]) == (200, "nosniff")
+        for name in refused:
+            for route in ("picture", "thumbnail"):
+                assert (await user.http_client.get(f"/{route}/{name}")).status_code == 404, name
+
+    visit(workspace, "/gallery", look)
+
+
+def test_every_metric_has_a_meaning_and_every_scalar_of_a_gan_a_chart(noise: Workspace) -> None:
+    assert {name for row in METRICS for name in row.names} <= MEANINGS.keys()
+    from ganpipe.stages.run_details import read_curve
+
+    logged = {name for point in read_curve(noise, run_of_seed(noise, 0).run_id) for name in point.values}
+    assert logged - {name for _, _, names in CURVES for name in names} <= {"d_skipped"}
+
+
+def test_text_of_strangers_is_never_markup(noise: Workspace) -> None:
+    record = run_of_seed(noise, 0)
+    save_record(noise, replace(record, reason=MARKUP))
+
+    async def look(user: User) -> None:
+        await user.should_see(MARKUP)
+        with user:
+            elements: list[Element] = list(ui.context.client.elements.values())
+        assert not [
+            e for e in elements if "innerHTML" in e.props or e.tag in ("nicegui-html", "nicegui-markdown")
+        ]
+
+    visit(noise, f"/runs/{record.run_id}", look)
