@@ -76,6 +76,7 @@ def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str
         tracker.picture(run_id, path, place)
     assert record.train is not None
     tracker.training(run_id, record.train)
+    tracker.times(run_id, record)
     if record.evaluation:
         tracker.evaluation(run_id, record.evaluation)
     if record.gate:
@@ -157,8 +158,9 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         evaluation=evaluation,
         gate=gate,
         continues=tags.get("ganpipe.continues"),
-        began_at=_time(run.info.start_time),
-        ended_at=_time(run.info.end_time),
+        began_at=tags.get("ganpipe.began_at") or _time(run.info.start_time),
+        ended_at=tags.get("ganpipe.ended_at") or _time(run.info.end_time),
+        train_s=numbers.get("train_s", 0.0),
     )
     registry = ModelRegistry(workspace)
     version = registry.registered(record)

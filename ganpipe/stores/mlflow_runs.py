@@ -229,6 +229,11 @@ class Tracker:
             tags["ganpipe.notes"] = " ".join(summary.notes)
         self.outcome(run_id, numbers, tags)
 
+    def times(self, run_id: str, record: RunRecord) -> None:
+        """When a training began and ended, and how long it took, as the record has them."""
+        tags = {"ganpipe.began_at": record.began_at or "", "ganpipe.ended_at": record.ended_at or ""}
+        self.outcome(run_id, {"train_s": record.train_s}, tags)
+
     def evaluation(self, run_id: str, evaluation: Evaluation) -> None:
         """The metrics and the verdict of an evaluation, and its grid if that is there."""
         if evaluation.grid and Path(evaluation.grid).exists():

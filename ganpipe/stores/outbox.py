@@ -117,6 +117,7 @@ class Outbox:
         record = load_record(self.workspace, self.run)
         if record and record.train and entry.kind == "training":
             tracker.training(self.run_id, record.train)
+            tracker.times(self.run_id, record)
         if record and record.evaluation and entry.kind == "evaluation":
             tracker.evaluation(self.run_id, record.evaluation)
         if record and record.gate and entry.kind == "gate":
