@@ -102,6 +102,7 @@ def save_record(workspace: Workspace, record: RunRecord) -> RunRecord:
     """Writes run.json, whole or not at all."""
     recorded = _with_paths(record, lambda path: path_for_record(workspace, path))
     write_json(run_folder(workspace, record.run_id) / RECORD, recorded)
+    _read_record.cache_clear()  # two writes within a tick of the file system's clock look the same
     return record
 
 
@@ -123,15 +124,18 @@ def load_record(workspace: Workspace, run_id: str) -> RunRecord | None:
         return None
     try:
         there = path.stat()
-        found = _read_record(path, there.st_ino, there.st_mtime_ns, there.st_size)
+        found = _read_record(path, there.st_ino, there.st_ctime_ns, there.st_size)
     except (GanpipeError, OSError) as error:
         raise GanpipeError(f"{error} {DOCTOR}") from None
     return _with_paths(found, lambda path: path_from_record(workspace, path))
 
 
 @lru_cache(maxsize=4096)
-def _read_record(path: Path, inode: int, mtime_ns: int, bytes: int) -> RunRecord:
-    """The record as it lies there. A file that has not changed is not read again: a dashboard asks every two seconds."""
+def _read_record(path: Path, inode: int, changed_ns: int, bytes: int) -> RunRecord:
+    """The record as it lies there. A file that has not changed is not read again: a dashboard asks every two seconds.
+
+    By the time of the change of the inode: that of the contents is set back where the age of a record is kept.
+    """
     found = read_dataclass(path, RunRecord)
     found.resolved()
     return found
