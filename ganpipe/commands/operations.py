@@ -1,4 +1,4 @@
-"""`status`, `trace`, `reproduce`, `promote`, `rollback`, `completion`, `settings`."""
+"""`status`, `trace`, `reproduce`, `promote`, `rollback`, `notify`, `completion`, `settings`, `doctor`."""
 
 from __future__ import annotations
 
@@ -119,6 +119,31 @@ def _champion_is(arguments: Namespace, model: str) -> int:
 def settings(arguments: Namespace) -> int:
     """Prints a params.yaml with every setting."""
     sys.stdout.write(params_template())
+    return 0
+
+
+def notify(arguments: Namespace) -> int:
+    """Shows who is told of what; with --test sends a message. Exit 1 if a service did not take it."""
+    from dataclasses import asdict
+
+    from ganpipe.services import notifications
+
+    workspace = open_named_workspace(arguments, reading=True)
+    urls = notifications.check_urls(workspace)
+    events = workspace.params().notify.events.split("+")
+    services = [str(service) for service in notifications.service_names(urls)]
+    deliveries = notifications.send_test(workspace) if arguments.test else []
+    lost = [delivery.service for delivery in deliveries if not delivery.delivered]
+    if arguments.json:
+        sent = [asdict(delivery) for delivery in deliveries]
+        print_json({"services": services, "events": events, "test": sent})
+        return 1 if lost else 0
+    rows = [("services", ", ".join(services) or "none (notify.urls)"), ("events", ", ".join(events))]
+    pairs("Notifications", rows)
+    if lost:
+        raise GanpipeError(f"The test message was not delivered to {', '.join(lost)}; check the address.")
+    if arguments.test:
+        out.print("The test message was delivered.")
     return 0
 
 
