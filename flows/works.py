@@ -144,6 +144,26 @@ def verify_data(
     return run_alone("verify-data", request, if_busy, work)
 
 
+@flow(name="ganpipe-gc", **PLAIN)
+def free_room(
+    workspace: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    if_busy: str = "wait",
+) -> Any:
+    """Deletes what the workspace can do without, as `ganpipe gc` does."""
+    request = RunRequest(workspace, dataset, preset, overrides or [])
+
+    def work(place: Workspace) -> Ended:
+        from flows import tasks
+
+        freed = tasks.collect(place, request.settings())
+        return Ended(None, message=f"{freed.bytes / 2**20:,.1f} MiB freed. {' '.join(freed.notes)}".rstrip())
+
+    return run_alone("gc", request, if_busy, work)
+
+
 def run_alone(work: Work, request: RunRequest, if_busy: str, do: Callable[[Workspace], Ended]) -> State[Any]:
     """Runs `do` when its turn has come; returns the state in which the flow run ends.
 

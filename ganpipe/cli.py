@@ -263,6 +263,12 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("doctor", "operations.doctor", "what killed processes and damages have left")
     sub.add_argument("--fix", action="store_true", help="settle it")
     json_too(sub)
+    sub = add(
+        "gc", "gc.gc", "delete what the workspace can do without: old checkpoints, shards, versions, caches"
+    )
+    sub.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    chosen(sub, dataset=False)
+    json_too(sub)
     sub = add("notify", "operations.notify", "who is told of failures, verdicts and promotions")
     sub.add_argument("--test", action="store_true", help="send a test message to every address")
     json_too(sub)

@@ -161,7 +161,7 @@ def _start_servers(workspace: Workspace, options: UpOptions, supervisor: Supervi
     point_to(workspace, url)
     prefect = Service(
         "Prefect's server",
-        partial(start_prefect, workspace, port, services=True),
+        partial(start_prefect, workspace, port, options.request.check_settings().gc.keep_days),
         logs / "prefect-server.log",
     )
     tracking = None

@@ -460,7 +460,24 @@ class StyleSettings(Section):
     shard_items: int = Field(default=24, ge=1, le=10_000, description="images per Prefect task")
 
 
-Work = Literal["retrain", "stylize", "evaluate-champion", "verify-data"]
+class GcSettings(Section):
+    """What `ganpipe gc` keeps beside models, reports, pictures and everything unfinished."""
+
+    keep_runs: int = Field(
+        default=5, ge=0, description="the last runs, whose checkpoints and dataset versions stay"
+    )
+    keep_champions: int = Field(
+        default=3, ge=0, description="earlier champions of each model, whose checkpoints and versions stay"
+    )
+    keep_days: int = Field(
+        default=30,
+        ge=1,
+        le=3650,
+        description="days after which `ganpipe up` lets Prefect forget flow runs, their logs and artifacts",
+    )
+
+
+Work = Literal["retrain", "stylize", "evaluate-champion", "verify-data", "gc"]
 
 
 class ScheduleSettings(Section):
@@ -530,6 +547,7 @@ class Settings(BaseModel):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     style: StyleSettings = StyleSettings()
+    gc: GcSettings = GcSettings()
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Sections of plain values."""

@@ -20,7 +20,9 @@ from tests.conftest import noise_image
 from tests.services.receiver import receiving
 
 TOKEN = "s3cr3t-t0ken"
-FAILED = Notification(("failed",), "cats", "retrain failed: the disk is full.", None, ("Prefect: http://x/1",))
+FAILED = Notification(
+    ("failed",), "cats", "retrain failed: the disk is full.", None, ("Prefect: http://x/1",)
+)
 
 
 def named(workspace: Workspace, *lines: str) -> Workspace:
@@ -34,7 +36,10 @@ def test_a_message_has_the_sentence_the_links_and_the_picture(workspace: Workspa
     noise_image(1).save(picture)
     with receiving() as receiver:
         named(workspace, f"urls: [{receiver.url(TOKEN)}]")
-        notify(workspace, Notification(("verdict",), "cats", "The verdict is poor.", str(picture), ("MLflow: u",)))
+        notify(
+            workspace,
+            Notification(("verdict",), "cats", "The verdict is poor.", str(picture), ("MLflow: u",)),
+        )
         (message,) = receiver.wait()
     assert message["title"] == "ganpipe in workspace: cats"
     assert message["message"].splitlines() == ["The verdict is poor.", "MLflow: u"]
