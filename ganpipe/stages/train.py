@@ -22,6 +22,7 @@ from ganpipe.settings.schema import Settings
 from ganpipe.stages.continuation import begin_continuation, find_attempt, lineage_note
 from ganpipe.stages.data import page_files, write_page
 from ganpipe.stages.restore import restore_in_mlflow, restore_record
+from ganpipe.stores.code import record_code
 from ganpipe.stores.dataset_shards import load_dataset, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
 from ganpipe.stores.fingerprint import train_fingerprint
@@ -142,6 +143,7 @@ def train_model(
         record = replace(record, state="running", mlflow_run_id=run_id, process=this_process())
         outbox = Outbox(workspace, save_record(workspace, record), tracker)
         outbox.artifacts(page_files(write_page(workspace, version, settings.data, report)), "data")
+        outbox.artifacts(record_code(run_folder(workspace, record.run_id)), "code")
         callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=report)
         try:
             folder = run_folder(workspace, record.run_id)
