@@ -74,7 +74,7 @@ def run_pipeline(
         judged = tasks.evaluate(place, record, version, settings, quiet)
         record = tasks.register(place, judged, version, settings, quiet)
     with timed("stylize"):
-        styled = stylize_batch(style_job(place, settings, record), spread=False, quiet=quiet)
+        styled = stylize_batch(style_job(place, settings), spread=False, quiet=quiet)
         tasks.log_stylized(place, record, styled)
 
     fingerprint = fingerprint_of(place, version.version, settings)

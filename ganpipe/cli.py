@@ -246,6 +246,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("trace", "operations.trace", "the origin of an image")
     sub.add_argument("file")
     json_too(sub)
+    sub = add("lineage", "operations.lineage", "the data, runs, models and pictures that hang together")
+    sub.add_argument(
+        "reference", metavar="REF", help="NAME, NAME@VERSION, a run, champion, NAME/VERSION or a picture"
+    )
+    json_too(sub)
     sub = add("reproduce", "operations.reproduce", "train a run again and compare every bit")
     sub.add_argument("run_reference", type=_reference, metavar="RUN")
     json_too(sub)

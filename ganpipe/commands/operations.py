@@ -11,7 +11,7 @@ from ganpipe.commands.context import (
     open_named_workspace,
     resolve_settings,
 )
-from ganpipe.commands.tables import count_or_blank
+from ganpipe.commands.tables import count_or_blank, relative_path
 from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
@@ -47,14 +47,22 @@ def status(arguments: Namespace) -> int:
 
 
 def trace(arguments: Namespace) -> int:
-    """Prints the origin of an image, and whether its run is still here."""
+    """Prints the origin of an image, whether its run is still here, and the command that makes it again."""
     from ganpipe.imaging.provenance import read_origin
+    from ganpipe.stages.lineage import remaking_command
     from ganpipe.stores.run_records import all_records
 
     origin = read_origin(absolute(arguments.file))
     workspace = open_named_workspace(arguments, reading=True)
     record = next((r for r in all_records(workspace) if r.run_id == origin.get("run")), None)
-    result = {"file": arguments.file, "origin": origin, "run_here": record is not None}
+    command = remaking_command(origin)
+    made = {"model_version": record.model_version, "settings": record.settings} if record else {}
+    result = {
+        "file": arguments.file,
+        "origin": origin,
+        "run_here": record is not None,
+        "command": command,
+    } | made
     if arguments.json:
         print_json(result)
         return 0
@@ -64,7 +72,36 @@ def trace(arguments: Namespace) -> int:
         rows.append((key.replace("_", " "), text))
     if "run" in origin:
         rows.append(("run here", "yes" if record else "no: it was made in another workspace"))
+    if record:
+        rows.append(("model", record.model_version or "none"))
+    if command:
+        rows.append(("make it again", command))
     pairs(arguments.file, rows)
+    return 0
+
+
+def lineage(arguments: Namespace) -> int:
+    """Prints what something came from and what came of it, with the commands for each."""
+    from ganpipe.stages.lineage import trace_lineage
+
+    workspace = open_named_workspace(arguments, reading=True)
+    found = trace_lineage(workspace, arguments.reference)
+    if arguments.json:
+        print_json(found.as_dict())
+        return 0
+    rows = [
+        (
+            step.kind,
+            relative_path(workspace, step.name) if step.kind == "picture" else step.name,
+            step.about,
+            step.command,
+        )
+        for step in found.chain
+    ]
+    table(f"Lineage of {found.reference}", ("kind", "name", "", "command"), rows)
+    for step in found.chain:
+        if step.page:
+            out.print(f"{step.name}: {step.page}")
     return 0
 
 

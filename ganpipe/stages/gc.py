@@ -107,7 +107,8 @@ def _kept_runs(workspace: Workspace, records: list[RunRecord], settings: GcSetti
     by_id = {r.run_id: r for r in records}
     for record in list(kept.values()):  # to reproduce a run, its parent's last checkpoint is needed
         while record.continues in by_id and record.continues not in kept:
-            record = kept[str(record.continues)] = by_id[str(record.continues)]
+            record = by_id[str(record.continues)]
+            kept[record.run_id] = record
     return _Kept(kept, at_work)
 
 
