@@ -41,8 +41,8 @@ def tell_evaluation(workspace: Workspace, record: RunRecord, evaluation: Evaluat
     _tell(workspace, events, record.dataset, text, evaluation.grid, record.mlflow_run_id)
 
 
-def tell_crash(_flow: Any, flow_run: Any, state: Any) -> None:
-    """Prefect's hook: the runner of `ganpipe up` has found the process of a flow run dead."""
+def tell_crash(flow: Any, flow_run: Any, state: Any) -> None:
+    """Prefect's hook: the runner of `ganpipe up` has found the process of a flow run dead. Prefect names the arguments."""
     workspace = served_workspace()
     if workspace is not None:
         dataset = str(flow_run.parameters.get("dataset") or workspace.params().dataset)
