@@ -23,7 +23,8 @@ RUN_PICTURES = ("report.png", "samples.png", "gate.png", "film.mp4")  # in a run
 
 @dataclass(frozen=True)
 class Link:
-    """One thing of a chain: `kind` is dataset, run, model or picture. `command` brings, makes or explains it."""
+    """One thing of a chain: `kind` is dataset, run, model or picture. `command` brings, makes or explains it; empty if none
+    does."""
 
     kind: str
     name: str
@@ -67,8 +68,7 @@ def trace_lineage(workspace: Workspace, reference: str) -> Lineage:
             command = f"ganpipe generate --model {name}/{number} --out DIR"
             chain.append(Link("model", f"{name}/{number}", about, command))
         chain += [
-            Link("picture", path, f"of {run.run_id}", f"ganpipe trace {shlex.quote(path)}")
-            for path in _pictures(workspace, run)
+            Link("picture", path, f"of {run.run_id}", _explain(path)) for path in _pictures(workspace, run)
         ]
     return Lineage(reference, chain)
 
@@ -107,13 +107,20 @@ def _link_of_run(run: RunRecord, servers: Addresses | None) -> Link:
     verdict = f", {run.evaluation.verdict}" if run.evaluation else ""
     parent = f", continues {run.continues}" if run.continues else ""
     page = servers.mlflow_run_page(run.mlflow_run_id) if servers and run.mlflow_run_id else None
-    return Link("run", run.run_id, f"{run.state}{verdict}{parent}", f"ganpipe reproduce {run.run_id}", page)
+    command = f"ganpipe reproduce {run.run_id}" if run.state == "finished" else ""
+    return Link("run", run.run_id, f"{run.state}{verdict}{parent}", command, page)
 
 
 def _pictures(workspace: Workspace, run: RunRecord) -> list[str]:
     own = [run_folder(workspace, run.run_id) / name for name in RUN_PICTURES]
     paths = [str(path) for path in own if path.exists()] + pictures_of_run(workspace, run.run_id)
     return list(dict.fromkeys(path for path in paths if Path(path).exists()))
+
+
+def _explain(path: str) -> str:
+    return (
+        "" if path.endswith(".mp4") else f"ganpipe trace {shlex.quote(path)}"
+    )  # a film carries no readable origin
 
 
 def remaking_command(origin: dict[str, Any]) -> str | None:
