@@ -21,13 +21,13 @@ from flows.runs import call_prefect
 from ganpipe.console import Bars
 from ganpipe.files import read_json
 from ganpipe.progress import Progress, Report
-from ganpipe.reports.embedded import small_data_uri
 from ganpipe.stages.report import RunReport
-from ganpipe.stores.addresses import running_servers
+from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 
 UPDATE_EVERY_S = 5.0
+SAMPLES, CONTACT_SHEET = "evaluation/samples.png", "data/contact-sheet.png"  # MLflow's artifacts of a run
 
 
 class ProgressArtifact:
@@ -72,7 +72,7 @@ def report_progress(progress_of: str | None = None, quiet: bool = False) -> Iter
 
 
 def publish_dataset_page(page: Path) -> None:
-    """The profile of a dataset as a Prefect artifact, with the contact sheet inside."""
+    """The profile of a dataset as a Prefect artifact."""
     profile = read_json(page.with_suffix(".json"))
     width, height = profile["width_px"], profile["height_px"]
     lines = [
@@ -86,41 +86,55 @@ def publish_dataset_page(page: Path) -> None:
         "",
         *[f"- {sentence}" for sentence in profile["advice"]],
         "",
-        f"![64 images spread over the dataset]({small_data_uri(page.with_name('contact-sheet.png'))})",
-        "",
-        f"The whole page: `{page}`",
+        f"The whole page, with a contact sheet: `{page}`",
     ]
     text = "\n".join(lines)
     call_prefect(lambda: create_markdown_artifact(text, key="dataset", description="What the data look like"))
 
 
 def publish_report(workspace: Workspace, record: RunRecord, report: RunReport) -> None:
-    """The verdict with the sample grid, and where the report card is, as Prefect artifacts."""
-    grid = record.evaluation.grid if record.evaluation else None
-    text = _summarize(report, Path(grid) if grid else None)
+    """The verdict, and where the report card is, as Prefect artifacts; pictures by their address in MLflow.
+
+    A picture inside an artifact would fill Prefect's database; without MLflow's server only its path is told.
+    """
+    servers = running_servers(workspace)
+    text = _summarize(report, record, servers)
     call_prefect(lambda: create_markdown_artifact(text, key="report", description="What this run made"))
-    servers = running_servers(workspace)  # an image artifact wants an HTTP address
-    if servers and grid:
-        url = f"{servers.mlflow}/get-artifact?path=evaluation/samples.png&run_uuid={record.mlflow_run_id}"
+    if servers and record.evaluation and record.evaluation.grid:
+        url = servers.artifact(str(record.mlflow_run_id), SAMPLES)
         about = "Generated beside real images"
         call_prefect(lambda: create_image_artifact(image_url=url, key="sample-grid", description=about))
 
 
-def _summarize(report: RunReport, grid: Path | None) -> str:
+def _summarize(report: RunReport, record: RunRecord, servers: Addresses | None) -> str:
     """The beginning of a report card, in Markdown."""
     card = report.card
     sentences = [*card.evidence, *([f"Next: {card.advice}"] if card.advice else []), *card.gate]
-    lines = [
-        f"# {card.dataset}: {card.verdict}",
+    return "\n".join(
+        [
+            f"# {card.dataset}: {card.verdict}",
+            "",
+            *[f"- {escape_markdown(sentence)}" for sentence in sentences],
+            "",
+            *_linked_pictures(str(record.mlflow_run_id), servers),
+            f"The whole report: `{report.page}`",
+            "",
+            escape_markdown(card.origin),
+        ]
+    )
+
+
+def _linked_pictures(run_id: str, servers: Addresses | None) -> list[str]:
+    if servers is None:
+        return []
+    return [
+        f"![Generated beside real images]({servers.artifact(run_id, SAMPLES)})",
         "",
-        *[f"- {escape_markdown(sentence)}" for sentence in sentences],
+        f"![Images of the dataset]({servers.artifact(run_id, CONTACT_SHEET)})",
         "",
-        *([f"![Generated beside real images]({small_data_uri(grid)})", ""] if grid else []),
-        f"The whole report: `{report.page}`",
+        f"[This run in MLflow]({servers.mlflow_run_page(run_id)})",
         "",
-        escape_markdown(card.origin),
     ]
-    return "\n".join(lines)
 
 
 def escape_markdown(text: str) -> str:

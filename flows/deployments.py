@@ -23,7 +23,7 @@ from prefect.flows import EntrypointType
 
 from flows.registration import close_registrations, read_registration, resume_interrupted, skip_overdue
 from flows.runner import PatientRunner
-from flows.works import evaluate_champion, retrain, stylize_settings, verify_data
+from flows.works import evaluate_champion, free_room, retrain, stylize_settings, verify_data
 from ganpipe.compute.processes import exit_with_parent
 from ganpipe.services.recovery import close_orphans
 from ganpipe.services.timezone import local_timezone
@@ -38,6 +38,7 @@ FLOWS: dict[Work, Flow[..., Any]] = {
     "stylize": stylize_settings,
     "evaluate-champion": evaluate_champion,
     "verify-data": verify_data,
+    "gc": free_room,
 }
 ANCHOR = (2024, 1, 1)  # intervals are counted from this midnight: a restart of `ganpipe up` shifts none
 

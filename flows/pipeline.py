@@ -18,6 +18,7 @@ from ganpipe.reports.report_card import Additions
 from ganpipe.stages.evaluate import check_judgeable
 from ganpipe.stages.report import RunReport
 from ganpipe.stages.requests import RunRequest
+from ganpipe.stages.room import check_room
 from ganpipe.stages.run import cancelled_training, fingerprint_of, up_to_date
 from ganpipe.stages.stylize import style_job
 from ganpipe.stages.train import check_request
@@ -64,6 +65,7 @@ def run_pipeline(
             return earlier
         if not resumes and (cancelled := cancelled_training(place, version, settings)):
             raise Skipped(f"run {cancelled} was cancelled; `ganpipe run` resumes it")
+        check_room(place, version, settings)
         tasks.profile_data(place, version, settings, quiet)
         tasks.prepare_shards(place, version, settings)
     with timed("train"):
@@ -74,7 +76,7 @@ def run_pipeline(
         judged = tasks.evaluate(place, record, version, settings, quiet)
         record = tasks.register(place, judged, version, settings, quiet)
     with timed("stylize"):
-        styled = stylize_batch(style_job(place, settings, record), spread=False, quiet=quiet)
+        styled = stylize_batch(style_job(place, settings), spread=False, quiet=quiet)
         tasks.log_stylized(place, record, styled)
 
     fingerprint = fingerprint_of(place, version.version, settings)

@@ -1,20 +1,21 @@
-"""How a flow run ends that a signal or a person has stopped: neither failed nor crashed."""
+"""How a flow run ends early: stopped by a signal or a person, or failed with one sentence."""
 
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import State, Task, runtime
+from prefect import State, Task, get_run_logger, runtime
 from prefect.exceptions import CancelledRun, TerminationSignal
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Failed
 
 from flows.runs import is_cancelled
 from ganpipe.compute.process_identity import this_process
-from ganpipe.errors import Interrupted
+from ganpipe.errors import GanpipeError, Interrupted, describe_error, redact
 from ganpipe.stores.prefect_database import INTERRUPTED
 from ganpipe.stores.run_records import read_records, save_record
 from ganpipe.stores.workspace import Workspace
@@ -33,11 +34,16 @@ class _LastStop:
 
 
 class StoppableTask(Task[P, R]):
-    """A task that a signal ends as Cancelled. Prefect itself would say Failed or Crashed."""
+    """A task that a signal ends as Cancelled, and an error of the user as Failed with its sentence.
+
+    Prefect itself would say Failed or Crashed, and log the traceback.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs it; raises CancelledRun if a signal has stopped it."""
+        """Runs it; raises CancelledRun if a signal has stopped it, and the error if it has failed."""
         result = super().__call__(*args, **kwargs)
+        if isinstance(result, State) and result.is_failed():
+            return result.result()
         if isinstance(result, State):
             raise CancelledRun(result.message)
         return result
@@ -54,10 +60,20 @@ def task(name: str, **options: Any) -> Callable[[Callable[P, R]], StoppableTask[
             except SIGNALS as stop:
                 _LastStop.stop = stop
                 return Cancelled(message=_why(stop))
+            except GanpipeError as error:
+                return failed_state(None, error)
 
         return StoppableTask(fn=run, name=name, **options)
 
     return decorate
+
+
+def failed_state(workspace: Workspace | None, error: Exception) -> State[Any]:
+    """Failed with the sentence; only what nobody foresaw leaves its traceback in the log."""
+    sentence = describe_error(error, workspace.root if workspace else None)
+    details = "" if isinstance(error, GanpipeError) else "".join(traceback.format_exception(error))
+    get_run_logger().error(redact(f"{sentence}\n{details}".rstrip()))
+    return Failed(message=sentence, data=error)
 
 
 def stopped_state(workspace: Workspace, stop: BaseException) -> State[Any]:

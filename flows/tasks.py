@@ -9,7 +9,7 @@ from flows.artifacts import publish_dataset_page, publish_report, report_progres
 from flows.stops import task
 from ganpipe.reports.report_card import Additions
 from ganpipe.settings.schema import Settings
-from ganpipe.stages import data, stylize
+from ganpipe.stages import data, gc, stylize
 from ganpipe.stages import evaluate as evaluate_stage
 from ganpipe.stages import train as train_stage
 from ganpipe.stages.evaluate import Judged, evaluate_run
@@ -101,6 +101,11 @@ def evaluate_champion(workspace: Workspace, dataset: str, settings: Settings) ->
 def verify_data(workspace: Workspace, dataset: str, settings: Settings) -> datasets.VerifyResult:
     with report_progress("verify", quiet=True) as report:
         return datasets.verify_dataset(workspace, dataset, settings.data, report)
+
+
+@task(name="free room")
+def collect(workspace: Workspace, settings: Settings) -> gc.Plan:
+    return gc.collect(workspace, settings)
 
 
 @task(name="plan batch")

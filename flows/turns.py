@@ -18,6 +18,7 @@ DOING: dict[Work, str] = {
     "stylize": "is stylizing",
     "evaluate-champion": "is evaluating",
     "verify-data": "is verifying",
+    "gc": "is freeing room",
 }
 
 
@@ -66,12 +67,12 @@ class _Queue:
             stack.enter_context(self.workspace.lock(what, math.inf, holder=self.own))
 
     def pass_training(self, work: Work, wait: bool) -> None:
-        """Waits for `ganpipe train`, which takes no turn, before a run that trains.
+        """Waits for `ganpipe train`, which takes no turn, before a run that trains or deletes.
 
         Raises:
             Busy: it is training, and `wait` is false.
         """
-        if work != "retrain":
+        if work not in ("retrain", "gc"):
             return
         try:
             with ExitStack() as stack:

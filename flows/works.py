@@ -10,19 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect import State, flow
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
+from flows.notices import tell_crash, tell_evaluation, tell_failure, tell_result
 from flows.runs import begin_run, end_if_cancelled, is_scheduled
-from flows.stops import STOPS, stopped_state
+from flows.stops import STOPS, failed_state, stopped_state
 from flows.turns import Skipped, take_turn
+from ganpipe.compute.locks import Busy
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import Work
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import runner_process
+from ganpipe.stores.successes import note_success
 from ganpipe.stores.workspace import Workspace
 
 UP_TO_DATE, SKIPPED = "Up to date", "Skipped"
-PLAIN: dict[str, Any] = {"log_prints": False, "validate_parameters": False, "persist_result": False}
+PLAIN: dict[str, Any] = {
+    "log_prints": False,
+    "validate_parameters": False,
+    "persist_result": False,
+    "on_crashed": [tell_crash],
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ def retrain(
         result = run_pipeline(place, request, quiet, if_busy == "wait", resumes=not is_scheduled())
         if result.state == "up_to_date":
             return Ended(result, UP_TO_DATE, f"Up to date: same data, settings and code as run {result.run}.")
+        tell_result(place, result)
         return Ended(result, message=f"{result.model_version or 'No model'}: {result.verdict}.")
 
     return run_alone("retrain", request, if_busy, work)
@@ -102,6 +111,7 @@ def evaluate_champion(
         from flows import tasks
 
         judged = tasks.evaluate_champion(place, request.dataset_name(), request.settings())
+        tell_evaluation(place, judged.record, judged.evaluation)
         return Ended(judged.evaluation, message=f"Run {judged.record.run_id}: {judged.evaluation.verdict}.")
 
     return run_alone("evaluate-champion", request, if_busy, work)
@@ -134,19 +144,50 @@ def verify_data(
     return run_alone("verify-data", request, if_busy, work)
 
 
+@flow(name="ganpipe-gc", **PLAIN)
+def free_room(
+    workspace: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    if_busy: str = "wait",
+) -> Any:
+    """Deletes what the workspace can do without, as `ganpipe gc` does."""
+    request = RunRequest(workspace, dataset, preset, overrides or [])
+
+    def work(place: Workspace) -> Ended:
+        from flows import tasks
+
+        freed = tasks.collect(place, request.settings())
+        return Ended(None, message=f"{freed.bytes / 2**20:,.1f} MiB freed. {' '.join(freed.notes)}".rstrip())
+
+    return run_alone("gc", request, if_busy, work)
+
+
 def run_alone(work: Work, request: RunRequest, if_busy: str, do: Callable[[Workspace], Ended]) -> State[Any]:
     """Runs `do` when its turn has come; returns the state in which the flow run ends.
 
-    A run that is not needed ends as Skipped, one that is stopped as Cancelled or Interrupted. Neither has failed.
+    A run that is not needed ends as Skipped, one that is stopped as Cancelled or Interrupted. Neither has failed. One that
+    fails says why in its state, in one sentence.
     """
-    place = request.open_workspace()
-    name = begin_run(request.dataset_name())
+    try:
+        place, dataset = request.open_workspace(), request.dataset_name()
+    except GanpipeError as error:  # nobody is told: it may be a stranger's request
+        return Failed(message=str(error), data=error)
+    name = begin_run(dataset)
     end_if_cancelled(runner_process())
     try:
-        with take_turn(place, work, request.dataset_name(), name, if_busy):
+        with take_turn(place, work, dataset, name, if_busy):
             ended = do(place)
+            note_success(place, work, dataset)
     except Skipped as skipped:
         return Completed(name=SKIPPED, message=f"Skipped: {skipped}.")
     except STOPS as stop:
         return stopped_state(place, stop)
+    except Busy as busy:  # who asked for it to leave is there and reads it
+        return failed_state(place, busy)
+    except Exception as error:
+        state = failed_state(place, error)
+        tell_failure(place, work, dataset, str(state.message))
+        return state
     return Completed(name=ended.name, message=ended.message or None, data=ended.data)

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from ganpipe import __version__
 from ganpipe.compute.signals import is_ignored, leave_terminal
 from ganpipe.data.sources import SOURCE_NAMES
-from ganpipe.errors import GanpipeError, Interrupted, explain_storage_error
+from ganpipe.errors import GanpipeError, Interrupted, describe_error
 
 MAX_REFERENCE = 256
 MAX_REASON = 500
@@ -258,6 +258,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("trace", "operations.trace", "the origin of an image")
     sub.add_argument("file")
     json_too(sub)
+    sub = add("lineage", "operations.lineage", "the data, runs, models and pictures that hang together")
+    sub.add_argument(
+        "reference", metavar="REF", help="NAME, NAME@VERSION, a run, champion, NAME/VERSION or a picture"
+    )
+    json_too(sub)
     sub = add("reproduce", "operations.reproduce", "train a run again and compare every bit")
     sub.add_argument("run_reference", type=_reference, metavar="RUN")
     json_too(sub)
@@ -274,6 +279,15 @@ def build_parser() -> argparse.ArgumentParser:
     json_too(sub)
     sub = add("doctor", "operations.doctor", "what killed processes and damages have left")
     sub.add_argument("--fix", action="store_true", help="settle it")
+    json_too(sub)
+    sub = add(
+        "gc", "gc.gc", "delete what the workspace can do without: old checkpoints, shards, versions, caches"
+    )
+    sub.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    chosen(sub, dataset=False)
+    json_too(sub)
+    sub = add("notify", "operations.notify", "who is told of failures, verdicts and promotions")
+    sub.add_argument("--test", action="store_true", help="send a test message to every address")
     json_too(sub)
     sub = add("completion", "operations.completion", "print the completion script of a shell")
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
@@ -406,16 +420,8 @@ def _fail(error: BaseException, debug: bool, code: int, workspace: Path | None =
     if debug:
         say_traceback(error)
     else:
-        say(f"ganpipe: {_sentence(error, workspace)}")
+        sentence = describe_error(error, workspace)
+        is_unexpected = sentence.startswith("Unexpected ") and not isinstance(error, GanpipeError)
+        hint = " (run again with --debug for the traceback)." if is_unexpected else ""
+        say(f"ganpipe: {sentence}{hint}")
     return code
-
-
-def _sentence(error: BaseException, workspace: Path | None) -> str:
-    if isinstance(error, GanpipeError):
-        return str(error)
-    text = " ".join(str(error).split())[:500]
-    if isinstance(error, Exception) and (why := explain_storage_error(error, workspace)):
-        return why
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}."
-    return f"Unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)."

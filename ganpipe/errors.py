@@ -14,9 +14,17 @@ from urllib.parse import unquote
 
 # What stands between :// and @ in a URI: a name, and mostly a password.
 CREDENTIALS = re.compile(r"(?<=://)[^\s/?#'\"<>]*@")
-SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|AUTH_STRING|API_KEY|ACCOUNT_KEY", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"PASSWORD|PASSWD|SECRET|TOKEN|AUTH_STRING|NOTIFY_URLS|API_KEY|ACCOUNT_KEY", re.IGNORECASE
+)
 SHORTEST_SECRET = 6  # a shorter value would black out words that mean nothing
 HIDDEN = "***"
+_hidden: set[str] = set()  # secrets that do not come from the environment
+
+
+def hide(secret: str) -> None:
+    """From now on `redact` takes this secret out, too."""
+    _hidden.add(secret)
 
 
 def redact(text: str) -> str:
@@ -27,14 +35,14 @@ def redact(text: str) -> str:
 
 
 def _known_secrets() -> list[str]:
-    """Secrets of the environment, the longest first: whole variables, and passwords in URIs."""
+    """Secrets, the longest first: whole variables of the environment, passwords in URIs, and what `hide` was told."""
     named = {value for name, value in os.environ.items() if SECRET_NAME.search(name)}
     in_uris = {
         match.group().rstrip("@").partition(":")[2]
         for value in os.environ.values()
         for match in CREDENTIALS.finditer(value)
     }
-    found = named | in_uris | {unquote(password) for password in in_uris}
+    found = _hidden | named | in_uris | {unquote(password) for password in in_uris}
     return sorted((secret for secret in found if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
@@ -59,6 +67,17 @@ class Interrupted(GanpipeError):
     def exit_code(self) -> int:
         """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM."""
         return 128 + self.signum
+
+
+def describe_error(error: BaseException, workspace: Path | None = None) -> str:
+    """One sentence for people. `workspace`: whose disk is looked at if the trouble may come from it."""
+    if isinstance(error, GanpipeError):
+        return str(error)
+    if isinstance(error, Exception) and (why := explain_storage_error(error, workspace)):
+        return redact(why)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}."
+    return redact(f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]}")
 
 
 def first_line(error: BaseException) -> str:

@@ -31,6 +31,7 @@ def train(arguments: Namespace) -> int:
     from ganpipe.reports.film import FILM
     from ganpipe.services.recovery import recover
     from ganpipe.stages import train
+    from ganpipe.stages.room import check_room
     from ganpipe.stores import datasets
     from ganpipe.stores.run_records import new_record
 
@@ -47,6 +48,8 @@ def train(arguments: Namespace) -> int:
         info = datasets.ensure_dataset(workspace, name, settings.data, bars)
         fresh = new_record(name, info.version, settings, train.compute_names(settings))
         before = train.finished_request(workspace, fresh)
+        if before is None:
+            check_room(workspace, info, settings)
         record = train.train_model(workspace, info, settings, bars, wait=arguments.if_busy == "wait")
     state, film = "up_to_date" if before else "finished", workspace.runs / record.run_id / FILM
     result = {

@@ -1,4 +1,4 @@
-"""`trace`, `reproduce`, `promote`, `rollback`, `completion`, `settings`, `doctor`."""
+"""`trace`, `reproduce`, `promote`, `rollback`, `notify`, `completion`, `settings`, `doctor`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ from ganpipe.commands.context import (
     find_run,
     open_named_workspace,
 )
+from ganpipe.commands.tables import relative_path
 from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import params_template
 
 
 def trace(arguments: Namespace) -> int:
-    """Prints the origin of an image, and whether its run is still here."""
+    """Prints the origin of an image, whether its run is still here, and the command that makes it again."""
     from ganpipe.imaging.provenance import read_origin
+    from ganpipe.stages.lineage import remaking_command
     from ganpipe.stores.run_records import all_records
 
     origin = read_origin(absolute(arguments.file))
     workspace = open_named_workspace(arguments, reading=True)
     record = next((r for r in all_records(workspace) if r.run_id == origin.get("run")), None)
-    result = {"file": arguments.file, "origin": origin, "run_here": record is not None}
+    command = remaking_command(origin)
+    made = {"model_version": record.model_version, "settings": record.settings} if record else {}
+    result = {
+        "file": arguments.file,
+        "origin": origin,
+        "run_here": record is not None,
+        "command": command,
+    } | made
     if arguments.json:
         print_json(result)
         return 0
@@ -33,7 +42,36 @@ def trace(arguments: Namespace) -> int:
         rows.append((key.replace("_", " "), text))
     if "run" in origin:
         rows.append(("run here", "yes" if record else "no: it was made in another workspace"))
+    if record:
+        rows.append(("model", record.model_version or "none"))
+    if command:
+        rows.append(("make it again", command))
     pairs(arguments.file, rows)
+    return 0
+
+
+def lineage(arguments: Namespace) -> int:
+    """Prints what something came from and what came of it, with the commands for each."""
+    from ganpipe.stages.lineage import trace_lineage
+
+    workspace = open_named_workspace(arguments, reading=True)
+    found = trace_lineage(workspace, arguments.reference)
+    if arguments.json:
+        print_json(found.as_dict())
+        return 0
+    rows = [
+        (
+            step.kind,
+            relative_path(workspace, step.name) if step.kind == "picture" else step.name,
+            step.about,
+            step.command,
+        )
+        for step in found.chain
+    ]
+    table(f"Lineage of {found.reference}", ("kind", "name", "", "command"), rows)
+    for step in found.chain:
+        if step.page:
+            out.print(f"{step.name}: {step.page}")
     return 0
 
 
@@ -88,6 +126,31 @@ def _champion_is(arguments: Namespace, model: str) -> int:
 def settings(arguments: Namespace) -> int:
     """Prints a params.yaml with every setting."""
     sys.stdout.write(params_template())
+    return 0
+
+
+def notify(arguments: Namespace) -> int:
+    """Shows who is told of what; with --test sends a message. Exit 1 if a service did not take it."""
+    from dataclasses import asdict
+
+    from ganpipe.services import notifications
+
+    workspace = open_named_workspace(arguments, reading=True)
+    urls = notifications.check_urls(workspace)
+    events = workspace.params().notify.events.split("+")
+    services = [str(service) for service in notifications.service_names(urls)]
+    deliveries = notifications.send_test(workspace) if arguments.test else []
+    lost = [delivery.service for delivery in deliveries if not delivery.delivered]
+    if arguments.json:
+        sent = [asdict(delivery) for delivery in deliveries]
+        print_json({"services": services, "events": events, "test": sent})
+        return 1 if lost else 0
+    rows = [("services", ", ".join(services) or "none (notify.urls)"), ("events", ", ".join(events))]
+    pairs("Notifications", rows)
+    if lost:
+        raise GanpipeError(f"The test message was not delivered to {', '.join(lost)}; check the address.")
+    if arguments.test:
+        out.print("The test message was delivered.")
     return 0
 
 

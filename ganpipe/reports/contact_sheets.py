@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -29,7 +28,7 @@ ROWS, COLUMNS = 12, 8  # of results, on one sheet
 Result = tuple[str, str, str]  # content, style, output
 
 
-def contact_sheets(results: Sequence[Result], out: Path, origin: dict[str, Any], anew: bool) -> list[Path]:
+def contact_sheets(results: Sequence[Result], out: Path, anew: bool) -> list[Path]:
     """Sheets of all results: `contact-sheet.png`, `contact-sheet-2.png`, …; drawn only where missing unless `anew`.
 
     A sheet of another batch, with images that are not among the results, keeps its file: part of a hash is added to the
@@ -46,7 +45,7 @@ def contact_sheets(results: Sequence[Result], out: Path, origin: dict[str, Any],
     for path, (rows, columns) in zip(paths, pages, strict=True):
         if anew or not path.exists():
             shown = [Path(o).name for content, style, o in results if content in rows and style in columns]
-            save_png(_sheet(results, rows, columns), path, origin | {"kind": KIND, "shown": shown})
+            save_png(_sheet(results, rows, columns), path, {"kind": KIND, "shown": shown})
     return paths
 
 

@@ -65,8 +65,11 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess.Popen[bytes]:
-    """Starts the server's process on loopback; it is not ready yet. Without services it schedules nothing."""
+def start_prefect(workspace: Workspace, port: int, keep_days: int | None) -> subprocess.Popen[bytes]:
+    """Starts the server's process on loopback; it is not ready yet.
+
+    `keep_days`: how long it remembers flow runs; None: it is a temporary one, which schedules and forgets nothing.
+    """
     log_file = workspace.state / "logs" / "prefect-server.log"
     url = f"http://{HOST}:{port}/api"
     environment = os.environ | {
@@ -79,7 +82,12 @@ def start_prefect(workspace: Workspace, port: int, services: bool) -> subprocess
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins(port)),
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
-    if not services:
+    if keep_days is not None:
+        environment |= {
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(keep_days * 86_400),
+        }
+    else:
         unused = (
             "SCHEDULER",
             "LATE_RUNS",
@@ -194,7 +202,7 @@ def _temporary_server(workspace: Workspace, meanwhile: Callable[[], None]) -> It
     point_to(workspace, url)
     try:
         with first_start(workspace):
-            process = start_prefect(workspace, port, services=False)
+            process = start_prefect(workspace, port, keep_days=None)
             meanwhile()
             say("Waiting for a temporary Prefect server (`ganpipe up` keeps one running) …")
             log_file = workspace.state / "logs" / "prefect-server.log"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ganpipe.compute.process_identity import is_gone
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
+from ganpipe.services.notifications import Notification, notify
 from ganpipe.stores.addresses import running_servers, up_file
 from ganpipe.stores.leftovers import delete_leftover, find_leftovers
 from ganpipe.stores.mlflow_database import database_damage, is_elsewhere, open_runs, relocate_artifacts
@@ -233,7 +234,7 @@ def _settle_with_server(workspace: Workspace, orphans: list[OrphanedRun]) -> Non
     from ganpipe.services.prefect import prefect_api
 
     with prefect_api(workspace):
-        _close_orphans(orphans)
+        _close_orphans(workspace, orphans)
 
 
 def close_orphans(workspace: Workspace) -> int:
@@ -243,12 +244,13 @@ def close_orphans(workspace: Workspace) -> int:
     """
     orphans = orphaned_runs(workspace, runner_lives=False)
     if orphans:
-        _close_orphans(orphans)
+        _close_orphans(workspace, orphans)
     return sum(not run.is_task for run in orphans)
 
 
-def _close_orphans(orphans: list[OrphanedRun]) -> None:
-    """Runs that `ganpipe up` has started become Interrupted: the next one resumes them. Others have crashed."""
+def _close_orphans(workspace: Workspace, orphans: list[OrphanedRun]) -> None:
+    """Runs that `ganpipe up` has started become Interrupted: the next one resumes them. Others have crashed, and that is
+    told."""
     from uuid import UUID
 
     from prefect import get_client
@@ -256,7 +258,11 @@ def _close_orphans(orphans: list[OrphanedRun]) -> None:
     with get_client(sync_client=True) as client:
         for run in orphans:
             change = client.set_task_run_state if run.is_task else client.set_flow_run_state
-            change(UUID(run.id), _last_state(run), force=True)
+            state = _last_state(run)
+            change(UUID(run.id), state, force=True)
+            if state.is_crashed() and not run.is_task:
+                sentence = f"Flow run {run.name} crashed: {state.message}"
+                notify(workspace, Notification(("crashed",), run.name, sentence))
 
 
 def _last_state(run: OrphanedRun) -> State[object]:

@@ -19,7 +19,9 @@ from ganpipe.compute.processes import start_process
 from ganpipe.compute.signals import STOP_SIGNALS, is_ignored, leave_terminal
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
+from ganpipe.services.alarms import Alarms
 from ganpipe.services.mlflow import start_mlflow
+from ganpipe.services.notifications import Notification, check_urls, notify
 from ganpipe.services.prefect import choose_port, first_start, point_to, start_prefect, wait_until_ready
 from ganpipe.services.prefect_server import HOST, HOSTS, SIGN_IN_PATH
 from ganpipe.services.supervisor import Service, Supervisor
@@ -62,7 +64,8 @@ def up(workspace: Workspace, options: UpOptions) -> None:
     """
     check_options(options)
     with workspace.lock("up", wait_s=0.0):
-        supervisor, stop_now = Supervisor(), _stop_event()
+        supervisor, stop_now = Supervisor(partial(_tell_of_service, workspace)), _stop_event()
+        alarms = Alarms(workspace, options.schedules, options.request.dataset_name())
         try:
             addresses = _start_servers(workspace, options, supervisor)
             supervisor.add(_runner(workspace, options))
@@ -72,6 +75,7 @@ def up(workspace: Workspace, options: UpOptions) -> None:
                 _start_watcher(options.watch, options.watched, stop_now)
             while not stop_now.wait(0.5):
                 supervisor.watch()
+                alarms.watch()
         finally:
             up_file(workspace).unlink(missing_ok=True)
             try:
@@ -118,6 +122,7 @@ def check_options(options: UpOptions) -> None:
         _check_cron(schedule)
         options.request.with_overrides(schedule.overrides).check_settings()
     options.request.check_settings()
+    check_urls(Workspace(Path(options.request.workspace)))
 
 
 def _check_cron(schedule: Schedule) -> None:
@@ -156,7 +161,7 @@ def _start_servers(workspace: Workspace, options: UpOptions, supervisor: Supervi
     point_to(workspace, url)
     prefect = Service(
         "Prefect's server",
-        partial(start_prefect, workspace, port, services=True),
+        partial(start_prefect, workspace, port, options.request.check_settings().gc.keep_days),
         logs / "prefect-server.log",
     )
     tracking = None
@@ -212,6 +217,11 @@ def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> Non
     if options.watch:
         say(f"Watching {options.watch}: new images start a run.")
     say("Ctrl-C stops everything.")
+
+
+def _tell_of_service(workspace: Workspace, sentence: str) -> None:
+    say(sentence)
+    notify(workspace, Notification(("server",), "ganpipe up", sentence), wait_s=0.0)
 
 
 def _start_watcher(folder: Path, deployment: str, stop_now: threading.Event) -> None:

@@ -11,24 +11,27 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from ganpipe.errors import GanpipeError, nearest
+from ganpipe.settings.notifications import parse_notify
 from ganpipe.settings.presets import INTERVALS, PRESETS, Row, preset_row
 from ganpipe.settings.schedules import Schedule, parse_schedules
-from ganpipe.settings.schema import SECTIONS, Settings, Work, validated
-from ganpipe.settings.validation import choices_of, shown
+from ganpipe.settings.schema import SECTIONS, NotifySettings, Settings, Work, validated
+from ganpipe.settings.validation import Section, choices_of, shown
 from ganpipe.settings.yaml_files import parse_document, read_yaml
 
 NAMES = ("dataset", "preset")
-TOP_LEVEL = (*NAMES, "schedules")
+TOP_LEVEL = (*NAMES, "schedules", "notify")
 
 
 @dataclass(frozen=True)
 class Params:
-    """A workspace's `params.yaml`: the dataset, the preset, the settings that differ from the defaults, the schedules."""
+    """A workspace's `params.yaml`: the dataset, the preset, the settings that differ from the defaults, the schedules,
+    and who is told of what."""
 
     dataset: str = "flowers"
     preset: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     schedules: tuple[Schedule, ...] = ()
+    notify: NotifySettings = field(default_factory=NotifySettings)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -60,9 +63,10 @@ def read_params(path: Path) -> Params:
         GanpipeError: not YAML, an unknown key, or a value that is not allowed.
     """
     if not path.exists() and not path.is_symlink():
-        return Params()
+        return Params(notify=parse_notify(None))
     tree = _read_tree(path)
     try:
+        notify = parse_notify(tree.get("notify"))
         values = validated(_flattened(tree))
         dataset, preset = (_name(tree, key) for key in NAMES)
         schedules = parse_schedules(tree.get("schedules"))
@@ -70,7 +74,7 @@ def read_params(path: Path) -> Params:
             preset_row(preset)
     except GanpipeError as error:
         raise GanpipeError(f"In {path}: {error}") from None
-    return Params(dataset or Params.dataset, preset, values, schedules)
+    return Params(dataset or Params.dataset, preset, values, schedules, notify)
 
 
 def _name(tree: Mapping[str, Any], key: str) -> str | None:
@@ -147,7 +151,8 @@ def params_template() -> str:
         "# schedules:      # of `ganpipe up`; each may also have timezone, dataset, minutes and settings (docs/operations.md)",
         f"#   - {{name: nightly, cron: 0 2 * * *, work: retrain}}   # {', '.join(get_args(Work))}",
     ]
-    for section, cls in SECTIONS.items():
+    sections: dict[str, type[Section]] = {**SECTIONS, "notify": NotifySettings}
+    for section, cls in sections.items():
         lines += ["", f"{section}:", *(_template_line(name, f) for name, f in cls.model_fields.items())]
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from ganpipe.settings.params import as_yaml
 from ganpipe.settings.presets import PRESETS, preset_row
-from ganpipe.settings.schema import FIELDS, SECTIONS, ScheduleSettings
+from ganpipe.settings.schema import FIELDS, SECTIONS, NotifySettings, ScheduleSettings
 from ganpipe.settings.validation import Section, bounds_of, choices_of, kind_of
 
 HEADER = """# Settings
@@ -28,7 +28,14 @@ def settings_reference() -> str:
     """The page in Markdown: one table per section, then the presets."""
     sections = [_section(name, cls) for name, cls in SECTIONS.items()]
     return "\n".join(
-        [HEADER, *sections, _section("schedules", ScheduleSettings), _presets(), _preset_values()]
+        [
+            HEADER,
+            *sections,
+            _section("notify", NotifySettings),
+            _section("schedules", ScheduleSettings),
+            _presets(),
+            _preset_values(),
+        ]
     )
 
 

@@ -460,7 +460,24 @@ class StyleSettings(Section):
     shard_items: int = Field(default=24, ge=1, le=10_000, description="images per Prefect task")
 
 
-Work = Literal["retrain", "stylize", "evaluate-champion", "verify-data"]
+class GcSettings(Section):
+    """What `ganpipe gc` keeps beside models, reports, pictures and everything unfinished."""
+
+    keep_runs: int = Field(
+        default=5, ge=0, description="the last runs, whose checkpoints and dataset versions stay"
+    )
+    keep_champions: int = Field(
+        default=3, ge=0, description="earlier champions of each model, whose checkpoints and versions stay"
+    )
+    keep_days: int = Field(
+        default=30,
+        ge=1,
+        le=3650,
+        description="days after which `ganpipe up` lets Prefect forget flow runs, their logs and artifacts",
+    )
+
+
+Work = Literal["retrain", "stylize", "evaluate-champion", "verify-data", "gc"]
 
 
 class ScheduleSettings(Section):
@@ -485,6 +502,39 @@ class ScheduleSettings(Section):
     )
 
 
+Event = Literal["failed", "crashed", "verdict", "promoted", "refused", "overdue", "disk", "server"]
+
+
+class NotifySettings(Section):
+    """Notifications. `urls` may also be a list, and the variable `GANPIPE_NOTIFY_URLS` adds more. They hold secrets: they
+    enter no run, and ganpipe prints them nowhere. `ganpipe notify --test` sends a test message."""
+
+    urls: str = Field(
+        default="",
+        repr=False,
+        description="addresses of Apprise, separated by spaces, such as discord://ID/TOKEN, mailto://… or json://HOST/PATH",
+    )
+    events: str = Field(
+        default="+".join(get_args(Event)),
+        description="what is told, joined by +: failed and crashed runs, a verdict that is not healthy, promoted and refused "
+        "models, no success for long (overdue), a disk that is nearly full, a server of `ganpipe up` that has died",
+    )
+    overdue_days: float = Field(
+        default=3.0, ge=0.0, description="days without success of a schedule until word is sent; 0: never"
+    )
+    disk_free_gib: float = Field(
+        default=5.0, ge=0.0, description="free GiB below which a disk is nearly full; 0: never"
+    )
+
+    @field_validator("events")
+    @classmethod
+    def _check_events(cls, value: str) -> str:
+        known = get_args(Event)
+        if wrong := [word for word in value.split("+") if value and word not in known]:
+            raise PydanticCustomError(OTHER, "{hint}", {"hint": nearest(wrong[0], known).rstrip(".?")})
+        return value
+
+
 class Settings(BaseModel):
     """All settings, one section per stage."""
 
@@ -497,6 +547,7 @@ class Settings(BaseModel):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     style: StyleSettings = StyleSettings()
+    gc: GcSettings = GcSettings()
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Sections of plain values."""

@@ -97,9 +97,16 @@ def parse_yaml(text: str, name: str) -> Any:
     try:
         return parse_document(text)
     except yaml.YAMLError as error:
-        raise GanpipeError(f"{name} is not valid YAML: {' '.join(str(error).split())}.") from None
+        raise GanpipeError(f"{name} is not valid YAML: {_problem(error)}.") from None
     except GanpipeError as error:
         raise GanpipeError(f"{name} cannot be read: {error}.") from None
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """What is wrong and in which line; not the line itself, which may hold a secret."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem or error.context} in line {error.problem_mark.line + 1}"
+    return " ".join(str(error).split())
 
 
 def parse_document(text: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 from ganpipe.compute.checkpoints import copy_newest_checkpoint
@@ -12,11 +13,14 @@ from ganpipe.files import read_json, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.stages.continuation import CHECKPOINTS
 from ganpipe.stages.train import compute_names, train_or_launch
+from ganpipe.stores.code import changed_files, read_code, restoring_command
 from ganpipe.stores.dataset_shards import load_dataset, open_version_at
 from ganpipe.stores.run_records import RunRecord, new_record, run_folder
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.probe import PROBE_FILE
+
+MOST_NAMED = 8  # files in one sentence
 
 
 def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) -> dict[str, Any]:
@@ -30,15 +34,8 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
     settings = record.resolved()
     version = open_version_at(workspace, record.dataset, record.version, settings.data)
     now = new_record(version.name, version.version, settings, compute_names(settings))
-    for what, then, today in (
-        ("ganpipe's source", record.source_sha256, now.source_sha256),
-        ("the installed packages", record.environment, now.environment),
-        ("the device", record.compute, now.compute),
-    ):
-        if then != today:
-            raise GanpipeError(
-                f"Run {record.run_id} cannot be reproduced here: {what} changed ({then} then, {today} now)."
-            )
+    if obstacle := find_obstacle(workspace, record, now):
+        raise GanpipeError(obstacle)
     data = load_dataset(workspace, version, settings.data)
     folder = run_folder(workspace, record.run_id) / f"reproduction-{os.getpid()}"
     # The same split of each batch: what memory is free today must not decide over the last digits.
@@ -58,3 +55,41 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
         "weights_sha256": summary.weights_sha256,
         "expected": record.train.weights_sha256,
     }
+
+
+def find_obstacle(workspace: Workspace, record: RunRecord, now: RunRecord) -> str | None:
+    """Why a run cannot be reproduced here and now, and the commands that change it; None if it can.
+
+    `now`: the record that the same training would have today.
+    """
+    changes, commands = [], []
+    if record.source_sha256 != now.source_sha256:
+        change, command = _changed_code(run_folder(workspace, record.run_id))
+        changes.append(change)
+        commands += command
+    packages = {
+        name: (record.environment.get(name), now.environment.get(name))
+        for name in sorted({*record.environment, *now.environment})
+        if record.environment.get(name) != now.environment.get(name)
+    }
+    changes += [
+        f"{name} {then or 'none'} then, {today or 'none'} now" for name, (then, today) in packages.items()
+    ]
+    pinned = [f"{name}=={then}" for name, (then, _) in packages.items() if then and name != "python"]
+    commands += [f"pip install {' '.join(pinned)}"] if pinned else []
+    if record.compute != now.compute:
+        changes.append(f"it was trained on {' '.join(record.compute)}, and this is {' '.join(now.compute)}")
+    if not changes:
+        return None
+    advice = f" Bring it back with: {' && '.join(commands)}" if commands else ""
+    return f"Run {record.run_id} cannot be reproduced here: {'; '.join(changes)}.{advice}"
+
+
+def _changed_code(folder: Path) -> tuple[str, list[str]]:
+    """What changed in ganpipe's source, in words, and the command that brings it back."""
+    code = read_code(folder)
+    if code is None:
+        return "ganpipe's source changed (the run is from before ganpipe recorded its commit)", []
+    files = changed_files(code)
+    more = f" and {len(files) - MOST_NAMED} more files" if len(files) > MOST_NAMED else ""
+    return f"in ganpipe's source {', '.join(files[:MOST_NAMED])}{more}", [restoring_command(code, folder)]

@@ -58,10 +58,10 @@ class RunRequest:
         choice = self.choice()
         return resolve(self._workspace().params(), choice.preset, self.overrides, choice.sizes)
 
-    def check_settings(self) -> None:
-        """Fails on wrong settings in milliseconds, without torch, which knows whether there is a GPU."""
+    def check_settings(self) -> Settings:
+        """The settings as far as they are known without torch, which knows whether there is a GPU; wrong ones fail here."""
         params = self._workspace().params()
-        resolve(params, self.preset or params.preset or "demo", self.overrides)
+        return resolve(params, self.preset or params.preset or "demo", self.overrides)
 
     def with_overrides(self, overrides: Sequence[str]) -> RunRequest:
         """The same with more settings, which win over those that it has."""

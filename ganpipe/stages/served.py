@@ -19,7 +19,7 @@ from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.paths import image_paths
 from ganpipe.settings.params import parse_assignments
-from ganpipe.stores.workspace import check_name
+from ganpipe.stores.workspace import Workspace, check_name
 
 if TYPE_CHECKING:
     from ganpipe.stages.requests import RunRequest
@@ -119,6 +119,12 @@ def runner_process() -> int | None:
     """The process that has started this run; None if a person has."""
     served = _served()
     return served.runner if served else None
+
+
+def served_workspace() -> Workspace | None:
+    """The workspace of the `ganpipe up` that has started this process; None if a person has."""
+    served = _served()
+    return Workspace(Path(served.workspace)) if served else None
 
 
 def check_served(request: RunRequest) -> None:

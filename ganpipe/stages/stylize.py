@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.errors import GanpipeError
@@ -45,7 +44,6 @@ class StyleRequest:
     out: str
     settings: Settings
     masks: tuple[str, ...] = ()
-    origin: dict[str, Any] = field(default_factory=dict)
 
     def open_workspace(self) -> Workspace:
         """The workspace, with the tools pointed into it."""
@@ -133,7 +131,7 @@ def stylize_tasks(
 ) -> BatchOutcome:
     """Stylizes part of a plan, here: on whichever machine this is called."""
     with record_activity(Workspace(Path(job.workspace)), job.out, report) as activity:
-        return run_batch(tasks, job.settings.style, _compute(job), job.origin, activity, feedforward_networks)
+        return run_batch(tasks, job.settings.style, _compute(job), activity, feedforward_networks)
 
 
 def _compute(job: StyleRequest) -> Compute:
@@ -145,7 +143,7 @@ def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcom
     result = summarize_batch(plan, parts, job.settings.style)
     shown = [(i.content, i.style, i.output) for i in result.items if i.state != "failed"]
     if shown:
-        sheets = contact_sheets(shown, Path(job.out), job.origin, bool(plan.tasks))
+        sheets = contact_sheets(shown, Path(job.out), bool(plan.tasks))
         result.sheets = [str(path) for path in sheets]
     return result
 
@@ -170,9 +168,9 @@ def identify_images(workspace: Workspace, spec: str) -> str:
     return sha256_of_json([[p.name, sha256_of(p) if p.is_file() else None] for p in paths])
 
 
-def style_job(workspace: Workspace, settings: Settings, record: RunRecord | None = None) -> StyleRequest:
-    """The settings' contents in their styles, for a run or alone; results of the same settings are kept and not stylized
-    again."""
+def style_job(workspace: Workspace, settings: Settings) -> StyleRequest:
+    """The settings' contents in their styles; results of the same settings are kept and not stylized again, whichever run
+    asks for them: none of them is named in an image that does not depend on it."""
     style = settings.style
     key = sha256_of_json([style.model_dump(), style_weights(style.weights).id])[:12]
     out = str(workspace.state / "stylized" / key)
@@ -182,7 +180,6 @@ def style_job(workspace: Workspace, settings: Settings, record: RunRecord | None
         (style.styles,),
         out,
         settings,
-        origin=record.origin() if record else {},
     )
 
 

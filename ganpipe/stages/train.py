@@ -25,6 +25,7 @@ from ganpipe.stages.continuation import begin_continuation, find_attempt, lineag
 from ganpipe.stages.data import page_files, write_page
 from ganpipe.stages.restore import restore_in_mlflow, restore_record
 from ganpipe.stores.activities import record_activity
+from ganpipe.stores.code import record_code
 from ganpipe.stores.dataset_shards import load_dataset, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
 from ganpipe.stores.fingerprint import train_fingerprint
@@ -153,6 +154,7 @@ def train_model(
         record, started = _begun(record, run_id), time.monotonic()
         outbox = Outbox(workspace, save_record(workspace, record), tracker)
         outbox.artifacts(page_files(write_page(workspace, version, settings.data, activity)), "data")
+        outbox.artifacts(record_code(run_folder(workspace, record.run_id)), "code")
         callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=activity)
         try:
             folder = run_folder(workspace, record.run_id)

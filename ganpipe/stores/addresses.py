@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from ganpipe.compute.process_identity import lives
@@ -35,6 +36,18 @@ class Addresses:
     started: str
     prefect_api: str
     mlflow: str
+
+    def flow_run_page(self, flow_run_id: str) -> str:
+        """The page of a flow run in Prefect."""
+        return f"{self.prefect_api.removesuffix('/api')}/runs/flow-run/{flow_run_id}"
+
+    def mlflow_run_page(self, run_id: str) -> str:
+        """The page of a run in MLflow."""
+        return f"{self.mlflow}/#/runs/{run_id}"
+
+    def artifact(self, run_id: str, path: str) -> str:
+        """A file among the artifacts of a run in MLflow, such as a picture."""
+        return f"{self.mlflow}/get-artifact?path={quote(path)}&run_uuid={run_id}"
 
 
 def announced(workspace: Workspace) -> Addresses | None:

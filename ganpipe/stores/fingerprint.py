@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import ganpipe
-from ganpipe.files import sha256_of_json
+from ganpipe.files import sha256_of, sha256_of_json
 from ganpipe.settings.schema import Settings
 
 # The packages whose source decides a result: a test compares them with the imports of the trainer, the evaluation and
@@ -38,6 +38,15 @@ def source_sha256() -> str:
     for path in sorted(p for name in CORE for p in _sources(root, name)):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def source_files() -> dict[str, str]:
+    """SHA-256 of each source file of the core, by its path in the package."""
+    root = Path(ganpipe.__file__).parent
+    return {
+        str(path.relative_to(root)): sha256_of(path) for name in CORE for path in sorted(_sources(root, name))
+    }
 
 
 def _sources(root: Path, name: str) -> Iterable[Path]:

@@ -70,6 +70,25 @@ def open_runs(workspace: Workspace) -> list[OpenRun]:
     return [OpenRun(str(run), None if process is None else str(process)) for run, process in rows]
 
 
+@dataclass(frozen=True)
+class DeletedRun:
+    """A run of ganpipe's that somebody has deleted in MLflow, which only hides it."""
+
+    run_id: str
+    artifact_uri: str
+
+
+def deleted_runs(workspace: Workspace) -> list[DeletedRun]:
+    """The deleted runs of ganpipe in this workspace's MLflow, but those that a registered model comes from."""
+    rows = _rows(
+        workspace,
+        "SELECT run_uuid, artifact_uri FROM runs r WHERE lifecycle_stage = 'deleted' AND EXISTS (SELECT 1 FROM tags t "
+        "WHERE t.run_uuid = r.run_uuid AND t.key IN ('ganpipe.run', 'ganpipe.process')) "
+        "AND NOT EXISTS (SELECT 1 FROM model_versions v WHERE v.run_id = r.run_uuid)",
+    )
+    return [DeletedRun(str(run), str(uri)) for run, uri in rows]
+
+
 def has_run(workspace: Workspace, run_id: str | None) -> bool:
     """Whether MLflow knows a run; True if its store is not in this workspace."""
     if not tracks_here(workspace):

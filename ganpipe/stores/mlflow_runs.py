@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 FEEDFORWARD_CURVE = ("feedforward_loss", "feedforward_content", "feedforward_style")
 # MLflow's own defaults hold a training up for minutes when its server is away.
 SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development"
+}  # else its page asks: or generative AI?
 PROCESS = "ganpipe.process"  # the tag that names the process of a run (process_identity)
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
@@ -96,7 +99,8 @@ class Tracker:
         local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite")
         place = f"{artifacts_root(self.workspace)}/{dataset}" if local else None
         try:
-            return str(self.client.create_experiment(dataset, artifact_location=place))
+            created = self.client.create_experiment(dataset, artifact_location=place, tags=EXPERIMENT_TAGS)
+            return str(created)
         except MlflowException:
             if found := self.client.get_experiment_by_name(dataset):  # another process was faster
                 return str(found.experiment_id)

@@ -190,6 +190,14 @@ class ModelRegistry:
     def _earlier(self, name: str) -> list[str]:
         return [v for v in self._tags(name).get(EARLIER, "").split(",") if v]
 
+    def protected_runs(self, name: str, earlier: int) -> set[str]:
+        """The MLflow runs of a model's champion and challenger, and of so many champions before."""
+        now = [self._with_alias(name, alias) for alias in (CHAMPION, CHALLENGER)]
+        before = self._earlier(name)[-earlier:] if earlier else []
+        versions = [self.client.get_model_version(name, version) for version in before]
+        found = [*(reference for reference in now if reference), *map(_reference, versions)]
+        return {reference.run_id for reference in found if reference.run_id}
+
     def _tags(self, name: str) -> dict[str, str]:
         try:
             return dict(self.client.get_registered_model(name).tags)

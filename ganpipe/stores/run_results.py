@@ -91,6 +91,19 @@ def finished_result(workspace: Workspace, fingerprint: str) -> RunResult | None:
     return result if result.report_card is None or Path(result.report_card).exists() else None
 
 
+def pictures_of_run(workspace: Workspace, run_id: str) -> list[str]:
+    """The images that the results of a run name."""
+    found: list[str] = []
+    for path in sorted((workspace.state / "results").glob("*.json")):
+        try:
+            result = read_dataclass(path, _Saved).result
+        except GanpipeError:
+            continue
+        if result.run == run_id:
+            found += [path_from_record(workspace, picture) for picture in result.stylized]
+    return found
+
+
 def _is_intact(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_of(path) == sha256
 

@@ -14,6 +14,7 @@ import pytest
 from prefect.server.schemas import schedules as server_schedules
 
 from flows.deployments import FLOWS, deployments_of, prefect_schedule
+from flows.notices import tell_crash
 from flows.turns import DOING
 from ganpipe.commands.up import WATCHED
 from ganpipe.services.timezone import describe_timezone
@@ -124,3 +125,8 @@ def test_a_schedule_without_a_zone_is_in_local_time(
 def test_the_local_zone_is_told_with_its_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/Los_Angeles")
     assert describe_timezone() in {f"America/Los_Angeles, now UTC-{hours}:00" for hours in ("07", "08")}
+
+
+def test_every_deployed_flow_tells_of_its_crash() -> None:
+    for name, flow in FLOWS.items():
+        assert flow.on_crashed_hooks == [tell_crash], name

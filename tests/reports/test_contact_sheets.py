@@ -17,16 +17,16 @@ def results(folder: Path, *outputs: str) -> list[Result]:
 
 
 def test_a_sheet_follows_its_batch_and_another_batch_gets_another_sheet(tmp_path: Path) -> None:
-    [first] = contact_sheets(results(tmp_path, "a.png"), tmp_path, {}, anew=True)
-    [grown] = contact_sheets(results(tmp_path, "a.png", "b.png"), tmp_path, {}, anew=True)
-    [other] = contact_sheets(results(tmp_path, "c.png"), tmp_path, {}, anew=True)
+    [first] = contact_sheets(results(tmp_path, "a.png"), tmp_path, anew=True)
+    [grown] = contact_sheets(results(tmp_path, "a.png", "b.png"), tmp_path, anew=True)
+    [other] = contact_sheets(results(tmp_path, "c.png"), tmp_path, anew=True)
     assert first == grown == tmp_path / "contact-sheet.png"
     assert other.name.startswith("contact-sheet_")
-    assert contact_sheets(results(tmp_path, "c.png"), tmp_path, {}, anew=False) == [other]
+    assert contact_sheets(results(tmp_path, "c.png"), tmp_path, anew=False) == [other]
 
 
 def test_a_strangers_sheet_is_left_alone(tmp_path: Path) -> None:
     mine = tmp_path / "contact-sheet.png"
     mine.write_bytes(b"mine")
-    contact_sheets(results(tmp_path, "a.png"), tmp_path, {}, anew=True)
+    contact_sheets(results(tmp_path, "a.png"), tmp_path, anew=True)
     assert mine.read_bytes() == b"mine"

@@ -111,7 +111,7 @@ def test_prefect_goes_away_and_comes_back_during_a_run(
     url = f"http://127.0.0.1:{port}/api"
 
     def start_server() -> subprocess.Popen[bytes]:
-        process = start_prefect(workspace, port, services=True)
+        process = start_prefect(workspace, port, keep_days=30)
         soon(lambda: answers(f"{url}/health"))
         return process
 

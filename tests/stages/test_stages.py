@@ -17,6 +17,7 @@ from PIL import Image
 
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.verdict import Evaluation, Metric
+from ganpipe.files import write_json
 from ganpipe.imaging.provenance import read_origin
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
@@ -24,11 +25,12 @@ from ganpipe.stages import evaluate, generate, promote, reproduce, train
 from ganpipe.stages.run import cancelled_training
 from ganpipe.stages.status import workspace_status
 from ganpipe.stores import dataset_versions, datasets
+from ganpipe.stores.code import read_code
 from ganpipe.stores.dataset_summaries import records_at
 from ganpipe.stores.dvc import dvc
 from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
-from ganpipe.stores.run_records import RunRecord, find_record, load_record, save_record
+from ganpipe.stores.run_records import RunRecord, find_record, load_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated, copied, fill_folder, noise_image
 from tests.training.test_divergence import break_at
@@ -164,6 +166,37 @@ def test_a_finished_training_is_not_repeated_and_changed_settings_are(
 def test_a_run_is_reproduced_bit_for_bit(noise: Workspace, settings: Settings) -> None:
     record = run_train(noise, "noise", settings)
     assert reproduce.reproduce(noise, record)["identical"] is True
+
+
+def test_a_run_that_cannot_be_reproduced_names_what_changed_and_the_commands_that_bring_it_back(
+    noise: Workspace, settings: Settings
+) -> None:
+    now = run_train(noise, "noise", settings)
+    folder = run_folder(noise, now.run_id)
+    assert {"code.json"} <= {
+        Path(f.path).name for f in Tracker(noise).client.list_artifacts(now.mlflow_run_id, "code")
+    }
+    code = read_code(folder)
+    assert code is not None
+    write_json(
+        folder / "code.json", replace(code, commit="c0ffee", files=code.files | {"training/gan.py": "0"})
+    )
+    older = {name: "1.0" if name in ("torch", "python") else v for name, v in now.environment.items()}
+    record = replace(now, source_sha256="0", environment=older, compute=["cuda", "bf16"])
+    with pytest.raises(GanpipeError) as caught:
+        reproduce.reproduce(noise, record)
+    said = str(caught.value)
+    assert "in ganpipe's source training/gan.py (changed); python 1.0 then," in said
+    assert (
+        f"torch 1.0 then, {now.environment['torch']} now; it was trained on cuda bf16, and this is cpu fp32."
+        in said
+    )
+    assert " checkout c0ffee" in said
+    assert said.endswith("&& pip install torch==1.0")
+    assert now.source_sha256 not in said
+    (folder / "code.json").unlink()
+    with pytest.raises(GanpipeError, match="from before ganpipe recorded its commit"):
+        reproduce.reproduce(noise, replace(now, source_sha256="0"))
 
 
 def test_evaluation_and_style_do_not_change_what_is_trained(settings: Settings) -> None:

@@ -126,3 +126,9 @@ def test_a_server_that_accepts_and_never_answers_is_said_within_its_patience(
         with pytest.raises(GanpipeError, match="does not answer"):
             require_tracking_server()
     assert time.monotonic() - started < 2
+
+
+def test_an_experiment_opens_as_trainings(migrated: Workspace) -> None:
+    tracker = Tracker(migrated)
+    made = tracker.client.get_experiment(tracker.experiment("cats"))
+    assert made.tags["mlflow.experimentKind"] == "custom_model_development"

@@ -23,6 +23,7 @@ from ganpipe.files import escape_control, write_bytes
 from ganpipe.imaging.encode import encode_float_image
 from ganpipe.imaging.float_image import FloatImage
 from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.provenance import origin_kind, read_origin
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.manifest import (
@@ -66,7 +67,6 @@ def run_batch(
     tasks: Sequence[BatchTask],
     settings: StyleSettings,
     compute: Compute,
-    origin: dict[str, Any] | None = None,
     report: Report = ignore,
     feedforward_networks: Mapping[Path, Path] | None = None,
 ) -> BatchOutcome:
@@ -81,9 +81,7 @@ def run_batch(
     """
     if not tasks:
         return BatchOutcome({}, 0, 0.0)
-    return _BatchRunner(settings, compute, origin or {}, report, feedforward_networks or {}, len(tasks)).run(
-        tasks
-    )
+    return _BatchRunner(settings, compute, report, feedforward_networks or {}, len(tasks)).run(tasks)
 
 
 @dataclass
@@ -103,12 +101,11 @@ class _BatchRunner:
         self,
         settings: StyleSettings,
         compute: Compute,
-        origin: dict[str, Any],
         report: Report,
         feedforward_networks: Mapping[Path, Path],
         total: int,
     ) -> None:
-        self.settings, self.compute, self.origin = settings, compute, origin
+        self.settings, self.compute = settings, compute
         self.report, self.total = report, total
         self.params = resolve_params(settings)
         weights = style_weights(settings.weights)
@@ -294,9 +291,9 @@ class _BatchRunner:
             alpha = F.interpolate(alpha[None, None], task.size, mode="bilinear", antialias=True)[0, 0].clamp(
                 0, 1
             )
-        text = self.origin | {
+        text: dict[str, Any] = {
             "kind": "stylized",
-            "content": {"name": task.content.name, "sha256": loaded.content.sha256},
+            "content": {"name": task.content.name, "sha256": loaded.content.sha256} | _made_by(task.content),
             "style": [{"name": s.path.name, "sha256": s.sha256} for s in loaded.styles],
             "shares": list(task.shares),
             "masks": [mask.name for mask in task.masks],
@@ -334,6 +331,14 @@ def _stays_gray(loaded: _LoadedTask, color_mode: str) -> bool:
     """Whether the result has no color: content and styles have none, or its colors are the content's."""
     styles = [] if color_mode in ("luminance", "match") else loaded.styles
     return all(is_gray_image(pixels) for pixels in (loaded.style_task.content, *(s.pixels for s in styles)))
+
+
+def _made_by(content: Path) -> dict[str, Any]:
+    """The run and the model of a content image that ganpipe has generated; empty for a photo."""
+    if origin_kind(content) is None:
+        return {}
+    origin = read_origin(content)
+    return {key: origin[key] for key in ("run", "model", "seed", "index") if key in origin}
 
 
 def _item(task: BatchTask, state: str) -> StyledItem:

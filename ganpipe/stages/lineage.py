@@ -1,0 +1,176 @@
+"""The lineage of a dataset version, a run, a model version or a picture: what it came from, and what came of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ganpipe.errors import GanpipeError
+from ganpipe.imaging.provenance import read_origin
+from ganpipe.settings.schema import StyleSettings
+from ganpipe.stores.addresses import Addresses, running_servers
+from ganpipe.stores.dataset_summaries import dataset_names
+from ganpipe.stores.model_registry import ALIASES, ModelRegistry
+from ganpipe.stores.run_records import RunRecord, all_records, find_record, run_folder
+from ganpipe.stores.run_results import pictures_of_run
+from ganpipe.stores.workspace import Workspace
+
+RUN_PICTURES = ("report.png", "samples.png", "gate.png", "film.mp4")  # in a run folder
+
+
+@dataclass(frozen=True)
+class Link:
+    """One thing of a chain: `kind` is dataset, run, model or picture. `command` brings, makes or explains it; empty if none
+    does."""
+
+    kind: str
+    name: str
+    about: str
+    command: str
+    page: str | None = None
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Everything that hangs together with `reference`, in the order in which it was made."""
+
+    reference: str
+    chain: list[Link]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that `--json` prints."""
+        return asdict(self)
+
+
+def trace_lineage(workspace: Workspace, reference: str) -> Lineage:
+    """`reference`: NAME, NAME@VERSION, a run, `champion` and other aliases, NAME/VERSION, or a picture's file.
+
+    Raises:
+        GanpipeError: there is no such thing, or a picture that no run here has made.
+    """
+    servers = running_servers(workspace)
+    runs = _runs_of(workspace, reference)
+    versions = dict.fromkeys((run.dataset, run.version) for run in runs)
+    if not runs and (pair := _split(workspace, reference)):
+        versions[pair] = None
+    chain = [
+        Link("dataset", f"{name}@{version[:12]}", "", f"ganpipe data checkout {name}@{version}")
+        for name, version in versions
+    ]
+    chain += [_link_of_run(run, servers) for run in runs]
+    for run in runs:
+        if run.model_version:
+            name, _, number = run.model_version.partition(" v")
+            about = "champion" if run.champion else run.gate.outcome if run.gate else ""
+            command = f"ganpipe generate --model {name}/{number} --out DIR"
+            chain.append(Link("model", f"{name}/{number}", about, command))
+        chain += [
+            Link("picture", path, f"of {run.run_id}", _explain(path)) for path in _pictures(workspace, run)
+        ]
+    return Lineage(reference, chain)
+
+
+def _runs_of(workspace: Workspace, reference: str) -> list[RunRecord]:
+    """The runs that a reference means; of a dataset version, those that were trained on it."""
+    path = Path(reference).expanduser()
+    if path.is_file():
+        origin = read_origin(path)
+        run = origin.get("run")
+        if run is None:
+            raise GanpipeError(
+                f"No run has made {reference}; what it depends on: ganpipe trace {shlex.quote(reference)}"
+            )
+        return [find_record(workspace, str(run))]
+    if pair := _split(workspace, reference):
+        name, version = pair
+        return [r for r in all_records(workspace) if r.dataset == name and r.version.startswith(version)]
+    if reference in ALIASES or "/" in reference or "@" in reference:
+        model = ModelRegistry(workspace, reading=True).find_model(reference, None)
+        return [find_record(workspace, str(model.run_id))]
+    record = find_record(workspace, reference)
+    others = [
+        r for r in all_records(workspace) if r.continues == record.run_id or r.run_id == record.continues
+    ]
+    return sorted([record, *others], key=lambda r: r.run_id != record.continues)
+
+
+def _split(workspace: Workspace, reference: str) -> tuple[str, str] | None:
+    """The dataset and the beginning of a version that a reference names; None if it names something else."""
+    name, _at, version = reference.partition("@")
+    return (name, version) if name in dataset_names(workspace) and version not in ALIASES else None
+
+
+def _link_of_run(run: RunRecord, servers: Addresses | None) -> Link:
+    verdict = f", {run.evaluation.verdict}" if run.evaluation else ""
+    parent = f", continues {run.continues}" if run.continues else ""
+    page = servers.mlflow_run_page(run.mlflow_run_id) if servers and run.mlflow_run_id else None
+    command = f"ganpipe reproduce {run.run_id}" if run.state == "finished" else ""
+    return Link("run", run.run_id, f"{run.state}{verdict}{parent}", command, page)
+
+
+def _pictures(workspace: Workspace, run: RunRecord) -> list[str]:
+    own = [run_folder(workspace, run.run_id) / name for name in RUN_PICTURES]
+    paths = [str(path) for path in own if path.exists()] + pictures_of_run(workspace, run.run_id)
+    return list(dict.fromkeys(path for path in paths if Path(path).exists()))
+
+
+def _explain(path: str) -> str:
+    return (
+        "" if path.endswith(".mp4") else f"ganpipe trace {shlex.quote(path)}"
+    )  # a film carries no readable origin
+
+
+def remaking_command(origin: dict[str, Any]) -> str | None:
+    """The command that makes a picture with this origin again; None if no single command does."""
+    make = COMMANDS.get(str(origin.get("kind")))
+    try:
+        return make(origin) if make else None
+    except (KeyError, TypeError, AttributeError):  # of another version, or a stranger's
+        return None
+
+
+def _generate(origin: dict[str, Any]) -> str:
+    name, _, version = str(origin["model"]).partition(" v")
+    words = ["ganpipe", "generate", "--model", f"{name}/{version}", "--seed", str(int(origin["seed"]))]
+    words += ["-n", str(int(origin["index"]) + 1)]
+    words += ["--label", str(origin["label"])] if "label" in origin else []
+    words += ["--truncation", str(float(origin["truncation"]))] if "truncation" in origin else []
+    return shlex.join([*words, "--out", "DIR"])
+
+
+def _stylize(origin: dict[str, Any]) -> str:
+    styles = origin["style"] if isinstance(origin["style"], list) else [origin["style"]]
+    words = ["ganpipe", "stylize", "--content", str(origin["content"]["name"])]
+    words += ["--style", *(str(style["name"]) for style in styles)]
+    values = {key: _as_setting(value) for key, value in origin["recipe"].items()} | {
+        "preset": origin["preset"]
+    }
+    if len(styles) > 1:
+        values["blend"] = "+".join(f"{share:g}" for share in origin["shares"])
+    fields = StyleSettings.model_fields
+    for key in sorted(values.keys() & fields.keys()):
+        if values[key] != fields[key].default:
+            words += ["--set", f"style.{key}={values[key]}"]
+    return shlex.join([*words, "--out", "DIR"])
+
+
+def _as_setting(value: Any) -> Any:
+    """A list of layers, or of pairs of a layer and its weight, as the settings write it."""
+    if not isinstance(value, list):
+        return value
+    return "+".join(str(layer[0] if isinstance(layer, list) else layer) for layer in value)
+
+
+def _evaluate(origin: dict[str, Any]) -> str:
+    return shlex.join(["ganpipe", "evaluate", str(origin["run"])])
+
+
+COMMANDS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "generated": _generate,
+    "stylized": _stylize,
+    "report card": _evaluate,
+    "sample grid": _evaluate,
+}
