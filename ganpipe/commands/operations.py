@@ -39,6 +39,7 @@ def status(arguments: Namespace) -> int:
     servers = found.servers
     rows = [
         ("champions", found.champions_problem or ", ".join(found.champions.values()) or "none yet"),
+        *((f"retraining {d.dataset}", d.reason) for d in found.retraining if not d.worth),
         ("servers", f"{servers.prefect_api}, {servers.mlflow}" if servers else "not running (ganpipe up)"),
         ("free disk", f"{found.disk_free_bytes / 2**30:.1f} GiB"),
     ]

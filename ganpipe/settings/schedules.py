@@ -18,7 +18,8 @@ from ganpipe.settings.yaml_files import parse_document
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 KEYS = (*ScheduleSettings.model_fields, "settings")
-BY_HAND = "scheduled"  # the deployment for runs that are started by hand or by new images
+BY_HAND = "scheduled"  # the deployment for runs that are started by hand
+ON_NEW_DATA = "on new data"  # for runs that an event starts; no schedule can be called so
 
 
 @dataclass(frozen=True)

@@ -46,18 +46,23 @@ def decide(workspace: Workspace, dataset: str, rule: WatchSettings, now: datetim
     """Applies the rule to the present version, and keeps the answer for `ganpipe status`."""
     now = now or datetime.now(UTC)
     earlier = read_decision(workspace, dataset)
-    decision = _judge(workspace, dataset, rule, earlier.started if earlier else None, now)
+    decision = _judge(workspace, dataset, rule, earlier, now)
     write_json(_path(workspace, dataset), decision)
     return decision
 
 
 def _judge(
-    workspace: Workspace, dataset: str, rule: WatchSettings, started: str | None, now: datetime
+    workspace: Workspace, dataset: str, rule: WatchSettings, earlier: Decision | None, now: datetime
 ) -> Decision:
+    started = earlier.started if earlier else None
+    if not pointer_file(workspace, dataset).exists():
+        return Decision(dataset, "", False, f"there is no dataset {dataset} yet", started=started)
     version, stamp = read_pointer(workspace, dataset), now.isoformat(timespec="seconds")
     trained = last_trained(workspace, dataset)
     if trained == version:
         return Decision(dataset, version, False, "this version was trained on already", started=started)
+    if earlier and earlier.worth and earlier.version == version:
+        return earlier  # the run was stopped, and resumes
     try:
         before = {r.sha256 for r in records_at(workspace, f"{dataset}@{trained}")} if trained else set()
     except GanpipeError:  # DVC's cache no longer has it: nobody can tell how much changed

@@ -8,6 +8,7 @@ from typing import Any
 
 from ganpipe.errors import GanpipeError, explain_storage_error
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stages.retraining import Decision, read_decisions
 from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets
 from ganpipe.stores.model_registry import ChampionChange, ModelRef, ModelRegistry
@@ -46,6 +47,8 @@ class ModelChange(ChampionChange):
 class WorkspaceStatus:
     """Datasets, runs, champions by registered model and who changed them, servers (None: not running) and free disk.
 
+    `retraining`: whether each dataset has changed enough to be trained on again, where that was asked.
+
     `champions_problem`: why MLflow could not be asked; None if it could. `changes`: the latest last.
     """
 
@@ -55,6 +58,7 @@ class WorkspaceStatus:
     champions: dict[str, str]
     champions_problem: str | None
     changes: list[ModelChange]
+    retraining: list[Decision]
     servers: Addresses | None
     disk_free_bytes: int
 
@@ -129,6 +133,7 @@ def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceS
         champions={champion.name: str(champion) for champion in known.found},
         champions_problem=known.problem,
         changes=known.changes,
+        retraining=read_decisions(workspace),
         servers=running_servers(workspace),
         disk_free_bytes=shutil.disk_usage(workspace.root).free,
     )

@@ -93,7 +93,9 @@ def test_an_interrupted_run_resumes_from_the_champion_that_it_began_with(
     with pytest.raises(Killed):
         run_train(noise, "noise", warm(settings), kill)
     make_champion(noise, 1)
-    shutil.rmtree(run_folder(noise, first.run_id) / "checkpoints")  # nor are the old champion's needed any more
+    shutil.rmtree(
+        run_folder(noise, first.run_id) / "checkpoints"
+    )  # nor are the old champion's needed any more
     record = run_train(noise, "noise", warm(settings))
     assert record.starts_from is not None
     assert record.starts_from.run == first.run_id
@@ -116,7 +118,7 @@ def test_without_a_champion_or_its_checkpoint_it_starts_from_scratch_and_says_wh
 
 
 def test_fresh_layers_are_not_to_be_frozen(settings: Settings) -> None:
-    with pytest.raises(GanpipeError, match="training.start_from is scratch: fresh layers must learn"):
+    with pytest.raises(GanpipeError, match=r"start_from is scratch: fresh layers must learn"):
         train.check_request(with_(settings, training__freeze_d_layers=1))
 
 
