@@ -18,6 +18,7 @@ from ganpipe.compute.processes import start_process
 from ganpipe.compute.signals import STOP_SIGNALS, is_ignored, leave_terminal
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
+from ganpipe.imaging.paths import STATE_FOLDER, is_workspace_folder
 from ganpipe.services.folder_import import import_in_process
 from ganpipe.services.mlflow import start_mlflow
 from ganpipe.services.prefect import choose_port, first_start, point_to, start_prefect, wait_until_ready
@@ -123,10 +124,23 @@ def check_options(options: UpOptions) -> None:
         )
     if options.watch and not options.watch.is_dir():
         raise GanpipeError(f"There is no folder {options.watch} to watch.")
+    if options.watch and is_own_folder(options.watch.resolve()):
+        raise GanpipeError(
+            f"{options.watch} is a folder in which ganpipe keeps data; watch another one, with your own images."
+        )
+    if options.watch or options.retrains():
+        options.request.dataset_name()
     for schedule in options.schedules:
         _check_cron(schedule)
         options.request.with_overrides(schedule.overrides).check_settings()
     options.request.check_settings()
+
+
+def is_own_folder(folder: Path) -> bool:
+    """Whether a folder is, or lies in, one that ganpipe fills itself: raw and prepared data, stylized images, its state."""
+    return any(
+        is_workspace_folder(place) or place.name == STATE_FOLDER for place in (folder, *folder.parents)
+    )
 
 
 def _check_cron(schedule: Schedule) -> None:

@@ -21,9 +21,9 @@ from ganpipe.imaging.paths import is_image_name, is_meant
 from ganpipe.imaging.provenance import origin_kind
 from ganpipe.settings.schema import WatchSettings
 
-POLL_S = 2.0
-LOOK_SHARE = 0.02  # of the time is spent on looking at a large folder
-RETRY_S = 60.0  # after an import that failed
+POLL_S, LONGEST_POLL_S = 2.0, 60.0
+LISTING_SHARE = 0.02  # of the time is spent on listing a large folder
+RETRY_S, LONGEST_RETRY_S = 60.0, 3600.0  # after an import that failed; twice as long each time
 
 Stamp = tuple[int, int]  # size, time of change in nanoseconds
 Files = dict[str, Stamp]
@@ -86,10 +86,14 @@ class FolderWatch:
     quiet_since: float = 0.0
     pending_since: float | None = None
     retry_at: float = 0.0
+    retry_s: float = RETRY_S
+    poll_s: float = POLL_S  # until the next look
 
     def look(self) -> None:
         """Looks at the folder once, and imports it if that is due."""
+        started = time.monotonic()
         found = list_files(self.folder)
+        self.poll_s = min(LONGEST_POLL_S, max(POLL_S, (time.monotonic() - started) / LISTING_SHARE))
         if found is None or (self.imported and not found):
             self._note_away(found is None)
             return
@@ -135,21 +139,21 @@ class FolderWatch:
         own = {name for name in pending if origin_kind(self.folder / name) is not None}
         is_news = not own or pending > own  # what ganpipe itself writes is none
         if is_news and not self.import_folder(frozenset(arriving)):
-            self.retry_at = self.now() + RETRY_S
+            self.retry_at = self.now() + self.retry_s
+            self.retry_s = min(2 * self.retry_s, LONGEST_RETRY_S)
             return
+        self.retry_s = RETRY_S
         self.imported = {name: stamp for name, stamp in self.seen.items() if name not in arriving}
         self.pending_since = None
 
 
 def watch_folder(watch: FolderWatch, stop_now: threading.Event) -> None:
-    """Looks at a folder until `stop_now` is set; a large one less often, so that it costs little."""
+    """Looks at a folder until `stop_now` is set; at a large one less often, so that it costs little."""
     pause_s = 0.0
     while not stop_now.wait(pause_s):
-        started = time.monotonic()
         try:
             watch.look()
+            pause_s = watch.poll_s
         except Exception as error:  # the watcher must outlive whatever a folder and a disk can do
             say(f"{watch.folder} could not be looked at ({redact(str(error))}); it is tried again.")
             pause_s = RETRY_S
-            continue
-        pause_s = max(POLL_S, (time.monotonic() - started) / LOOK_SHARE)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ganpipe.imaging.provenance import save_png
-from ganpipe.services.watcher import RETRY_S, FolderWatch, list_files
+from ganpipe.services.watcher import POLL_S, RETRY_S, FolderWatch, list_files, watch_folder
 from ganpipe.settings.schema import Settings, WatchSettings
 from ganpipe.stages.data import import_folder
 from ganpipe.stages.requests import FolderImport, Imported
@@ -206,11 +208,33 @@ def test_a_removed_file_is_news_for_a_mirror_alone(tmp_path: Path) -> None:
 def test_an_import_that_fails_is_tried_again(watched: Watched) -> None:
     watched.works = False
     watched.write("a.png")
-    watched.wait(12 + 1.5 * RETRY_S)
-    assert len(watched.imports) == 2
+    watched.wait(12 + 2.5 * RETRY_S)
+    assert len(watched.imports) == 2, "the second pause is twice as long"
     watched.works = True
-    watched.wait(3 * RETRY_S)
+    watched.wait(6 * RETRY_S)
     assert len(watched.imports) == 3
+
+
+def test_a_slow_import_and_a_failing_disk_do_not_end_the_watch(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look comes two seconds after an import, however long that took."""
+    stop, pauses = threading.Event(), list[float]()
+    looks = iter([None, OSError("no such device"), None])
+
+    def look() -> None:
+        if error := next(looks):
+            raise error
+        time.sleep(0.2)  # an import
+
+    def wait(pause_s: float) -> bool:
+        pauses.append(pause_s)
+        return len(pauses) > 3
+
+    monkeypatch.setattr(watched.watch, "look", look)
+    monkeypatch.setattr(stop, "wait", wait)
+    watch_folder(watched.watch, stop)
+    assert pauses == [0.0, POLL_S, RETRY_S, POLL_S]
 
 
 class Inbox:
