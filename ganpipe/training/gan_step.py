@@ -104,8 +104,6 @@ class GanStep:
         self, parts: list[Batch], fakes: list[Tensor], numbers: dict[str, Tensor], number: int
     ) -> Scalars:
         self.D.requires_grad_(True)
-        for name in self.frozen:
-            self.D.get_parameter(name).requires_grad_(False)
         self.G.requires_grad_(False)
         penalized = number % self.settings.loss.penalty_every == 0 and self.penalty != "none"
         gradients, stats = self._accumulate("D", parts, fakes, numbers, penalized, number % 4)

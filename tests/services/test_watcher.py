@@ -19,6 +19,7 @@ from ganpipe.services.watcher import POLL_S, RETRY_S, FolderWatch, list_files, w
 from ganpipe.settings.schema import Settings, WatchSettings
 from ganpipe.stages.data import import_folder
 from ganpipe.stages.requests import FolderImport, Imported
+from ganpipe.stores.dataset_sources import read_removed
 from ganpipe.stores.dataset_summaries import records_at
 from ganpipe.stores.datasets import add_dataset, remove_from_dataset
 from ganpipe.stores.workspace import Workspace
@@ -323,6 +324,7 @@ def test_an_image_that_was_removed_by_hand_is_not_taken_again(
     assert inbox.names() == {f"{k:03d}.png" for k in range(12) if k != 3} | {"new.png"}
     add_dataset(workspace, str(inbox.watched.folder / "003.png"), "cats", settings.data)
     assert "003.png" in inbox.names(), "a person asks for it"
+    assert read_removed(workspace, "cats") == set()
 
 
 def test_a_mirror_takes_out_what_is_gone_and_keeps_what_cannot_be_read(

@@ -64,6 +64,7 @@ def test_whatever_changes_a_dataset_tells_it_with_versions_and_counts(
     copied(added_noise, workspace)
     data = settings.data
     first = open_version(workspace, "noise", data).version
+    checkout_dataset(workspace, "noise", first, data)
     assert receiver.got == [], "nothing has changed"
     more = tmp_path / "more"
     more.mkdir()
