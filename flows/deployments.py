@@ -18,16 +18,20 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect import Flow, schedules
+from prefect.events import DeploymentEventTrigger, DeploymentTriggerTypes, TriggerTypes
 from prefect.exceptions import TerminationSignal
 from prefect.flows import EntrypointType
 
+from flows.new_data import start_missed
 from flows.registration import close_registrations, read_registration, resume_interrupted, skip_overdue
 from flows.runner import PatientRunner
 from flows.works import evaluate_champion, free_room, retrain, stylize_settings, verify_data
+from ganpipe.compute.process_identity import start_time
 from ganpipe.compute.processes import exit_with_parent
 from ganpipe.services.recovery import close_orphans
 from ganpipe.services.timezone import local_timezone
-from ganpipe.settings.schedules import BY_HAND, Schedule
+from ganpipe.settings.events import UPDATED, resource_id
+from ganpipe.settings.schedules import BY_HAND, ON_NEW_DATA, Schedule
 from ganpipe.settings.schema import Work
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import serve_only
@@ -45,21 +49,37 @@ ANCHOR = (2024, 1, 1)  # intervals are counted from this midnight: a restart of 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A flow, the parameters of its runs, and when it runs (None: only by hand)."""
+    """A flow, the parameters of its runs, and when it runs: by a schedule, by an event of a dataset, or only by hand."""
 
     name: str
     flow: Flow[..., Any]
     parameters: dict[str, Any]
     schedule: schedules.Schedule | None = None
+    updated_dataset: str | None = None
 
     @property
     def full_name(self) -> str:
         """As Prefect names it: FLOW/NAME."""
         return f"{self.flow.name}/{self.name}"
 
+    def triggers(self) -> list[DeploymentTriggerTypes | TriggerTypes]:
+        """The events that start a run, whoever sends them."""
+        if self.updated_dataset is None:
+            return []
+        name = self.updated_dataset
+        return [
+            DeploymentEventTrigger(
+                name=f"{name} has a new version",
+                expect={UPDATED},
+                match={"prefect.resource.id": resource_id(name)},
+            )
+        ]
 
-def deployments_of(request: RunRequest, wanted: Sequence[Schedule]) -> list[Deployment]:
-    """A deployment for each schedule, and one for runs that are started by hand or by new images."""
+
+def deployments_of(
+    request: RunRequest, wanted: Sequence[Schedule], on_new_data: bool = False
+) -> list[Deployment]:
+    """A deployment for each schedule, one for runs by hand, and one for runs that new data start, if they do."""
     found = [
         Deployment(
             schedule.name,
@@ -70,6 +90,9 @@ def deployments_of(request: RunRequest, wanted: Sequence[Schedule]) -> list[Depl
         for schedule in wanted
     ]
     by_hand = Deployment(BY_HAND, retrain, _parameters(request, Schedule(BY_HAND)))
+    if on_new_data:
+        parameters = by_hand.parameters | {"if_busy": "next", "by_rule": True}
+        found.append(Deployment(ON_NEW_DATA, retrain, parameters, updated_dataset=request.dataset_name()))
     return found if by_hand.full_name in [row.full_name for row in found] else [by_hand, *found]
 
 
@@ -106,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--schedule", dest="schedules", action="append", default=[], help="as JSON")
     parser.add_argument("--may-read", dest="folders", action="append", default=[])
+    parser.add_argument("--on-new-data", action="store_true")
     parser.add_argument("--parent", type=int, required=True, help="the process of `ganpipe up`")
     given = parser.parse_args(argv)
     if os.getppid() != given.parent:
@@ -117,11 +141,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     serve_only(given.workspace, given.folders, own, given.parent)
     close_orphans(Workspace(Path(given.workspace)))
     runner = PatientRunner()
-    rows = deployments_of(request, wanted)
+    rows = deployments_of(request, wanted, given.on_new_data)
     registered = [register(runner, row) for row in rows]
     close_registrations([flow.name for flow in FLOWS.values()], registered)
     skip_overdue(registered)
     resume_interrupted(registered)
+    if given.on_new_data:
+        start_missed(f"{given.parent} {start_time(given.parent)}")
     with suppress(KeyboardInterrupt, TerminationSignal):
         asyncio.run(runner.start())
 
@@ -144,6 +170,7 @@ def register(runner: PatientRunner, row: Deployment) -> Any:
         parameters=row.parameters,
         description=row.flow.description,
         entrypoint_type=EntrypointType.MODULE_PATH,
+        triggers=row.triggers(),
     )
 
 

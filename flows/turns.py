@@ -31,10 +31,13 @@ def take_turn(workspace: Workspace, work: Work, dataset: str, name: str, if_busy
     """Holds the workspace for the flow run `name`; a run that waits says so in Prefect.
 
     `if_busy`, if another run of this work on this dataset works or waits: "skip" raises Skipped, "wait" waits for it,
-    "leave" raises Busy. A run of another kind is waited for, unless "leave".
+    "next" waits, too, unless another one waits so: that one will see the same data. "leave" raises Busy. A run of another
+    kind is waited for, unless "leave".
     """
     queue = _Queue(workspace, f"run {name} {DOING[work]}")
-    with ExitStack() as stack:
+    with ExitStack() as stack, ExitStack() as line:
+        if if_busy == "next":
+            queue.stand_in(line, f"next-{work}-{dataset}", f"run {name} waits and will see the same data")
         if if_busy == "skip":
             try:
                 queue.enter(stack, f"{work}-{dataset}", wait=False)
@@ -42,11 +45,12 @@ def take_turn(workspace: Workspace, work: Work, dataset: str, name: str, if_busy
             except Busy as busy:
                 raise Skipped(busy.holder) from None
         else:
-            queue.enter(stack, f"{work}-{dataset}", wait=if_busy == "wait")
+            queue.enter(stack, f"{work}-{dataset}", wait=if_busy != "leave")
         queue.enter(stack, "run", wait=if_busy != "leave")
         queue.pass_training(work, wait=if_busy != "leave")
         if queue.waited:
             set_running("Running", "Its turn has come.")
+        line.close()
         yield
 
 
@@ -65,6 +69,17 @@ class _Queue:
                 raise
             self._say_waiting(busy.holder)
             stack.enter_context(self.workspace.lock(what, math.inf, holder=self.own))
+
+    def stand_in(self, line: ExitStack, what: str, holder: str) -> None:
+        """Is the only one in a line until `line` is left.
+
+        Raises:
+            Skipped: another run stands there.
+        """
+        try:
+            line.enter_context(self.workspace.lock(what, 0.0, holder=holder))
+        except Busy as busy:
+            raise Skipped(busy.holder) from None
 
     def pass_training(self, work: Work, wait: bool) -> None:
         """Waits for `ganpipe train`, which takes no turn, before a run that trains or deletes.

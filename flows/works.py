@@ -12,6 +12,7 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed, Failed
 
+from flows.new_data import require_worth
 from flows.notices import tell_crash, tell_evaluation, tell_failure, tell_result
 from flows.runs import begin_run, end_if_cancelled, is_scheduled
 from flows.stops import STOPS, failed_state, stopped_state
@@ -51,11 +52,14 @@ def retrain(
     source: str | None = None,
     quiet: bool = False,
     if_busy: str = "wait",
+    by_rule: bool = False,
 ) -> Any:
     """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists."""
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
 
     def work(place: Workspace) -> Ended:
+        if by_rule:
+            require_worth(place, request)
         from flows.pipeline import run_pipeline
 
         result = run_pipeline(place, request, quiet, if_busy == "wait", resumes=not is_scheduled())

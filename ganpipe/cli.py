@@ -228,7 +228,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="ENTRY",
         help="a further schedule, such as 'name: nightly, cron: 0 2 * * *, work: stylize'; also in params.yaml",
     )
-    sub.add_argument("--watch", metavar="DIR", help="retrain when images are added to this folder")
+    sub.add_argument(
+        "--watch", metavar="DIR", help="import this folder, and retrain by the settings of `watch`"
+    )
     sub.add_argument(
         "--host",
         default="127.0.0.1",

@@ -30,7 +30,9 @@ def _show(found: WorkspaceStatus) -> None:
         table("Now", ("process", "on", "", ""), [_activity_row(activity) for activity in found.activities])
     if found.planned:
         table("Next", ("when", "deployment"), [(local_time(p.at), p.deployment) for p in found.planned[:3]])
-    table("Datasets", ("name", "version", "images", "champion", ""), map(_dataset_row, found.datasets))
+    too_little = {d.dataset: d.reason for d in found.retraining if not d.worth}
+    datasets = [_dataset_row(dataset, too_little.get(dataset.name, "")) for dataset in found.datasets]
+    table("Datasets", ("name", "version", "images", "champion", ""), datasets)
     names = ("run", "began", "training", "state", "verdict", "conditions", "model", "why")
     table("Runs", names, map(_run_row, found.runs[-SHOWN_RUNS:]))
     if found.flow_runs:
@@ -53,9 +55,10 @@ def _activity_row(activity: Activity) -> tuple[str, str, str, str]:
     return str(activity.pid), activity.subject, stage, activity.waits_for or (line_of(p) if p else "")
 
 
-def _dataset_row(dataset: DatasetStatus) -> tuple[str, str, str, str, str]:
+def _dataset_row(dataset: DatasetStatus, too_little: str) -> tuple[str, str, str, str, str]:
     seen = {True: "has seen it", False: "has not seen it", None: ""}[dataset.champion_has_seen]
-    return dataset.name, dataset.version or "", count_or_blank(dataset.images), seen, dataset.problem or ""
+    images, note = count_or_blank(dataset.images), dataset.problem or too_little
+    return dataset.name, dataset.version or "", images, seen, note
 
 
 def _run_row(run: RunStatus) -> tuple[str, ...]:

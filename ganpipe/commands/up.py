@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganpipe.commands.context import absolute, open_named_workspace, request_of, require_utf8
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ganpipe.services.up import UpOptions
 
 # The deployments are a table in flows; its module imports Prefect, which must not happen before the servers are chosen.
-RUNNER, WATCHED = "flows.deployments", f"ganpipe/{BY_HAND}"
+RUNNER = "flows.deployments"
 
 
 def up(arguments: Namespace) -> int:
@@ -53,17 +54,23 @@ def down(arguments: Namespace) -> int:
 def _options(arguments: Namespace, workspace: Workspace) -> UpOptions:
     from ganpipe.services.up import UpOptions
 
-    watch = absolute(arguments.watch) if arguments.watch else None
+    request = request_of(arguments, workspace)
     return UpOptions(
-        request_of(arguments, workspace),
+        request,
         schedules_of(arguments, workspace),
-        watch,
+        _watched_folder(arguments, workspace, request.watch().folder),
         arguments.host,
         arguments.prefect_port,
         arguments.mlflow_port,
         RUNNER,
-        WATCHED,
     )
+
+
+def _watched_folder(arguments: Namespace, workspace: Workspace, named: str) -> Path | None:
+    """The folder of `--watch`, else that of params.yaml, which is relative to the workspace."""
+    if arguments.watch:
+        return absolute(arguments.watch)
+    return workspace.root / Path(named).expanduser() if named else None
 
 
 def schedules_of(arguments: Namespace, workspace: Workspace) -> tuple[Schedule, ...]:

@@ -40,10 +40,21 @@ def weights_sha256(parts: Iterable[Any]) -> str:
     """
     digest = hashlib.sha256()
     for part in parts:
-        for name, tensor in tensors_of(part.state_dict()).items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        _add_tensors(digest, part.state_dict())
     return digest.hexdigest()
+
+
+def tensors_sha256(value: Any) -> str:
+    """SHA-256 over the names and bytes of all tensors in a nested state."""
+    digest = hashlib.sha256()
+    _add_tensors(digest, value)
+    return digest.hexdigest()
+
+
+def _add_tensors(digest: hashlib._Hash, value: Any) -> None:
+    for name, tensor in tensors_of(value).items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
 
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from ganpipe.imaging.image import RejectedImage
 from ganpipe.progress import Progress, Report, ignore
 
 REPORT_EVERY_S = 0.2
+REMOVED = RejectedImage("removed", "`ganpipe data remove` has taken it out")
 
 
 @dataclass
@@ -106,12 +107,13 @@ def add_items(
     policy: IngestPolicy = IngestPolicy(),
     replace: bool = False,
     listing: SourceListing | None = None,
+    removed: Collection[str] = (),
 ) -> AddReport:
     """Adds the new images among `items` to the raw dataset in `folder`, and counts every file.
 
     With `replace`, the dataset then holds only these items. `listing`: what the source held last time, by which edited
-    images replace their earlier bytes; what it holds now is noted there. Files of images that are not taken, or no
-    longer, are left for `sweep`.
+    images replace their earlier bytes; what it holds now is noted there. `removed`: hashes of images that a person has
+    taken out, and that are not taken again. Files of images that are not taken, or no longer, are left for `sweep`.
 
     Raises:
         GanpipeError: no image was accepted or known; the dataset is unchanged.
@@ -120,7 +122,14 @@ def add_items(
     before = read_manifest(folder) if (folder / MANIFEST).exists() else []
     listing = listing or SourceListing()
     addition = _Addition(
-        folder, [] if replace else before, result, cache or InspectionCache(), policy, report, listing
+        folder,
+        [] if replace else before,
+        result,
+        cache or InspectionCache(),
+        policy,
+        report,
+        listing,
+        removed,
     )
     try:
         addition.take(items)
@@ -152,9 +161,10 @@ class _Addition:
         policy: IngestPolicy,
         report: Report,
         listing: SourceListing,
+        removed: Collection[str],
     ) -> None:
         self.folder, self.result, self.cache, self.policy = folder, result, cache, policy
-        self.report, self.listing = report, listing
+        self.report, self.listing, self.removed = report, listing, removed
         self.successors: set[str] = set()
         self.records = list(records)
         self.first_new = len(records)
@@ -226,6 +236,9 @@ class _Addition:
                 RejectedImage("too_small", f"{size}; data.min_edge_px asks for {self.policy.min_edge_px}"),
             )
             return
+        if self._is_removed(found.sha256):
+            self._reject(item.name, REMOVED)
+            return
         name, label = printable(item.name), None if item.label is None else printable(item.label)
         self.listing.note(name, found.sha256, label)
         if found.sha256 in self.place:
@@ -234,6 +247,9 @@ class _Addition:
         self.place[found.sha256] = len(self.records)
         self.records.append(Record(found.sha256, name, storage_path(found), None, label, item.holdout))
         self.result.accepted += 1
+
+    def _is_removed(self, sha256: str) -> bool:
+        return sha256 in self.removed and sha256 not in self.place
 
     def _reject(self, name: str, rejected: RejectedImage) -> None:
         self.result.reject(name, rejected)
@@ -259,6 +275,9 @@ class _Addition:
         keep: list[int] = []
         copies: list[int] = []
         for k, digest in enumerate(digests):
+            if self._is_removed(digest):
+                self._reject(f"{item.name}[{k}]", REMOVED)
+                continue
             self.listing.note(f"{item.name}[{k}]", digest, labels[k])
             if digest in self.place:
                 copies.append(k)

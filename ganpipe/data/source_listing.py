@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 from ganpipe.data.manifest import Record
 
@@ -50,7 +51,12 @@ class SourceListing:
     def held(self) -> dict[str, str]:
         """Names and hashes of what the source holds, after this addition."""
         earlier = present(self.history)
-        return {n: h for n, h in earlier.items() if not self.mirror or n in self.rejected} | self.now
+        return {n: h for n, h in earlier.items() if not self.mirror or self._is_rejected(n)} | self.now
+
+    def _is_rejected(self, name: str) -> bool:
+        """Whether a file, or the folder or archive that it lies in, is there and could not be used."""
+        places = (name, *map(str, PurePosixPath(name).parents))
+        return not self.rejected.isdisjoint(places)
 
     def next_history(self) -> dict[str, list[str]]:
         """The history to keep for the next addition."""

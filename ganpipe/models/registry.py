@@ -133,6 +133,44 @@ def build_gan(settings: ModelSettings, shape: ImageShape, seed: int, classes: in
         return Gan(build_generator(settings, shape, classes), build_discriminator(settings, shape, classes))
 
 
+def first_layers(D: nn.Module, count: int, shape: ImageShape, classes: int = 0) -> frozenset[str]:
+    """Names of the parameters of D's first `count` layers, in the order in which an image passes them.
+
+    A layer is a convolution or a fully connected layer, with the norm that follows it (FreezeD: Mo et al. 2020, arXiv
+    2002.10964).
+
+    Raises:
+        GanpipeError: no layer of D would be left to learn.
+    """
+    names = {module: name for name, module in D.named_modules()}
+    leaves = [m for m in names if all(child == "parametrizations" for child, _ in m.named_children())]
+    called: list[nn.Module] = []
+    hooks = [
+        m.register_forward_hook(lambda module, *_: called.append(module))
+        for m in leaves
+        if any(True for _ in m.parameters())
+    ]
+    was_training, weight = D.training, next(D.parameters())
+    images = torch.zeros(2, shape.channels, shape.height_px, shape.width_px, device=weight.device)
+    labels = torch.zeros(2, dtype=torch.long, device=weight.device) if classes else None
+    with torch.no_grad():
+        D.eval()(images, labels)
+    D.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    found: set[str] = set()
+    layers = 0
+    for module in dict.fromkeys(called):
+        layers += any(p.dim() > 1 for p in module.parameters())
+        if layers <= count:
+            found |= {f"{names[module]}.{name}" for name, _ in module.named_parameters()}
+    if layers <= count:
+        raise GanpipeError(
+            f"training.freeze_d_layers is {count}, and D has {layers} layers; it must be at most {layers - 1}."
+        )
+    return frozenset(found)
+
+
 def truncate_latents(z: Tensor, psi: float) -> Tensor:
     """Maps standard normal latents to the share `psi` of the normal distribution that is nearest to its mean.
 

@@ -8,27 +8,29 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from ganpipe.compute.process_identity import lives, start_time
 from ganpipe.compute.processes import start_process
 from ganpipe.compute.signals import STOP_SIGNALS, is_ignored, leave_terminal
 from ganpipe.console import say
 from ganpipe.errors import GanpipeError
+from ganpipe.imaging.paths import STATE_FOLDER, is_workspace_folder
 from ganpipe.services.alarms import Alarms
+from ganpipe.services.folder_import import import_in_process
 from ganpipe.services.mlflow import start_mlflow
 from ganpipe.services.notifications import Notification, check_urls, notify
 from ganpipe.services.prefect import choose_port, first_start, point_to, start_prefect, wait_until_ready
 from ganpipe.services.prefect_server import HOST, HOSTS, SIGN_IN_PATH
 from ganpipe.services.supervisor import Service, Supervisor
 from ganpipe.services.timezone import describe_timezone
-from ganpipe.services.watcher import watch_folder
+from ganpipe.services.watcher import FolderWatch, watch_folder
 from ganpipe.settings.schedules import Schedule
-from ganpipe.stages.requests import RunRequest
+from ganpipe.settings.schema import WatchSettings
+from ganpipe.stages.requests import FolderImport, RunRequest
 from ganpipe.stages.served import named_paths
 from ganpipe.stores.addresses import Addresses, announce, announced, up_file
 from ganpipe.stores.secret import secret_file, workspace_secret
@@ -43,7 +45,7 @@ PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 class UpOptions:
     """The options of `ganpipe up`. A port that is None is chosen.
 
-    `runner`: the module that serves the deployments; `watched`: the deployment that new images run.
+    `watch`: the folder of `--watch`, or that of the section `watch`. `runner`: the module that serves the deployments.
     """
 
     request: RunRequest
@@ -53,7 +55,15 @@ class UpOptions:
     prefect_port: int | None
     mlflow_port: int | None
     runner: str
-    watched: str
+
+    def watch_settings(self) -> WatchSettings:
+        """The section `watch`."""
+        return self.request.watch()
+
+    def retrains(self) -> bool:
+        """Whether a changed dataset is trained on again."""
+        retrain = self.watch_settings().retrain
+        return retrain == "yes" or (retrain == "auto" and self.watch is not None)
 
 
 def up(workspace: Workspace, options: UpOptions) -> None:
@@ -72,7 +82,7 @@ def up(workspace: Workspace, options: UpOptions) -> None:
             announce(workspace, addresses)
             _tell(workspace, addresses, options)
             if options.watch:
-                _start_watcher(options.watch, options.watched, stop_now)
+                _start_watcher(workspace, options, options.watch, stop_now)
             while not stop_now.wait(0.5):
                 supervisor.watch()
                 alarms.watch()
@@ -118,11 +128,24 @@ def check_options(options: UpOptions) -> None:
         )
     if options.watch and not options.watch.is_dir():
         raise GanpipeError(f"There is no folder {options.watch} to watch.")
+    if options.watch and is_own_folder(options.watch.resolve()):
+        raise GanpipeError(
+            f"{options.watch} is a folder in which ganpipe keeps data; watch another one, with your own images."
+        )
+    if options.watch or options.retrains():
+        options.request.dataset_name()
     for schedule in options.schedules:
         _check_cron(schedule)
         options.request.with_overrides(schedule.overrides).check_settings()
     options.request.check_settings()
     check_urls(Workspace(Path(options.request.workspace)))
+
+
+def is_own_folder(folder: Path) -> bool:
+    """Whether a folder is, or lies in, one that ganpipe fills itself: raw and prepared data, stylized images, its state."""
+    return any(
+        is_workspace_folder(place) or place.name == STATE_FOLDER for place in (folder, *folder.parents)
+    )
 
 
 def _check_cron(schedule: Schedule) -> None:
@@ -199,6 +222,7 @@ def _runner_command(options: UpOptions) -> list[str]:
     overrides = [*request.overrides, *(o for schedule in options.schedules for o in schedule.overrides)]
     for path in named_paths(Path(request.workspace), overrides, options.watch):
         command += ["--may-read", path]
+    command += ["--on-new-data"] if options.retrains() else []
     return [*command, "--parent", str(os.getpid())]
 
 
@@ -212,10 +236,10 @@ def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> Non
     for schedule in options.schedules:
         say(f"Schedule {schedule} ({schedule.timezone or describe_timezone()})")
     if not options.schedules:
-        how = "by hand or by new images" if options.watch else "by hand"
+        how = "by hand or by new data" if options.retrains() else "by hand"
         say(f"Schedule none (runs are started {how})")
     if options.watch:
-        say(f"Watching {options.watch}: new images start a run.")
+        _tell_watch(options, options.watch)
     say("Ctrl-C stops everything.")
 
 
@@ -224,16 +248,31 @@ def _tell_of_service(workspace: Workspace, sentence: str) -> None:
     notify(workspace, Notification(("server",), "ganpipe up", sentence), wait_s=0.0)
 
 
-def _start_watcher(folder: Path, deployment: str, stop_now: threading.Event) -> None:
-    def start_run() -> None:
-        # It waits for a run in progress: that one does not know these images.
-        start_deployment(deployment, {"source": str(folder), "if_busy": "wait"})
+def _tell_watch(options: UpOptions, folder: Path) -> None:
+    settings = options.watch_settings()
+    what = "what is in it" if settings.mode == "mirror" else "what is added to it"
+    say(f"Watching {folder}: {what} goes into {options.request.dataset_name()}.")
+    if options.retrains():
+        share = f" or {settings.min_changed_percent:g}% changed" if settings.min_changed_percent else ""
+        say(
+            f"A run starts at {settings.min_new_images} new images{share}, at most every {settings.at_most_every}."
+        )
 
-    threading.Thread(target=watch_folder, args=(folder, start_run, stop_now), daemon=True).start()
 
+def _start_watcher(workspace: Workspace, options: UpOptions, folder: Path, stop_now: threading.Event) -> None:
+    settings, asked = options.watch_settings(), options.request
+    request = FolderImport(
+        asked.workspace,
+        asked.dataset_name(),
+        str(folder),
+        settings.mode == "mirror",
+        asked.preset,
+        asked.overrides,
+    )
+    log_file = workspace.state / "logs" / "watch.log"
 
-def start_deployment(name: str, parameters: dict[str, Any]) -> None:
-    """Asks the server for a run of a deployment (`FLOW/NAME`)."""
-    from prefect.deployments import run_deployment
+    def import_folder(arriving: frozenset[str]) -> bool:
+        return import_in_process(replace(request, arriving=sorted(arriving)), log_file, stop_now)
 
-    run_deployment(name, parameters=parameters, timeout=0)
+    watch = FolderWatch(folder, settings, import_folder)
+    threading.Thread(target=watch_folder, args=(watch, stop_now), daemon=True).start()

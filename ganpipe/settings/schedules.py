@@ -13,14 +13,13 @@ from pydantic import ValidationError
 
 from ganpipe.errors import GanpipeError, nearest
 from ganpipe.settings.schema import ScheduleSettings, Work, validated
-from ganpipe.settings.validation import sentence, shown
+from ganpipe.settings.validation import seconds_in, sentence, shown
 from ganpipe.settings.yaml_files import parse_document
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-INTERVAL = re.compile(r"(\d{1,6})\s*([mhd])")
-SECONDS = {"m": 60, "h": 3600, "d": 86400}
 KEYS = (*ScheduleSettings.model_fields, "settings")
-BY_HAND = "scheduled"  # the deployment for runs that are started by hand or by new images
+BY_HAND = "scheduled"  # the deployment for runs that are started by hand
+ON_NEW_DATA = "on new data"  # for runs that an event starts; no schedule can be called so
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,12 @@ def _checked(given: ScheduleSettings) -> Schedule:
 
 
 def _interval_s(given: ScheduleSettings) -> int:
-    found = INTERVAL.fullmatch(given.interval.strip())
-    if not found or not int(found[1]):
+    seconds = seconds_in(given.interval)
+    if seconds is None:
         raise GanpipeError(
             f"Schedule {given.name}: interval is {given.interval!r}; expected a number and m, h or d, such as 30m or 6h."
         )
-    return int(found[1]) * SECONDS[found[2]]
+    return seconds
 
 
 def _zone(given: ScheduleSettings) -> str:

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ganpipe.errors import GanpipeError, nearest
 from ganpipe.settings.tables import table_keys
-from ganpipe.settings.validation import OTHER, Section, sentence, shown
+from ganpipe.settings.validation import OTHER, Section, seconds_in, sentence, shown
 
 HIGHEST_SEED = 2**31 - 1
 MOST_MINUTES = 60 * 24 * 365.0
@@ -203,6 +203,16 @@ class TrainingSettings(Section):
         le=MOST_MINUTES,
         description="training length, in minutes: the step is measured before the first one, and total_images follows; "
         "0: total_images as given",
+    )
+    start_from: Literal["scratch", "champion"] = Field(
+        default="scratch",
+        description="initial weights: fresh ones, or those of the dataset's champion (warm start)",
+    )
+    freeze_d_layers: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="start_from=champion: layers of D, counted from the image, that do not learn (FreezeD)",
     )
     batch_images: int = Field(default=64, ge=2, le=65536, description="images per step")
     microbatch_images: int = Field(
@@ -477,6 +487,53 @@ class GcSettings(Section):
     )
 
 
+class WatchSettings(Section):
+    """What `ganpipe up` does with the folder that it watches, and when a changed dataset is trained on again."""
+
+    folder: str = Field(
+        default="", description="watched folder (--watch DIR); empty: none. Its images go into the dataset"
+    )
+    mode: Literal["add", "mirror"] = Field(
+        default="add",
+        description="mirror: images that are removed from the folder leave the dataset, too",
+    )
+    quiet_s: float = Field(
+        default=10.0,
+        ge=0.5,
+        le=3600.0,
+        description="a file is whole, and the folder imported, when nothing has changed for so many seconds",
+    )
+    retrain: Literal["auto", "yes", "no"] = Field(
+        default="auto",
+        description="train on a changed dataset, by the three settings below; auto: if a folder is watched",
+    )
+    min_new_images: int = Field(
+        default=1, ge=1, le=10_000_000, description="a run starts if at least so many images are new"
+    )
+    min_changed_percent: float = Field(
+        default=5.0,
+        ge=0.0,
+        le=100.0,
+        description="or if at least this share of the images is new or removed, in percent; 0: does not count",
+    )
+    at_most_every: str = Field(
+        default="1h",
+        description="time between the starts of two such runs, and after which a folder that is never quiet is imported, "
+        "such as 10m, 6h or 1d",
+    )
+
+    @field_validator("at_most_every")
+    @classmethod
+    def _is_interval(cls, text: str) -> str:
+        if seconds_in(text) is None:
+            raise PydanticCustomError(OTHER, "it must be a number and m, h or d, such as 10m or 6h")
+        return text
+
+    def at_most_every_s(self) -> int:
+        """`at_most_every` in seconds."""
+        return seconds_in(self.at_most_every) or 0
+
+
 Work = Literal["retrain", "stylize", "evaluate-champion", "verify-data", "gc"]
 
 
@@ -548,6 +605,7 @@ class Settings(BaseModel):
     evaluation: EvaluationSettings = EvaluationSettings()
     style: StyleSettings = StyleSettings()
     gc: GcSettings = GcSettings()
+    watch: WatchSettings = WatchSettings()
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Sections of plain values."""

@@ -69,6 +69,16 @@ def _truth(value: Any) -> bool:
     return truth
 
 
+INTERVAL = re.compile(r"(\d{1,6})\s*([mhd])")
+SECONDS = {"m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_in(interval: str) -> int | None:
+    """The seconds of an interval such as 30m, 6h or 1d; None if it is none."""
+    found = INTERVAL.fullmatch(interval.strip())
+    return int(found[1]) * SECONDS[found[2]] or None if found else None
+
+
 READERS: Mapping[type, Callable[[Any], Any]] = {int: _whole, float: _number, str: _word, bool: _truth}
 
 

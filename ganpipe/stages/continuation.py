@@ -11,6 +11,7 @@ from ganpipe.stores.run_records import (
     continued_record,
     load_record,
     run_folder,
+    started_record,
 )
 from ganpipe.stores.workspace import Workspace
 
@@ -21,10 +22,13 @@ TRAINED_BY = ("data", "model", "loss", "augment", "training")
 
 
 def find_attempt(workspace: Workspace, fresh: RunRecord) -> RunRecord:
-    """The record under which a training was begun before: its own, or that of a run that continues another; else fresh."""
+    """The record under which a training was begun before; else fresh.
+
+    That is its own, that of a run that continues another, or that of a run that starts from a champion's networks.
+    """
     if run_folder(workspace, fresh.run_id).exists():
         return fresh
-    begun = [r for r in all_records(workspace) if is_continuation(r, fresh)]
+    begun = [r for r in all_records(workspace) if is_continuation(r, fresh) or is_warm_start(r, fresh)]
     return max(begun, key=lambda r: r.state == "finished", default=fresh)
 
 
@@ -33,6 +37,13 @@ def is_continuation(record: RunRecord, fresh: RunRecord) -> bool:
     if record.continues is None:
         return False
     return record.fingerprint == continued_record(fresh, record.continues).fingerprint
+
+
+def is_warm_start(record: RunRecord, fresh: RunRecord) -> bool:
+    """Whether a run is what `fresh` asks for, started from another run's networks."""
+    if record.starts_from is None:
+        return False
+    return record.fingerprint == started_record(fresh, record.starts_from).fingerprint
 
 
 def begin_continuation(workspace: Workspace, fresh: RunRecord) -> RunRecord:

@@ -5,19 +5,25 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
-from ganpipe.data.ingest import facts_of_records, facts_of_rows
+from ganpipe.data.ingest import REMOVED, facts_of_records, facts_of_rows
 from ganpipe.data.inspection_cache import InspectionCache
 from ganpipe.data.manifest import read_manifest
 from ganpipe.data.profile import DatasetProfile
 from ganpipe.data.raw_store import RawImages
+from ganpipe.data.sources.items import ARRIVING
 from ganpipe.files import read_json, sha256_of_json, write_text
+from ganpipe.imaging.paths import HIDDEN, MACOS_FILE, OWN_OUTPUT
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stages.requests import FolderImport, Imported, RunRequest
 from ganpipe.stores.dataset_shards import version_images
 from ganpipe.stores.dataset_summaries import DatasetSummary
 from ganpipe.stores.dataset_versions import DatasetVersion
-from ganpipe.stores.datasets import open_inspection_cache
+from ganpipe.stores.datasets import WatchedFiles, add_dataset, open_inspection_cache
 from ganpipe.stores.workspace import Workspace
+
+# Codes of files that a watched folder may hold without anybody having to know.
+EXPECTED = tuple(fault.code for fault in (ARRIVING, REMOVED, HIDDEN, MACOS_FILE, OWN_OUTPUT))
 
 
 def profile_dataset(
@@ -62,6 +68,33 @@ def write_page(
         page = write_dataset_page(profile, folder, RawImages(raw), records, added)
     write_text(folder / "stamp", stamp)
     return page
+
+
+def import_folder(workspace: Workspace, request: FolderImport, report: Report = ignore) -> Imported:
+    """Adds what is new in a watched folder to its dataset; of a mirror, takes out what is gone there."""
+    settings = RunRequest(request.workspace, request.dataset, request.preset, request.overrides).settings()
+    watched = WatchedFiles(frozenset(request.arriving))
+    found = add_dataset(
+        workspace,
+        request.folder,
+        request.dataset,
+        settings.data,
+        report,
+        mirror=request.mirror,
+        watched=watched,
+    )
+    refused = [entry for entry in found.quarantined if entry["code"] not in EXPECTED]
+    why = f"{refused[0]['file']}: {refused[0]['reason']}" if refused else ""
+    return Imported(
+        dataset=request.dataset,
+        version=found.version,
+        images=found.train + found.holdout,
+        accepted=found.accepted,
+        replaced=found.replaced,
+        removed=found.removed,
+        refused=len(refused),
+        why=why,
+    )
 
 
 def page_files(page: Path) -> list[Path]:

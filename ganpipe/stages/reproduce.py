@@ -17,6 +17,7 @@ from ganpipe.stores.code import changed_files, read_code, restoring_command
 from ganpipe.stores.dataset_shards import load_dataset, open_version_at
 from ganpipe.stores.run_records import RunRecord, new_record, run_folder
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training import warm_start
 from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.probe import PROBE_FILE
 
@@ -45,6 +46,12 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
         if copy_newest_checkpoint(parent, folder / CHECKPOINTS) is None:
             raise GanpipeError(
                 f"Run {record.run_id} continues run {record.continues}, whose last checkpoint is no longer in {parent}."
+            )
+    if record.starts_from:
+        start = run_folder(workspace, record.run_id) / warm_start.FOLDER
+        if copy_newest_checkpoint(start, folder / warm_start.FOLDER) is None:
+            raise GanpipeError(
+                f"Run {record.run_id} starts from the networks of run {record.starts_from.run}, which are no longer in {start}."
             )
     summary = train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)
     same = summary.weights_sha256 == record.train.weights_sha256

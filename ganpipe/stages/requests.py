@@ -9,7 +9,7 @@ from pathlib import Path
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import parse_assignments, resolve
 from ganpipe.settings.presets import ASKED_FOR, Choice, choose_preset
-from ganpipe.settings.schema import Settings
+from ganpipe.settings.schema import Settings, WatchSettings
 from ganpipe.stages.served import check_served
 from ganpipe.stores.workspace import Workspace, check_name
 
@@ -63,6 +63,10 @@ class RunRequest:
         params = self._workspace().params()
         return resolve(params, self.preset or params.preset or "demo", self.overrides)
 
+    def watch(self) -> WatchSettings:
+        """The section `watch`, on which neither the dataset nor the device has any say."""
+        return self.check_settings().watch
+
     def with_overrides(self, overrides: Sequence[str]) -> RunRequest:
         """The same with more settings, which win over those that it has."""
         keys = {_key(override) for override in overrides}
@@ -83,3 +87,43 @@ class RunRequest:
         asked = dict(params.values) | parse_assignments(self.overrides)
         images = count_images(workspace.raw(check_name(self.dataset or params.dataset)))
         return choose_preset(images, sees_gpu(), asked)
+
+
+@dataclass(frozen=True)
+class FolderImport:
+    """A watched folder, and the dataset that its images go into. `arriving`: names of files that still change."""
+
+    workspace: str
+    dataset: str
+    folder: str
+    mirror: bool = False
+    preset: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    arriving: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of it. `refused`: files that could not be used, and `why` of the first of them."""
+
+    dataset: str
+    version: str
+    images: int
+    accepted: int
+    replaced: int
+    removed: int
+    refused: int
+    why: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the dataset has changed."""
+        return bool(self.accepted or self.replaced or self.removed)
+
+    def sentence(self, folder: str) -> str:
+        """For the terminal of `ganpipe up`."""
+        counts = [f"{self.accepted:,} new images"]
+        counts += [f"{self.replaced:,} replaced"] if self.replaced else []
+        counts += [f"{self.removed:,} removed"] if self.removed else []
+        refused = f" {self.refused:,} files were refused; the first: {self.why}." if self.refused else ""
+        return f"{folder}: {', '.join(counts)}; {self.dataset} has {self.images:,} images, version {self.version[:12]}.{refused}"

@@ -17,7 +17,7 @@ from ganpipe.settings.schema import from_dict
 from ganpipe.stages.report import report_files
 from ganpipe.stores.dataset_versions import pointer_text
 from ganpipe.stores.mlflow_database import has_run, has_version_of
-from ganpipe.stores.mlflow_runs import Tracker, dataset_of
+from ganpipe.stores.mlflow_runs import STARTS_FROM, Tracker, dataset_of, read_start_point
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
@@ -161,6 +161,7 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         began_at=tags.get("ganpipe.began_at") or _time(run.info.start_time),
         ended_at=tags.get("ganpipe.ended_at") or _time(run.info.end_time),
         train_s=numbers.get("train_s", 0.0),
+        starts_from=read_start_point(tags.get(STARTS_FROM)),
     )
     registry = ModelRegistry(workspace)
     version = registry.registered(record)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from ganpipe.errors import GanpipeError, first_line
 from ganpipe.settings.params import resolve
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stages.retraining import Decision, read_decisions
 from ganpipe.stores.activities import Activity, read_activities
 from ganpipe.stores.addresses import running_servers
 from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets, versions_of
@@ -122,7 +123,7 @@ class WorkspaceStatus:
 
     `champions` and `challengers`: by registered model. `models_problem`: why MLflow could not be asked; None if it could.
     `changes` of champions, and `runs`: the latest last; `flow_runs`: the latest first. `up_pid`: of `ganpipe up`; None if it
-    does not run.
+    does not run. `retraining`: whether each dataset has changed enough to be trained on again, where that was asked.
     """
 
     workspace: str
@@ -138,6 +139,7 @@ class WorkspaceStatus:
     servers: list[ServerStatus]
     disk: list[DiskUse]
     disk_free_bytes: int
+    retraining: list[Decision]
 
     @property
     def champions(self) -> dict[str, str]:
@@ -199,6 +201,7 @@ def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceS
         servers=servers,
         disk=disk_use(workspace),
         disk_free_bytes=shutil.disk_usage(workspace.root).free,
+        retraining=read_decisions(workspace),
     )
 
 

@@ -20,10 +20,12 @@ from ganpipe.models.io import generator_damage, save_generator
 from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.reports.film import write_film
-from ganpipe.settings.schema import Settings
+from ganpipe.settings.schema import Settings, TrainingSettings
 from ganpipe.stages.continuation import begin_continuation, find_attempt, lineage_note
 from ganpipe.stages.data import page_files, write_page
+from ganpipe.stages.drift import find_drift
 from ganpipe.stages.restore import restore_in_mlflow, restore_record
+from ganpipe.stages.warm_start import begin_warm_start
 from ganpipe.stores.activities import record_activity
 from ganpipe.stores.code import record_code
 from ganpipe.stores.dataset_shards import load_dataset, version_shards
@@ -65,7 +67,17 @@ def check_request(settings: Settings) -> None:
     check_shape(settings.model, ImageShape(channels, settings.data.height_px, settings.data.width_px))
     compute_names(settings)
     check_processes(settings.training)
+    check_start(settings.training)
     parse_kinds(settings.augment.kinds)
+
+
+def check_start(training: TrainingSettings) -> None:
+    """Raises GanpipeError if layers are to be frozen that nobody has trained."""
+    if training.freeze_d_layers and training.start_from == "scratch":
+        raise GanpipeError(
+            f"training.freeze_d_layers is {training.freeze_d_layers}, and training.start_from is scratch: fresh layers must "
+            "learn. Set training.start_from=champion, or freeze none."
+        )
 
 
 def known_length(workspace: Workspace, version: str, settings: Settings) -> Settings | None:
@@ -145,6 +157,8 @@ def train_model(
         begun = find_attempt(workspace, fresh)
         if begun is fresh and not run_folder(workspace, fresh.run_id).exists():
             begun = begin_continuation(workspace, fresh)
+            if begun is fresh and settings.training.start_from == "champion":
+                begun = begin_warm_start(workspace, fresh)
         record = earlier_record(workspace, begun)
         if record.state == "finished" and (done := finished_training(workspace, record.run_id)):
             return done  # only its record was damaged
@@ -152,6 +166,7 @@ def train_model(
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, version.name, version.version))
         record, started = _begun(record, run_id), time.monotonic()
+        record = replace(record, drift=record.drift or find_drift(workspace, version, settings))
         outbox = Outbox(workspace, save_record(workspace, record), tracker)
         outbox.artifacts(page_files(write_page(workspace, version, settings.data, activity)), "data")
         outbox.artifacts(record_code(run_folder(workspace, record.run_id)), "code")
@@ -166,7 +181,9 @@ def train_model(
             save_record(workspace, replace(_ended(record, state, started), reason=why))
             outbox.training(state)
             raise
-        summary = replace(summary, notes=(*lineage_note(workspace, record), *summary.notes))
+        about_data = (record.drift.sentence(),) if record.drift else ()
+        notes = (*lineage_note(workspace, record), *about_data, *summary.notes)
+        summary = replace(summary, notes=notes)
         if record.train and record.train.weights_sha256 == summary.weights_sha256:
             summary = record.train  # nothing was trained: the model's files were written again
         record = save_record(workspace, replace(_ended(record, "finished", started), train=summary))

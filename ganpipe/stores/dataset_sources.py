@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from ganpipe.data.source_listing import SourceListing, present
@@ -30,6 +31,31 @@ def source_key(workspace: Workspace, source: str) -> str:
     path = Path(source).expanduser()
     place = path_for_record(workspace, str(path.resolve())) if path.exists() else source
     return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def removed_file(workspace: Workspace, name: str) -> Path:
+    """The images that a person has taken out. (No dataset is called NAME.removed.)"""
+    return workspace.state / "versions" / f"{name}.removed.json"
+
+
+def read_removed(workspace: Workspace, name: str) -> set[str]:
+    """Hashes of the images that `data remove` has taken out of a dataset."""
+    path = removed_file(workspace, name)
+    try:
+        return set(read_json(path)) if path.exists() else set()
+    except (GanpipeError, TypeError) as error:
+        log.warning(f"{path} is damaged ({error}); images that were removed from {name} may be taken again.")
+        return set()
+
+
+def note_removed(
+    workspace: Workspace, name: str, gone: Iterable[str] = (), present: Iterable[str] = ()
+) -> None:
+    """Notes images that were taken out, and forgets those that a person has added again."""
+    before = read_removed(workspace, name)
+    after = (before | set(gone)) - set(present)
+    if after != before:
+        write_json(removed_file(workspace, name), sorted(after))
 
 
 def read_listing(workspace: Workspace, name: str, source: str, mirror: bool) -> SourceListing:

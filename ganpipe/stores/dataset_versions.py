@@ -36,6 +36,7 @@ from ganpipe.data.raw_store import (
 from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control, write_json, write_text
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stores.dataset_events import emit_update
 from ganpipe.stores.dataset_summaries import (
     first_version,
     intent_file,
@@ -154,7 +155,7 @@ def commit_dataset(workspace: Workspace, name: str) -> str:
 
 
 def _note_version(workspace: Workspace, name: str, version: str, images: int) -> None:
-    """Notes that the raw folder is at this version now."""
+    """Notes that the raw folder is at this version now, and tells Prefect if it is another one than before."""
     raw, pointer, note = workspace.raw(name), pointer_file(workspace, name), note_file(workspace, name)
     known = read_note(workspace, name)
     past = [entry for entry in known.get("versions", []) if entry["version"] != version]
@@ -166,6 +167,8 @@ def _note_version(workspace: Workspace, name: str, version: str, images: int) ->
     }
     versions = {"first": first_version(workspace, name) or version, "versions": [*past, now]}
     write_json(note, {"version": version, "manifest_sha256": manifest_hash(raw)} | versions)
+    if known.get("version") != version:
+        emit_update(workspace, name, known.get("version"), version)
 
 
 def open_version(workspace: Workspace, name: str, settings: DataSettings) -> DatasetVersion:

@@ -30,12 +30,13 @@ from ganpipe.data.raw_store import (
     set_aside,
 )
 from ganpipe.data.shards import damaged_shards
+from ganpipe.data.sources.items import without_arriving
 from ganpipe.data.sources.registry import read_source
 from ganpipe.errors import GanpipeError
 from ganpipe.files import write_bytes, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings
-from ganpipe.stores.dataset_sources import read_listing, write_listing
+from ganpipe.stores.dataset_sources import note_removed, read_listing, read_removed, write_listing
 from ganpipe.stores.dataset_summaries import (
     dataset_names,
     versions_of,
@@ -60,6 +61,14 @@ from ganpipe.stores.dvc import (
 from ganpipe.stores.dvc_cache import AbsentVersion, DatasetCache, RefusedVersion
 from ganpipe.stores.workspace import Workspace, check_name, ignore_in_git
 
+
+@dataclass(frozen=True)
+class WatchedFiles:
+    """What is known of a watched folder: the files that still change, by their names in it."""
+
+    arriving: frozenset[str] = frozenset()
+
+
 SAMPLE_SOURCES = {"flowers": "sample:flowers", "digits": "sklearn:digits"}
 
 
@@ -76,11 +85,13 @@ def add_dataset(
     report: Report = ignore,
     replace: bool = False,
     mirror: bool = False,
+    watched: WatchedFiles | None = None,
 ) -> AddReport:
     """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC.
 
     An image that was edited in the source takes the place of the earlier one. `mirror`: images that are gone from the
-    source are removed; those of other sources stay.
+    source are removed; those of other sources stay. `watched`: nobody has asked for these images by name, so that those
+    that `data remove` has taken out stay out.
     """
     check_name(name)
     _check_source(workspace, source, name)
@@ -96,13 +107,17 @@ def add_dataset(
         open_inspection_cache(workspace) as cache,
     ):
         items = read_source(source, scratch)
+        removed = read_removed(workspace, name) if watched else set[str]()
+        if watched:
+            items = without_arriving(items, watched.arriving)
         aside = set_foreign_aside(workspace, name)
         listing = read_listing(workspace, name, source, mirror)
-        result = add_items(workspace.raw(name), items, report, cache, policy, replace, listing)
+        result = add_items(workspace.raw(name), items, report, cache, policy, replace, listing, removed)
         write_listing(workspace, name, source, listing, alone=replace)
         result.aside = [*aside, *sweep_folder(workspace, name)]
         result.version = commit_dataset(workspace, name)
         records = read_manifest(workspace.raw(name))
+        note_removed(workspace, name, present=(r.sha256 for r in records))
         result.train, result.holdout, _ = count_records(records, settings.holdout_fraction)
         write_json(workspace.reports / f"{name}-add.json", asdict(result))
     return result
@@ -115,6 +130,7 @@ def remove_from_dataset(
     open_version(workspace, name, settings)
     with data_lock(workspace):
         gone = remove_images(workspace.raw(name), patterns)
+        note_removed(workspace, name, gone=(r.sha256 for r in gone))
         sweep_folder(workspace, name)
         commit_dataset(workspace, name)
     return gone, open_version(workspace, name, settings)

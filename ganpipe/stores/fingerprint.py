@@ -78,6 +78,11 @@ def continued_fingerprint(training: str, parent: str) -> str:
     return sha256_of_json([training, "continues", parent])
 
 
+def started_fingerprint(training: str, run: str, weights_sha256: str) -> str:
+    """SHA-256 of all that fixes the weights of a training that starts from these networks of another run."""
+    return sha256_of_json([training, "starts from", run, weights_sha256])
+
+
 def run_fingerprint(training: str, settings: Settings, extra: dict[str, str]) -> str:
     """SHA-256 of all that fixes a whole run: its training, how it is judged, what is stylized and how."""
     sections = settings.as_dict()

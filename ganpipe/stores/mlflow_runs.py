@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -38,7 +39,7 @@ from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
 from ganpipe.style.batch.report import StyleReport, mean_quality
 from ganpipe.style.feedforward.network import CONFIG as FEEDFORWARD_CONFIG
 from ganpipe.training.callbacks import Point
-from ganpipe.training.summary import TrainSummary
+from ganpipe.training.summary import StartPoint, TrainSummary
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,16 @@ SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIME
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development"
 }  # else its page asks: or generative AI?
+STARTS_FROM = "ganpipe.starts_from"  # JSON: a StartPoint
 PROCESS = "ganpipe.process"  # the tag that names the process of a run (process_identity)
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
 PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
+
+
+def read_start_point(tag: str | None) -> StartPoint | None:
+    """The start point in the tag of a run; None if it has none."""
+    return StartPoint(**json.loads(tag)) if tag else None
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,8 @@ class Tracker:
             "ganpipe.compute": " ".join(record.compute),
             "ganpipe.dvc_pointer": pointer,
         } | ({"ganpipe.continues": record.continues} if record.continues else {})
+        if record.starts_from:
+            tags[STARTS_FROM] = json.dumps(asdict(record.starts_from))
         self.client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
         dataset = Dataset(
             record.dataset, record.version, "dvc", f'{{"path": "data/raw/{record.dataset}.dvc"}}'

@@ -10,6 +10,7 @@ from typing import Any
 
 import ganpipe
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation.drift import Drift
 from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_dataclass, write_json
@@ -18,11 +19,12 @@ from ganpipe.stores.fingerprint import (
     continued_fingerprint,
     environment,
     source_sha256,
+    started_fingerprint,
     train_fingerprint,
 )
 from ganpipe.stores.recorded_paths import path_for_record, path_from_record
 from ganpipe.stores.workspace import Workspace
-from ganpipe.training.summary import TrainSummary
+from ganpipe.training.summary import StartPoint, TrainSummary
 
 RECORD = "run.json"
 PENDING = "pending.jsonl"  # what MLflow is still to hear of the run (outbox)
@@ -54,6 +56,8 @@ class RunRecord:
     ended_at: str | None = None  # the last attempt
     train_s: float = 0.0  # of all attempts together
     reason: str = ""  # why it failed or was interrupted
+    drift: Drift | None = None  # of the data since the training before
+    starts_from: StartPoint | None = None  # the networks of another run that it started with (warm start)
 
     def resolved(self) -> Settings:
         """The settings, checked again."""
@@ -68,7 +72,9 @@ class RunRecord:
             "dataset": {"name": self.dataset, "version": self.version},
             "source_sha256": self.source_sha256,
             "ganpipe": ganpipe.__version__,
-        } | ({"continues": self.continues} if self.continues else {})
+            **({"continues": self.continues} if self.continues else {}),
+            **({"starts_from": self.starts_from.run} if self.starts_from else {}),
+        }
 
 
 def new_record(dataset: str, version: str, settings: Settings, compute: tuple[str, str]) -> RunRecord:
@@ -91,6 +97,14 @@ def continued_record(fresh: RunRecord, parent: str) -> RunRecord:
     fingerprint = continued_fingerprint(fresh.fingerprint, parent)
     return replace(
         fresh, run_id=f"{fresh.dataset}-{fingerprint[:12]}", fingerprint=fingerprint, continues=parent
+    )
+
+
+def started_record(fresh: RunRecord, start: StartPoint) -> RunRecord:
+    """The record of the same training, if it starts from the networks of another run."""
+    fingerprint = started_fingerprint(fresh.fingerprint, start.run, start.weights_sha256)
+    return replace(
+        fresh, run_id=f"{fresh.dataset}-{fingerprint[:12]}", fingerprint=fingerprint, starts_from=start
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -25,13 +26,17 @@ Scalars = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Everything an algorithm is built from. `classes`: labels of a class-conditional model, 0 for an unconditional one."""
+    """Everything an algorithm is built from. `classes`: labels of a class-conditional model, 0 for an unconditional one.
+
+    `warm`: its networks get the weights of another run before the first step.
+    """
 
     data: PreparedData
     settings: Settings
     compute: Compute
     classes: int = 0
     distributed: Distributed = field(default_factory=Distributed)
+    warm: bool = False
 
 
 class Values(Protocol):
@@ -48,6 +53,7 @@ class Algorithm(ABC):
     exported: ClassVar[str]  # the network whose moving average is validated, sampled and exported
     progress_scalars: ClassVar[dict[str, str]]  # label on the progress bar → scalar
     lazy_scalars: ClassVar[tuple[str, ...]] = ()  # scalars that only some steps return
+    frozen: Mapping[str, frozenset[str]] = MappingProxyType({})  # by network: parameters that do not learn
 
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ganpipe.compute.device import should_compile
+from ganpipe.compute.distributed import Distributed
 from ganpipe.compute.random import SIGNAL, latents
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.tensors import to_float
-from ganpipe.models.registry import MODELS, build_gan, sample
+from ganpipe.models.registry import MODELS, build_gan, first_layers, sample
 from ganpipe.training.ada import AdaState, r_v
 from ganpipe.training.algorithm import Algorithm, Scalars, TrainingContext
 from ganpipe.training.divergence import Divergence, Remedies, Remedy, is_early
@@ -42,9 +43,12 @@ class GanAlgorithm(Algorithm):
         settings, compute = context.settings, context.compute
         self.context, self.settings, self.compute = context, settings, compute
         self._check_signal()
+        self.frozen = {"D": frozenset()}
         gan = build_gan(settings.model, context.data.shape, settings.training.seed, context.classes)
         G, D = (compute.place(context.distributed.convert_batch_norm(network)) for network in (gan.G, gan.D))
         compiled = should_compile(settings.training, settings.model.name, (G, D), compute)
+        if context.warm and (count := settings.training.freeze_d_layers):
+            self.frozen = {"D": first_layers(D, count, context.data.shape, context.classes)}
         self._use(G, D, context, compiled)
         self.health, self.ada = GanHealth(), AdaState()
 
@@ -62,6 +66,7 @@ class GanAlgorithm(Algorithm):
             self.compute,
             context.distributed,
             compiled,
+            self.frozen["D"],
         )
         self.batches = GanBatches(
             context.data, self.settings, context.classes, self.compute.device, context.distributed
@@ -70,7 +75,7 @@ class GanAlgorithm(Algorithm):
     def probe_copy(self) -> GanAlgorithm:
         alone = copy.copy(self)
         G, D = copy.deepcopy((self.networks["G"], self.networks["D"]))
-        context = TrainingContext(self.context.data, self.settings, self.compute, self.context.classes)
+        context = replace(self.context, distributed=Distributed())
         alone._use(G, D, context, compiled=False)  # every batch size would be compiled
         return alone
 
@@ -79,7 +84,7 @@ class GanAlgorithm(Algorithm):
 
     def values_at(self, nimg: int, remedies: Remedies) -> ScheduledValues:
         lr = remedies.scale("lr")
-        return values_at(nimg, self.settings).changed(
+        return values_at(nimg, self.settings, self.context.warm).changed(
             lr, lr * remedies.scale("d_lr"), remedies.scale("gamma"), self.ada.p
         )
 

@@ -39,7 +39,7 @@ def adam(module: nn.Module, lr: float, settings: TrainingSettings) -> torch.opti
 
 @dataclass
 class GanStep:
-    """The two phases of a step, over fixed networks and optimizers."""
+    """The two phases of a step, over fixed networks and optimizers. `frozen`: parameters of D that do not learn."""
 
     G: nn.Module
     D: nn.Module
@@ -49,6 +49,7 @@ class GanStep:
     compute: Compute
     distributed: Distributed = field(default_factory=Distributed)
     compiled: bool = False
+    frozen: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         loss = self.settings.loss
@@ -150,17 +151,23 @@ class GanStep:
             else:
                 gradients, stats = list(some), some_stats
         self.distributed.average_(gradients)
-        for weight, gradient in zip(self._network(who).parameters(), gradients, strict=True):
+        for weight, gradient in zip(self._learned(who).values(), gradients, strict=True):
             weight.grad = match_strides(weight, gradient)
         return gradients, stats
 
     def _network(self, who: str) -> nn.Module:
         return self.D if who == "D" else self.G
 
+    def _learned(self, who: str) -> dict[str, Tensor]:
+        """The parameters that learn, by name."""
+        frozen = self.frozen if who == "D" else ()
+        return {name: weight for name, weight in self._network(who).named_parameters() if name not in frozen}
+
     def _gradients_eager(self, who: str, part: Batch, fake: Tensor | None, *rest: Any) -> tuple[Any, Scalars]:
         network = self._network(who)
         total, stats = self._objective(who, network, part, fake, *rest)
-        return torch.autograd.grad(total, list(network.parameters()), materialize_grads=True), stats
+        learned = list(self._learned(who).values())
+        return torch.autograd.grad(total, learned, materialize_grads=True), stats
 
     def _gradients_pure(self, who: str, part: Batch, fake: Tensor | None, *rest: Any) -> tuple[Any, Scalars]:
         """The same as a function of the weights, which torch.compile can differentiate twice."""
@@ -172,7 +179,7 @@ class GanStep:
 
             return self._objective(who, call, part, fake, *rest)
 
-        gradients, stats = torch.func.grad(objective, has_aux=True)(dict(network.named_parameters()))
+        gradients, stats = torch.func.grad(objective, has_aux=True)(self._learned(who))
         return list(gradients.values()), stats
 
     def _objective(

@@ -28,8 +28,8 @@ class ScheduledValues:
         )
 
 
-def values_at(nimg: int, settings: Settings) -> ScheduledValues:
-    """The schedules at `nimg`."""
+def values_at(nimg: int, settings: Settings, warm: bool = False) -> ScheduledValues:
+    """The schedules at `nimg`. `warm`: the average begins with a trained one, so that its half-life has no warm-up."""
     t, loss, augment = settings.training, settings.loss, settings.augment
     over = t.decay_images or t.total_images
 
@@ -48,12 +48,16 @@ def values_at(nimg: int, settings: Settings) -> ScheduledValues:
         d_lr=t.d_lr * lr,
         beta2=along(t.beta2, t.beta2_end or t.beta2),
         gamma=loss.gamma * along(1.0, loss.gamma_end),
-        ema_halflife_images=(
-            along(0.0, t.ema_halflife_images)
-            if t.ema_schedule == "cosine"
-            # 5% of what was seen, so that the start is forgotten, as in StyleGAN2-ADA
-            else min(t.ema_halflife_images, 0.05 * nimg)
-        ),
+        ema_halflife_images=_ema_halflife(nimg, along(0.0, t.ema_halflife_images), settings, warm),
         instance_noise=t.instance_noise * max(0.0, 1 - nimg / t.instance_noise_images),
         augment=probability,
     )
+
+
+def _ema_halflife(nimg: int, along_cosine: float, settings: Settings, warm: bool) -> float:
+    t = settings.training
+    if warm:  # as in StyleGAN2-ADA, which has no warm-up when it resumes from a trained network
+        return t.ema_halflife_images
+    if t.ema_schedule == "cosine":
+        return along_cosine
+    return min(t.ema_halflife_images, 0.05 * nimg)  # so that the start is forgotten, as in StyleGAN2-ADA

@@ -19,6 +19,7 @@ from ganpipe.training.divergence import Remedies
 from ganpipe.training.probe import PROBE_FILE, ProbeResult, probe_steps, read_probe
 from ganpipe.training.state import State
 from ganpipe.training.validation import Validator
+from ganpipe.training.warm_start import WarmStart
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class TrainingSetup:
         z_dim, seed, device = settings.model.z_dim, self.options.seed, self.compute.device
         self.fixed_latents = latents(seed, GRID, 0, GRID_IMAGES, z_dim, device)
         self.fixed_labels = draw_labels(self.label_counts, seed, 0, GRID_IMAGES, device)
-        self.state = State.start(self.new_algorithm())
+        self.warm_start = WarmStart.read(run_dir, device)
+        self.state = self.new_state()
         if saved := load_checkpoint(self.checkpoints, device):
             self.state.restore(saved)
             log.info("Resuming at %s of %s images.", f"{self.state.nimg:,}", f"{self.options.total_images:,}")
@@ -51,17 +53,36 @@ class TrainingSetup:
 
     def new_algorithm(self) -> Algorithm:
         """The algorithm of `model.name` with fresh weights."""
-        context = TrainingContext(self.data, self.settings, self.compute, self.classes, self.distributed)
+        warm = self.warm_start is not None
+        context = TrainingContext(
+            self.data, self.settings, self.compute, self.classes, self.distributed, warm
+        )
         algorithm = build_algorithm(context)
         counts = (f"{name} has {count_parameters(net):,} weights" for name, net in algorithm.networks.items())
         conditional = f"; class-conditional on {self.classes} labels" if self.classes else ""
         log.info("%s: %s%s.", self.settings.model.name, ", ".join(counts), conditional)
         return algorithm
 
+    def new_state(self) -> State:
+        """The state before the first step: fresh weights, or those of the run that it starts from."""
+        algorithm = self.new_algorithm()
+        if self.warm_start is None:
+            return State.start(algorithm)
+        for name, frozen in algorithm.frozen.items():
+            self.warm_start.check_frozen(name, algorithm.networks[name], frozen)
+        self.warm_start.load(algorithm.networks)
+        state = State.start(algorithm)
+        self.warm_start.load({state.ema_name: state.ema})
+        return state
+
     def restart(self) -> State:
-        """Fresh weights and an empty state."""
-        self.state = State.start(self.new_algorithm())
+        """The state before the first step, again."""
+        self.state = self.new_state()
         return self.state
+
+    def notes(self) -> list[str]:
+        """A sentence for the report on the run that it starts from."""
+        return [self.warm_start.sentence(self.state.algorithm.networks)] if self.warm_start else []
 
     def probe(self) -> ProbeResult:
         """The probe of this run: measured on copies before its first step, read again by a resumed run."""

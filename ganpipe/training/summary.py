@@ -36,6 +36,15 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class StartPoint:
+    """The networks that a training starts from: their run, the images that they had seen, and their SHA-256."""
+
+    run: str
+    nimg: int
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
 class TrainSummary:
     """`weights_sha256`: over all networks and optimizers, in a fixed order; `notes`: sentences for the report.
 

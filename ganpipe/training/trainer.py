@@ -176,7 +176,7 @@ class Training:
     def result(self, rate: float) -> TrainResult:
         """The result: the best average instead of the last one if that is worse by more than chance explains."""
         setup, state = self.setup, self.setup.state
-        notes = [Rollback(**record).sentence() for record in state.remedies.rollbacks]
+        notes = [*setup.notes(), *(Rollback(**record).sentence() for record in state.remedies.rollbacks)]
         notes += [*state.algorithm.notes(), *state.warnings.values()]
         model, choice = state.ema, self.checkpointing.choose()
         if choice.saved:

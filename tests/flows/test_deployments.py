@@ -8,19 +8,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import get_args
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from prefect.events import DeploymentEventTrigger
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
 from prefect.server.schemas import schedules as server_schedules
 
+from flows import new_data
 from flows.deployments import FLOWS, deployments_of, prefect_schedule
+from flows.new_data import DEPLOYMENT
 from flows.notices import tell_crash
-from flows.turns import DOING
-from ganpipe.commands.up import WATCHED
+from flows.turns import DOING, Skipped
 from ganpipe.services.timezone import describe_timezone
+from ganpipe.settings.events import UPDATED, resource_id
 from ganpipe.settings.schedules import BY_HAND, Schedule, parse_schedule
 from ganpipe.settings.schema import Work
+from ganpipe.stages import retraining
 from ganpipe.stages.requests import RunRequest
+from ganpipe.stages.retraining import Decision
+from ganpipe.stores.workspace import Workspace
 
 REQUEST = RunRequest("/w", "cats", "demo", ["training.seed=3", "training.total_images=9"])
 NIGHTLY = Schedule("nightly", cron="0 2 * * *", work="stylize", dataset="dogs")
@@ -48,11 +57,53 @@ def test_a_schedule_has_its_own_dataset_and_settings() -> None:
     RunRequest("/nowhere", None, "demo", hourly.parameters["overrides"]).check_settings()
 
 
-def test_new_images_run_a_deployment_that_is_always_there() -> None:
-    """`ganpipe up` names it without importing Prefect."""
+def test_there_is_always_one_deployment_for_runs_by_hand() -> None:
     for schedules in ([], [NIGHTLY], [Schedule(BY_HAND, cron="0 2 * * *")]):
         names = [row.full_name for row in deployments_of(REQUEST, schedules)]
-        assert names.count(WATCHED) == 1
+        assert names.count(f"ganpipe/{BY_HAND}") == 1
+
+
+def event_of(dataset: str) -> ReceivedEvent:
+    """The event that a changed dataset sends, as the server receives it."""
+    resource = {"prefect.resource.id": resource_id(dataset)}
+    return ReceivedEvent(occurred=datetime.now(UTC), event=UPDATED, resource=resource, payload={}, id=uuid4())
+
+
+def test_an_update_of_the_dataset_starts_the_deployment_for_new_data() -> None:
+    assert not any(row.triggers() for row in deployments_of(REQUEST, [NIGHTLY]))
+    [row] = [row for row in deployments_of(REQUEST, [NIGHTLY], on_new_data=True) if row.triggers()]
+    assert row.full_name == DEPLOYMENT
+    assert (row.parameters["if_busy"], row.parameters["by_rule"]) == ("next", True)
+    assert set(row.parameters) <= set(inspect.signature(row.flow.fn).parameters)
+    [trigger] = row.triggers()
+    assert isinstance(trigger, DeploymentEventTrigger)
+    trigger.set_deployment_id(uuid4())
+    wanted = EventTrigger.model_validate(trigger.as_automation().trigger.model_dump())
+    assert wanted.covers(event_of("cats"))
+    assert not wanted.covers(event_of("dogs"))
+
+
+def test_a_run_that_is_not_worth_it_is_skipped_and_one_that_is_too_early_is_planned_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[tuple[object, str]] = []
+    monkeypatch.setattr(new_data, "plan_run", lambda at, key: planned.append((at, key)))
+    answers = {
+        "worth": Decision("cats", "v", True, "9 new images"),
+        "few": Decision("cats", "v", False, "not worth retraining yet: 3 of 50 new images"),
+        "early": Decision(
+            "cats", "v", False, "at most", not_before="2026-11-29T13:00:00+00:00", started="noon"
+        ),
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(retraining, "decide", lambda *_, answer=answer: answer)
+        request = RunRequest(str(workspace.root), "cats")
+        if name == "worth":
+            new_data.require_worth(workspace, request)
+        else:
+            with pytest.raises(Skipped, match=f"^{answer.reason}$"):
+                new_data.require_worth(workspace, request)
+    assert planned == [(datetime(2026, 11, 29, 13, tzinfo=UTC), "cats after noon")]
 
 
 def times(schedule: Schedule, after: datetime, count: int) -> list[datetime]:

@@ -60,6 +60,45 @@ def test_one_of_another_kind_waits_and_a_second_is_skipped(
     assert events == ["first ends", "its turn"]
 
 
+def test_of_many_updates_during_a_run_one_waits_and_the_others_are_skipped(workspace: Workspace) -> None:
+    """Each new version starts a run; the one that waits sees the last of them."""
+    events: list[str] = []
+    skipped: list[str] = []
+
+    def update(name: str) -> None:
+        try:
+            with take_turn(workspace, "retrain", "cats", name, "next"):
+                events.append(f"{name} works")
+        except Skipped as why:
+            skipped.append(str(why))
+
+    waiting = [threading.Thread(target=update, args=(f"update {k}",)) for k in range(5)]
+    with take_turn(workspace, "retrain", "cats", "cats 02:00", "skip"):
+        for thread in waiting:
+            thread.start()
+        _soon(lambda: len(skipped) == 4)
+        assert events == []
+    for thread in waiting:
+        thread.join(30)
+    [worked] = events
+    assert set(skipped) == {f"run {worked.removesuffix(' works')} waits and will see the same data"}
+
+
+def test_an_update_that_comes_when_the_waiting_run_has_begun_waits_in_turn(workspace: Workspace) -> None:
+    done = threading.Event()
+
+    def update() -> None:
+        with take_turn(workspace, "retrain", "cats", "second", "next"):
+            done.set()
+
+    with take_turn(workspace, "retrain", "cats", "first", "next"):
+        later = threading.Thread(target=update)
+        later.start()
+        assert not done.wait(0.5)
+    later.join(30)
+    assert done.is_set()
+
+
 def test_a_training_by_hand_is_named_and_concerns_only_those_who_train(
     workspace: Workspace, settings: Settings
 ) -> None:

@@ -9,10 +9,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ganpipe.cli import build_parser
+from ganpipe.commands.up import _options
 from ganpipe.compute.process_identity import start_time
 from ganpipe.errors import GanpipeError
 from ganpipe.services.background import systemd_unit
@@ -34,7 +37,40 @@ def options(
     request = RunRequest(
         str(workspace.root), None, "demo", [f"style.styles={workspace.root.parent / 'styles'}"]
     )
-    return UpOptions(request, tuple(schedules), watch, host, None, None, "flows.deployments", "x/y")
+    return UpOptions(request, tuple(schedules), watch, host, None, None, "flows.deployments")
+
+
+@pytest.mark.parametrize("inside", [".ganpipe/runs", "data/raw", "data/raw/cats/files", "data/styles"])
+def test_what_ganpipe_fills_itself_is_not_watched(workspace: Workspace, inside: str) -> None:
+    folder = workspace.root / inside
+    folder.mkdir(parents=True)
+    with pytest.raises(GanpipeError, match="a folder in which ganpipe keeps data"):
+        check_options(options(workspace, watch=folder))
+
+
+def test_a_watched_folder_is_one_of_the_command_line_or_of_params_yaml(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    def watched(*words: str) -> Path | None:
+        return _options(build_parser().parse_args(["up", *words]), workspace).watch
+
+    assert watched() is None
+    workspace.params_file.write_text("watch:\n  folder: inbox\n  retrain: no\n")
+    assert watched() == workspace.root / "inbox"
+    assert watched("--watch", str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("retrain", "is_watched", "retrains"),
+    [("auto", False, False), ("auto", True, True), ("yes", False, True), ("no", True, False)],
+)
+def test_new_data_start_runs_if_a_folder_is_watched_or_if_that_is_asked_for(
+    workspace: Workspace, tmp_path: Path, retrain: str, is_watched: bool, retrains: bool
+) -> None:
+    found = options(workspace, watch=tmp_path if is_watched else None)
+    found = replace(found, request=found.request.with_overrides([f"watch.retrain={retrain}"]))
+    assert found.retrains() is retrains
+    assert ("--on-new-data" in _runner_command(found)) is retrains
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.org", ""])  # noqa: S104

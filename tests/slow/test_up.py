@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from ganpipe.compute.process_identity import lives
+from ganpipe.files import read_json
 from ganpipe.stores.addresses import Addresses, announce, running_servers
+from ganpipe.stores.dataset_summaries import versions_of
 from ganpipe.stores.secret import secret_file
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import activated, copied
+from tests.conftest import activated, copied, fill_folder, noise_image
 from tests.slow.processes import Up, overrides_of, soon
 
 LONG = overrides_of(
@@ -195,6 +197,39 @@ def test_what_is_paused_stays_paused_and_one_run_catches_up(
     finally:
         second.process.send_signal(signal.SIGTERM)
         second.process.wait(90)
+
+
+@pytest.mark.slow
+def test_a_thousand_images_that_arrive_during_a_run_are_one_further_run(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """They come in three parts. The first run for them waits, the others are skipped; what waits sees them all."""
+    folder, database = fill_folder(tmp_path / "watched", 150), workspace.state / "prefect" / "prefect.db"
+    words = ["--watch", str(folder), "--set", "watch.quiet_s=2", "--set", "watch.at_most_every=1m"]
+    up = Up(workspace, "noise", tmp_path, words=words)
+    try:
+        finished = "SELECT name FROM flow_run WHERE state_name = 'Completed'"
+        soon(lambda: rows(database, finished))
+        long = up.start_run(overrides=LONG)
+        soon(lambda: '"running"' in "".join(path.read_text() for path in workspace.runs.glob("*/run.json")))
+        log = workspace.root / "up.log"
+        for part, seeds in enumerate((range(1000, 1400), range(1400, 1800), range(1800, 2000))):
+            for seed in seeds:
+                noise_image(seed, (8, 8)).save(folder / f"{seed}.png")
+            soon(lambda part=part: log.read_text().count(" new images; noise has ") == part + 2)
+        waits = "SELECT name FROM flow_run WHERE state_name = 'Waiting'"
+        soon(lambda: len(rows(database, waits)) == 1)
+        up.ask(f"/flow_runs/{long}/set_state", {"state": {"type": "CANCELLING"}})
+        soon(lambda: len(rows(database, finished)) == 2)
+        assert not rows(database, "SELECT name FROM flow_run WHERE state_type IN ('FAILED', 'CRASHED')")
+        trained = [read_json(path) for path in workspace.runs.glob("*/run.json")]
+        newest = versions_of(workspace, "noise")[-1]
+        assert newest["images"] == 1150
+        assert newest["version"] in {record["version"] for record in trained if record["state"] == "finished"}
+        assert len([record for record in trained if record["state"] == "finished"]) == 2
+    finally:
+        up.process.send_signal(signal.SIGTERM)
+        up.process.wait(90)
 
 
 def rows(database: Path, query: str) -> list[tuple[str, ...]]:

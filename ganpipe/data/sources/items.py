@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from ganpipe.data.inspect import Read
 from ganpipe.imaging.image import Pixels, RejectedImage
@@ -59,6 +61,20 @@ class SidecarItem:
 
 
 Item = FileItem | RefusedItem | ArrayItem | SidecarItem
+ARRIVING = RejectedImage("arriving", "it changed a moment ago; it is read when it is whole")
+
+
+def without_arriving(items: Iterable[Item], arriving: Collection[str]) -> Iterator[Item]:
+    """The items of a source without those of files that still change; each such file is refused once."""
+    told: set[str] = set()
+    for item in items:
+        places = (item.name, *map(str, PurePosixPath(item.name).parents))
+        name = next((place for place in places if place in arriving), None)
+        if name is None or isinstance(item, SidecarItem):
+            yield item
+        elif name not in told:
+            told.add(name)
+            yield RefusedItem(name, ARRIVING)
 
 
 def file_stamp(info: os.stat_result) -> tuple[str, int]:
