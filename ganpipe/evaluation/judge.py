@@ -40,6 +40,7 @@ from ganpipe.evaluation.mode_coverage import ModeCount, ModeCounter
 from ganpipe.evaluation.spectrum import Spectra, peak_db, sharpness, spectra
 from ganpipe.evaluation.verdict import LEAST_INSIDE, Evaluation, Facts, Metric, Suspect, decide
 
+ALIKE = 0.8  # of the real images' precision
 LEAST_ANCHOR = 8  # images; fewer give no score
 CONFIRMED = 500  # images of each side whose nearest training images by thumbnail are compared by features
 
@@ -89,13 +90,14 @@ class Judge:
         """All metrics and the verdict; without `errors`, neither standard errors nor suspects, in a tenth of the time."""
         near = nearest_training_images(fake.pixels, self.data.train.shards, self.compute)
         thumbs, deep = self._copies(fake, near)
+        features = self._features(fake, errors)
         metrics = (
-            self._features(fake, errors)
+            features
             | self._anchor_energy(fake)
             | {"near_duplicates_thumbnails": self._repeats(fake)}
             | _copy_metrics("", thumbs, THUMBNAIL)
             | _copy_metrics("_features", deep, self.extractor)
-            | self._modes(fake)
+            | self._modes(fake, features["precision"])
             | self._spectrum(fake)
         )
         found = decide(Facts(metrics, (thumbs, deep), len(self.holdout)))
@@ -197,10 +199,11 @@ class Judge:
             self._repeat_distances[size] = nearest_other_thumbnail(self.train.pixels[:size])
         return self._repeat_distances[size]
 
-    def _modes(self, fake: ImageSet) -> dict[str, Metric]:
+    def _modes(self, fake: ImageSet, precision: Metric) -> dict[str, Metric]:
         """Modes and Vendi score of the images inside the real manifold: what lies outside shows no mode.
 
-        If most are outside, a mode needs its share of all images, and there is no Vendi score.
+        If most are outside, a mode needs its share of all images, and there is no Vendi score. Clusters are not counted
+        among images that look unlike the real ones: blur moves them all into a few (LOG.md).
         """
         deep, train = fake.features.deep, self.train.features.deep
         inside = inside_manifold(deep, train, self.k)
@@ -210,7 +213,8 @@ class Judge:
             size = min(int(inside.sum()), len(train))
             scores = self._vendi(deep[inside][:size]), self._vendi(train[:size])
             metrics["vendi_inside"] = Metric(scores[0], self.extractor, size, scores[1])
-        if self.mode_counter.trusted:
+        alike = precision.value >= ALIKE * (precision.floor or 0.0)
+        if self.mode_counter.labeled or (self.mode_counter.trusted and alike):
             count = int(inside.sum()) if enough else len(fake)
             metrics |= self._mode_metrics(self.mode_counter.count(fake.features.wide[inside], count))
         return metrics

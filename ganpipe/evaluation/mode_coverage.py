@@ -41,8 +41,8 @@ class ModeCount:
 class ModeCounter:
     """Tells the modes of real images apart: labels by a linear classifier, if it is right on held-out images, or clusters.
 
-    `names`: of the modes. `shares`: of each among the real images. `how`: in words. `trusted`: whether there are enough
-    training images to tell modes apart at all.
+    `names`: of the modes. `labeled`: whether they are labels. `shares`: of each among the real images. `how`: in words.
+    `trusted`: whether there are enough training images to tell modes apart at all.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class ModeCounter:
         if len(np.unique(labels[known])) >= 2 and held.sum() >= 2:
             self._predict = _fit_classifier(train[known], labels[known])
             accuracy = float((self._predict(holdout[held]) == holdout_labels[held]).mean())
-        if accuracy >= LEAST_ACCURACY:
+        self.labeled = accuracy >= LEAST_ACCURACY
+        if self.labeled:
             self.names, kinds = names, np.concatenate([labels[known], holdout_labels[held]])
             self.how = f"linear classifier, {accuracy:.1%} right on held-out images"
         else:
