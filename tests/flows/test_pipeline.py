@@ -66,7 +66,7 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
     assert artifacts("data") == {"dataset.html", "dataset.json", "contact-sheet.png"}
     assert artifacts("report") == {"report.html", "report.png"}
     assert artifacts("evaluation") == {"evaluation.json", "samples.png", "nearest-training-images.png"}
-    assert "film.mp4" in artifacts("grids")
+    assert "film.mp4" in artifacts("film")
 
     second = ganpipe(noise, *words)
     again = json.loads(second.stdout.splitlines()[-1])

@@ -108,9 +108,10 @@ def test_the_plan_is_what_is_deleted_and_the_dry_run_deletes_nothing(
     assert done["items"] == dry["items"]
     assert done["bytes"] == dry["bytes"] > 0
     gone = before - files()
-    assert {kind for kind, size in done["kinds"].items() if size} == {"checkpoints", "images", "shards"}
+    kinds = {"checkpoints", "features", "images", "shards"}
+    assert {kind for kind, size in done["kinds"].items() if size} == kinds
     assert gone
-    assert all({"checkpoints", "cache", "prepared"} & set(path.parts) for path in gone), gone
+    assert all({"checkpoints", "cache", "features", "prepared"} & set(path.parts) for path in gone), gone
     assert main([*words, "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)["items"] == []
 
