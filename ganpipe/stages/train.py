@@ -168,15 +168,17 @@ def train_model(
         record, started = _begun(record, run_id), time.monotonic()
         record = replace(record, drift=record.drift or find_drift(workspace, version, settings))
         outbox = Outbox(workspace, save_record(workspace, record), tracker)
-        outbox.artifacts(page_files(write_page(workspace, version, settings.data, activity)), "data")
-        outbox.artifacts(record_code(run_folder(workspace, record.run_id)), "code")
-        callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=activity)
         try:
             folder = run_folder(workspace, record.run_id)
+            outbox.artifacts(page_files(write_page(workspace, version, settings.data, activity)), "data")
+            outbox.artifacts(record_code(folder), "code")
+            callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=activity)
             summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
             film = write_film(folder, record.origin())
         except BaseException as error:
-            state = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+            # Prefect turns a signal into an exception of its own, which is no Exception either.
+            stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+            state = "interrupted" if stopped else "failed"
             why = redact(first_line(error)) or type(error).__name__
             save_record(workspace, replace(_ended(record, state, started), reason=why))
             outbox.training(state)

@@ -146,6 +146,27 @@ def test_an_interrupted_training_goes_on_under_the_same_mlflow_run_with_one_curv
     assert grids == ["grids/000000000032.png", "grids/000000000064.png"]
 
 
+def test_a_signal_before_the_first_step_interrupts_and_an_error_fails(
+    noise: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect turns a signal into an exception of its own, which may come while the dataset's page is written."""
+
+    class Terminated(BaseException):
+        pass
+
+    for error, state in ((Terminated(), "interrupted"), (GanpipeError("No room."), "failed")):
+
+        def stop(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr(train, "write_page", stop)
+        with pytest.raises(type(error)):
+            run_train(noise, "noise", settings)
+        (record,) = all_records(noise)
+        assert record.state == state
+        assert record.ended_at
+
+
 def test_a_finished_training_is_not_repeated_and_changed_settings_are(
     noise: Workspace, settings: Settings
 ) -> None:
