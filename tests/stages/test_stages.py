@@ -30,7 +30,14 @@ from ganpipe.stores.dataset_summaries import records_at
 from ganpipe.stores.dvc import dvc
 from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
-from ganpipe.stores.run_records import RunRecord, find_record, load_record, run_folder, save_record
+from ganpipe.stores.run_records import (
+    RunRecord,
+    all_records,
+    find_record,
+    load_record,
+    run_folder,
+    save_record,
+)
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated, copied, fill_folder, noise_image
 from tests.training.test_divergence import break_at
