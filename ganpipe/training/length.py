@@ -28,7 +28,7 @@ MEASURED_S, MEASURED_SHARE = 6.0, 0.05  # at most so long, and at most this shar
 WARM_STEPS, FEWEST_STEPS = 2, 4  # before the first window, and in each
 WINDOWS = 3  # their median counts: another program may hold the machine for a moment
 # Of the time; the rest is for losses, grids, checkpoints and validations (LOG.md).
-STEPS_SHARE = 0.89
+STEPS_SHARE = 0.95
 
 
 @dataclass(frozen=True)
