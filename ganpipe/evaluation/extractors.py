@@ -6,7 +6,7 @@ A metric is the pair (name, extractor): the extractor is reported beside every s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -43,12 +43,6 @@ class Extracted:
 
     def __len__(self) -> int:
         return len(self.deep)
-
-    def split(self, sizes: Sequence[int]) -> list[Extracted]:
-        """Parts of so many images."""
-        ends = np.cumsum(sizes)[:-1]
-        parts = zip(np.split(self.deep, ends), np.split(self.wide, ends), strict=True)
-        return [Extracted(deep, wide) for deep, wide in parts]
 
     def rows(self, rows: np.ndarray) -> Extracted:
         """The images at these indices."""

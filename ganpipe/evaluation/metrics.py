@@ -62,16 +62,6 @@ def _kernel_sum(x: Features, y: Features) -> float:
     return float(sum((block * block * block).sum() for block in affine))  # ** 3 takes four times as long
 
 
-def chunked_error(a: Features, b: Features, chunks: int = 5) -> float:
-    """Standard error of `kernel_distance`, from disjoint chunks: a bootstrap would count copies as matches."""
-    parts = [
-        kernel_distance(x, y)
-        for x, y in zip(np.array_split(a, chunks), np.array_split(b, chunks), strict=True)
-        if len(x) > 2 and len(y) > 2
-    ]
-    return float(np.std(parts, ddof=1) / np.sqrt(len(parts))) if len(parts) > 1 else float("nan")
-
-
 def standardize(x: Features, train: Features) -> Features:
     """Features in standard deviations of the training images; 0.1 of the mean one is added, so that none is near 0."""
     spread = train.std(0)
@@ -83,14 +73,20 @@ def energy_distance(a: Features, b: Features, unbiased: bool = False) -> float:
 
     `unbiased` leaves each row's distance to itself out of the means; the result may then be slightly negative.
     """
-    within = [mean_distance(x, x) * (len(x) / (len(x) - 1) if unbiased else 1) for x in (a, b)]
-    return float(2 * mean_distance(a, b) - sum(within))
+    between, within_a, within_b = _mean_distances(a, b, unbiased)
+    return 2 * between - within_a - within_b
 
 
 def relative_energy(fake: Features, real: Features) -> float:
     """Energy distance as a share of the mean distance between two real images, unbiased."""
-    fakes, reals = (mean_distance(x, x) * len(x) / (len(x) - 1) for x in (fake, real))
-    return (2 * mean_distance(fake, real) - fakes - reals) / max(reals, 1e-12)
+    between, fakes, reals = _mean_distances(fake, real, unbiased=True)
+    return (2 * between - fakes - reals) / max(reals, 1e-12)
+
+
+def _mean_distances(a: Features, b: Features, unbiased: bool) -> tuple[float, float, float]:
+    """Mean distances between `a` and `b`, within `a`, and within `b`."""
+    within = [mean_distance(x, x) * (len(x) / (len(x) - 1) if unbiased else 1) for x in (a, b)]
+    return mean_distance(a, b), within[0], within[1]
 
 
 def sliced_wasserstein(a: Features, b: Features, projections: int = PROJECTIONS) -> float:

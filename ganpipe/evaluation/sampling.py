@@ -78,11 +78,6 @@ def random_rows(split: Split, most: int, seed: int) -> Tensor:
     return torch.randperm(len(split), generator=generator_at(seed, LATENTS, 1))[:most]
 
 
-def random_subset(split: Split, most: int, seed: int) -> Split:
-    """At most `most` images, drawn without replacement."""
-    return Split.of(*split.rows(random_rows(split, most, seed)))
-
-
 def sample_grid(
     fake: Tensor, data: PreparedData, settings: EvaluationSettings, path: Path, origin: dict[str, Any]
 ) -> Path:
