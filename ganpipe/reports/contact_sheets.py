@@ -10,16 +10,9 @@ from PIL import Image
 
 from ganpipe.errors import GanpipeError
 from ganpipe.files import sha256_of_json
-from ganpipe.imaging.decode import (
-    MOST_PIXELS,
-    decode_image,
-    over_white,
-    read_image_file,
-    reduce_large,
-    shrink_large,
-)
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.provenance import read_origin, save_png
+from ganpipe.reports.thumbnails import read_small
 
 KIND = "contact sheet"
 CELL_PX, GAP_PX = 224, 6
@@ -92,15 +85,11 @@ def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Im
 
 
 def _thumbnail(source: str) -> Image.Image:
-    """A image that fits a cell; an empty one where the file is gone by now."""
+    """An image that fits a cell; an empty one if the file is gone by now."""
     try:
-        data, px = read_image_file(Path(source)), 4 * CELL_PX
-        image = reduce_large(decode_image(data, shrink_large(px), max_pixels=MOST_PIXELS), px)
-        picture = over_white(image).convert("RGB")
+        return read_small(Path(source), CELL_PX)
     except RejectedImage:
         return Image.new("RGB", (CELL_PX, CELL_PX), (224, 224, 224))
-    picture.thumbnail((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)
-    return picture
 
 
 def _halves(sources: list[str]) -> Image.Image:

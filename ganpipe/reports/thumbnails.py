@@ -41,10 +41,18 @@ def thumbnail(path: Path, cache: Path) -> bytes:
 
 
 def _draw(path: Path) -> bytes:
-    px = 4 * THUMBNAIL_PX
-    image = decode_image(read_image_file(path), shrink_large(px), max_pixels=MOST_PIXELS)
-    small = over_white(reduce_large(image, px)).convert("RGB")
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    small.save(buffer, format="JPEG", quality=85)
+    read_small(path, THUMBNAIL_PX).save(buffer, format="JPEG", quality=85)
     return buffer.getvalue()
+
+
+def read_small(path: Path, px: int) -> Image.Image:
+    """The image over white, at most `px` wide and high; a large one is reduced while it is decoded.
+
+    Raises:
+        RejectedImage: the file is no image that is read here.
+    """
+    image = decode_image(read_image_file(path), shrink_large(4 * px), max_pixels=MOST_PIXELS)
+    small = over_white(reduce_large(image, 4 * px)).convert("RGB")
+    small.thumbnail((px, px), Image.Resampling.LANCZOS)
+    return small
