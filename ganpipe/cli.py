@@ -218,7 +218,7 @@ def build_parser() -> argparse.ArgumentParser:
     chosen(sub, dataset=False)
     json_too(sub)
 
-    sub = add("up", "up.up", "Prefect, MLflow and the schedules until Ctrl-C")
+    sub = add("up", "up.up", "the dashboard, Prefect, MLflow and the schedules until Ctrl-C")
     sub.add_argument("--cron", metavar="LINE", help='such as "0 2 * * *", in local time')
     sub.add_argument(
         "--schedule",
@@ -238,6 +238,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--prefect-port", type=int, metavar="PORT", help="default: 4200, or the next free one")
     sub.add_argument("--mlflow-port", type=int, metavar="PORT", help="default: 5000, or the next free one")
+    sub.add_argument("--dashboard-port", type=int, metavar="PORT", help="default: 4300, or the next free one")
     instead = sub.add_mutually_exclusive_group()
     instead.add_argument("--detach", action="store_true", help="in the background; `ganpipe down` stops it")
     instead.add_argument("--systemd", action="store_true", help="print a systemd unit that does it")
@@ -252,8 +253,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--dashboard-port",
         dest="port",
         type=int,
-        metavar="N",
-        help="default: 4300, or the next one that is free",
+        metavar="PORT",
+        help="default: 4300, or the next free one",
     )
 
     json_too(add("status", "status.status", "what runs, ran and is planned; datasets, models, servers, disk"))

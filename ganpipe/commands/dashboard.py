@@ -9,18 +9,17 @@ from ganpipe.commands.context import open_named_workspace
 from ganpipe.console import say
 from ganpipe.stores.workspace import Workspace
 
-USUAL_PORT = 4300
-
 
 def dashboard(arguments: Namespace) -> int:
     """Serves the pages on this machine until Ctrl-C; nothing of the workspace is changed."""
     from ganpipe.dashboard.server import serve
     from ganpipe.services.prefect import choose_port
+    from ganpipe.services.up import DASHBOARD_PORT
 
     workspace = open_named_workspace(arguments)
-    port = choose_port(arguments.port, USUAL_PORT, "dashboard")
+    port = choose_port(arguments.port, DASHBOARD_PORT, "dashboard")
     _tell(workspace, port)
-    serve(workspace, port)
+    serve(workspace, port, acts=False)
     return 0
 
 

@@ -62,6 +62,7 @@ def _options(arguments: Namespace, workspace: Workspace) -> UpOptions:
         arguments.host,
         arguments.prefect_port,
         arguments.mlflow_port,
+        arguments.dashboard_port,
         RUNNER,
     )
 
@@ -93,6 +94,7 @@ def _words(arguments: Namespace, workspace: Workspace) -> list[str]:
         "--host": arguments.host,
         "--prefect-port": arguments.prefect_port,
         "--mlflow-port": arguments.mlflow_port,
+        "--dashboard-port": arguments.dashboard_port,
         "--dataset": arguments.dataset,
         "--preset": arguments.preset,
     }

@@ -45,7 +45,7 @@ def frame(here: str, status: WorkspaceStatus) -> Iterator[None]:
         for path, name in NAVIGATION:
             link(name, path, "here" if path == here else "")
         for server in status.servers:
-            if server.url.startswith(("http://", "https://")):  # a file of the workspace says so
+            if server.name != "Dashboard" and server.url.startswith(("http://", "https://")):
                 link(f"{server.name} ↗", server.url).props("target=_blank rel=noopener")
         text(status.workspace, "span", "place")
     with Element("div").classes("page"):

@@ -7,6 +7,7 @@ from functools import partial
 from nicegui import ui
 
 from ganpipe.dashboard import datasets, gallery, models, now, run, runs
+from ganpipe.dashboard.actions import Actions
 from ganpipe.dashboard.layout import add_style
 from ganpipe.dashboard.pictures import add_pictures
 from ganpipe.dashboard.readings import Readings
@@ -24,10 +25,10 @@ PAGES = (
 )
 
 
-def add_pages(workspace: Workspace) -> None:
-    """Registers every page and the pictures of a workspace with NiceGUI."""
+def add_pages(workspace: Workspace, acts: bool = False) -> None:
+    """Registers every page and the pictures of a workspace with NiceGUI; `acts`: whether pages change the workspace."""
     add_style()
     add_pictures(workspace)
-    readings = Readings(workspace)
+    readings = Readings(workspace, Actions(workspace) if acts else None)
     for path, draw in PAGES:
         ui.page(path, response_timeout=PATIENCE_S)(partial(draw, readings))

@@ -1,10 +1,11 @@
-"""What all open pages share, read beside the event loop: the status, once in MOST_AGE_S, and the curves of trainings."""
+"""What all open pages share: the status, read once in MOST_AGE_S beside the event loop, curves, and what pages may do."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+from ganpipe.dashboard.actions import Actions
 from ganpipe.stages.run_details import GrowingCurve, thin_out
 from ganpipe.stages.status import WorkspaceStatus, read_status
 from ganpipe.stores.workspace import Workspace
@@ -14,10 +15,13 @@ MOST_AGE_S = 1.5
 
 
 class Readings:
-    """The workspace's status, at most MOST_AGE_S old, and the curves of the runs that train."""
+    """The workspace's status, at most MOST_AGE_S old, and the curves of the runs that train.
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    `actions`: what the pages may do; None: they only show.
+    """
+
+    def __init__(self, workspace: Workspace, actions: Actions | None = None) -> None:
+        self.workspace, self.actions = workspace, actions
         self._status: WorkspaceStatus | None = None
         self._read_at = 0.0
         self._curves: dict[str, GrowingCurve] = {}

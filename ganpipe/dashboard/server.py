@@ -1,9 +1,15 @@
-"""The dashboard's server: for this machine's own pages, and for who knows the workspace's secret."""
+"""The dashboard's server: for this machine's own pages, and for who knows the workspace's secret.
+
+`python -m ganpipe.dashboard.server` is that of `ganpipe up`, whose pages also act.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hmac
+from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 
 from ganpipe.dashboard.pages import add_pages
 from ganpipe.services.prefect_server import (
@@ -77,13 +83,13 @@ def cookie_of(secret: str) -> str:
     return prove(f"dashboard {secret}", "signed in")
 
 
-def guarded_app(workspace: Workspace, port: int) -> App:
-    """The dashboard behind both guards."""
+def guarded_app(workspace: Workspace, port: int, acts: bool) -> App:
+    """The dashboard behind both guards; `acts`: whether its pages also change the workspace."""
     from fastapi import FastAPI
     from nicegui import ui
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    add_pages(workspace)
+    add_pages(workspace, acts)
     ui.run_with(app, title="ganpipe", dark=None, tailwind=False, show_welcome_message=False)
     secret = workspace_secret(workspace)
     how = (
@@ -98,15 +104,28 @@ def sign_in_url(port: int) -> str:
     return f"http://{HOST}:{port}{SIGN_IN_PATH}"
 
 
-def serve(workspace: Workspace, port: int) -> None:
-    """Serves until a signal."""
+def serve(workspace: Workspace, port: int, acts: bool) -> None:
+    """Serves until a signal; see `guarded_app`."""
     import uvicorn
 
     uvicorn.run(
-        guarded_app(workspace, port),
+        guarded_app(workspace, port, acts),
         host=HOST,
         port=port,
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serves a workspace with pages that act."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workspace", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    given = parser.parse_args(argv)
+    serve(Workspace(Path(given.workspace)), given.port, acts=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,9 +13,8 @@ from ganpipe.console import say
 from ganpipe.errors import GanpipeError
 from ganpipe.services.log_files import rotate
 from ganpipe.services.prefect import START_S
-from ganpipe.services.up import STOP_S
+from ganpipe.services.up import STOP_S, tell_addresses
 from ganpipe.stores.addresses import announced, running_servers
-from ganpipe.stores.secret import secret_file
 from ganpipe.stores.workspace import Workspace
 
 LAST_LINES = 3
@@ -52,8 +51,7 @@ def start_detached(workspace: Workspace, words: Sequence[str]) -> None:
                 lines = log.read().decode(errors="replace").splitlines()[-LAST_LINES:]
             raise GanpipeError(f"`ganpipe up` did not start: {' '.join(lines)} (log: {log_file})")
         time.sleep(0.2)
-    say(f"Prefect  {found.prefect_api.removesuffix('/api')} (the password is in {secret_file(workspace)})")
-    say(f"MLflow   {found.mlflow}")
+    tell_addresses(workspace, found, with_secret=False)
     say(f"In the background as process {process.pid}; its log is {log_file}. Stop it with: ganpipe down")
 
 

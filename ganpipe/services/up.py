@@ -1,10 +1,11 @@
-"""`ganpipe up`: Prefect's server, MLflow's, the runner of the deployments and the folder watcher, until Ctrl-C."""
+"""`ganpipe up`: the dashboard, Prefect's server, MLflow's, the runner and the folder watcher, until Ctrl-C."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -38,7 +39,8 @@ from ganpipe.stores.workspace import Workspace
 
 RUNNER_PATIENCE_S = 60.0  # a training in progress finishes its step and writes its checkpoint
 STOP_S = 2 * RUNNER_PATIENCE_S
-PREFECT_PORT, MLFLOW_PORT = 4200, 5000
+PREFECT_PORT, MLFLOW_PORT, DASHBOARD_PORT = 4200, 5000, 4300
+DASHBOARD = "ganpipe.dashboard.server"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class UpOptions:
     host: str
     prefect_port: int | None
     mlflow_port: int | None
+    dashboard_port: int | None
     runner: str
 
     def watch_settings(self) -> WatchSettings:
@@ -177,10 +180,11 @@ def _stop_event() -> threading.Event:
 
 
 def _start_servers(workspace: Workspace, options: UpOptions, supervisor: Supervisor) -> Addresses:
-    """Starts both servers at once and waits for them; points Prefect in this process and its children to its server."""
+    """Starts the servers at once and waits for them; points Prefect in this process and its children to its server."""
     logs, mlflow = workspace.state / "logs", os.environ["MLFLOW_TRACKING_URI"]
     port = choose_port(options.prefect_port, PREFECT_PORT, "prefect")
-    url = f"http://{HOST}:{port}/api"
+    pages_port = choose_port(options.dashboard_port, DASHBOARD_PORT, "dashboard", taken=(port,))
+    url, pages = f"http://{HOST}:{port}/api", f"http://{HOST}:{pages_port}"
     point_to(workspace, url)
     prefect = Service(
         "Prefect's server",
@@ -189,19 +193,29 @@ def _start_servers(workspace: Workspace, options: UpOptions, supervisor: Supervi
     )
     tracking = None
     if not mlflow.startswith(("http://", "https://")):  # otherwise the user's own server keeps the runs
-        mlflow_port = choose_port(options.mlflow_port, MLFLOW_PORT, "mlflow", taken=(port,))
+        mlflow_port = choose_port(options.mlflow_port, MLFLOW_PORT, "mlflow", taken=(port, pages_port))
         mlflow = f"http://{HOST}:{mlflow_port}"
         tracking = Service(
             "MLflow's server", partial(start_mlflow, workspace, mlflow_port), logs / "mlflow-server.log"
         )
+    dashboard = Service(
+        "The dashboard", partial(_start_dashboard, workspace, pages_port), logs / "dashboard.log"
+    )
     say("Starting the servers …")
     with first_start(workspace):
         process = supervisor.add(prefect)
         mlflow_process = supervisor.add(tracking) if tracking else None
+        pages_process = supervisor.add(dashboard)
         wait_until_ready(f"{url}/health", process, prefect.name, prefect.log_file)
     if tracking and mlflow_process:
         wait_until_ready(f"{mlflow}/health", mlflow_process, tracking.name, tracking.log_file)
-    return Addresses(os.getpid(), start_time(os.getpid()), url, mlflow)
+    wait_until_ready(f"{pages}{SIGN_IN_PATH}", pages_process, dashboard.name, dashboard.log_file)
+    return Addresses(os.getpid(), start_time(os.getpid()), url, mlflow, pages)
+
+
+def _start_dashboard(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", DASHBOARD, "--workspace", str(workspace.root), "--port", str(port)]
+    return start_process(command, os.environ, workspace.state / "logs" / "dashboard.log")
 
 
 def _runner(workspace: Workspace, options: UpOptions) -> Service:
@@ -227,20 +241,30 @@ def _runner_command(options: UpOptions) -> list[str]:
 
 
 def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> None:
-    pages = addresses.prefect_api.removesuffix("/api")
-    if sys.stderr.isatty():
-        say(f"Prefect  {pages}{SIGN_IN_PATH}#{workspace_secret(workspace)}")
-    else:  # the output may be a log
-        say(f"Prefect  {pages} (the password is in {secret_file(workspace)})")
-    say(f"MLflow   {addresses.mlflow}")
+    tell_addresses(workspace, addresses, with_secret=sys.stderr.isatty())  # the output may be a log
     for schedule in options.schedules:
-        say(f"Schedule {schedule} ({schedule.timezone or describe_timezone()})")
+        say(f"Schedule  {schedule} ({schedule.timezone or describe_timezone()})")
     if not options.schedules:
         how = "by hand or by new data" if options.retrains() else "by hand"
-        say(f"Schedule none (runs are started {how})")
+        say(f"Schedule  none (runs are started {how})")
     if options.watch:
         _tell_watch(options, options.watch)
     say("Ctrl-C stops everything.")
+
+
+def tell_addresses(workspace: Workspace, addresses: Addresses, with_secret: bool) -> None:
+    """Says where the pages are, and how one signs in."""
+    prefect = addresses.prefect_api.removesuffix("/api")
+    if with_secret:
+        secret = workspace_secret(workspace)
+        say(f"Dashboard {addresses.dashboard}{SIGN_IN_PATH}#{secret}")
+        say(f"Prefect   {prefect}{SIGN_IN_PATH}#{secret}")
+    else:
+        say(
+            f"Dashboard {addresses.dashboard}{SIGN_IN_PATH}# (with the contents of {secret_file(workspace)} behind it)"
+        )
+        say(f"Prefect   {prefect} (the password is in {secret_file(workspace)})")
+    say(f"MLflow    {addresses.mlflow}")
 
 
 def _tell_of_service(workspace: Workspace, sentence: str) -> None:

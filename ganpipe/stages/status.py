@@ -280,10 +280,14 @@ def _servers(workspace: Workspace) -> tuple[int | None, list[ServerStatus]]:
     found = running_servers(workspace)
     if found is None:
         return None, []
-    urls = {"Prefect": found.prefect_api.removesuffix("/api"), "MLflow": found.mlflow}
+    urls = {
+        "Dashboard": found.dashboard,
+        "Prefect": found.prefect_api.removesuffix("/api"),
+        "MLflow": found.mlflow,
+    }
     listening = _listening_processes(found.pid)
     return found.pid, [
-        ServerStatus(name, url, listening.get(urlsplit(url).port or 0)) for name, url in urls.items()
+        ServerStatus(name, url, listening.get(urlsplit(url).port or 0)) for name, url in urls.items() if url
     ]
 
 

@@ -36,6 +36,7 @@ class Addresses:
     started: str
     prefect_api: str
     mlflow: str
+    dashboard: str = ""
 
     def flow_run_page(self, flow_run_id: str) -> str:
         """The page of a flow run in Prefect."""

@@ -1,0 +1,52 @@
+"""The parts of a page that change something: buttons, a question before, a word while it happens and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from nicegui import ui
+from nicegui.element import Element
+
+from ganpipe.dashboard.actions import Actions, Outcome
+from ganpipe.dashboard.layout import heading, text
+from ganpipe.files import escape_control
+
+Act = Callable[[], Awaitable[None]]
+
+
+def button(label: str, act: Act) -> ui.button:
+    """A button that acts once at a time: it is disabled until `act` has ended."""
+
+    async def press() -> None:
+        made.disable()
+        try:
+            await act()
+        finally:
+            made.enable()
+
+    made = ui.button(label, on_click=press).props("no-caps")
+    return made
+
+
+async def ask_why(question: str, sentence: str, label: str) -> str | None:
+    """Asks before something changes; returns the reason that was given, perhaps empty, or None for no."""
+    with ui.dialog() as dialog, Element("section").classes("card"):
+        heading(question)
+        text(sentence)
+        reason = ui.input("Why? It is kept with the change.").classes("wide")
+        with Element("div").classes("row"):
+            ui.button(label, on_click=lambda: dialog.submit(reason.value or "")).props("no-caps")
+            ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("no-caps flat")
+    answer = await dialog
+    dialog.delete()
+    return answer if isinstance(answer, str) else None
+
+
+async def perform(actions: Actions, doing: str, *words: str) -> Outcome:
+    """Runs a command of ganpipe; the page says so until it ends, and why if it fails."""
+    word = ui.notification(escape_control(doing), spinner=True, timeout=None)
+    outcome = await actions.run(*words)
+    word.dismiss()
+    if outcome.error:
+        ui.notification(escape_control(outcome.error), type="negative", timeout=None, close_button="Close")
+    return outcome
