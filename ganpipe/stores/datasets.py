@@ -31,7 +31,7 @@ from ganpipe.data.raw_store import (
 )
 from ganpipe.data.shards import damaged_shards
 from ganpipe.data.sources.items import without_arriving
-from ganpipe.data.sources.registry import read_source
+from ganpipe.data.sources.registry import read_any_folder, read_source
 from ganpipe.errors import GanpipeError
 from ganpipe.files import write_bytes, write_json
 from ganpipe.progress import Report, ignore
@@ -90,8 +90,9 @@ def add_dataset(
     """Adds a source's images to dataset `name`, or replaces them by it, and commits the result to DVC.
 
     An image that was edited in the source takes the place of the earlier one. `mirror`: images that are gone from the
-    source are removed; those of other sources stay. `watched`: nobody has asked for these images by name, so that those
-    that `data remove` has taken out stay out.
+    source are removed; those of other sources stay. `watched`: the source is a watched folder. Nobody has asked for its
+    images by name, so that those that `data remove` has taken out stay out; and what is dropped into it is meant, an
+    archive among images, too.
     """
     check_name(name)
     _check_source(workspace, source, name)
@@ -106,10 +107,11 @@ def add_dataset(
         workspace.scratch_folder() as scratch,
         open_inspection_cache(workspace) as cache,
     ):
-        items = read_source(source, scratch)
-        removed = read_removed(workspace, name) if watched else set[str]()
         if watched:
-            items = without_arriving(items, watched.arriving)
+            items = without_arriving(read_any_folder(Path(source), archives=True), watched.arriving)
+        else:
+            items = read_source(source, scratch)
+        removed = read_removed(workspace, name) if watched else set[str]()
         aside = set_foreign_aside(workspace, name)
         listing = read_listing(workspace, name, source, mirror)
         result = add_items(workspace.raw(name), items, report, cache, policy, replace, listing, removed)

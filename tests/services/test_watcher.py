@@ -283,6 +283,25 @@ def test_a_growing_zip_is_imported_when_it_is_whole(workspace: Workspace, tmp_pa
     assert (found.accepted, found.refused, found.images) == (20, 0, 20)
 
 
+@pytest.mark.parametrize("mode", ["add", "mirror"])
+def test_an_archive_that_is_dropped_among_images_is_read(
+    workspace: Workspace, tmp_path: Path, mode: str
+) -> None:
+    inbox = Inbox(workspace, fill_folder(tmp_path / "watched", 12), mode)
+    inbox.watched.wait(60)
+    archive = shutil.make_archive(str(tmp_path / "more"), "zip", fill_folder(tmp_path / "in", 20))
+    shutil.move(archive, inbox.watched.folder)
+    inbox.watched.wait(60)
+    assert [(found.accepted, found.refused) for found in inbox.results] == [(12, 0), (8, 0)], (
+        "12 are the same"
+    )
+    assert "more.zip/019.png" in inbox.names()
+    (inbox.watched.folder / "more.zip").unlink()
+    inbox.watched.wait(60)
+    assert ("more.zip/019.png" in inbox.names()) == (mode == "add")
+    assert len(inbox.names()) == (20 if mode == "add" else 12)
+
+
 def test_a_file_that_stalls_half_way_is_refused_and_taken_when_it_is_whole(
     workspace: Workspace, tmp_path: Path
 ) -> None:

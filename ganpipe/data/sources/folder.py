@@ -19,17 +19,19 @@ from ganpipe.imaging.paths import FolderEntry, list_folder
 AMONG_IMAGES = RejectedImage("not_an_image", "it is an archive among images: add it by itself")
 
 
-def read_folder(root: Path, without: Callable[[Path], bool] = lambda path: False) -> Iterator[Item]:
+def read_folder(
+    root: Path, without: Callable[[Path], bool] = lambda path: False, archives: bool = False
+) -> Iterator[Item]:
     """Yields what is below `root`: a folder's files first, then its subfolders, each by name.
 
-    `without`: files that another reader reads.
+    `without`: files that another reader reads. `archives`: archives and Parquet files are read beside images, too.
     """
     listing = list_folder(root)
     entries = [e for e in listing.entries if e.fault or not without(root / e.name)]
     labels = _labels(root, [e.name for e in entries if e.fault is None])
     yield from labels.problems
     for entry in [*entries, *listing.left_out]:
-        yield from _items(root, entry, labels)
+        yield from _items(root, entry, labels, archives)
 
 
 def _labels(root: Path, names: list[str]) -> SourceLabels:
@@ -42,14 +44,15 @@ def _labels(root: Path, names: list[str]) -> SourceLabels:
     return SourceLabels(names, texts)
 
 
-def _items(root: Path, entry: FolderEntry, labels: SourceLabels) -> Iterator[Item]:
+def _items(root: Path, entry: FolderEntry, labels: SourceLabels, archives: bool) -> Iterator[Item]:
     name, path = entry.name, root / entry.name
     if entry.fault is not None:
         yield RefusedItem(name, entry.fault)
     elif labels.is_sidecar(name):
         yield SidecarItem(name)
     elif is_shard_name(name) and path.is_file():
-        yield from _shard(path, name, labels) if labels.holds_shards else [RefusedItem(name, AMONG_IMAGES)]
+        read = archives or labels.holds_shards
+        yield from _shard(path, name, labels) if read else [RefusedItem(name, AMONG_IMAGES)]
     else:
         yield _labeled(file_item(path, name), labels.label(name), labels.holdout(name))
 

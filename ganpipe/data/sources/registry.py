@@ -36,10 +36,14 @@ def _path(spec: str) -> Path:
 
 
 def _read_folder(spec: str, scratch: Path) -> Iterator[Item]:
-    path = _path(spec)
+    return read_any_folder(_path(spec))
+
+
+def read_any_folder(path: Path, archives: bool = False) -> Iterator[Item]:
+    """The items of a folder, of IDX files or of others; `archives`: see `read_folder`."""
     if idx_images(path):
-        return chain(read_idx_files(path), read_folder(path, without=is_idx))
-    return read_folder(path)
+        return chain(read_idx_files(path), read_folder(path, is_idx, archives))
+    return read_folder(path, archives=archives)
 
 
 def _is_image(spec: str) -> bool:
