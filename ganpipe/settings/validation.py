@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -27,13 +28,19 @@ class Section(BaseModel):
     @classmethod
     def _read_scalar(cls, value: Any, info: ValidationInfo) -> Any:
         """Converts what JSON and quotes leave as text or as another type."""
-        kind = kind_of(cls.model_fields[str(info.field_name)])
+        kind = _kind_of(cls, str(info.field_name))
         try:
             return READERS[kind](value)
         except PydanticCustomError:
             raise
         except (ValueError, KeyError, TypeError, OverflowError):
             raise PydanticCustomError(WRONG_TYPE, "it must be {kind}", {"kind": KIND_NAMES[kind]}) from None
+
+
+@cache
+def _kind_of(section: type[Section], name: str) -> type[Any]:
+    """The kind of a setting; a status reads the settings of every run."""
+    return kind_of(section.model_fields[name])
 
 
 def _whole(value: Any) -> int:
