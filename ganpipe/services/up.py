@@ -119,11 +119,15 @@ def stop_up(workspace: Workspace) -> bool:
 def check_options(options: UpOptions) -> None:
     """Checks everything that can be checked before anything starts."""
     if options.host not in HOSTS:
-        prefect, mlflow = options.prefect_port or PREFECT_PORT, options.mlflow_port or MLFLOW_PORT
+        ports = (
+            (options.dashboard_port, DASHBOARD_PORT),
+            (options.prefect_port, PREFECT_PORT),
+            (options.mlflow_port, MLFLOW_PORT),
+        )
+        tunnels = " ".join(f"-L {port or usual}:{HOST}:{port or usual}" for port, usual in ports)
         raise GanpipeError(
             f"--host {options.host}: `ganpipe up` serves this machine only ({', '.join(HOSTS)}), because MLflow's pages "
-            f"have no password; from another machine use ssh -L {prefect}:{HOST}:{prefect} "
-            f"-L {mlflow}:{HOST}:{mlflow} MACHINE."
+            f"have no password; from another machine use ssh {tunnels} MACHINE."
         )
     if "PREFECT_API_URL" in os.environ:
         raise GanpipeError(

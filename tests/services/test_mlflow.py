@@ -25,5 +25,6 @@ def test_the_database_is_in_the_environment_and_foreign_hosts_are_refused(
     [(command, environment)] = started
     assert "pa55word" not in " ".join(command)
     assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://jane:pa55word@db/mlflow"
+    command = mlflow.server_command(workspace, 5000)
     assert command[command.index("--allowed-hosts") + 1] == "127.0.0.1:5000,localhost:5000"
     assert command[command.index("--host") + 1] == "127.0.0.1"

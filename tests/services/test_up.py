@@ -37,7 +37,7 @@ def options(
     request = RunRequest(
         str(workspace.root), None, "demo", [f"style.styles={workspace.root.parent / 'styles'}"]
     )
-    return UpOptions(request, tuple(schedules), watch, host, None, None, "flows.deployments")
+    return UpOptions(request, tuple(schedules), watch, host, None, None, None, "flows.deployments")
 
 
 @pytest.mark.parametrize("inside", [".ganpipe/runs", "data/raw", "data/raw/cats/files", "data/styles"])

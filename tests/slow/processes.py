@@ -132,7 +132,9 @@ class Up:
         self.workspace = workspace
         script = scratch / "start-ganpipe"
         script.write_text("from ganpipe.cli import entry\nentry()\n")
-        ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
+        ports = [
+            w for name in ("prefect", "mlflow", "dashboard") for w in (f"--{name}-port", str(free_port()))
+        ]
         with (workspace.root / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(script), "up", "--dataset", dataset, *ports, *words_of({}), *words],

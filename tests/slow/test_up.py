@@ -70,6 +70,8 @@ def test_up_serves_its_own_workspace_and_tells_no_secret(up: Up, tmp_path: Path)
     assert up.ask(search, url=up.servers.mlflow)[0] == 200
     for host in ("evil.example", "10.0.0.1", "192.168.0.1:5000"):
         assert up.ask(search, url=up.servers.mlflow, Host=host)[0] == 403
+    assert up.ask("/", url=up.servers.dashboard, Authorization="")[0] == 401
+    assert up.ask("/", url=up.servers.dashboard, Host="evil.example")[0] == 403
 
     foreign = tmp_path / "foreign"
     foreign.mkdir()
