@@ -183,7 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     json_too(sub)
 
-    sub = add("generate", "models.generate", "generate images from a registered model")
+    sub = add("generate", "models.generate", "generate images from a model")
     from_model(sub)
     sub.add_argument("-n", type=int, default=64, dest="count", help="how many images; default: 64")
     sub.add_argument("--out", required=True, metavar="DIR", help="other images there are kept")

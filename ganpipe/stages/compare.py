@@ -27,22 +27,19 @@ from ganpipe.imaging.grid import grid, row_of_sheets
 from ganpipe.imaging.image import ImageShape
 from ganpipe.imaging.provenance import save_png
 from ganpipe.imaging.tensors import with_shape
-from ganpipe.models.io import load_generator
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import DataSettings, EvaluationSettings, Settings
 from ganpipe.stages.evaluate import (
     check_data,
     check_generated,
     check_judgeable,
-    check_model,
     evaluation_compute,
 )
-from ganpipe.stages.generate import LoadedModel, load_model
+from ganpipe.stages.generate import LoadedModel, load_model, load_run_model
 from ganpipe.stores.dataset_shards import load_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion, open_version
-from ganpipe.stores.model_registry import ModelRef
-from ganpipe.stores.registered_models import ALIASES, registered_name
-from ganpipe.stores.run_records import RECORD, RunRecord, all_records, find_record, run_folder
+from ganpipe.stores.registered_models import ALIASES
+from ganpipe.stores.run_records import RECORD, all_records, find_record
 from ganpipe.stores.workspace import Workspace
 
 
@@ -151,21 +148,11 @@ def open_candidate(
         check_generated(folder)
         return folder
     with suppress(GanpipeError):
-        return _run_model(workspace, find_record(workspace, word), compute)
+        return load_run_model(workspace, find_record(workspace, word), compute)
     try:
         return load_model(workspace, word, dataset, compute)
     except GanpipeError as error:
         raise GanpipeError(f"{error} There is no run and no folder of this name either.") from None
-
-
-def _run_model(workspace: Workspace, record: RunRecord, compute: Compute) -> LoadedModel:
-    """The model of a run, registered or not."""
-    folder = run_folder(workspace, record.run_id) / "model"
-    check_model(record, folder)
-    G, config = load_generator(folder)
-    compute.place(G)
-    reference = ModelRef(registered_name(record.dataset), "", record.mlflow_run_id, str(folder))
-    return LoadedModel(reference, G, config, compute)
 
 
 def _trained_on(model: LoadedModel) -> str:

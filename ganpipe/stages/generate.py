@@ -24,9 +24,10 @@ from ganpipe.imaging.tensors import composite_on_white, to_uint8
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.models.registry import sample
 from ganpipe.progress import Progress, Report, ignore
+from ganpipe.stages.evaluate import check_model
 from ganpipe.stores.model_registry import ModelRef, ModelRegistry
 from ganpipe.stores.registered_models import CHAMPION
-from ganpipe.stores.run_records import all_records, run_folder
+from ganpipe.stores.run_records import RunRecord, all_records, run_folder
 from ganpipe.stores.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -81,14 +82,17 @@ class LoadedModel:
 def load_model(
     workspace: Workspace, reference: str, dataset: str | None, compute: Compute | None = None
 ) -> LoadedModel:
-    """The model that `reference` names (see ModelRegistry.find_model; a run id works, too).
+    """The model that `reference` names (see ModelRegistry.find_model), or that of a run, registered or not.
 
     `champion` gives the newest challenger, with a warning, if no model is champion.
     """
     registry = ModelRegistry(workspace, reading=True)
     record = next((r for r in all_records(workspace) if reference in (r.run_id, r.mlflow_run_id)), None)
     if record:
-        found = registry.version_of(record)
+        registered = registry.registered(record)
+        if registered is None:
+            return load_run_model(workspace, record, compute)
+        found = registered
     elif reference == CHAMPION:
         found = registry.champion_or_challenger(dataset)
     else:
@@ -96,9 +100,27 @@ def load_model(
     with workspace.scratch_folder() as scratch:
         folder = whole_model(workspace, found, registry.model_files(found, scratch))
         G, config = load_generator(folder)
+    return _placed(found, G, config, compute)
+
+
+def load_run_model(workspace: Workspace, record: RunRecord, compute: Compute | None = None) -> LoadedModel:
+    """The model in a run's own folder; it is called like the run.
+
+    Raises:
+        GanpipeError: it is damaged, or training has not written it yet.
+    """
+    folder = run_folder(workspace, record.run_id) / "model"
+    check_model(record, folder)
+    G, config = load_generator(folder)
+    return _placed(ModelRef(record.run_id, "", record.mlflow_run_id, str(folder)), G, config, compute)
+
+
+def _placed(
+    reference: ModelRef, G: nn.Module, config: dict[str, Any], compute: Compute | None
+) -> LoadedModel:
     compute = compute or choose_compute("auto", "fp32")
     compute.place(G)
-    return LoadedModel(found, G, config, compute)
+    return LoadedModel(reference, G, config, compute)
 
 
 def whole_model(workspace: Workspace, reference: ModelRef, folder: Path) -> Path:

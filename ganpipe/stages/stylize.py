@@ -87,7 +87,7 @@ def _images_of_model(workspace: Workspace, words: str) -> list[Path]:
     reference, _, count = words.rpartition(":") if words.rpartition(":")[2].isdigit() else (words, "", "")
     model = load_model(workspace, reference, None)
     wanted = int(count or MODEL_IMAGES)
-    folder = workspace.state / "generated" / f"{model.reference.name}-v{model.reference.version}"
+    folder = workspace.state / "generated" / str(model.reference).replace(" ", "-")
     there = sorted(folder.glob("seed0000-*.png"))[:wanted]
     return there if len(there) == wanted else generate_images(model, wanted, 0, folder)
 

@@ -42,7 +42,7 @@ MOST_HISTORY = 50
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A registered version and where its files are."""
+    """A registered version and where its files are; of a model that is not registered, the run's name and no version."""
 
     name: str
     version: str
@@ -50,7 +50,7 @@ class ModelRef:
     source: str
 
     def __str__(self) -> str:
-        return f"{self.name} v{self.version}"
+        return f"{self.name} v{self.version}" if self.version else self.name
 
 
 class ModelRegistry:

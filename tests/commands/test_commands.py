@@ -144,6 +144,10 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     assert (code, "no champion" in err) == (1, True)
     code, _, err = shell("promote", str(trained["run"]))
     assert (code, "registered no model" in err) == (1, True)
+    drawn = shell.json(
+        "generate", "--model", str(trained["run"]), "-n", "3", "--out", str(tmp_path / "drawn")
+    )
+    assert (drawn["model"], len(list((tmp_path / "drawn").iterdir()))) == (trained["run"], 3)
     compared = shell.json("compare", str(trained["run"]), str(tmp_path / "in"), *SETS)
     assert compared["gate"]["comparison"]["images"] == 24
     assert compared["b"]["evaluation"]["verdict"]
