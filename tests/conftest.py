@@ -46,6 +46,12 @@ TINY = {
 R3 = {"model__name": "r3gan", "model__width": 0.04, "model__blocks": 1, "loss__name": "rpgan"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kills", type=int, default=50, help="of runs and of `ganpipe up`, in the slow test of kills"
+    )
+
+
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     """Everything so small that a step takes milliseconds."""

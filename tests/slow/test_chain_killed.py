@@ -1,13 +1,15 @@
-"""Slow: kill -9 at random instants over the whole chain, by hand and below `ganpipe up`."""
+"""Slow: kills at random instants over the whole chain, by hand and, in nine ways, below `ganpipe up`."""
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,6 @@ from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied
 from tests.slow.processes import Up, answer, half_done, overrides_of, processes_of, soon, start, words_of
 
-KILLS = 50
 SEEDS = range(5)  # one training each; some end, some are still at work when the last kill falls
 IMAGES = 6000
 
@@ -41,7 +42,40 @@ def killed_run(workspace: Workspace, seed: int, instant_s: float) -> None:
     process.wait()
 
 
-def killed_up(workspace: Workspace, scratch: Path, seed: int, instant_s: float) -> None:
+def signal_up(signum: int) -> Callable[[Up], None]:
+    """Sends a signal to `up` itself."""
+    return lambda up: up.process.send_signal(signum)
+
+
+def kill_child(name: str) -> Callable[[Up], None]:
+    """Kills a child of `up`, which goes on, and `up` some seconds later."""
+
+    def kill(up: Up) -> None:
+        if child := up.child(name):
+            os.kill(child, signal.SIGKILL)
+            time.sleep(4)
+        up.process.kill()
+
+    return kill
+
+
+def kill_all(up: Up) -> None:
+    """Kills every process at once, as a power cut does."""
+    for pid in [up.process.pid, *up.descendants()]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+WAYS: tuple[Callable[[Up], None], ...] = (
+    *map(signal_up, (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
+    *map(kill_child, ("flows.deployments", "mlflow", "prefect_server", "ganpipe.dashboard")),
+    kill_all,
+)
+
+
+def killed_up(
+    workspace: Workspace, scratch: Path, seed: int, instant_s: float, kill: Callable[[Up], None]
+) -> None:
     """The instant is counted from the start of a run, or from the start of `up` where it is below zero."""
     up = Up(workspace, "noise", scratch, ready=False)
     if instant_s < 0:
@@ -50,7 +84,7 @@ def killed_up(workspace: Workspace, scratch: Path, seed: int, instant_s: float) 
         up.servers = soon(lambda: running_servers(workspace))
         up.start_run(overrides=overrides_of(sets(seed)))
         time.sleep(instant_s)
-    up.process.send_signal(signal.SIGKILL)
+    kill(up)
     up.process.wait()
 
 
@@ -74,15 +108,16 @@ def trainings(workspace: Workspace, status: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_fifty_kills_leave_nothing_stuck_after_one_recovery_and_the_work_is_done_once(
-    workspace: Workspace, added_noise: Path, tmp_path: Path
+def test_kills_leave_nothing_stuck_after_one_recovery_and_the_work_is_done_once(
+    workspace: Workspace, added_noise: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     copied(added_noise, workspace)
-    rng = random.Random(2)
-    for kill in range(KILLS):
-        seed = kill * len(SEEDS) // KILLS
+    rng, kills = random.Random(2), request.config.getoption("--kills")
+    for kill in range(kills):
+        seed = kill * len(SEEDS) // kills
         if kill % 2:
-            killed_up(workspace, tmp_path, seed, rng.choice([-rng.uniform(0, 12), rng.uniform(0, 30)]))
+            instant_s = rng.choice([-rng.uniform(0, 12), rng.uniform(0, 30)])
+            killed_up(workspace, tmp_path, seed, instant_s, WAYS[kill // 2 % len(WAYS)])
         else:
             killed_run(workspace, seed, rng.uniform(0.5, 20))
     soon(lambda: not processes_of(workspace.root), within_s=90)
