@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ganpipe.commands.context import open_named_workspace
 from ganpipe.commands.tables import count_or_blank
-from ganpipe.console import duration, line_of, pairs, print_json, table
+from ganpipe.console import duration, line_of, out, pairs, print_json, table
 from ganpipe.stages.status import DatasetStatus, DiskUse, RunStatus, WorkspaceStatus, read_status
 from ganpipe.stores.activities import Activity
 
@@ -32,9 +32,13 @@ def _show(found: WorkspaceStatus) -> None:
         table("Next", ("when", "deployment"), [(local_time(p.at), p.deployment) for p in found.planned[:3]])
     too_little = {d.dataset: d.reason for d in found.retraining if not d.worth}
     datasets = [_dataset_row(dataset, too_little.get(dataset.name, "")) for dataset in found.datasets]
-    table("Datasets", ("name", "version", "images", "champion", ""), datasets)
-    names = ("run", "began", "training", "state", "verdict", "conditions", "model", "why")
-    table("Runs", names, map(_run_row, found.runs[-SHOWN_RUNS:]))
+    if datasets:
+        table("Datasets", ("name", "version", "images", "champion", ""), datasets)
+    if found.runs:
+        names = ("run", "began", "training", "state", "verdict", "conditions", "model", "why")
+        table("Runs", names, map(_run_row, found.runs[-SHOWN_RUNS:]))
+    if not datasets and not found.runs:
+        out.print("No dataset and no run yet. Begin with: ganpipe run, or ganpipe data add FOLDER --name NAME")
     if found.flow_runs:
         rows = [
             (f.name, local_time(f.began_at), duration(f.seconds), f.state, f.message) for f in found.flow_runs

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sqlite3
+import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -229,6 +231,32 @@ def test_a_thousand_images_that_arrive_during_a_run_are_one_further_run(
         assert newest["images"] == 1150
         assert newest["version"] in {record["version"] for record in trained if record["state"] == "finished"}
         assert len([record for record in trained if record["state"] == "finished"]) == 2
+    finally:
+        up.process.send_signal(signal.SIGTERM)
+        up.process.wait(90)
+
+
+@pytest.mark.slow
+def test_an_archive_of_200_mb_that_arrives_at_1_mb_a_second_is_imported_once_and_whole(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    folder, log = fill_folder(tmp_path / "watched", 12), workspace.root / "up.log"
+    with zipfile.ZipFile(tmp_path / "large.zip", "w") as archive:
+        for seed in range(64):
+            noise_image(1000 + seed, (1024, 1024)).save(tmp_path / "image.png", compress_level=1)
+            archive.write(tmp_path / "image.png", f"{seed}.png")
+    data = (tmp_path / "large.zip").read_bytes()
+    assert len(data) > 200e6
+    up = Up(workspace, "noise", tmp_path, words=["--watch", str(folder), "--set", "watch.retrain=no"])
+    try:
+        soon(lambda: "12 new images" in log.read_text())
+        with (folder / "large.zip").open("wb", buffering=0) as file:
+            for begin in range(0, len(data), 2**20):
+                file.write(data[begin : begin + 2**20])
+                time.sleep(1)
+        assert log.read_text().count(" new images; noise has ") == 1, "a part of it was read"
+        soon(lambda: "64 new images; noise has 76 images" in log.read_text())
+        assert "refused" not in log.read_text()
     finally:
         up.process.send_signal(signal.SIGTERM)
         up.process.wait(90)
