@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 
 from ganpipe.compute.device import choose_compute
+from ganpipe.data.resize import resize_image
 from ganpipe.evaluation.extractors import Features, choose_extractor
 from ganpipe.evaluation.feature_cache import FeatureExtractor
 from ganpipe.evaluation.gate import Kinds, compare_features, decide
@@ -32,6 +33,7 @@ from ganpipe.samples.flowers import MODES, draw_flower
 from ganpipe.settings.schema import EvaluationSettings
 
 SIZE_PX = 32
+SHAPE = ImageShape(3, SIZE_PX, SIZE_PX)
 TRAIN = 800
 Rows = npt.NDArray[np.int64]
 
@@ -116,7 +118,9 @@ def make_pool(count: int, folders: list[Path], cache: Path | None) -> Pool:
 
     total, compute = count + TRAIN, choose_compute("cpu", "fp32")
     features = FeatureExtractor(choose_extractor(EvaluationSettings()), SIZE_PX, compute, cache)
-    pixels = torch.from_numpy(np.stack([np.asarray(draw_flower(k, size_px=SIZE_PX)) for k in range(total)]))
+    # As sample:flowers is prepared: painted at 128 pixels and made smaller. Models have learned from such images.
+    prepared = [resize_image(draw_flower(k), SHAPE, "crop") for k in range(total)]
+    pixels = torch.from_numpy(np.stack(prepared))
     images = pixels.permute(0, 3, 1, 2).float()
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 24
     made = {
@@ -130,7 +134,7 @@ def make_pool(count: int, folders: list[Path], cache: Path | None) -> Pool:
     learned, real = seen["real"].rows(np.arange(TRAIN)), seen["real"].rows(np.arange(TRAIN, total))
     counter = ModeCounter(learned.wide, true[train], real.wide, true[rest], names)
     found = {name: some.rows(np.arange(TRAIN, total)) for name, some in seen.items()}
-    found |= {path.name: features(read_folder(path, ImageShape(3, SIZE_PX, SIZE_PX))) for path in folders}
+    found |= {path.name: features(read_folder(path, SHAPE)) for path in folders}
     kinds = {name: counter.predict(some.wide) for name, some in found.items()}
     return Pool({name: some.deep for name, some in found.items()}, kinds, true[rest], names, learned.deep)
 
