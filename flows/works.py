@@ -22,6 +22,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import Work
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import runner_process
+from ganpipe.stores.run_results import RunResult
 from ganpipe.stores.successes import note_success
 from ganpipe.stores.workspace import Workspace
 
@@ -60,15 +61,24 @@ def retrain(
     def work(place: Workspace) -> Ended:
         if by_rule:
             require_worth(place, request)
-        from flows.pipeline import run_pipeline
+        from ganpipe.stages.run import find_up_to_date
+
+        if not source and (result := find_up_to_date(place, request)):
+            return up_to_date(result)
+        from flows.pipeline import run_pipeline  # and with it MLflow and SciPy
 
         result = run_pipeline(place, request, quiet, if_busy == "wait", resumes=not is_scheduled())
         if result.state == "up_to_date":
-            return Ended(result, UP_TO_DATE, f"Up to date: same data, settings and code as run {result.run}.")
+            return up_to_date(result)
         tell_result(place, result)
         return Ended(result, message=f"{result.model_version or 'No model'}: {result.verdict}.")
 
     return run_alone("retrain", request, if_busy, work)
+
+
+def up_to_date(result: RunResult) -> Ended:
+    """There was nothing to do."""
+    return Ended(result, UP_TO_DATE, f"Up to date: same data, settings and code as run {result.run}.")
 
 
 @flow(name="ganpipe-stylize-settings", **PLAIN)

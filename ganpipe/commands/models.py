@@ -32,6 +32,7 @@ def train(arguments: Namespace) -> int:
     from ganpipe.services.recovery import recover
     from ganpipe.stages import train
     from ganpipe.stages.room import check_room
+    from ganpipe.stages.run import compute_names, finished_request
     from ganpipe.stores import datasets
     from ganpipe.stores.run_records import new_record
 
@@ -46,8 +47,8 @@ def train(arguments: Namespace) -> int:
         explain_preset(arguments, workspace)
     with Bars(quiet=arguments.json) as bars:
         info = datasets.ensure_dataset(workspace, name, settings.data, bars)
-        fresh = new_record(name, info.version, settings, train.compute_names(settings))
-        before = train.finished_request(workspace, fresh)
+        fresh = new_record(name, info.version, settings, compute_names(settings))
+        before = finished_request(workspace, fresh)
         if before is None:
             check_room(workspace, info, settings)
         record = train.train_model(workspace, info, settings, bars, wait=arguments.if_busy == "wait")
@@ -205,7 +206,7 @@ def stylize(arguments: Namespace) -> int:
     """Stylizes contents in styles; exit 1 if one of them failed."""
 
     from ganpipe.services.recovery import recover
-    from ganpipe.stages import stylize
+    from ganpipe.stages import style_images, stylize
 
     workspace = open_named_workspace(arguments, tracks=True)
     recover(workspace)
@@ -213,7 +214,7 @@ def stylize(arguments: Namespace) -> int:
     here = Path.cwd()
     contents, styles, masks = (
         tuple(
-            word if word.startswith(("sample:", stylize.MODEL)) else stylize.in_folder(word, here)
+            word if word.startswith(("sample:", style_images.MODEL)) else style_images.in_folder(word, here)
             for word in given
         )
         for given in (arguments.content, arguments.style, arguments.mask)

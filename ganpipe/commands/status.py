@@ -38,7 +38,9 @@ def _show(found: WorkspaceStatus) -> None:
         names = ("run", "began", "training", "state", "verdict", "conditions", "model", "why")
         table("Runs", names, map(_run_row, found.runs[-SHOWN_RUNS:]))
     if not datasets and not found.runs:
-        out.print("No dataset and no run yet. Begin with: ganpipe run, or ganpipe data add FOLDER --name NAME")
+        out.print(
+            "No dataset and no run yet. Begin with: ganpipe run, or ganpipe data add FOLDER --name NAME"
+        )
     if found.flow_runs:
         rows = [
             (f.name, local_time(f.began_at), duration(f.seconds), f.state, f.message) for f in found.flow_runs

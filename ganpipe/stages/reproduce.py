@@ -12,7 +12,8 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
 from ganpipe.progress import Report, ignore
 from ganpipe.stages.continuation import CHECKPOINTS
-from ganpipe.stages.train import compute_names, train_or_launch
+from ganpipe.stages.run import compute_names
+from ganpipe.stages.train import train_or_launch
 from ganpipe.stores.code import changed_files, read_code, restoring_command
 from ganpipe.stores.dataset_shards import load_dataset, open_version_at
 from ganpipe.stores.run_records import RunRecord, new_record, run_folder

@@ -16,7 +16,7 @@ from ganpipe.models.io import generator_damage
 from ganpipe.settings.schema import from_dict
 from ganpipe.stages.report import report_files
 from ganpipe.stores.dataset_versions import pointer_text
-from ganpipe.stores.mlflow_database import has_run, has_version_of
+from ganpipe.stores.mlflow_database import lacks_mlflow
 from ganpipe.stores.mlflow_runs import STARTS_FROM, Tracker, dataset_of, read_start_point
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
@@ -25,19 +25,6 @@ from ganpipe.training.points import POINTS, read_points
 from ganpipe.training.summary import TrainSummary
 
 log = logging.getLogger(__name__)
-
-
-def is_tracked(record: RunRecord) -> bool:
-    """Whether the run should be in MLflow: its training has finished."""
-    return record.state == "finished" and record.train is not None
-
-
-def lacks_mlflow(workspace: Workspace, record: RunRecord) -> bool:
-    """Whether MLflow, in this workspace, has lost the run or its model version."""
-    if not is_tracked(record):
-        return False
-    lost_version = record.model_version is not None and not has_version_of(workspace, record.mlflow_run_id)
-    return lost_version or not has_run(workspace, record.mlflow_run_id)
 
 
 def restore_in_mlflow(workspace: Workspace, record: RunRecord) -> RunRecord:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganpipe.compute.device import Compute, choose_compute
-from ganpipe.errors import GanpipeError
-from ganpipe.files import escape_control, require_room, sha256_of, sha256_of_json
-from ganpipe.imaging.paths import FoundImages, expand, require_images
+from ganpipe.files import escape_control, require_room, sha256_of_json
 from ganpipe.progress import Report, ignore
 from ganpipe.reports.contact_sheets import contact_sheets
-from ganpipe.samples.photos import sample_photos
-from ganpipe.samples.styles import sample_styles
 from ganpipe.settings.schema import Settings
-from ganpipe.stages.generate import generate_images, load_model
+from ganpipe.stages.style_images import in_folder, resolve_images
 from ganpipe.stores.activities import record_activity
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
@@ -28,9 +23,6 @@ from ganpipe.style.batch.runner import BatchOutcome, run_batch
 from ganpipe.style.feedforward.break_even import train_or_find_networks
 from ganpipe.vgg19.weights import style_weights
 
-SAMPLES = {"sample:photos": sample_photos, "sample:styles": sample_styles}
-MODEL = "model:"
-MODEL_IMAGES = 16
 BYTES_BESIDE = 2**20  # manifest and contact sheet of a small batch
 
 
@@ -50,46 +42,6 @@ class StyleRequest:
         workspace = Workspace(Path(self.workspace))
         workspace.activate()
         return workspace
-
-
-def resolve_images(
-    workspace: Workspace, words: Sequence[str], folder: Path, without: Sequence[Path] = ()
-) -> FoundImages:
-    """The images that words mean: samples, images of a model, or what `ganpipe.imaging.paths` knows, relative to `folder`.
-
-    `model:REFERENCE` or `model:REFERENCE:COUNT` draws images of a registered model (16 of them). `without`: folders that
-    hold no images for this purpose.
-
-    Raises:
-        GanpipeError: there is nothing of that name.
-    """
-    found = FoundImages()
-    for word in words:
-        if word in SAMPLES:
-            found.paths += SAMPLES[word](workspace.styles)
-        elif word.startswith("sample:"):
-            raise GanpipeError(f"There are no images {word}; there are {', '.join(SAMPLES)}.")
-        elif word.startswith(MODEL):
-            found.paths += _images_of_model(workspace, word.removeprefix(MODEL))
-        else:
-            expand(in_folder(word, folder), found, without)
-    return require_images(found, words)
-
-
-def in_folder(word: str, folder: Path) -> str:
-    """A path, a pattern or `@LIST`, made absolute."""
-    mark, name = ("@", word[1:]) if word.startswith("@") else ("", word)
-    return mark + str(folder / os.path.expanduser(name))
-
-
-def _images_of_model(workspace: Workspace, words: str) -> list[Path]:
-    """Images of a registered model, drawn if they are not there yet."""
-    reference, _, count = words.rpartition(":") if words.rpartition(":")[2].isdigit() else (words, "", "")
-    model = load_model(workspace, reference, None)
-    wanted = int(count or MODEL_IMAGES)
-    folder = workspace.state / "generated" / str(model.reference).replace(" ", "-")
-    there = sorted(folder.glob("seed0000-*.png"))[:wanted]
-    return there if len(there) == wanted else generate_images(model, wanted, 0, folder)
 
 
 def plan_batch_of(job: StyleRequest) -> BatchPlan:
@@ -158,14 +110,6 @@ def stylize_here(job: StyleRequest, report: Report = ignore) -> StyleReport:
 def log_batch_run(job: StyleRequest, result: StyleReport) -> str:
     """An MLflow run for a batch: recipe, means, all items and sheets; returns its id."""
     return Tracker(job.open_workspace()).style_batch(job.settings.style, result)
-
-
-def identify_images(workspace: Workspace, spec: str) -> str:
-    """Identifies the images that a setting names, without generating any."""
-    if spec.startswith(("sample:", MODEL)):
-        return spec
-    paths = resolve_images(workspace, [spec], workspace.root).paths
-    return sha256_of_json([[p.name, sha256_of(p) if p.is_file() else None] for p in paths])
 
 
 def style_job(workspace: Workspace, settings: Settings) -> StyleRequest:

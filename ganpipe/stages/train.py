@@ -16,7 +16,7 @@ from ganpipe.compute.process_identity import this_process
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError, Interrupted, first_line, redact
 from ganpipe.imaging.image import ImageShape
-from ganpipe.models.io import generator_damage, save_generator
+from ganpipe.models.io import save_generator
 from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.reports.film import write_film
@@ -25,12 +25,18 @@ from ganpipe.stages.continuation import begin_continuation, find_attempt, lineag
 from ganpipe.stages.data import page_files, write_page
 from ganpipe.stages.drift import find_drift
 from ganpipe.stages.restore import restore_in_mlflow, restore_record
+from ganpipe.stages.run import (
+    compute_names,
+    finished_request,
+    finished_training,
+    known_length,
+    length_file,
+)
 from ganpipe.stages.warm_start import begin_warm_start
 from ganpipe.stores.activities import record_activity
 from ganpipe.stores.code import record_code
 from ganpipe.stores.dataset_shards import load_dataset, version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion, pointer_text
-from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import (
@@ -55,12 +61,6 @@ log = logging.getLogger(__name__)
 TRAINER_WAIT_S = 24 * 3600.0
 
 
-def compute_names(settings: Settings) -> tuple[str, str]:
-    """Device and precision as they enter a fingerprint."""
-    compute = training_compute(settings.training)
-    return compute.device.type, compute.precision
-
-
 def check_request(settings: Settings) -> None:
     """Checks the settings before any image is read; raises GanpipeError."""
     channels = settings.data.channels or 3
@@ -80,14 +80,6 @@ def check_start(training: TrainingSettings) -> None:
         )
 
 
-def known_length(workspace: Workspace, version: str, settings: Settings) -> Settings | None:
-    """The settings with the number of images that `training.minutes` were found to be; None: not measured yet."""
-    if not settings.training.minutes:
-        return settings
-    found = length.read_length(_length_file(workspace, version, settings))
-    return length.with_length(settings, found) if found else None
-
-
 def fix_length(workspace: Workspace, version: DatasetVersion, settings: Settings, wait: bool) -> Settings:
     """The same; measured first if it must be.
 
@@ -98,12 +90,7 @@ def fix_length(workspace: Workspace, version: DatasetVersion, settings: Settings
         return known
     with exclusive_training(workspace, settings, wait):
         data = load_dataset(workspace, version, settings.data)
-        return length.fix_length(_length_file(workspace, version.version, settings), data, settings)
-
-
-def _length_file(workspace: Workspace, version: str, settings: Settings) -> Path:
-    name = train_fingerprint(version, settings, compute_names(settings))[:16]
-    return workspace.state / "lengths" / f"{name}.json"
+        return length.fix_length(length_file(workspace, version.version, settings), data, settings)
 
 
 @contextmanager
@@ -216,25 +203,6 @@ def _ended(record: RunRecord, state: str, started: float) -> RunRecord:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def finished_request(workspace: Workspace, fresh: RunRecord) -> RunRecord | None:
-    """The finished run of what `fresh` asks for, also if it continues a shorter one; None if there is none."""
-    return finished_training(workspace, find_attempt(workspace, fresh).run_id)
-
-
-def finished_training(workspace: Workspace, run_id: str) -> RunRecord | None:
-    """The record of a finished training whose model files are whole; else None."""
-    try:
-        record = load_record(workspace, run_id)
-    except GanpipeError:  # damaged: `earlier_record` says so, if it comes to that
-        return None
-    if record is None or record.state != "finished":
-        return None
-    if damage := generator_damage(run_folder(workspace, run_id) / "model"):
-        log.warning(f"{damage} It is written again from the last checkpoint.")
-        return None
-    return record
 
 
 def earlier_record(workspace: Workspace, fresh: RunRecord) -> RunRecord:

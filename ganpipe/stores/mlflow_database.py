@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganpipe.stores.recorded_paths import ARTIFACTS, artifacts_root
+from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
 
 MAGIC = b"SQLite format 3\0"
@@ -102,6 +103,19 @@ def has_version_of(workspace: Workspace, run_id: str | None) -> bool:
     if not tracks_here(workspace):
         return True
     return bool(_rows(workspace, "SELECT 1 FROM model_versions WHERE run_id = ?", run_id))
+
+
+def is_tracked(record: RunRecord) -> bool:
+    """Whether the run should be in MLflow: its training has finished."""
+    return record.state == "finished" and record.train is not None
+
+
+def lacks_mlflow(workspace: Workspace, record: RunRecord) -> bool:
+    """Whether MLflow, in this workspace, has lost the run or its model version."""
+    if not is_tracked(record):
+        return False
+    lost_version = record.model_version is not None and not has_version_of(workspace, record.mlflow_run_id)
+    return lost_version or not has_run(workspace, record.mlflow_run_id)
 
 
 def relocate_artifacts(workspace: Workspace) -> int:

@@ -112,6 +112,9 @@ class GanAlgorithm(Algorithm):
 
     def advice(self) -> str:
         t, loss = self.settings.training, self.settings.loss
+        if 0 in (t.d_lr, t.g_lr):
+            still, other = ("D", "d_lr") if t.d_lr == 0 else ("G", "g_lr")
+            return f"training.{other} is 0, so {still} learns nothing: raise it."
         return f"Lower training.d_lr ({t.d_lr:g}) and training.g_lr ({t.g_lr:g}), or raise loss.gamma ({loss.gamma:g})."
 
     def derived_scalars(
