@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect import runtime
 
 from flows import tasks
-from flows.runs import link_run
+from flows.links import MlflowLink
 from flows.stylize import stylize_batch
 from flows.turns import Skipped
 from ganpipe.evaluation.verdict import Evaluation
@@ -70,8 +70,9 @@ def run_pipeline(
         tasks.prepare_shards(place, version, settings)
     with timed("train"):
         settings = tasks.fix_length(place, version, settings, wait)
-        record = tasks.train(place, version, settings, wait, quiet)
-    link_run(record)
+        link = MlflowLink(place)
+        record = tasks.train(place, version, settings, wait, quiet, link.make)
+    link.make(record)  # no training has begun: it was finished before
     with timed("evaluate"):
         judged = tasks.evaluate(place, record, version, settings, quiet)
         record = tasks.register(place, judged, version, settings, quiet)

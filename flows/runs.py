@@ -21,7 +21,6 @@ from prefect.states import Running
 from ganpipe.compute.process_identity import this_process
 from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.prefect_database import PROCESS_TAG
-from ganpipe.stores.run_records import RunRecord
 
 ASK_EVERY_S = 5.0
 
@@ -45,9 +44,9 @@ def begin_run(subject: str) -> str:
     return str(name)
 
 
-def link_run(record: RunRecord) -> None:
-    """Tags the current flow run with the data version and the MLflow run."""
-    _update_run(None, [f"data:{record.version[:12]}", f"mlflow:{record.mlflow_run_id}"])
+def tag_run(tags: list[str]) -> None:
+    """Adds tags to the current flow run."""
+    _update_run(None, tags)
 
 
 def _update_run(name: str | None, tags: list[str]) -> None:

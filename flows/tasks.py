@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,15 @@ def fix_length(
 
 @task(name="train", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)
 def train(
-    workspace: Workspace, version: DatasetVersion, settings: Settings, wait_if_busy: bool, quiet: bool
+    workspace: Workspace,
+    version: DatasetVersion,
+    settings: Settings,
+    wait_if_busy: bool,
+    quiet: bool,
+    on_begin: Callable[[RunRecord], object],
 ) -> RunRecord:
     with report_progress("train", quiet) as report:
-        return train_stage.train_model(workspace, version, settings, report, wait_if_busy)
+        return train_stage.train_model(workspace, version, settings, report, wait_if_busy, on_begin)
 
 
 @task(name="evaluate", retries=1, retry_delay_seconds=5, retry_condition_fn=worth_a_retry)

@@ -17,7 +17,7 @@ from ganpipe.settings.schema import from_dict
 from ganpipe.stages.report import report_files
 from ganpipe.stores.dataset_versions import pointer_text
 from ganpipe.stores.mlflow_database import lacks_mlflow
-from ganpipe.stores.mlflow_runs import STARTS_FROM, Tracker, dataset_of, read_start_point
+from ganpipe.stores.mlflow_runs import DATASET_VERSION, STARTS_FROM, Tracker, dataset_of, read_start_point
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
@@ -58,7 +58,7 @@ def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str
     run_id = tracker.begin(record, pointer_text(workspace, record.dataset, record.version))
     tracker.curve(run_id).write(read_points(folder / POINTS))
     for path in sorted((folder / "grids").glob("*.png")):
-        tracker.picture(run_id, path, "grids")
+        tracker.grid(run_id, path, int(path.stem))
     for path, place in report_files(folder):
         tracker.picture(run_id, path, place)
     assert record.train is not None
@@ -134,7 +134,7 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         run_id=run_id,
         fingerprint=tags["ganpipe.fingerprint"],
         dataset=name,
-        version=tags["ganpipe.dataset_version"],
+        version=tags[DATASET_VERSION],
         settings=settings,
         source_sha256=tags["ganpipe.source_sha256"],
         environment=packages,

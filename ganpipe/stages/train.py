@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -47,6 +47,7 @@ from ganpipe.stores.run_records import (
     run_folder,
     save_record,
 )
+from ganpipe.stores.system_metrics import log_system_metrics
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training import length
 from ganpipe.training.augment import parse_kinds
@@ -121,10 +122,12 @@ def train_model(
     settings: Settings,
     report: Report = ignore,
     wait: bool = True,
+    on_begin: Callable[[RunRecord], object] = lambda record: None,
 ) -> RunRecord:
     """Trains, resumes, continues a shorter run, or finds the finished run: returns its record.
 
     `wait`: wait for another trainer of this workspace or GPU; otherwise GanpipeError names it.
+    `on_begin`: gets the record before the first step of a training, when MLflow has its run.
 
     Raises:
         Interrupted: a signal; the checkpoint is written and the MLflow run marked.
@@ -154,13 +157,16 @@ def train_model(
         run_id = tracker.begin(record, pointer_text(workspace, version.name, version.version))
         record, started = _begun(record, run_id), time.monotonic()
         record = replace(record, drift=record.drift or find_drift(workspace, version, settings))
-        outbox = Outbox(workspace, save_record(workspace, record), tracker)
+        record = save_record(workspace, record)
+        outbox = Outbox(workspace, record, tracker)
         try:
             folder = run_folder(workspace, record.run_id)
+            on_begin(record)
             outbox.artifacts(page_files(write_page(workspace, version, settings.data, activity)), "data")
             outbox.artifacts(record_code(folder), "code")
             callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=activity)
-            summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
+            with log_system_metrics(run_id):
+                summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
             film = write_film(folder, record.origin())
         except BaseException as error:
             # Prefect turns a signal into an exception of its own, which is no Exception either.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import secrets
 import socket
 import ssl
@@ -71,6 +72,15 @@ def running_servers(workspace: Workspace) -> Addresses | None:
     """
     found = announced(workspace)
     return found if found and is_ours(workspace, found.prefect_api) else None
+
+
+def mlflow_run_page(workspace: Workspace, run_id: str) -> str | None:
+    """The page of a run in the MLflow server of MLFLOW_TRACKING_URI, or of `ganpipe up`; None if neither is there."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri.startswith(("http://", "https://")):
+        return f"{uri.rstrip('/')}/#/runs/{run_id}"
+    found = running_servers(workspace)
+    return found.mlflow_run_page(run_id) if found else None
 
 
 def is_ours(workspace: Workspace, prefect_api: str) -> bool:

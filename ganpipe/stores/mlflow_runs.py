@@ -6,8 +6,9 @@ import json
 import logging
 import math
 import os
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from ganpipe.compute.process_identity import this_process
 from ganpipe.errors import GanpipeError, first_line
@@ -47,9 +49,13 @@ log = logging.getLogger(__name__)
 FEEDFORWARD_CURVE = ("feedforward_loss", "feedforward_content", "feedforward_style")
 # MLflow's own defaults hold a training up for minutes when its server is away.
 SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # else its page asks: or generative AI?
+# The experiment's page shows trainings, in releases of MLflow that read it; 3.17 goes by the switch on its page.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+# Tags for columns of the runs' table; what only ganpipe reads begins with "ganpipe.". `champion`: on one run of a dataset.
+VERDICT, DATASET, DATASET_VERSION, CHAMPION_TAG = "verdict", "dataset", "dataset_version", "champion"
+GRID = "grid"  # the key of MLflow's images of a training, whose step is nimg
+# The smaller copy, which MLflow writes last: an image without it was cut off.
+LOGGED_GRID = re.compile(rf"images/{GRID}\+step\+(\d+)\+.*\+compressed\.webp")
 STARTS_FROM = "ganpipe.starts_from"  # JSON: a StartPoint
 PROCESS = "ganpipe.process"  # the tag that names the process of a run (process_identity)
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
@@ -132,7 +138,8 @@ class Tracker:
             "ganpipe.fingerprint": record.fingerprint,
             PROCESS: process,
             "ganpipe.state": "running",
-            "ganpipe.dataset_version": record.version,
+            DATASET: record.dataset,
+            DATASET_VERSION: record.version,
             "ganpipe.source_sha256": record.source_sha256,
             "ganpipe.compute": " ".join(record.compute),
             "ganpipe.dvc_pointer": pointer,
@@ -158,7 +165,7 @@ class Tracker:
         """
         run = self._run_called(reference)
         tags, name = run.data.tags, dataset_of(run)
-        pointer, version = tags.get("ganpipe.dvc_pointer"), tags.get("ganpipe.dataset_version")
+        pointer, version = tags.get("ganpipe.dvc_pointer"), tags.get(DATASET_VERSION)
         if not pointer or not version or not name:
             raise GanpipeError(f"MLflow's run {reference} knows of no dataset: it is no training of ganpipe.")
         prefix = "data."
@@ -228,6 +235,31 @@ class Tracker:
         """Logs an image as an artifact."""
         self.client.log_artifact(run_id, str(path), folder)
 
+    def grid(self, run_id: str, path: Path, nimg: int) -> None:
+        """Logs a grid of the training, for the slider on MLflow's page; nothing if the run has one of this `nimg`."""
+        if nimg in self.logged_grids(run_id):
+            return
+        with Image.open(path) as image:
+            self.client.log_image(run_id, image, key=GRID, step=nimg)
+
+    def logged_grids(self, run_id: str) -> list[int]:
+        """The `nimg` of each grid that a run has, in order."""
+        names = [artifact.path for artifact in self.client.list_artifacts(run_id, "images")]
+        return sorted(int(found[1]) for name in names if (found := LOGGED_GRID.fullmatch(name)))
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of a run."""
+        self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def mark_champion(self, dataset: str, run_id: str | None) -> None:
+        """Leaves the tag `champion` on this run alone, of all the dataset's."""
+        marked = self.client.search_runs([self.experiment(dataset)], f"tags.{CHAMPION_TAG} = 'yes'")
+        for run in marked:
+            if run.info.run_id != run_id:
+                self.client.delete_tag(run.info.run_id, CHAMPION_TAG)
+        if run_id and self.exists(run_id):
+            self.client.set_tag(run_id, CHAMPION_TAG, "yes")
+
     def outcome(self, run_id: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
         """Final numbers (what is not finite is left out) and tags."""
         now = int(time.time() * 1000)
@@ -257,7 +289,7 @@ class Tracker:
         extractor = {"ganpipe.extractor": kd.extractor} if kd else {}
         # Equal for runs whose scores may be compared: MLflow's pages group and filter by it.
         conditions = {"ganpipe.conditions": evaluation.conditions.id} if evaluation.conditions else {}
-        self.outcome(run_id, numbers, {"ganpipe.verdict": evaluation.verdict} | extractor | conditions)
+        self.outcome(run_id, numbers, {VERDICT: evaluation.verdict} | extractor | conditions)
 
     def gate(self, run_id: str, gate: GateResult) -> None:
         """Logs the gate's answer, and its picture if that is there."""
@@ -286,7 +318,9 @@ class CurveWriter:
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.client, self.run_id = client, run_id
         # Whatever scalars the algorithm has: the last step of any of them says how far the logged curve goes.
-        names = client.get_run(run_id).data.metrics
+        # System metrics count samples, not images.
+        metrics = client.get_run(run_id).data.metrics
+        names = [name for name in metrics if not name.startswith("system/")]
         steps = (m.step for name in names for m in client.get_metric_history(run_id, name))
         self.last_nimg = max(steps, default=-1)
 

@@ -159,6 +159,8 @@ class ModelRegistry:
         self.client.set_registered_model_tag(name, HISTORY, json.dumps(history))
         self.client.set_registered_model_tag(name, EARLIER, ",".join(earlier[-MOST_HISTORY:]))
         self.client.set_registered_model_alias(name, CHAMPION, version)
+        run_id = self.client.get_model_version(name, version).run_id
+        self.tracker.mark_champion(name.removeprefix(PREFIX), run_id)
         for key in ("action", "by", "at", "why"):
             value = str(getattr(change, key))
             self.client.set_model_version_tag(name, version, f"ganpipe.promoted_{key}", value)

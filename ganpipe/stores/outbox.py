@@ -6,8 +6,8 @@ pending.jsonl  artifacts, results and the end of the run that are not delivered 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ganpipe.files import append_json_lines, json_lines, read_json_lines, write_text
@@ -22,12 +22,17 @@ from ganpipe.training.points import POINTS, read_points
 
 @dataclass(frozen=True)
 class Pending:
-    """Something to deliver: `artifact` (`path` into `folder`), `training`, `evaluation`, `gate` or `end` (`state`)."""
+    """Something to deliver.
+
+    `kind`: artifact (`path` into `folder`), grid (`path`, `nimg`), tags, training, evaluation, gate or end (`state`).
+    """
 
     kind: str
     path: str = ""
     folder: str = ""
+    nimg: int = 0
     state: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Outbox:
@@ -49,7 +54,11 @@ class Outbox:
 
     def picture(self, path: Path, nimg: int) -> None:
         """Delivers a grid of the training."""
-        self.artifacts([path], "grids")
+        self._put([Pending("grid", path_for_record(self.workspace, str(path)), nimg=nimg)])
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Delivers tags of the run."""
+        self._put([Pending("tags", tags=tags)])
 
     def artifacts(self, paths: Sequence[Path], folder: str) -> None:
         """Delivers files of the workspace as artifacts."""
@@ -106,10 +115,13 @@ class Outbox:
                 (self.folder / PENDING).unlink(missing_ok=True)
 
     def _deliver_one(self, tracker: Tracker, entry: Pending) -> None:
-        if entry.kind == "artifact":
+        if entry.kind in ("artifact", "grid"):
             path = self.workspace.root / entry.path
             if path.exists():  # else somebody has deleted it meanwhile
-                tracker.picture(self.run_id, path, entry.folder)
+                self._deliver_file(tracker, entry, path)
+            return
+        if entry.kind == "tags":
+            tracker.tag(self.run_id, entry.tags)
             return
         if entry.kind == "end":
             tracker.end(self.run_id, entry.state)
@@ -122,6 +134,12 @@ class Outbox:
             tracker.evaluation(self.run_id, record.evaluation)
         if record and record.gate and entry.kind == "gate":
             tracker.gate(self.run_id, record.gate)
+
+    def _deliver_file(self, tracker: Tracker, entry: Pending, path: Path) -> None:
+        if entry.kind == "grid":
+            tracker.grid(self.run_id, path, entry.nimg)
+        else:
+            tracker.picture(self.run_id, path, entry.folder)
 
 
 def read_pending(folder: Path) -> list[Pending]:

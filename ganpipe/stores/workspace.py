@@ -96,6 +96,7 @@ class Workspace:
         defaults = {
             "MLFLOW_TRACKING_URI": sqlite_uri(mlflow_database(self)),
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             "PREFECT_HOME": str(self.state / "prefect"),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": sqlite_uri(

@@ -58,6 +58,9 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
             low, high = image.convert("L").getextrema()
             assert high - low > 50, path
     client, run = Tracker(noise).client, result["mlflow_run_id"]
+    tags = client.get_run(run).data.tags
+    assert tags["prefect.flow_run_id"] == result["flow_run_id"]
+    assert "mlflow.note.content" not in tags, "the page of a temporary server is gone"
     assert Path(result["film"]).stat().st_size > 1000
 
     def artifacts(folder: str) -> set[str]:

@@ -223,7 +223,7 @@ def test_mlflows_database_is_built_again_from_the_runs(
     with closing(sqlite3.connect(database)) as found:
         curve = "SELECT step FROM metrics WHERE key = 'loss_g' AND run_uuid = ? ORDER BY step"
         assert found.execute(curve, [record.mlflow_run_id]).fetchall() == [(16,), (32,), (48,), (64,)]
-        verdict = "SELECT value FROM tags WHERE key = 'ganpipe.verdict' AND run_uuid = ?"
+        verdict = "SELECT value FROM tags WHERE key = 'verdict' AND run_uuid = ?"
         assert found.execute(verdict, [record.mlflow_run_id]).fetchall() == [("fair",)]
     assert find_unsettled(noise) == []
 

@@ -65,6 +65,13 @@ def aliases(workspace: Workspace) -> tuple[str | None, ...]:
     return tuple(alias(workspace, name) for name in ("champion", "challenger", "previous"))
 
 
+def marked_runs(workspace: Workspace) -> list[str]:
+    """The runs with the tag `champion` in MLflow."""
+    tracker = Tracker(workspace)
+    found = tracker.client.search_runs([tracker.experiment("noise")], "tags.champion = 'yes'")
+    return [run.info.run_id for run in found]
+
+
 def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
     noise: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,8 +86,10 @@ def test_the_champion_is_the_first_then_the_better_and_can_be_rolled_back(
     say(monkeypatch, PROMOTED)
     assert run_register(noise, records[2], settings).champion
     assert aliases(noise) == ("3", "2", "1")
+    assert marked_runs(noise) == [records[2].mlflow_run_id]
 
     assert str(promote.roll_back(noise, "noise", "its flowers are blurred")) == f"{NAME} v1"
+    assert marked_runs(noise) == [records[0].mlflow_run_id]
     assert aliases(noise) == ("1", "2", None)
     assert [bool(load_record(noise, r.run_id).champion) for r in records] == [True, False, False]
     with pytest.raises(GanpipeError, match="nothing to roll back to"):

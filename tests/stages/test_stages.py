@@ -149,8 +149,7 @@ def test_an_interrupted_training_goes_on_under_the_same_mlflow_run_with_one_curv
     assert [m.step for m in curve] == [16, 32, 48, 64]
     assert runs[0].data.params["training.batch_images"] == "8"
     assert runs[0].inputs.dataset_inputs[0].dataset.digest == record.version
-    grids = [a.path for a in tracker.client.list_artifacts(str(record.mlflow_run_id), "grids")]
-    assert grids == ["grids/000000000032.png", "grids/000000000064.png"]
+    assert tracker.logged_grids(str(record.mlflow_run_id)) == [32, 64]
 
 
 def test_a_signal_before_the_first_step_interrupts_and_an_error_fails(
@@ -312,6 +311,10 @@ def test_scores_measured_otherwise_are_replaced_with_a_warning_and_mlflow_tells_
     assert tag() != first
     (shown,) = workspace_status(noise, settings.data).runs
     assert shown.conditions == tag()
+    found = Tracker(noise).client.get_run(str(record.mlflow_run_id)).data
+    columns = {"dataset": "noise", "dataset_version": record.version, "verdict": shown.verdict}
+    assert columns.items() <= found.tags.items()
+    assert found.metrics["kd"] == shown.kd
 
 
 def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:

@@ -33,6 +33,7 @@ class Outage:
         self.is_away, self.asked = False, 0
         for kind, name in (
             (Tracker, "picture"),
+            (Tracker, "grid"),
             (Tracker, "end"),
             (Tracker, "training"),
             (CurveWriter, "write"),
@@ -57,8 +58,7 @@ def run_train(workspace: Workspace, settings: Settings, report: Any) -> RunRecor
 def check_everything_is_there(workspace: Workspace, record: RunRecord) -> None:
     client, run_id = Tracker(workspace).client, str(record.mlflow_run_id)
     assert [m.step for m in client.get_metric_history(run_id, "loss_g")] == [16, 32, 48, 64]
-    grids = [a.path for a in client.list_artifacts(run_id, "grids")]
-    assert grids == ["grids/000000000032.png", "grids/000000000064.png"]
+    assert Tracker(workspace).logged_grids(run_id) == [32, 64]
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert len(client.get_metric_history(run_id, "nimg")) == 1
@@ -95,6 +95,16 @@ def test_an_outage_during_training_ends_nothing_and_loses_nothing(
         assert Outbox(noise, record).deliver()
         assert Outbox(noise, record).deliver()
     check_everything_is_there(noise, record)
+
+
+def test_a_grid_that_a_kill_leaves_in_the_line_is_not_logged_twice(
+    noise: Workspace, settings: Settings
+) -> None:
+    record = run_train(noise, settings, lambda p: None)
+    folder, client = run_folder(noise, record.run_id), Tracker(noise).client
+    before = client.list_artifacts(str(record.mlflow_run_id), "images")
+    Outbox(noise, record).picture(folder / "grids" / f"{64:012d}.png", 64)
+    assert client.list_artifacts(str(record.mlflow_run_id), "images") == before
 
 
 def test_a_callback_that_fails_leaves_a_checkpoint(settings: Settings, prepared: Any, tmp_path: Path) -> None:
