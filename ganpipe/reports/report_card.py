@@ -98,7 +98,11 @@ def _gate_sentences(record: RunRecord) -> list[str]:
     gate = record.gate
     if gate is None:
         return []
-    waits = f"It waits for: ganpipe promote {record.run_id}." if gate.waiting else ""
+    waits = (
+        f"It waits for: ganpipe promote {record.run_id}, or ganpipe refuse {record.run_id}."
+        if gate.waiting
+        else ""
+    )
     return [text for text in (f"{gate.outcome.capitalize()}. {gate.reason}", waits, _changes(gate)) if text]
 
 
