@@ -31,6 +31,11 @@ class Change:
     def __str__(self) -> str:
         return f"{self.value:+.3g} ± {self.error:.2g}"
 
+    @property
+    def interval(self) -> str:
+        """The interval that holds the difference with 95% confidence."""
+        return f"{self.value - 1.96 * self.error:.3g} to {self.value + 1.96 * self.error:.3g}"
+
 
 @dataclass(frozen=True)
 class KindChange:
@@ -67,6 +72,15 @@ class Comparison:
     precision: Change
     kind: KindChange | None = None
     conditions: Conditions | None = None
+
+    @property
+    def changes(self) -> dict[str, Change]:
+        """Each change by its name; positive is better."""
+        return {
+            "energy distance gained": self.energy,
+            "coverage": self.coverage,
+            "precision": self.precision,
+        }
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.model_registry import ModelRef, ModelRegistry, user_name
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.registered_models import CHALLENGER, CHAMPION, registered_name
+from ganpipe.stores.run_files import GATE_PICTURE
 from ganpipe.stores.run_records import (
     RECORD,
     RunRecord,
@@ -44,7 +45,6 @@ from ganpipe.stores.run_records import (
 )
 from ganpipe.stores.workspace import Workspace
 
-PICTURE = "gate.png"  # in the run folder
 ROLES = (CHAMPION, CHALLENGER)
 
 
@@ -117,7 +117,7 @@ def _judge(
     drawn = draw_equally(champion, challenger, data, options)
     judge = open_judge(data, options, compute, workspace.features, report)
     gate = decide_between(sides, drawn, evaluation.verdict, judge)
-    path = run_folder(workspace, record.run_id) / PICTURE
+    path = run_folder(workspace, record.run_id) / GATE_PICTURE
     _save_pictures(sides, draw_sheets(sides, data, options), path, record.origin() | {"kind": "comparison"})
     return replace(gate, picture=str(path))
 

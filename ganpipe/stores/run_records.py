@@ -64,6 +64,11 @@ class RunRecord:
         return from_dict(self.settings)
 
     @property
+    def parent(self) -> str:
+        """The run that this one continues, or whose networks it started with; empty if there is none."""
+        return self.continues or (self.starts_from.run if self.starts_from else "")
+
+    @property
     def refusal(self) -> str | None:
         """Why its model becomes champion only by force: its verdict, or the gate's reason; None if it may."""
         verdict = refusal(self.evaluation.verdict) if self.evaluation else None
