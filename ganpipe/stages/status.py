@@ -45,6 +45,7 @@ DISK_PLACES = (
     ("stylized images", ".ganpipe/stylized"),
     ("features", ".ganpipe/features"),
     ("Prefect", ".ganpipe/prefect"),
+    ("drawn images", ".ganpipe/drawn"),
 )
 
 
