@@ -19,15 +19,15 @@ def draw_lineage(workspace: Workspace, lineage: Lineage, here: str = "") -> None
     """The chain in the order in which it was made; `here`: the name to which the page itself belongs."""
     others = [step for step in lineage.chain if step.kind != "picture"]
     plain_table(("", "name", ""), [(step.kind, _name_cell(step, here), step.about) for step in others])
-    pictures = [Path(step.name) for step in lineage.chain if step.kind == "picture"]
-    shown = [path for path in pictures if has_thumbnail(workspace, path)]
+    paths = [Path(step.name) for step in lineage.chain if step.kind == "picture"]
+    pictures = [path for path in paths if has_thumbnail(workspace, path)]
     with Element("div").classes("strip"):
-        for path in shown[:SHOWN_PICTURES]:
+        for path in pictures[:SHOWN_PICTURES]:
             with Element("a") as around:
                 around.props["href"] = picture_url(workspace, path)
                 image(thumbnail_url(workspace, path), path.name)
-    if more := len(pictures) - len(shown[:SHOWN_PICTURES]):
-        text(f"and {more:,} more pictures and films", classes="soft")
+    if len(pictures) > SHOWN_PICTURES:
+        text(f"and {len(pictures) - SHOWN_PICTURES:,} more pictures", classes="soft")
 
 
 def _name_cell(step: Link, here: str) -> Cell:
