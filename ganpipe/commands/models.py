@@ -28,12 +28,12 @@ COMPARED = {"promoted": "B would replace A", "kept": "A would be kept", "undecid
 
 def train(arguments: Namespace) -> int:
     """Trains without Prefect: the same stage, the same records."""
-    from ganpipe.reports.film import FILM
     from ganpipe.services.recovery import recover
     from ganpipe.stages import train
     from ganpipe.stages.room import check_room
     from ganpipe.stages.run import compute_names, finished_request
     from ganpipe.stores import datasets
+    from ganpipe.stores.run_files import FILM
     from ganpipe.stores.run_records import new_record
 
     workspace = open_named_workspace(arguments, tracks=True)

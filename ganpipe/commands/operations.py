@@ -1,4 +1,4 @@
-"""`trace`, `reproduce`, `promote`, `rollback`, `notify`, `completion`, `settings`, `doctor`."""
+"""`trace`, `reproduce`, `promote`, `refuse`, `rollback`, `notify`, `completion`, `settings`, `doctor`."""
 
 from __future__ import annotations
 
@@ -105,6 +105,26 @@ def promote(arguments: Namespace) -> int:
     recover(workspace)
     record = find_run(workspace, arguments.run_reference)
     return _champion_is(arguments, str(promote_run(workspace, record, arguments.force, arguments.because)))
+
+
+def refuse(arguments: Namespace) -> int:
+    """Keeps the champion, though a run's model waits for a person."""
+    from ganpipe.services.recovery import recover
+    from ganpipe.stages.promote import refuse_run
+    from ganpipe.stores.model_registry import ModelRegistry
+
+    workspace = open_named_workspace(arguments, tracks=True)
+    recover(workspace)
+    record = find_run(workspace, arguments.run_reference)
+    refused = refuse_run(workspace, record, arguments.because)
+    champion = ModelRegistry(workspace, reading=True).champion(refused.name)
+    if arguments.json:
+        print_json({"refused": str(refused), "champion": str(champion) if champion else None})
+    else:
+        out.print(
+            f"{refused} is refused; {f'the champion is still {champion}' if champion else 'there is no champion'}."
+        )
+    return 0
 
 
 def rollback(arguments: Namespace) -> int:

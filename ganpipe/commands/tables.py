@@ -42,18 +42,12 @@ def show_compared(result: Compared) -> None:
     about = f"{result.dataset}, version {result.version[:8]}"
     table(f"Metrics on held-out images of {about}", ("metric", "A", "B", "real images score"), rows)
     if c := result.gate.comparison:
-        changes = (("energy distance gained", c.energy), ("coverage", c.coverage), ("precision", c.precision))
         table(
             f"B instead of A: {c.images:,} generated, {c.holdout:,} held-out images",
             ("", "change", "95% interval", "z"),
             [
-                (
-                    name,
-                    f"{x.value:+.3g}",
-                    f"{x.value - 1.96 * x.error:.3g} to {x.value + 1.96 * x.error:.3g}",
-                    f"{x.z:.1f}",
-                )
-                for name, x in changes
+                (name, f"{change.value:+.3g}", change.interval, f"{change.z:.1f}")
+                for name, change in c.changes.items()
             ],
         )
 

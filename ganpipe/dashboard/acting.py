@@ -11,6 +11,7 @@ from ganpipe.dashboard.actions import Actions, Outcome
 from ganpipe.dashboard.layout import heading, text
 from ganpipe.files import escape_control
 
+BUTTON = "no-caps unelevated padding='xs md'"
 Act = Callable[[], Awaitable[None]]
 
 
@@ -22,21 +23,22 @@ def button(label: str, act: Act) -> ui.button:
         try:
             await act()
         finally:
-            made.enable()
+            if not made.is_deleted:  # the page may have been drawn anew
+                made.enable()
 
-    made = ui.button(label, on_click=press).props("no-caps")
+    made = ui.button(label, on_click=press).props(BUTTON)
     return made
 
 
 async def ask_why(question: str, sentence: str, label: str) -> str | None:
     """Asks before something changes; returns the reason that was given, perhaps empty, or None for no."""
-    with ui.dialog() as dialog, Element("section").classes("card"):
+    with ui.dialog() as dialog, Element("div").classes("card asking"):  # a dialog lets only a div be clicked
         heading(question)
         text(sentence)
         reason = ui.input("Why? It is kept with the change.").classes("wide")
-        with Element("div").classes("row"):
-            ui.button(label, on_click=lambda: dialog.submit(reason.value or "")).props("no-caps")
-            ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("no-caps flat")
+        with Element("div").classes("row choices"):
+            ui.button(label, on_click=lambda: dialog.submit(reason.value or "")).props(BUTTON)
+            ui.button("Cancel", on_click=lambda: dialog.submit(None)).props(BUTTON).props("flat")
     answer = await dialog
     dialog.delete()
     return answer if isinstance(answer, str) else None

@@ -120,6 +120,11 @@ def word_cell(state: str | None) -> Cell:
     return lambda: word(state or "")
 
 
+def number_cell(figure: str) -> Cell:
+    """A cell with a figure, which is not broken into lines."""
+    return lambda: text(figure, "span", "number")
+
+
 def link_cell(content: str, target: str) -> Cell:
     """A cell with a link."""
     return lambda: link(content, target)

@@ -10,6 +10,11 @@ def run_url(run: str) -> str:
     return f"/runs/{_quoted(run)}"
 
 
+def report_url(run: str) -> str:
+    """The page of a run's report card."""
+    return f"/report/{_quoted(run)}"
+
+
 def dataset_url(name: str) -> str:
     """The page of a dataset."""
     return f"/datasets/{_quoted(name)}"

@@ -1,4 +1,4 @@
-"""Models: the champion beside its challenger, the gate's reason, and who was champion before."""
+"""Models: the champion beside its challenger, who decides between them, images of both, and who was champion before."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 
 from nicegui.element import Element
 
+from ganpipe.dashboard.acting import perform
+from ganpipe.dashboard.drawing import draw_drawing
 from ganpipe.dashboard.figures import MEANINGS, number
+from ganpipe.dashboard.gate import draw_gate
 from ganpipe.dashboard.layout import (
     Cell,
     card,
-    code,
     frame,
     heading,
     image,
@@ -26,10 +28,11 @@ from ganpipe.dashboard.layout import (
 )
 from ganpipe.dashboard.links import run_url
 from ganpipe.dashboard.pictures import picture_url
+from ganpipe.dashboard.promotion import Change, draw_challenger_choices, draw_promote, draw_rollback
 from ganpipe.dashboard.readings import Readings
+from ganpipe.models.generator_files import read_labels
 from ganpipe.stores.registered_models import CHALLENGER, CHAMPION, RegisteredModel, RegisteredVersion
-from ganpipe.stores.run_records import RunRecord, all_records
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.run_records import RunRecord, all_records, run_folder
 
 SHOWN_VERSIONS = 50
 COMPARED = ("kd", "energy", "precision", "coverage", "vendi", "copied")
@@ -37,71 +40,124 @@ COMPARED = ("kd", "energy", "precision", "coverage", "vendi", "copied")
 
 async def draw(readings: Readings) -> None:
     """The page."""
-    status = await readings.status()
-    with frame("/models", status):
+    with frame("/models", await readings.status()):
         heading("Models", 1)
-        if not status.models and not status.models_problem:
-            nothing_yet("No model yet. A run trains one, evaluates it and registers it:", "ganpipe run")
+        place = Element("div")
+    actions = readings.actions
+
+    async def show() -> None:
+        status = await readings.status()
         records = await asyncio.to_thread(all_records, readings.workspace)
-        of_run = {record.mlflow_run_id: record for record in records}
-        for model in status.models:
-            _draw_model(readings.workspace, model, of_run)
+        if place.is_deleted:  # the reader has left meanwhile
+            return
+        place.clear()
+        with place:
+            if not status.models and not status.models_problem:
+                nothing_yet("No model yet. A run trains one, evaluates it and registers it:", "ganpipe run")
+            for model in status.models:
+                ModelView(readings, model, records, change if actions else None).draw()
+
+    async def change(doing: str, *words: str) -> None:
+        assert actions is not None
+        await perform(actions, doing, *words)
+        await readings.forget_status()
+        await show()  # also after a failure: another page may have been faster
+
+    await show()
 
 
-def _draw_model(workspace: Workspace, model: RegisteredModel, of_run: dict[str | None, RunRecord]) -> None:
-    heading(model.name)
-    sides = [(alias, model.with_alias(alias)) for alias in (CHAMPION, CHALLENGER)]
-    with Element("div").classes("cards"):
-        for alias, version in sides:
-            with card(alias.capitalize()):
-                _draw_version(workspace, version, of_run.get(version.mlflow_run_id) if version else None)
-    runs = [of_run.get(version.mlflow_run_id) if version else None for _, version in sides]
-    _draw_metrics(runs)
-    _draw_gate_picture(workspace, runs[1])
-    _draw_history(model)
-    with card("Versions"):
-        plain_table(
-            ("version", "made", "run", "gate", "why"),
-            [
-                (
-                    f"v{v.version}",
-                    time_cell(v.made_at),
-                    _run_cell(of_run.get(v.mlflow_run_id)),
-                    word_cell(v.gate),
-                    v.gate_reason or "",
-                )
-                for v in model.versions[::-1][:SHOWN_VERSIONS]
-            ],
+class ModelView:
+    """One registered model; `change`: what its buttons do, None where the page only shows."""
+
+    def __init__(
+        self, readings: Readings, model: RegisteredModel, records: list[RunRecord], change: Change | None
+    ) -> None:
+        self.workspace, self.actions = readings.workspace, readings.actions
+        self.model, self.change = model, change
+        self._records = {record.mlflow_run_id: record for record in records}
+
+    def draw(self) -> None:
+        """The whole of it, under its name."""
+        heading(self.model.name)
+        champion, challenger = map(self.model.with_alias, (CHAMPION, CHALLENGER))
+        with Element("div").classes("cards"):
+            with card("Champion"):
+                self._draw_version(champion)
+                with Element("div").classes("row choices"):
+                    draw_rollback(self.model, self.change)
+            with card("Challenger"):
+                self._draw_version(challenger)
+                if challenger and (record := self._run_of(challenger)):
+                    draw_challenger_choices(self.model, challenger, record, self.change)
+        runs = [self._run_of(version) if version else None for version in (champion, challenger)]
+        self._draw_gate(runs[1] or runs[0])
+        _draw_metrics(runs)
+        draw_drawing(self.workspace, self.actions, self.model, self._labels(runs))
+        _draw_history(self.model)
+        self._draw_versions(champion)
+
+    def _run_of(self, version: RegisteredVersion) -> RunRecord | None:
+        return self._records.get(version.mlflow_run_id)
+
+    def _draw_version(self, version: RegisteredVersion | None) -> None:
+        if version is None:
+            text("None.", classes="soft")
+            return
+        record = self._run_of(version)
+        with Element("div").classes("row"):
+            text(f"v{version.version}", "span", "strong")
+            if record and record.evaluation:
+                word(record.evaluation.verdict)
+            if record:
+                link(record.run_id, run_url(record.run_id))
+        if version.gate_reason:
+            text(version.gate_reason)
+        if record and record.evaluation and record.evaluation.grid and Path(record.evaluation.grid).is_file():
+            image(
+                picture_url(self.workspace, Path(record.evaluation.grid)),
+                f"images of v{version.version} beside real ones",
+            )
+
+    def _draw_gate(self, record: RunRecord | None) -> None:
+        """The gate's answer on the challenger, or without one on the champion, if it compared anything."""
+        gate = record.gate if record else None
+        if gate and gate.comparison:
+            with card("Gate"):
+                draw_gate(self.workspace, gate)
+                if gate.champion != f"{self.model.name} v{self.model.aliases.get(CHAMPION)}":
+                    text(f"Compared with {gate.champion}, which was champion then.", classes="soft")
+
+    def _labels(self, runs: list[RunRecord | None]) -> list[str]:
+        folders = [run_folder(self.workspace, record.run_id) / "model" for record in runs if record]
+        return sorted({label for folder in folders for label in read_labels(folder)})
+
+    def _draw_versions(self, champion: RegisteredVersion | None) -> None:
+        shown = self.model.versions[::-1][:SHOWN_VERSIONS]
+        with card("Versions"):
+            plain_table(
+                ("version", "made", "run", "gate", *([""] if self.change else []), "why"),
+                [self._version_row(version, version == champion) for version in shown],
+            )
+            if len(self.model.versions) > SHOWN_VERSIONS:
+                text(f"and {len(self.model.versions) - SHOWN_VERSIONS:,} earlier ones", classes="soft")
+
+    def _version_row(self, version: RegisteredVersion, is_champion: bool) -> tuple[Cell, ...]:
+        record = self._run_of(version)
+        gate = record.gate.word if record and record.gate else version.gate
+        choice: list[Cell] = []
+        if self.change:
+            choice = [self._promote_cell(version, record, self.change) if record and not is_champion else ""]
+        return (
+            f"v{version.version}",
+            time_cell(version.made_at),
+            link_cell(record.run_id, run_url(record.run_id)) if record else "its run is not here",
+            word_cell(gate),
+            *choice,
+            version.gate_reason or "",
         )
-        if len(model.versions) > SHOWN_VERSIONS:
-            text(f"and {len(model.versions) - SHOWN_VERSIONS:,} earlier ones", classes="soft")
 
-
-def _run_cell(record: RunRecord | None) -> Cell:
-    return link_cell(record.run_id, run_url(record.run_id)) if record else "its run is not here"
-
-
-def _draw_version(workspace: Workspace, version: RegisteredVersion | None, record: RunRecord | None) -> None:
-    if version is None:
-        text("None.", classes="soft")
-        return
-    with Element("div").classes("row"):
-        text(f"v{version.version}", "span", "strong")
-        if record and record.evaluation:
-            word(record.evaluation.verdict)
-        if record:
-            link(record.run_id, run_url(record.run_id))
-    if version.gate_reason:
-        text(version.gate_reason)
-    if record and record.gate and record.gate.waiting:
-        with Element("p"):
-            text("It waits for a person: ", "span")
-            code(f"ganpipe promote {record.run_id}")
-    if record and record.evaluation and record.evaluation.grid and Path(record.evaluation.grid).is_file():
-        image(
-            picture_url(workspace, Path(record.evaluation.grid)),
-            f"images of v{version.version} beside real ones",
-        )
+    def _promote_cell(self, version: RegisteredVersion, record: RunRecord, change: Change) -> Cell:
+        return lambda: draw_promote(self.model, version, record, change)
 
 
 def _draw_metrics(runs: list[RunRecord | None]) -> None:
@@ -117,13 +173,6 @@ def _draw_metrics(runs: list[RunRecord | None]) -> None:
                 floors = [number(metric.floor) for metric in (a, b) if metric]
                 rows.append((name, a.text if a else "", b.text if b else "", floors[0], MEANINGS[name]))
             plain_table(("metric", "champion", "challenger", "real images score", "what it says"), rows)
-
-
-def _draw_gate_picture(workspace: Workspace, challenger: RunRecord | None) -> None:
-    picture = challenger.gate.picture if challenger and challenger.gate else None
-    if picture and Path(picture).is_file():
-        with card("The same latents, as the gate saw them"):
-            image(picture_url(workspace, Path(picture)), "champion and challenger from the same latents")
 
 
 def _draw_history(model: RegisteredModel) -> None:

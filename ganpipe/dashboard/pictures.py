@@ -1,4 +1,4 @@
-"""Pictures of the workspace over HTTP: whole, and as thumbnails. Nothing else of the workspace is served."""
+"""Pictures, films and report cards of the workspace over HTTP; pictures also as thumbnails. Nothing else of it is served."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from nicegui import app
 
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.reports.thumbnails import thumbnail
+from ganpipe.stores.run_files import REPORT_PAGE
 from ganpipe.stores.workspace import Workspace
 
-PLACES = (".ganpipe/runs", ".ganpipe/reports", ".ganpipe/stylized", "data/styles")
-KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+PLACES = (".ganpipe/runs", ".ganpipe/reports", ".ganpipe/stylized", ".ganpipe/drawn", "data/styles")
+FILM_SUFFIX = ".mp4"
+KINDS = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    FILM_SUFFIX: "video/mp4",
+}
+# A report card holds texts of strangers and its own pictures: it runs no script and loads nothing.
+REPORT_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 # A file keeps its name when its contents change: a browser asks again each time, and is told if nothing has changed.
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
 
 
 def add_pictures(workspace: Workspace) -> None:
-    """Adds the two routes."""
+    """Adds the routes."""
 
     @app.get("/picture/{name:path}")
     def picture(name: str) -> FileResponse:
@@ -35,18 +45,49 @@ def add_pictures(workspace: Workspace) -> None:
         except (RejectedImage, OSError):
             raise HTTPException(404) from None
 
+    @app.get("/report/{run}")
+    def report(run: str) -> FileResponse:
+        path = find_report(workspace, run)
+        return FileResponse(
+            path, media_type="text/html", headers=HEADERS | {"Content-Security-Policy": REPORT_POLICY}
+        )
+
 
 def find_picture(workspace: Workspace, name: str) -> Path:
     """The picture with this path in the workspace; HTTPException 404 if it may not be served, or is not there."""
+    if Path(name).suffix.lower() not in KINDS:
+        raise HTTPException(404)
+    return _find(workspace, name)
+
+
+def find_report(workspace: Workspace, run: str) -> Path:
+    """The page of a run's report card; HTTPException 404 if there is none."""
+    return _find(workspace, f".ganpipe/runs/{run}/{REPORT_PAGE}")
+
+
+def _find(workspace: Workspace, name: str) -> Path:
+    """A file of one of the PLACES."""
     path = workspace.root / name
     try:
         real = path.resolve()
-        inside = any(real.is_relative_to((workspace.root / place).resolve()) for place in PLACES)
-        if inside and path.suffix.lower() in KINDS and real.is_file():
+        if real.is_file() and any(
+            real.is_relative_to((workspace.root / place).resolve()) for place in PLACES
+        ):
             return path
     except (OSError, ValueError):  # a name that no file can have
         pass
     raise HTTPException(404)
+
+
+def has_thumbnail(workspace: Workspace, path: Path) -> bool:
+    """Whether a picture of the workspace is served, also as a thumbnail."""
+    if not path.is_relative_to(workspace.root) or path.suffix.lower() == FILM_SUFFIX:
+        return False
+    try:
+        find_picture(workspace, str(path.relative_to(workspace.root)))
+    except HTTPException:
+        return False
+    return True
 
 
 def picture_url(workspace: Workspace, path: Path) -> str:

@@ -37,6 +37,11 @@ class Readings:
                 self._curves = {run: curve for run, curve in self._curves.items() if run in trained}
             return self._status
 
+    async def forget_status(self) -> None:
+        """Lets the next `status` read anew, since something was changed; a reading that began before is waited for."""
+        async with self._lock:
+            self._status = None
+
     async def curve(self, run: str) -> list[Point]:
         """The curve of a run that trains, thinned out."""
         async with self._lock:

@@ -1,4 +1,4 @@
-"""One run: its grids through training, its curves, its verdict, and what its settings changed."""
+"""One run: its verdict, report card, grids and curves, what its settings changed, and what hangs together with it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from ganpipe.dashboard.figures import CURVES, MEANINGS, curve, number, present, took
+from ganpipe.dashboard.gate import draw_gate
 from ganpipe.dashboard.layout import (
     banner,
     card,
@@ -21,15 +22,16 @@ from ganpipe.dashboard.layout import (
     time_of,
     word,
 )
-from ganpipe.dashboard.links import dataset_url, run_url
-from ganpipe.dashboard.pictures import picture_url, thumbnail_url
+from ganpipe.dashboard.lineage import draw_lineage
+from ganpipe.dashboard.links import dataset_url, report_url, run_url
+from ganpipe.dashboard.pictures import picture_url
 from ganpipe.dashboard.readings import Readings
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Evaluation
+from ganpipe.stages.lineage import trace_lineage
 from ganpipe.stages.run_details import Grid, RunDetails, run_details
-from ganpipe.stages.status import WorkspaceStatus
-from ganpipe.stores.run_records import RunRecord
+from ganpipe.stores.run_files import FILM, REPORT_PAGE, REPORT_PICTURE, SUSPECTS_SHEET
+from ganpipe.stores.run_records import RunRecord, run_folder
 from ganpipe.stores.workspace import Workspace
 
 PLAY_S = 0.25  # between two grids
@@ -42,30 +44,46 @@ async def draw(readings: Readings, run: str) -> None:
         heading(run, 1)
         try:
             found = await asyncio.to_thread(run_details, readings.workspace, run)
+            lineage = await asyncio.to_thread(trace_lineage, readings.workspace, found.record.run_id)
         except GanpipeError as error:
             banner(str(error))
             link("All runs", "/runs")
             return
-        _draw_run(readings.workspace, found, status)
+        _draw_run(readings.workspace, found)
+        with card("Lineage"):
+            draw_lineage(readings.workspace, lineage, here=found.record.run_id)
 
 
-def _draw_run(workspace: Workspace, found: RunDetails, status: WorkspaceStatus) -> None:
+def _draw_run(workspace: Workspace, found: RunDetails) -> None:
     record = found.record
+    folder = run_folder(workspace, record.run_id)
     with Element("div").classes("cards"):
         with card("Outcome"):
-            _draw_outcome(record, found.before, status)
+            _draw_outcome(found)
         if record.evaluation:
             with card("Verdict"):
                 _draw_verdict(record.evaluation)
         if record.gate:
             with card("Gate"):
-                _draw_gate(workspace, record.gate)
+                draw_gate(workspace, record.gate)
+        if (folder / REPORT_PICTURE).is_file():
+            with card("Report card"):
+                _draw_report_card(workspace, record)
     if found.grids:
         with card("Grids through training"):
             _draw_grids(workspace, found.grids)
+            if (folder / FILM).is_file():
+                with Element("p").classes("choices"):
+                    link("As a film", picture_url(workspace, folder / FILM))
     if record.evaluation and record.evaluation.grid and Path(record.evaluation.grid).is_file():
         with card("Generated beside real images"):
             image(picture_url(workspace, Path(record.evaluation.grid)), "generated images beside real ones")
+    if (folder / SUSPECTS_SHEET).is_file():
+        with card("Nearest training images"):
+            text(
+                "The ten generated images that are likeliest copies, each left of its nearest training image."
+            )
+            image(picture_url(workspace, folder / SUSPECTS_SHEET), "generated images and training images")
     _draw_curves(found)
     if record.evaluation:
         with card("Metrics"):
@@ -73,7 +91,17 @@ def _draw_run(workspace: Workspace, found: RunDetails, status: WorkspaceStatus) 
     _draw_changes(found)
 
 
-def _draw_outcome(record: RunRecord, before: str | None, status: WorkspaceStatus) -> None:
+def _draw_report_card(workspace: Workspace, record: RunRecord) -> None:
+    folder = run_folder(workspace, record.run_id)
+    with Element("a") as around:
+        around.props["href"] = picture_url(workspace, folder / REPORT_PICTURE)
+        image(picture_url(workspace, folder / REPORT_PICTURE), "the report card", "picture top-part")
+    if (folder / REPORT_PAGE).is_file():
+        link("Report card as a page", report_url(record.run_id))
+
+
+def _draw_outcome(found: RunDetails) -> None:
+    record, before = found.record, found.before
     with Element("div").classes("pairs"):
         text("state")
         word(record.state)
@@ -101,14 +129,13 @@ def _draw_outcome(record: RunRecord, before: str | None, status: WorkspaceStatus
         if before:
             text("continues" if record.continues else "run before")
             link(before, run_url(before))
-        mlflow = next((server.url for server in status.servers if server.name == "MLflow"), None)
         text("MLflow run")
-        if mlflow and record.mlflow_run_id and record.mlflow_run_id.isalnum():
-            link(record.mlflow_run_id[:12], f"{mlflow}/#/runs/{record.mlflow_run_id}").props(
-                "target=_blank rel=noopener"
-            )
-        else:
-            text(record.mlflow_run_id or "none", classes="mono")
+        text(record.mlflow_run_id or "none", classes="mono")
+        if found.pages:
+            text("pages")
+            with Element("div").classes("row"):
+                for server, page in found.pages.items():
+                    link(f"{server} ↗", page).props("target=_blank rel=noopener")
 
 
 def _draw_verdict(evaluation: Evaluation) -> None:
@@ -118,26 +145,6 @@ def _draw_verdict(evaluation: Evaluation) -> None:
             text(sentence, "li")
     if evaluation.advice:
         text(f"Next: {evaluation.advice}")
-
-
-def _draw_gate(workspace: Workspace, gate: GateResult) -> None:
-    word("waiting" if gate.waiting else gate.outcome)
-    text(gate.reason)
-    if gate.comparison:
-        c = gate.comparison
-        rows = [
-            ("energy distance gained", str(c.energy), number(c.energy.z)),
-            ("coverage", str(c.coverage), number(c.coverage.z)),
-            ("precision", str(c.precision), number(c.precision.z)),
-        ]
-        plain_table(("challenger minus champion", "change", "z"), rows)
-        text("z above 1.6: surely better; below −2.3: surely worse.", classes="soft")
-    if gate.picture and Path(gate.picture).is_file():
-        with Element("a") as around:
-            around.props["href"] = picture_url(workspace, Path(gate.picture))
-            image(
-                thumbnail_url(workspace, Path(gate.picture)), "champion and challenger from the same latents"
-            )
 
 
 def _draw_grids(workspace: Workspace, grids: list[Grid]) -> None:

@@ -19,15 +19,17 @@ COLUMNS = (
     ("run", "run", "left"),
     ("began_at", "began", "left"),
     ("dataset", "dataset", "left"),
+    ("version", "version", "left"),
     ("model", "network", "left"),
     ("state", "state", "left"),
     ("verdict", "verdict", "left"),
-    ("conditions", "conditions", "left"),
+    ("gate", "outcome", "left"),
     ("kd", "kd", "right"),
     ("energy", "energy", "right"),
     ("train_s", "training", "right"),
-    ("model_version", "model", "left"),
     ("reason", "why", "left"),
+    ("model_version", "model", "left"),
+    ("conditions", "conditions", "left"),
 )
 # Vue escapes what stands in {{ }}.
 CELLS = {
@@ -35,6 +37,7 @@ CELLS = {
     "began_at": '<q-td :props="props"><time v-if="props.value" :datetime="props.value">{{ props.value }}</time></q-td>',
     "state": '<q-td :props="props"><span :class="\'strong \' + props.row.state_tone">{{ props.value }}</span></q-td>',
     "verdict": '<q-td :props="props"><span :class="\'strong \' + props.row.verdict_tone">{{ props.value }}</span></q-td>',
+    "gate": '<q-td :props="props"><span :class="\'strong \' + props.row.gate_tone">{{ props.value }}</span></q-td>',
     "kd": '<q-td :props="props">{{ props.row.kd_text }}</q-td>',
     "energy": '<q-td :props="props">{{ props.row.energy_text }}</q-td>',
     "train_s": '<q-td :props="props">{{ props.row.train_text }}</q-td>',
@@ -51,7 +54,9 @@ async def draw(readings: Readings) -> None:
             nothing_yet("No run yet. Start one with:", "ganpipe run")
             return
         find = ui.input(placeholder="filter: a dataset, a verdict, a state, a word of why …")
-        find.props('clearable dense outlined aria-label="Filter runs"').style("max-width: 30rem")
+        find.props('clearable dense outlined aria-label="Filter runs"').style(
+            "max-width: 30rem; margin-bottom: .6rem"
+        )
         columns = [
             {"name": field, "field": field, "label": label, "align": align, "sortable": True}
             for field, label, align in COLUMNS
@@ -73,6 +78,8 @@ def _row(run: RunStatus) -> dict[str, Any]:
     shown = {
         "url": run_url(run.run),
         "state_tone": tone_of(run.state),
+        "version": escape_control(run.version[:8]),
+        "gate_tone": tone_of(run.gate or ""),
         "verdict_tone": tone_of(run.verdict or ""),
         "kd_text": number(run.kd),
         "energy_text": number(run.energy),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ganpipe.evaluation.conditions import Conditions
 from ganpipe.evaluation.verdict import Number
@@ -29,6 +30,11 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.value:+.3g} ± {self.error:.2g}"
+
+    @property
+    def interval(self) -> str:
+        """The interval that holds the difference with 95% confidence."""
+        return f"{self.value - 1.96 * self.error:.3g} to {self.value + 1.96 * self.error:.3g}"
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,15 @@ class Comparison:
     kind: KindChange | None = None
     conditions: Conditions | None = None
 
+    @property
+    def changes(self) -> dict[str, Change]:
+        """Each change by its name; positive is better."""
+        return {
+            "energy distance gained": self.energy,
+            "coverage": self.coverage,
+            "precision": self.precision,
+        }
+
 
 @dataclass(frozen=True)
 class GateResult:
@@ -74,7 +89,7 @@ class GateResult:
 
     `comparison`: None if nothing was compared. `images_needed`, `holdout_needed`: generated and held-out images with which
     an undecided comparison would likely be decided. `champion`, `challenger`: the model versions. `waiting`: a person
-    decides (evaluation.promote). `picture`: both beside real images.
+    decides (evaluation.promote). `picture`: both beside real images; see also `side_picture`.
     """
 
     outcome: str
@@ -88,6 +103,11 @@ class GateResult:
     picture: str | None = None
 
     @property
+    def word(self) -> str:
+        """The outcome, or `waiting`."""
+        return "waiting" if self.waiting else self.outcome
+
+    @property
     def refused(self) -> bool:
         """Whether the challenger is refused, not only undecided or left to a person."""
         return self.outcome == KEPT and not self.waiting
@@ -95,6 +115,11 @@ class GateResult:
     def with_path(self, convert: Callable[[str], str]) -> GateResult:
         """The same with the path of its picture converted."""
         return replace(self, picture=self.picture and convert(self.picture))
+
+
+def side_picture(picture: Path, side: str) -> Path:
+    """The picture of the `champion` or the `challenger` alone, beside the gate's picture of both."""
+    return picture.with_stem(f"{picture.stem}-{side}")
 
 
 def refusal(verdict: str) -> str | None:

@@ -10,11 +10,9 @@ from torch import nn
 
 from ganpipe.compute.weights import NetworkFiles
 from ganpipe.imaging.image import ImageShape
+from ganpipe.models.generator_files import CONFIG, WEIGHTS
 from ganpipe.models.registry import build_generator
 from ganpipe.settings.schema import ModelSettings, from_dict
-
-WEIGHTS, CONFIG = "generator.safetensors", "generator.json"
-
 
 FILES = NetworkFiles(WEIGHTS, CONFIG)
 

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 
 from ganpipe.imaging.video import encode_video, with_even_sides
 from ganpipe.reports.fonts import font
+from ganpipe.stores.run_files import FILM
 
 log = logging.getLogger(__name__)
 
-FILM = "film.mp4"  # in the run folder
 MOST_FRAMES = 120
 LONG_EDGE_PX = 720
 CAPTION_PX = 32

@@ -18,7 +18,6 @@ from ganpipe.imaging.image import Pixels
 from ganpipe.imaging.provenance import save_png
 from ganpipe.reports.fonts import font
 
-SUSPECTS_SHEET = "nearest-training-images.png"  # in the run folder
 COLUMNS, TILE_PX, GAP_PX, CAPTION_PX = 5, 128, 12, 38
 DARK, LIGHT, GRAY = (24, 24, 28), (235, 235, 235), (165, 165, 172)
 

@@ -11,9 +11,9 @@ from PIL import Image
 from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Evaluation, Metric
 from ganpipe.reports.charts import curves_chart
-from ganpipe.reports.neighbors import SUSPECTS_SHEET
 from ganpipe.settings.schema import Settings
 from ganpipe.stores.dataset_versions import DatasetVersion
+from ganpipe.stores.run_files import SUSPECTS_SHEET
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.training.points import POINTS, read_points
 
@@ -98,7 +98,11 @@ def _gate_sentences(record: RunRecord) -> list[str]:
     gate = record.gate
     if gate is None:
         return []
-    waits = f"It waits for: ganpipe promote {record.run_id}." if gate.waiting else ""
+    waits = (
+        f"It waits for: ganpipe promote {record.run_id}, or ganpipe refuse {record.run_id}."
+        if gate.waiting
+        else ""
+    )
     return [text for text in (f"{gate.outcome.capitalize()}. {gate.reason}", waits, _changes(gate)) if text]
 
 
@@ -106,8 +110,7 @@ def _changes(gate: GateResult) -> str:
     """How the challenger differs from the champion, with standard errors."""
     if (c := gate.comparison) is None:
         return ""
-    changes = (("energy distance gained", c.energy), ("coverage", c.coverage), ("precision", c.precision))
-    told = "; ".join(f"{name} {change} (z {change.z:.1f})" for name, change in changes)
+    told = "; ".join(f"{name} {change} (z {change.z:.1f})" for name, change in c.changes.items())
     return f"{gate.challenger} instead of {gate.champion}: {told}."
 
 

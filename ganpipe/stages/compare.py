@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ganpipe.compute.device import Compute
@@ -131,8 +133,9 @@ def compare(
         for side, pixels in zip((a, b), drawn, strict=True)
     )
     gate = decide_between((a, b), drawn, other.evaluation.verdict, judge)
-    sheet = save_sheet((a, b), data, options, _sheet_path(workspace, words), {"a": words[0], "b": words[1]})
-    return Compared(name, version.version, one, other, gate, str(sheet))
+    sheets, path = draw_sheets((a, b), data, options), _sheet_path(workspace, words)
+    save_sheets(sheets, (a, b), ("A", "B"), path, {"a": words[0], "b": words[1], "kind": "comparison"})
+    return Compared(name, version.version, one, other, gate, str(path))
 
 
 def open_candidate(
@@ -207,23 +210,27 @@ def _size(shape: ImageShape) -> str:
     return f"{shape.width_px}×{shape.height_px} with {shape.channels} channel{'s' * (shape.channels > 1)}"
 
 
-def save_sheet(
-    sides: tuple[Candidate, Candidate],
-    data: PreparedData,
-    options: EvaluationSettings,
-    path: Path,
-    origin: dict[str, Any],
-    roles: tuple[str, str] = ("A", "B"),
-) -> Path:
-    """Saves images of both from the same latents beside held-out real ones, `evaluation.grid_images` of each."""
+def draw_sheets(
+    sides: tuple[Candidate, Candidate], data: PreparedData, options: EvaluationSettings
+) -> list[Image.Image]:
+    """A sheet of each side from the same latents, and one of held-out real images: `evaluation.grid_images` on each."""
     drawn = [side.draw(options.grid_images, data, options.seed, GRID) for side in sides]
     n = min(map(len, drawn))
     columns = math.ceil(math.sqrt(n))
     real = data.holdout.rows(reference_rows(data, n))[0]
-    sheets = [grid(pixels[:n].numpy(), columns) for pixels in (*drawn, real)]
+    return [grid(pixels[:n].numpy(), columns) for pixels in (*drawn, real)]
+
+
+def save_sheets(
+    sheets: Sequence[Image.Image],
+    sides: tuple[Candidate, Candidate],
+    roles: tuple[str, str],
+    path: Path,
+    origin: dict[str, Any],
+) -> None:
+    """Saves what `draw_sheets` drew as one picture, each sheet below its name."""
     names = [f"{role}: {_printable(side.name)}" for role, side in zip(roles, sides, strict=True)]
-    sheet = row_of_sheets(sheets, [*names, "real, held out"])
-    return save_png(sheet, path, origin | {"kind": "comparison"})
+    save_png(row_of_sheets(sheets, [*names, "real, held out"]), path, origin)
 
 
 def _printable(name: str) -> str:

@@ -16,7 +16,7 @@ from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.imaging.paths import image_paths
 from ganpipe.models.io import generator_damage, load_generator
 from ganpipe.progress import Report, ignore
-from ganpipe.reports.neighbors import SUSPECTS_SHEET, save_suspects
+from ganpipe.reports.neighbors import save_suspects
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.restore import restore_in_mlflow
 from ganpipe.stores.activities import record_activity
@@ -25,6 +25,7 @@ from ganpipe.stores.dataset_summaries import DatasetSummary, require_dataset, su
 from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.outbox import Outbox
+from ganpipe.stores.run_files import SAMPLES, SUSPECTS_SHEET
 from ganpipe.stores.run_records import RunRecord, find_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 
@@ -111,7 +112,7 @@ def evaluate_run(
     with record_activity(workspace, record.run_id, report) as activity:
         evaluation = evaluate(fake, data, options, compute, workspace.features, activity)
     shown = grid_pixels(G, z_dim, labels, options.grid_images, record.resolved().training.seed, compute)
-    path = sample_grid(shown, data, options, folder / "samples.png", record.origin())
+    path = sample_grid(shown, data, options, folder / SAMPLES, record.origin())
     evaluation.grid = str(path)
     if record.evaluation and (why := find_difference(record.evaluation.conditions, evaluation.conditions)):
         log.warning(f"The earlier scores of run {record.run_id} are replaced. {why}")

@@ -106,15 +106,10 @@ def _kept_runs(workspace: Workspace, records: list[RunRecord], settings: GcSetti
     kept = {r.run_id: r for r in [*at_work, *last, *(r for r in done if r.mlflow_run_id in champions)]}
     by_id = {r.run_id: r for r in records}
     for record in list(kept.values()):  # to reproduce a run, its parent's last checkpoint is needed
-        while (parent := _parent(record)) in by_id and parent not in kept:
+        while (parent := record.parent) in by_id and parent not in kept:
             record = by_id[parent]
             kept[record.run_id] = record
     return _Kept(kept, at_work)
-
-
-def _parent(record: RunRecord) -> str:
-    """The run that this one continues, or whose networks it started with; empty if there is none."""
-    return record.continues or (record.starts_from.run if record.starts_from else "")
 
 
 def _checkpoints(workspace: Workspace, records: list[RunRecord], kept: _Kept) -> Iterator[Removal]:

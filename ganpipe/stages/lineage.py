@@ -13,12 +13,13 @@ from ganpipe.imaging.provenance import read_origin
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.dataset_summaries import dataset_names
-from ganpipe.stores.model_registry import ALIASES, ModelRegistry
+from ganpipe.stores.registered_models import ALIASES
+from ganpipe.stores.run_files import FILM, GATE_PICTURE, REPORT_PICTURE, SAMPLES
 from ganpipe.stores.run_records import RunRecord, all_records, find_record, run_folder
 from ganpipe.stores.run_results import pictures_of_run
 from ganpipe.stores.workspace import Workspace
 
-RUN_PICTURES = ("report.png", "samples.png", "gate.png", "film.mp4")  # in a run folder
+RUN_PICTURES = (REPORT_PICTURE, SAMPLES, GATE_PICTURE, FILM)  # in a run folder
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,13 @@ def _runs_of(workspace: Workspace, reference: str) -> list[RunRecord]:
         name, version = pair
         return [r for r in all_records(workspace) if r.dataset == name and r.version.startswith(version)]
     if reference in ALIASES or "/" in reference or "@" in reference:
+        from ganpipe.stores.model_registry import ModelRegistry  # MLflow, which no page of a run needs
+
         model = ModelRegistry(workspace, reading=True).find_model(reference, None)
         return [find_record(workspace, str(model.run_id))]
     record = find_record(workspace, reference)
-    others = [
-        r for r in all_records(workspace) if r.continues == record.run_id or r.run_id == record.continues
-    ]
-    return sorted([record, *others], key=lambda r: r.run_id != record.continues)
+    others = [r for r in all_records(workspace) if r.parent == record.run_id or r.run_id == record.parent]
+    return sorted([record, *others], key=lambda r: r.run_id != record.parent)
 
 
 def _split(workspace: Workspace, reference: str) -> tuple[str, str] | None:
@@ -105,7 +106,7 @@ def _split(workspace: Workspace, reference: str) -> tuple[str, str] | None:
 
 def _link_of_run(run: RunRecord, servers: Addresses | None) -> Link:
     verdict = f", {run.evaluation.verdict}" if run.evaluation else ""
-    parent = f", continues {run.continues}" if run.continues else ""
+    parent = f", {'continues' if run.continues else 'starts from'} {run.parent}" if run.parent else ""
     page = servers.mlflow_run_page(run.mlflow_run_id) if servers and run.mlflow_run_id else None
     command = f"ganpipe reproduce {run.run_id}" if run.state == "finished" else ""
     return Link("run", run.run_id, f"{run.state}{verdict}{parent}", command, page)

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.evaluate import open_judge
-from ganpipe.evaluation.gate_result import KEPT, PROMOTED, UNDECIDED, GateResult, refusal
+from ganpipe.evaluation.gate_result import KEPT, PROMOTED, UNDECIDED, GateResult, refusal, side_picture
 from ganpipe.evaluation.verdict import Evaluation
+from ganpipe.imaging.provenance import save_png
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
-from ganpipe.stages.compare import Candidate, common_data, decide_between, draw_equally, save_sheet
+from ganpipe.stages.compare import (
+    Candidate,
+    common_data,
+    decide_between,
+    draw_equally,
+    draw_sheets,
+    save_sheets,
+)
 from ganpipe.stages.evaluate import check_model, evaluation_compute
 from ganpipe.stages.generate import load_model
 from ganpipe.stages.restore import restore_in_mlflow
 from ganpipe.stores.activities import record_activity
 from ganpipe.stores.dataset_versions import DatasetVersion
-from ganpipe.stores.model_registry import ModelRef, ModelRegistry
+from ganpipe.stores.model_registry import ModelRef, ModelRegistry, user_name
 from ganpipe.stores.outbox import Outbox
-from ganpipe.stores.registered_models import CHAMPION, registered_name
+from ganpipe.stores.registered_models import CHALLENGER, CHAMPION, registered_name
+from ganpipe.stores.run_files import GATE_PICTURE
 from ganpipe.stores.run_records import (
     RECORD,
     RunRecord,
@@ -30,7 +45,7 @@ from ganpipe.stores.run_records import (
 )
 from ganpipe.stores.workspace import Workspace
 
-PICTURE = "gate.png"  # in the run folder
+ROLES = (CHAMPION, CHALLENGER)
 
 
 def register_model(
@@ -102,10 +117,19 @@ def _judge(
     drawn = draw_equally(champion, challenger, data, options)
     judge = open_judge(data, options, compute, workspace.features, report)
     gate = decide_between(sides, drawn, evaluation.verdict, judge)
-    path = run_folder(workspace, record.run_id) / PICTURE
-    origin = record.origin() | {"champion": champion.name, "challenger": challenger.name}
-    save_sheet(sides, data, options, path, origin, ("champion", "challenger"))
+    path = run_folder(workspace, record.run_id) / GATE_PICTURE
+    _save_pictures(sides, draw_sheets(sides, data, options), path, record.origin() | {"kind": "comparison"})
     return replace(gate, picture=str(path))
+
+
+def _save_pictures(
+    sides: tuple[Candidate, Candidate], sheets: Sequence[Image.Image], path: Path, origin: dict[str, Any]
+) -> None:
+    """Both sides beside real images, and each side alone."""
+    origin = origin | {role: side.name for role, side in zip(ROLES, sides, strict=True)}
+    save_sheets(sheets, sides, ROLES, path, origin)
+    for role, sheet in zip(ROLES, sheets[:2], strict=True):
+        save_png(sheet, side_picture(path, role), origin)
 
 
 def _settle(
@@ -142,7 +166,7 @@ def promote_run(workspace: Workspace, record: RunRecord, force: bool = False, be
     record = restore_in_mlflow(workspace, record)
     registry = ModelRegistry(workspace)
     reference = registry.version_of(record)
-    refused = _refused(record)
+    refused = record.refusal
     if refused and not force and not _is_champion(registry, reference):
         raise GanpipeError(
             f"{reference} of run {record.run_id} was refused: {refused} "
@@ -155,10 +179,32 @@ def promote_run(workspace: Workspace, record: RunRecord, force: bool = False, be
     return reference
 
 
-def _refused(record: RunRecord) -> str | None:
-    """Why a run's model may not become champion without --force; None if it may."""
-    verdict = refusal(record.evaluation.verdict) if record.evaluation else None
-    return verdict or (record.gate.reason if record.gate and record.gate.refused else None)
+def refuse_run(workspace: Workspace, record: RunRecord, because: str = "") -> ModelRef:
+    """Keeps the champion, though a run's model waits for a person to promote it; who refused it and why joins the gate's reason.
+
+    Raises:
+        GanpipeError: the model does not wait for a person.
+    """
+    if record.gate is None or not record.gate.waiting:
+        said = f"the gate's answer is {record.gate.outcome}" if record.gate else "the gate has not seen it"
+        raise GanpipeError(
+            f"Run {record.run_id} has no model that waits for a person: {said}. "
+            "`ganpipe rollback` brings the champion before back."
+        )
+    gate = _refused_by_hand(record.gate, because)
+    record = restore_in_mlflow(workspace, record)
+    registry = ModelRegistry(workspace)
+    reference = registry.version_of(record)
+    registry.record_gate(reference, gate)
+    _save_keeping_age(workspace, replace(record, gate=gate))
+    Outbox(workspace, record).gate()
+    return reference
+
+
+def _refused_by_hand(gate: GateResult, because: str) -> GateResult:
+    why = f" ({because})" if because else ""
+    reason = f"Refused by {user_name()} on {datetime.now(UTC):%Y-%m-%d}{why}. {gate.reason}"
+    return replace(gate, outcome=KEPT, reason=reason, waiting=False)
 
 
 def roll_back(workspace: Workspace, dataset: str | None, because: str = "") -> ModelRef:

@@ -8,18 +8,17 @@ from pathlib import Path
 from ganpipe.imaging.provenance import save_png
 from ganpipe.reports.card_page import write_page
 from ganpipe.reports.card_picture import draw_card
-from ganpipe.reports.film import FILM, write_film
-from ganpipe.reports.neighbors import SUSPECTS_SHEET
+from ganpipe.reports.film import write_film
 from ganpipe.reports.report_card import Additions, ReportCard, make_card
 from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.outbox import Outbox
+from ganpipe.stores.run_files import FILM, REPORT_PAGE, REPORT_PICTURE, SUSPECTS_SHEET
 from ganpipe.stores.run_records import RunRecord, run_folder
 from ganpipe.stores.workspace import Workspace
 
-PAGE, PICTURE = "report.html", "report.png"  # in the run folder
 ARTIFACTS = {
-    PAGE: "report",
-    PICTURE: "report",
+    REPORT_PAGE: "report",
+    REPORT_PICTURE: "report",
     SUSPECTS_SHEET: "evaluation",
     FILM: "film",
 }  # MLflow's folders
@@ -41,10 +40,10 @@ def report_run(
     """Writes the report card of an evaluated run into its folder, and the film if it is not there; MLflow gets both."""
     folder = run_folder(workspace, record.run_id)
     card = make_card(record, version, folder, additions or Additions())
-    page = write_page(card, folder / PAGE)
-    picture = save_png(draw_card(card), folder / PICTURE, record.origin() | {"kind": "report card"})
+    page = write_page(card, folder / REPORT_PAGE)
+    picture = save_png(draw_card(card), folder / REPORT_PICTURE, record.origin() | {"kind": "report card"})
     outbox = Outbox(workspace, record)
-    outbox.artifacts([page, picture], ARTIFACTS[PAGE])
+    outbox.artifacts([page, picture], ARTIFACTS[REPORT_PAGE])
     film: Path | None = folder / FILM
     if not (folder / FILM).exists() and (film := write_film(folder, record.origin())):
         outbox.artifacts([film], ARTIFACTS[FILM])

@@ -19,6 +19,7 @@ from ganpipe.stores.dataset_versions import pointer_text
 from ganpipe.stores.mlflow_database import lacks_mlflow
 from ganpipe.stores.mlflow_runs import DATASET_VERSION, STARTS_FROM, Tracker, dataset_of, read_start_point
 from ganpipe.stores.model_registry import ModelRegistry
+from ganpipe.stores.run_files import GATE_PICTURE, SAMPLES
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.points import POINTS, read_points
@@ -117,9 +118,9 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         return None
     from_dict(settings)
     if evaluation is not None:
-        evaluation.grid = str(run_folder(workspace, run_id) / "samples.png")
+        evaluation.grid = str(run_folder(workspace, run_id) / SAMPLES)
     if gate is not None and gate.comparison:
-        gate = replace(gate, picture=str(run_folder(workspace, run_id) / "gate.png"))
+        gate = replace(gate, picture=str(run_folder(workspace, run_id) / GATE_PICTURE))
     device, _, precision = tags.get("ganpipe.compute", "cpu fp32").partition(" ")
     numbers, weights = run.data.metrics, tags.get("ganpipe.weights_sha256")
     notes = (tags["ganpipe.notes"],) if "ganpipe.notes" in tags else ()

@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganpipe.stores.addresses import running_servers
 from ganpipe.stores.run_records import RunRecord, find_record, read_records, run_folder
+from ganpipe.stores.run_results import results_of_run
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.callbacks import Point
 from ganpipe.training.points import POINTS, read_points
@@ -34,13 +36,17 @@ class SettingChange:
 
 @dataclass(frozen=True)
 class RunDetails:
-    """A run. `before`: the run of the same dataset that was made before it; None if it is the first."""
+    """A run. `before`: the run of the same dataset that was made before it; None if it is the first.
+
+    `pages`: of the servers that know the run, by their name.
+    """
 
     record: RunRecord
     points: list[Point]
     grids: list[Grid]
     before: str | None
     changes: list[SettingChange]
+    pages: dict[str, str]
 
 
 def run_details(workspace: Workspace, reference: str) -> RunDetails:
@@ -57,7 +63,18 @@ def run_details(workspace: Workspace, reference: str) -> RunDetails:
         list_grids(workspace, record.run_id),
         before.run_id if before else None,
         _changes(before, record) if before else [],
+        _pages(workspace, record),
     )
+
+
+def _pages(workspace: Workspace, record: RunRecord) -> dict[str, str]:
+    servers, pages = running_servers(workspace), dict[str, str]()
+    if servers and record.mlflow_run_id:
+        pages["MLflow"] = servers.mlflow_run_page(record.mlflow_run_id)
+    flow_runs = [r.flow_run_id for r in results_of_run(workspace, record.run_id) if r.flow_run_id]
+    if servers and flow_runs:
+        pages["Prefect"] = servers.flow_run_page(flow_runs[-1])
+    return pages
 
 
 def read_curve(workspace: Workspace, run_id: str) -> list[Point]:

@@ -45,6 +45,7 @@ DISK_PLACES = (
     ("stylized images", ".ganpipe/stylized"),
     ("features", ".ganpipe/features"),
     ("Prefect", ".ganpipe/prefect"),
+    ("drawn images", ".ganpipe/drawn"),
 )
 
 
@@ -240,7 +241,7 @@ def _run_status(record: RunRecord, champions: list[str | None] | None) -> RunSta
         mlflow_run_id=record.mlflow_run_id,
         model_version=record.model_version,
         verdict=judged.verdict if judged else None,
-        gate=_gate_word(record),
+        gate=record.gate.word if record.gate else None,
         reason=record.reason or (record.gate.reason if record.gate else ""),
         began_at=record.began_at,
         ended_at=record.ended_at,
@@ -250,12 +251,6 @@ def _run_status(record: RunRecord, champions: list[str | None] | None) -> RunSta
         energy=metrics["energy"].value if "energy" in metrics else None,
         conditions=judged.conditions.id if judged and judged.conditions else None,
     )
-
-
-def _gate_word(record: RunRecord) -> str | None:
-    if record.gate is None:
-        return None
-    return "waiting" if record.gate.waiting else record.gate.outcome
 
 
 def _damaged_run(run_id: str, problem: str) -> RunStatus:

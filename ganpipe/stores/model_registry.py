@@ -154,7 +154,7 @@ class ModelRegistry:
 
     def _change_champion(self, name: str, version: str, earlier: list[str], action: str, why: str) -> None:
         before, now = self.champion(name), datetime.now(UTC).isoformat(timespec="seconds")
-        change = ChampionChange(version, before.version if before else None, action, _user(), now, why)
+        change = ChampionChange(version, before.version if before else None, action, user_name(), now, why)
         history = [asdict(entry) for entry in [*self.history(name), change][-MOST_HISTORY:]]
         self.client.set_registered_model_tag(name, HISTORY, json.dumps(history))
         self.client.set_registered_model_tag(name, EARLIER, ",".join(earlier[-MOST_HISTORY:]))
@@ -286,7 +286,8 @@ def _how_to_get(alias: str, trained: bool) -> str:
     return "train one with: ganpipe run" if alias == CHAMPION else "`ganpipe status` lists the models."
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name

@@ -11,7 +11,7 @@ from typing import Any
 import ganpipe
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.drift import Drift
-from ganpipe.evaluation.gate_result import GateResult
+from ganpipe.evaluation.gate_result import GateResult, refusal
 from ganpipe.evaluation.verdict import Evaluation
 from ganpipe.files import read_dataclass, write_json
 from ganpipe.settings.schema import Settings, from_dict
@@ -62,6 +62,17 @@ class RunRecord:
     def resolved(self) -> Settings:
         """The settings, checked again."""
         return from_dict(self.settings)
+
+    @property
+    def parent(self) -> str:
+        """The run that this one continues, or whose networks it started with; empty if there is none."""
+        return self.continues or (self.starts_from.run if self.starts_from else "")
+
+    @property
+    def refusal(self) -> str | None:
+        """Why its model becomes champion only by force: its verdict, or the gate's reason; None if it may."""
+        verdict = refusal(self.evaluation.verdict) if self.evaluation else None
+        return verdict or (self.gate.reason if self.gate and self.gate.refused else None)
 
     def origin(self) -> dict[str, Any]:
         """The record of origin that every image of this run carries."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -93,14 +94,17 @@ def finished_result(workspace: Workspace, fingerprint: str) -> RunResult | None:
 
 def pictures_of_run(workspace: Workspace, run_id: str) -> list[str]:
     """The images that the results of a run name."""
-    found: list[str] = []
-    for path in sorted((workspace.state / "results").glob("*.json")):
-        try:
+    results = results_of_run(workspace, run_id)
+    return [path_from_record(workspace, picture) for result in results for picture in result.stylized]
+
+
+def results_of_run(workspace: Workspace, run_id: str) -> list[RunResult]:
+    """The results of a run, which may have been asked for with several settings of style, the latest last; paths as recorded."""
+    found: list[RunResult] = []
+    for path in sorted((workspace.state / "results").glob("*.json"), key=lambda p: p.stat().st_mtime):
+        with suppress(GanpipeError):
             result = read_dataclass(path, _Saved).result
-        except GanpipeError:
-            continue
-        if result.run == run_id:
-            found += [path_from_record(workspace, picture) for picture in result.stylized]
+            found += [result] if result.run == run_id else []
     return found
 
 

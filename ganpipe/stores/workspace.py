@@ -75,6 +75,11 @@ class Workspace:
         return self.state / "thumbnails"
 
     @property
+    def drawn(self) -> Path:
+        """Images and films of models that the dashboard was asked for."""
+        return self.state / "drawn"
+
+    @property
     def styles(self) -> Path:
         return self.root / "data" / "styles"
 

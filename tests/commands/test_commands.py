@@ -183,6 +183,7 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
         (("trace", "/no/such.png"), "does not exist"),
         (("reproduce", "nothing"), "No run is called nothing"),
         (("promote", "nothing"), "No run is called nothing"),
+        (("refuse", "nothing"), "No run is called nothing"),
         (("rollback",), "There is no champion"),
         (("compare", "champion", "nothing"), "There is no champion"),
         (("compare", "nothing", "nothing"), "no run and no folder"),

@@ -234,6 +234,7 @@ def test_the_run_of_an_origin_leads_nowhere(shell: Shell, tmp_path: Path, run: o
     "words",
     [
         ("promote",),
+        ("refuse",),
         ("reproduce",),
         ("trace",),
         ("evaluate",),

@@ -21,20 +21,14 @@ from ganpipe.compute.process_identity import this_process
 from ganpipe.dashboard.figures import CURVES, MEANINGS
 from ganpipe.dashboard.pages import add_pages
 from ganpipe.evaluation.metrics import METRICS
-from ganpipe.evaluation.verdict import Evaluation, Metric
 from ganpipe.files import write_json
 from ganpipe.imaging.provenance import save_png
 from ganpipe.progress import Progress
-from ganpipe.settings.schema import Settings
-from ganpipe.stages import promote
-from ganpipe.stages.data import write_page
 from ganpipe.stores.activities import Activity, activities_folder
-from ganpipe.stores.dataset_versions import open_version
 from ganpipe.stores.run_records import RunRecord, all_records, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import ManifestEntry, add_entry
-from tests.conftest import activated, copied, noise_image
-from tests.stages.test_stages import with_runs
+from tests.conftest import noise_image
 
 Look = Callable[[User], Awaitable[None]]
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -67,32 +61,6 @@ def sources(user: User) -> list[str]:
     with user:
         elements = list(ui.context.client.elements.values())
     return [str(e.props[name]) for e in elements for name in ("src", "href") if name in e.props]
-
-
-@pytest.fixture(scope="session")
-def judged(
-    tmp_path_factory: pytest.TempPathFactory, prepared_noise: Path, mlflow_database: Path, settings: Settings
-) -> Path:
-    """The dataset `noise` and two runs on it with model versions: the first is champion, the second challenger."""
-    runs = [settings, settings.with_values({"training.seed": 1, "loss.gamma": 2.0})]
-    folder = with_runs(tmp_path_factory.mktemp("judged"), prepared_noise, mlflow_database, *runs)
-    with activated(folder / "workspace") as place:
-        version = open_version(place, "noise", settings.data)
-        write_page(place, version, settings.data)
-        by_hand = settings.with_values({"evaluation.promote": "never"})
-        for record in sorted(all_records(place), key=lambda r: r.resolved().training.seed):
-            first = record.resolved().training.seed == 0
-            verdict = Evaluation(
-                {"kd": Metric(12.5, "test", 24, 3.25)}, "fair", ["It is blurred."], "Train longer."
-            )
-            record = save_record(place, replace(record, evaluation=verdict))
-            promote.register_model(place, record, verdict, version, settings if first else by_hand)
-    return folder
-
-
-@pytest.fixture
-def noise(workspace: Workspace, judged: Path) -> Workspace:
-    return copied(judged, workspace)
 
 
 def run_of_seed(workspace: Workspace, seed: int) -> RunRecord:

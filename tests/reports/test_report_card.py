@@ -16,10 +16,11 @@ from ganpipe.files import append_json_lines
 from ganpipe.reports.card_page import write_page
 from ganpipe.reports.card_picture import MARGIN_PX, WIDTH_PX, draw_card
 from ganpipe.reports.charts import curves_chart
-from ganpipe.reports.neighbors import SUSPECTS_SHEET, TILE_PX, save_suspects
+from ganpipe.reports.neighbors import TILE_PX, save_suspects
 from ganpipe.reports.report_card import Additions, ReportCard, make_card
 from ganpipe.settings.schema import Settings
 from ganpipe.stores.dataset_versions import DatasetVersion
+from ganpipe.stores.run_files import SUSPECTS_SHEET
 from ganpipe.stores.run_records import RunRecord, new_record
 from ganpipe.training.callbacks import Point
 from ganpipe.training.points import POINTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
-from ganpipe.evaluation.gate_result import KEPT, PROMOTED, UNDECIDED, GateResult
+from ganpipe.evaluation.gate_result import KEPT, PROMOTED, UNDECIDED, GateResult, side_picture
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import promote
 from ganpipe.stages.compare import compare
@@ -164,6 +165,36 @@ def test_a_person_decides_if_the_settings_say_so(
     assert load_record(noise, first.run_id).gate == replace(first.gate, waiting=False)
 
 
+def test_who_keeps_the_champion_ends_the_waiting_and_gives_a_reason(
+    noise: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = run_of_seeds(noise, 2)
+    first = run_register(noise, first, settings)
+    say(monkeypatch, PROMOTED)
+    second = run_register(noise, second, settings.with_values({"evaluation.promote": "ask"}))
+    age = (run_folder(noise, second.run_id) / "run.json").stat().st_mtime_ns
+    monkeypatch.setattr(promote, "user_name", lambda: "ada")
+    assert str(promote.refuse_run(noise, second, "its petals are gray")) == f"{NAME} v2"
+    refused = load_record(noise, second.run_id)
+    assert refused is not None
+    assert refused.gate is not None
+    assert (refused.gate.outcome, refused.gate.waiting) == (KEPT, False)
+    assert re.fullmatch(
+        r"Refused by ada on [\d-]{10} \(its petals are gray\)\. because promoted", refused.gate.reason
+    )
+    assert (run_folder(noise, second.run_id) / "run.json").stat().st_mtime_ns == age
+    assert aliases(noise) == ("1", "2", None)
+    tags = ModelRegistry(noise).client.get_model_version(NAME, "2").tags
+    assert (tags["ganpipe.gate"], tags["ganpipe.gate_reason"]) == (KEPT, refused.gate.reason)
+    run = Tracker(noise).client.get_run(str(second.mlflow_run_id))
+    assert run.data.tags["ganpipe.gate"] == KEPT
+    for record in (first, refused):
+        with pytest.raises(GanpipeError, match="no model that waits for a person: the gate's answer is"):
+            promote.refuse_run(noise, record)
+    with pytest.raises(GanpipeError, match=r"its petals are gray.*--force"):
+        promote.promote_run(noise, refused)
+
+
 def test_both_are_drawn_and_judged_now_and_the_answer_is_kept_everywhere(
     migrated: Workspace, prepared_noise: Path, settings: Settings
 ) -> None:
@@ -186,6 +217,10 @@ def test_both_are_drawn_and_judged_now_and_the_answer_is_kept_everywhere(
     assert gate.picture == str(run_folder(noise, record.run_id) / "gate.png")
     with Image.open(str(gate.picture)) as sheet:
         assert sheet.width > 2.5 * sheet.height
+        for side, x in (("champion", 0), ("challenger", (sheet.width + 12) // 3)):
+            with Image.open(side_picture(Path(str(gate.picture)), side)) as alone:
+                place = (x, sheet.height - alone.height, x + alone.width, sheet.height)
+                assert sheet.crop(place).tobytes() == alone.tobytes(), side
     assert str(noise.root) not in (run_folder(noise, record.run_id) / "run.json").read_text()
     tracker = Tracker(noise)
     artifacts = {f.path for f in tracker.client.list_artifacts(str(record.mlflow_run_id), "gate")}

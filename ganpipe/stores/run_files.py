@@ -1,0 +1,9 @@
+"""Names of the files in a run folder that people look at."""
+
+from __future__ import annotations
+
+REPORT_PAGE, REPORT_PICTURE = "report.html", "report.png"
+SAMPLES = "samples.png"  # generated beside real images
+SUSPECTS_SHEET = "nearest-training-images.png"
+GATE_PICTURE = "gate.png"
+FILM = "film.mp4"  # of the training grids
