@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.dashboard.conftest import judged  # noqa: F401  (a fixture here, too)
+
 FOREIGN = "evil.example"  # resolves to this machine inside the browser, as after DNS rebinding
 
 
