@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ganpipe.errors import redact
-from ganpipe.stores.addresses import is_ours
+from ganpipe.stores.addresses import announced, is_ours
 from ganpipe.stores.prefect_database import is_here
 from ganpipe.stores.workspace import Workspace, tracks_here
 
@@ -17,7 +17,7 @@ def describe_elsewhere(workspace: Workspace) -> list[str]:
         uri = redact(os.environ["MLFLOW_TRACKING_URI"])
         found.append(f"MLflow's runs and models are kept by {uri} (MLFLOW_TRACKING_URI).")
     api = os.environ.get("PREFECT_API_URL")
-    if api and not is_ours(workspace, api):
+    if api and not _is_own_server(workspace, api):
         found.append(
             f"Prefect's runs and schedules are kept by {redact(api)} (PREFECT_API_URL); its page lists them."
         )
@@ -25,3 +25,9 @@ def describe_elsewhere(workspace: Workspace) -> list[str]:
         place = "another database (PREFECT_SERVER_DATABASE_CONNECTION_URL)"
         found.append(f"Prefect's runs and schedules are kept by {place}; the server's page lists them.")
     return found
+
+
+def _is_own_server(workspace: Workspace, api: str) -> bool:
+    """Whether `ganpipe up` has started this Prefect server, even if it is being started again."""
+    up = announced(workspace)
+    return (up is not None and up.prefect_api == api) or is_ours(workspace, api)
