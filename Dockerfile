@@ -13,13 +13,12 @@ RUN command -v python3 || (apt-get update \
 RUN python3 -m venv /opt/ganpipe
 WORKDIR /src
 # The packages are a layer of their own, which a change of the code leaves as it is.
-COPY requirements.lock ./
-RUN /opt/ganpipe/bin/pip install --no-cache-dir --no-deps --requirement requirements.lock
+COPY requirements-image.lock ./
+RUN /opt/ganpipe/bin/pip install --no-cache-dir --no-deps --requirement requirements-image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY ganpipe ganpipe
 COPY flows flows
-# The extras are not in the lock file: what they share with it keeps its version.
-RUN /opt/ganpipe/bin/pip install --no-cache-dir --no-build-isolation --constraint requirements.lock ".[s3,postgres]"
+RUN /opt/ganpipe/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM ${BASE}
 # git: the commit of a run. tini: a first process that passes signals on and reaps, so that a training gets SIGTERM.
