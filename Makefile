@@ -40,10 +40,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-# Writes the lock file anew from pyproject.toml; needs uv.
+# Writes the lock files anew from pyproject.toml; needs uv. The image has no tools of developers, but S3 and PostgreSQL.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
-		pyproject.toml requirements-build.in -o requirements.lock
+	$(COMPILE) --extra dev pyproject.toml requirements-build.in -o requirements.lock
+	$(COMPILE) --extra s3 --extra postgres --constraint requirements.lock pyproject.toml requirements-build.in \
+		-o requirements-image.lock
 
 # Leaves datasets, runs and MLflow's records alone.
 clean:

@@ -92,6 +92,7 @@ def _rest(found: WorkspaceStatus) -> list[tuple[str, str]]:
         ("champions", champions),
         ("challengers", ", ".join(found.challengers.values()) or "none"),
         ("servers", up),
+        *(("elsewhere", sentence) for sentence in found.elsewhere),
         ("disk", ", ".join(map(_disk, found.disk)) or "nothing yet"),
         ("free disk", f"{found.disk_free_bytes / 2**30:.1f} GiB"),
     ]

@@ -22,6 +22,7 @@ from ganpipe.stages.retraining import Decision, read_decisions
 from ganpipe.stores.activities import Activity, read_activities
 from ganpipe.stores.addresses import running_servers
 from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets, versions_of
+from ganpipe.stores.elsewhere import describe_elsewhere
 from ganpipe.stores.prefect_database import FlowRun, PlannedRun, latest_flow_runs, planned_runs
 from ganpipe.stores.registered_models import (
     CHALLENGER,
@@ -125,6 +126,7 @@ class WorkspaceStatus:
     `champions` and `challengers`: by registered model. `models_problem`: why MLflow could not be asked; None if it could.
     `changes` of champions, and `runs`: the latest last; `flow_runs`: the latest first. `up_pid`: of `ganpipe up`; None if it
     does not run. `retraining`: whether each dataset has changed enough to be trained on again, where that was asked.
+    `elsewhere`: a sentence for each tool whose records are not in the workspace.
     """
 
     workspace: str
@@ -141,6 +143,7 @@ class WorkspaceStatus:
     disk: list[DiskUse]
     disk_free_bytes: int
     retraining: list[Decision]
+    elsewhere: list[str]
 
     @property
     def champions(self) -> dict[str, str]:
@@ -203,6 +206,7 @@ def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceS
         disk=disk_use(workspace),
         disk_free_bytes=shutil.disk_usage(workspace.root).free,
         retraining=read_decisions(workspace),
+        elsewhere=describe_elsewhere(workspace),
     )
 
 

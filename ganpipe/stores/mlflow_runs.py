@@ -109,7 +109,7 @@ class Tracker:
         found = self.client.get_experiment_by_name(dataset)
         if found:
             return str(found.experiment_id)
-        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite")
+        local = not os.environ["MLFLOW_TRACKING_URI"].startswith(("http://", "https://"))
         place = f"{artifacts_root(self.workspace)}/{dataset}" if local else None
         try:
             created = self.client.create_experiment(dataset, artifact_location=place, tags=EXPERIMENT_TAGS)

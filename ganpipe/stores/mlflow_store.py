@@ -1,7 +1,8 @@
-"""MLflow's store is there before it is used: its server answers, its SQLite database is made once and whole.
+"""MLflow's store is there before it is used: its server answers, its database is made once and whole.
 
 MLflow creates the tables of a SQLite database in some sixty steps that are neither locked nor atomic: two first commands
 at once, or a kill in between, leave a database that no command can use. It is therefore made aside, and then renamed.
+In PostgreSQL each step is atomic; one process makes them while others wait.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ganpipe.compute.locks import lock_file
-from ganpipe.errors import GanpipeError
+from ganpipe.errors import GanpipeError, first_line
 from ganpipe.files import replacing
 from ganpipe.stores.addresses import accepts, replies
 from ganpipe.stores.recorded_paths import artifacts_root
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 5.0  # a server that has not answered by then is away
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+MAKING_KEY = int.from_bytes(b"ganpipe")  # of PostgreSQL's lock: any number that nobody else takes
 MAKING_S = 120.0  # another process has made the database by then; alone it takes one or two seconds
 
 
@@ -48,7 +50,15 @@ def require_tracking_server() -> None:
 
 
 def ensure_database(workspace: Workspace) -> None:
-    """Makes MLflow's SQLite database if it is not there, under a lock, whole or not at all."""
+    """Makes MLflow's tables if they are not there, under a lock; a SQLite database whole or not at all.
+
+    Raises:
+        GanpipeError: the database is PostgreSQL and cannot be used.
+    """
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if uri.startswith("postgresql"):
+        _ensure_postgres_tables(uri, artifacts_root(workspace))
+        return
     path = _sqlite_file(workspace)
     if path is None or not _is_missing(path):
         return
@@ -56,6 +66,30 @@ def ensure_database(workspace: Workspace) -> None:
     with lock_file(place, path.name, MAKING_S, log.info):
         if _is_missing(path):
             _make_database(workspace, path)
+
+
+def _ensure_postgres_tables(uri: str, artifacts: str) -> None:
+    """The lock is the database's own, and ends with the connection: other machines wait for it, too."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import create_engine, inspect, text
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        # Without a transaction, whose locks on what it has read would hold up the process that makes the tables.
+        with create_engine(uri, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
+            tables = inspect(connection).has_table("experiments")
+            if tables and connection.execute(text("SELECT 1 FROM experiments")).first():
+                return
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MAKING_KEY})
+            SqlAlchemyStore(uri, artifacts).engine.dispose()
+    except ModuleNotFoundError as error:
+        raise GanpipeError(
+            f"MLFLOW_TRACKING_URI names a PostgreSQL database, and the package {error.name} is missing; install it with: "
+            "pip install 'ganpipe[postgres]'"
+        ) from None
+    except SQLAlchemyError as error:
+        raise GanpipeError(f"MLflow's database at {uri} cannot be used: {first_line(error)}") from None
 
 
 def _sqlite_file(workspace: Workspace) -> Path | None:

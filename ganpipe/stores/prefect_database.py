@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ganpipe.compute.process_identity import is_gone
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.workspace import Workspace, prefect_database, prefect_database_uri
 
 PROCESS_TAG = "process:"  # before the name of the process that executes a flow run
 INTERRUPTED = "Interrupted"  # the state of a run that the next `ganpipe up` resumes
@@ -49,6 +50,12 @@ class PlannedRun:
     at: str
 
 
+def is_here(workspace: Workspace) -> bool:
+    """Whether the Prefect server of this workspace has its database here, where it is read."""
+    uri = prefect_database_uri(workspace)
+    return os.environ.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", uri) == uri
+
+
 def latest_flow_runs(workspace: Workspace, count: int) -> list[FlowRun]:
     """The flow runs that began last, the latest first; empty if the workspace's Prefect knows of none."""
     (rows,) = _ask(
@@ -76,9 +83,9 @@ def planned_runs(workspace: Workspace, count: int) -> list[PlannedRun]:
 
 def _ask(workspace: Workspace, *questions: str) -> list[list[tuple[Any, ...]]]:
     """The answer to each question; empty ones if there is no database, or it cannot be read."""
-    path = workspace.state / "prefect" / "prefect.db"
+    path = prefect_database(workspace)
     nothing: list[list[tuple[Any, ...]]] = [[] for _ in questions]
-    if not path.exists():
+    if not is_here(workspace) or not path.exists():
         return nothing
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as database:

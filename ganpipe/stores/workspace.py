@@ -104,9 +104,7 @@ class Workspace:
             "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             "PREFECT_HOME": str(self.state / "prefect"),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": sqlite_uri(
-                self.state / "prefect" / "prefect.db", "+aiosqlite"
-            ),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_uri(self),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
             "PREFECT_LOGGING_EXTRA_LOGGERS": "ganpipe",
@@ -122,7 +120,8 @@ class Workspace:
         # (LOG.md). Alone it costs nothing measurable. OpenMP reads it when torch is imported.
         defaults["GOMP_SPINCOUNT"] = "1000"
         for key, value in defaults.items():
-            os.environ.setdefault(key, value)
+            if not os.environ.get(key):  # a container may get an empty one
+                os.environ[key] = value
         user, password = take_credentials("MLFLOW_TRACKING_URI")
         if user:
             os.environ.setdefault("MLFLOW_TRACKING_USERNAME", user)
@@ -189,6 +188,16 @@ def tracks_here(workspace: Workspace) -> bool:
     """Whether MLflow's store is the database of this workspace."""
     uri = sqlite_uri(mlflow_database(workspace))
     return os.environ.get("MLFLOW_TRACKING_URI", uri) == uri
+
+
+def prefect_database(workspace: Workspace) -> Path:
+    """Prefect's database, where no PREFECT_SERVER_DATABASE_CONNECTION_URL names another."""
+    return workspace.state / "prefect" / "prefect.db"
+
+
+def prefect_database_uri(workspace: Workspace) -> str:
+    """The address of this database as Prefect's server takes it."""
+    return sqlite_uri(prefect_database(workspace), "+aiosqlite")
 
 
 def sqlite_uri(path: Path, driver: str = "") -> str:

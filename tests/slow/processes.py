@@ -48,7 +48,8 @@ def words_of(sets: Sets) -> list[str]:
 def environment(**more: str) -> dict[str, str]:
     """What a shell passes on that knows nothing of the test's own workspace."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "DVC_"))}
-    return clean | {"PYTHONPATH": str(Path(ganpipe.__file__).parents[1])} | more
+    path = [str(Path(ganpipe.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return clean | {"PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys(path)))} | more
 
 
 def command(root: Path, *words: str) -> list[str]:

@@ -279,3 +279,23 @@ def test_status_prints_one_json_object_with_everything_that_a_script_asks_for(wo
     assert status["champions"] == status["challengers"] == {}
     assert "50/100 images" in shown.stdout
     assert "Skipped: run a is training." in shown.stdout
+
+
+def test_what_servers_elsewhere_keep_is_said_without_their_passwords(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty list alone would say that nothing ran."""
+    assert read_status(workspace).elsewhere == []
+    prefect_database_with(workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://jane:pa55word@db/mlflow")
+    monkeypatch.setenv(
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL", "postgresql+asyncpg://jane:pa55word@db/prefect"
+    )
+    found = read_status(workspace)
+    runs, flows = found.elsewhere
+    assert "@db/mlflow (MLFLOW_TRACKING_URI)" in runs
+    assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" in flows
+    assert "pa55word" not in runs + flows
+    assert found.flow_runs == [], "those in the workspace are of another time"
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert "kept by http://127.0.0.1:9/api (PREFECT_API_URL)" in read_status(workspace).elsewhere[1]
