@@ -13,7 +13,7 @@ from ganpipe.imaging.image import RejectedImage
 from ganpipe.reports.thumbnails import thumbnail
 from ganpipe.stores.workspace import Workspace
 
-PLACES = (".ganpipe/runs", ".ganpipe/reports", ".ganpipe/stylized", "data/styles")
+PLACES = (".ganpipe/runs", ".ganpipe/reports", ".ganpipe/stylized", ".ganpipe/uploads", "data/styles")
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 # A file keeps its name when its contents change: a browser asks again each time, and is told if nothing has changed.
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}

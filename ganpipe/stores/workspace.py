@@ -75,6 +75,11 @@ class Workspace:
         return self.state / "thumbnails"
 
     @property
+    def uploads(self) -> Path:
+        """Photos and styles that the dashboard has received."""
+        return self.state / "uploads"
+
+    @property
     def styles(self) -> Path:
         return self.root / "data" / "styles"
 
