@@ -23,9 +23,13 @@ def button(label: str, act: Act) -> ui.button:
     async def press() -> None:
         made.disable()
         try:
-            await act()
+            with (
+                ui.context.client
+            ):  # what `act` says stays, also if the button's part of the page is drawn anew
+                await act()
         finally:
-            made.enable()
+            if not made.is_deleted:
+                made.enable()
 
     made = ui.button(label, on_click=press).props("no-caps")
     return made

@@ -70,7 +70,8 @@ def _draw_found(
         return
     _draw_filters({name: without_hash(name) for name in sorted({image.style for image in found})}, filters)
     of_all = "" if len(chosen) == len(found) else f" of {len(found):,}"
-    text(f"{len(chosen):,}{of_all} stylized images, the latest first", classes="soft")
+    images = "image" if len(found) == 1 else "images"
+    text(f"{len(chosen):,}{of_all} stylized {images}, the latest first", classes="soft")
 
 
 def _draw_filters(styles: dict[str, str], filters: dict[str, str]) -> None:
