@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, date, datetime
 
-from nicegui import ui
 from nicegui.element import Element
 
 from ganpipe.dashboard.layout import card, frame, heading, image, link, nothing_yet, text, time_of
@@ -75,17 +74,20 @@ def _draw_found(
 
 
 def _draw_filters(styles: dict[str, str], filters: dict[str, str]) -> None:
-    def show(name: str, value: str | None) -> None:
-        ui.navigate.to(gallery_url(**filters | {name: value or ""}))
-
-    with Element("div").classes("row filters"):
-        chosen = filters["style"] if filters["style"] in styles else None
-        ui.select(
-            styles, value=chosen, label="style", clearable=True, on_change=lambda e: show("style", e.value)
-        ).props("dense outlined options-dense")
-        for name, label in (("since", "from"), ("until", "to")):
-            field = ui.input(label, value=filters[name]).props("type=date dense outlined stack-label")
-            field.on("change", lambda _, name=name, field=field: show(name, field.value))
+    """A form that the browser sends as the page's address."""
+    with Element("form").classes("row filters").props("method=get action=/gallery"):
+        with Element("label"):
+            text("style ", "span", "soft")
+            with Element("select").props("name=style"):
+                for style, name in {"": "all", **styles}.items():
+                    option = text(name, "option")
+                    option.props["value"], option.props["selected"] = style, style == filters["style"]
+        for name, label in (("since", "from "), ("until", "to ")):
+            with Element("label"):
+                text(label, "span", "soft")
+                field = Element("input").props("type=date")
+                field.props["name"], field.props["value"] = name, filters[name]
+        Element("input").props("type=submit value=Filter")
         if any(filters.values()):
             link("Show all", "/gallery")
 
@@ -111,10 +113,7 @@ def _draw_source(workspace: Workspace, what: str, source: Source | None) -> None
     with Element("div"):
         if source and source.path:
             image(thumbnail_url(workspace, source.path), f"{what}: {source.name}")
-        name = (
-            f"{without_hash(source.path.stem)}" if source and source.path else source.name if source else None
-        )
-        text(f"{what}: {name or 'not said by the file'}", classes="soft")
+        text(f"{what}: {source.title if source else 'not said by the file'}", classes="soft")
 
 
 def _draw_pages(page: int, pages: int, filters: dict[str, str]) -> None:

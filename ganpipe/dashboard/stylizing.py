@@ -40,7 +40,7 @@ def draw_form(readings: Readings, refresh: Refresh) -> None:
                 code(COMMAND)
             return
         with Element("div").classes("pickers"):
-            photo, style = Picker(workspace, "photo"), Picker(workspace, "style")
+            photo, style = Picker(readings, "photo"), Picker(readings, "style")
         with Element("div").classes("row"):
             strength = strength_slider()
             preset = ui.select(list(PRESETS), value="draft", label="quality")
@@ -77,8 +77,8 @@ async def queue_run(workspace: Workspace, overrides: list[str], refresh: Refresh
 class Picker:
     """Chooses a photo or a style, and takes new ones."""
 
-    def __init__(self, workspace: Workspace, kind: Kind) -> None:
-        self.workspace, self.kind = workspace, kind
+    def __init__(self, readings: Readings, kind: Kind) -> None:
+        self.readings, self.workspace, self.kind = readings, readings.workspace, kind
         self.choices: dict[str, Choice] = {}
         with Element("div"):
             self.select = ui.select([], label=kind, on_change=self._show).props("outlined").classes("wide")
@@ -106,7 +106,8 @@ class Picker:
     async def _receive(self, event: events.UploadEventArguments) -> None:
         async def keep() -> str:
             data = await read_upload(event.file)
-            path = await asyncio.to_thread(keep_upload, self.workspace, self.kind, event.file.name, data)
+            async with self.readings.decoding:
+                path = await asyncio.to_thread(keep_upload, self.workspace, self.kind, event.file.name, data)
             return str(path.relative_to(self.workspace.root))
 
         if word := await attempt(keep()):

@@ -40,7 +40,8 @@ async def draw(readings: Readings) -> None:
 async def _draw_upload(readings: Readings, event: events.UploadEventArguments) -> None:
     try:
         data = await read_upload(event.file)
-        origin = await asyncio.to_thread(parse_origin, data, event.file.name)
+        async with readings.decoding:
+            origin = await asyncio.to_thread(parse_origin, data, event.file.name)
         found = await asyncio.to_thread(trace_origin, readings.workspace, event.file.name, origin)
     except GanpipeError as error:
         with card("Its origin is not known"):

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from ganpipe.errors import GanpipeError
+from ganpipe.services.prefect_server import HOSTS
 from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.secret import read_secret
 from ganpipe.stores.workspace import Workspace
@@ -152,13 +154,13 @@ class PrefectApi:
 
 
 def find_api(workspace: Workspace) -> PrefectApi:
-    """The server of the workspace's running `ganpipe up`, which has proven that it knows the workspace's secret.
+    """The server of the workspace's running `ganpipe up`, on this machine, which has proven that it knows the secret.
 
     Raises:
         GanpipeError: there is none.
     """
     found, secret = running_servers(workspace), read_secret(workspace)
-    if found is None or secret is None:
+    if found is None or secret is None or urlsplit(found.prefect_api).hostname not in HOSTS:
         raise GanpipeError(NOT_THERE)
     return PrefectApi(found, secret)
 

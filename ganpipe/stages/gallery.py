@@ -68,6 +68,12 @@ class Source:
     name: str
     path: Path | None
 
+    @property
+    def title(self) -> str:
+        """The name as people know it."""
+        stem, dot, suffix = self.name.rpartition(".")
+        return without_hash(stem) + dot + suffix
+
 
 @dataclass(frozen=True)
 class Made:

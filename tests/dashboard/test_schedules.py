@@ -181,7 +181,9 @@ def test_runs_of_the_gallery_have_settings_besides_those_of_up(up: Workspace) ->
     assert [(r.id, r.state) for r in latest] == [(run.id, "Cancelled")]
 
 
-def test_a_server_that_is_away_or_refuses_is_one_sentence(up: Workspace, workspace: Workspace) -> None:
+def test_a_server_that_is_away_refuses_or_is_elsewhere_is_one_sentence(
+    up: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = replace(find_api(up).addresses, prefect_api=f"http://127.0.0.1:{free_port()}/api")
     with pytest.raises(GanpipeError, match="does not answer"):
         asyncio.run(PrefectApi(gone, "ganpipe:x").deployments())
@@ -189,6 +191,9 @@ def test_a_server_that_is_away_or_refuses_is_one_sentence(up: Workspace, workspa
         asyncio.run(PrefectApi(find_api(up).addresses, "ganpipe:wrong").deployments())
     with pytest.raises(GanpipeError, match="has not registered 'no such' yet"):
         asyncio.run(find_api(up).deployment("no such"))
-    announce(workspace, Addresses(os.getpid(), start_time(os.getpid()), gone.prefect_api, ""))
-    with pytest.raises(GanpipeError, match="ganpipe up` is not running"):
-        find_api(workspace)
+    for address in (gone.prefect_api, "http://192.0.2.1/api"):
+        monkeypatch.setattr("ganpipe.stores.addresses.is_ours", lambda *_, there=address: "192" in there)
+        announce(workspace, Addresses(os.getpid(), start_time(os.getpid()), address, ""))
+        workspace_secret(workspace)
+        with pytest.raises(GanpipeError, match="ganpipe up` is not running"):
+            find_api(workspace)
