@@ -11,12 +11,12 @@ from ganpipe.dashboard.layout import banner, card, code, frame, heading, image, 
 from ganpipe.dashboard.pictures import picture_url
 from ganpipe.dashboard.queue import Queue
 from ganpipe.dashboard.readings import Readings
-from ganpipe.dashboard.stylizing import queue_run, strength_slider
+from ganpipe.dashboard.stylizing import COMMAND, queue_run, strength_slider
 from ganpipe.dashboard.trace import draw_trace
 from ganpipe.dashboard.wipe import wipe
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.provenance import read_origin
-from ganpipe.stages.gallery import Stylized, find_stylized, made_of, restyle_overrides
+from ganpipe.stages.gallery import Stylized, find_stylized, made_of, restyle_command, restyle_overrides
 from ganpipe.stages.trace import Trace, trace_origin
 from ganpipe.stores.workspace import Workspace
 
@@ -43,11 +43,7 @@ async def draw(readings: Readings, folder: str, name: str) -> None:
         _draw_restyle(readings, queue, found)
         queue.draw()
         draw_trace(found)
-    await queue.keep_fresh(_nothing_else)
-
-
-async def _nothing_else() -> None:
-    """Another image that is made meanwhile is in the gallery, not here."""
+    await queue.keep_fresh()
 
 
 async def _draw_picture(workspace: Workspace, stylized: Stylized) -> None:
@@ -75,7 +71,7 @@ def _draw_restyle(readings: Readings, queue: Queue, found: Trace) -> None:
             if not possible:
                 text("Its content or its style is not in the workspace: name their files in the command.")
             with Element("p"):
-                code(_with_strength(found.command))
+                code(restyle_command(found.origin) or COMMAND)
             return
 
         async def ask() -> None:
@@ -85,10 +81,3 @@ def _draw_restyle(readings: Readings, queue: Queue, found: Trace) -> None:
         with Element("div").classes("row"):
             slider = strength_slider()
             button("Restyle", ask)
-
-
-def _with_strength(command: str | None) -> str:
-    start, _, out = (command or "ganpipe stylize --content PHOTO --style STYLE --out DIR").rpartition(
-        " --out "
-    )
-    return f"{start} --set style.strength=0.7 --out {out}"

@@ -27,6 +27,7 @@ class Queue:
     def __init__(self, readings: Readings) -> None:
         self.readings = readings
         self.runs: list[Run] = []
+        self.ended: Callable[[], Awaitable[None]] | None = None
 
     def draw(self) -> None:
         """An empty card, which `keep_fresh` fills."""
@@ -34,7 +35,7 @@ class Queue:
             self.place = Element("div").props("aria-live=polite")
         self.box.set_visibility(False)
 
-    async def keep_fresh(self, ended: Callable[[], Awaitable[None]]) -> None:
+    async def keep_fresh(self, ended: Callable[[], Awaitable[None]] | None = None) -> None:
         """Shows the runs now and every REFRESH_S; calls `ended` when one has ended meanwhile."""
         self.ended = ended
         await self.refresh()
@@ -56,7 +57,7 @@ class Queue:
         with self.place:
             for run in runs:
                 self._draw_run(api, run)
-        if any(run.id in at_work and run.kind not in OPEN for run in runs):
+        if self.ended and any(run.id in at_work and run.kind not in OPEN for run in runs):
             await self.ended()
 
     def _draw_run(self, api: PrefectApi, run: Run) -> None:

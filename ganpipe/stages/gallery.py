@@ -14,7 +14,7 @@ from typing import Any
 
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.provenance import origin_kind, read_origin
-from ganpipe.stages.trace import style_overrides
+from ganpipe.stages.trace import remaking_command, style_overrides
 from ganpipe.stores.uploads import Kind, is_shown, list_uploads, uploads_folder, without_hash
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import read_entries
@@ -23,7 +23,7 @@ SAMPLES: dict[Kind, tuple[str, str]] = {
     "photo": ("sample:photos", "both sample photos"),
     "style": ("sample:styles", "both painted styles"),
 }
-SCALED = ("style.content_weight=", "style.style_weight=")  # a recipe has them with its strength applied
+SCALED = ("content_weight", "style_weight")  # a recipe has them with its strength applied
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,21 @@ def restyle_overrides(workspace: Workspace, origin: dict[str, Any], strength: fl
     if not content or not content.path or not style or not style.path:
         return None
     try:
-        recipe = [text for text in style_overrides(origin) if not text.startswith(SCALED)]
+        recipe = style_overrides(_without_strength(origin))
     except (KeyError, TypeError, AttributeError):
         return None
     photo, painted = (_choice(workspace, path).word for path in (content.path, style.path))
     return [*recipe, *overrides_of(photo, painted, strength)]
+
+
+def restyle_command(origin: dict[str, Any]) -> str | None:
+    """The command that does so, whose strength and files a person then changes; None if no single command does."""
+    command = remaking_command(_without_strength(origin))
+    return command and command.replace(" --out ", " --set style.strength=0.7 --out ")
+
+
+def _without_strength(origin: dict[str, Any]) -> dict[str, Any]:
+    recipe = origin.get("recipe")
+    if not isinstance(recipe, dict):
+        return origin
+    return origin | {"recipe": {key: value for key, value in recipe.items() if key not in SCALED}}

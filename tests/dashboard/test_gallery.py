@@ -20,7 +20,14 @@ from ganpipe.imaging.provenance import save_png
 from ganpipe.services.prefect_api import Run, find_api
 from ganpipe.settings.params import parse_assignments
 from ganpipe.settings.schedules import FROM_GALLERY
-from ganpipe.stages.gallery import choices, filter_stylized, list_stylized, overrides_of, restyle_overrides
+from ganpipe.stages.gallery import (
+    choices,
+    filter_stylized,
+    list_stylized,
+    overrides_of,
+    restyle_command,
+    restyle_overrides,
+)
 from ganpipe.stores.uploads import MOST_BYTES, keep_upload, list_uploads, without_hash
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import ManifestEntry, add_entry
@@ -242,8 +249,14 @@ def test_another_strength_keeps_the_recipe_but_its_weights(filled: Workspace) ->
         "style.steps": 7,
         "style.strength": 0.8,
     }
+    command = restyle_command(origin | {"kind": "stylized"})
+    assert command == (
+        f"ganpipe stylize --content {photo.name} --style swirl.png --set style.preset=draft --set style.scales=2 "
+        "--set style.steps=7 --set style.strength=0.7 --out DIR"
+    )
     for stranger in ({}, {"style": [1]}, origin | {"recipe": 3}, origin | {"style": {"name": "../../x.png"}}):
         assert restyle_overrides(filled, stranger, 0.8) is None
+        assert restyle_command(stranger) is None  # they do not even say that they are stylized
 
 
 def test_a_run_is_queued_for_what_is_chosen_shown_and_cancelled(up: Workspace) -> None:

@@ -132,7 +132,7 @@ def test_a_run_is_started_shown_while_it_waits_and_cancelled(up: Workspace) -> N
         await press(user, "Run now", 1)
         await sees_soon("A run of nightly is queued.", "Scheduled", "Cancel")(user)
         await press(user, "Cancel")
-        await sees_soon("Cancelled")(user)
+        await sees_soon(" is cancelled.")(user)
 
     visit_acting(up, "/schedules", look)
     deployment = known(up, "nightly")
