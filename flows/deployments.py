@@ -1,4 +1,4 @@
-"""The deployments of `ganpipe up`: one for runs by hand, one for each schedule.
+"""The deployments of `ganpipe up`: for runs by hand, for the gallery, for new data, and one for each schedule.
 
 `python -m flows.deployments` registers them, resumes what was interrupted, and executes their runs.
 """
@@ -31,7 +31,7 @@ from ganpipe.compute.processes import exit_with_parent
 from ganpipe.services.recovery import close_orphans
 from ganpipe.services.timezone import local_timezone
 from ganpipe.settings.events import UPDATED, resource_id
-from ganpipe.settings.schedules import BY_HAND, ON_NEW_DATA, Schedule
+from ganpipe.settings.schedules import BY_HAND, FROM_GALLERY, ON_NEW_DATA, Schedule
 from ganpipe.settings.schema import Work
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import serve_only
@@ -79,7 +79,8 @@ class Deployment:
 def deployments_of(
     request: RunRequest, wanted: Sequence[Schedule], on_new_data: bool = False
 ) -> list[Deployment]:
-    """A deployment for each schedule, one for runs by hand, and one for runs that new data start, if they do."""
+    """A deployment for each schedule, one for runs by hand, one for what the gallery asks for, and one for runs that new data
+    start, if they do."""
     found = [
         Deployment(
             schedule.name,
@@ -93,6 +94,8 @@ def deployments_of(
     if on_new_data:
         parameters = by_hand.parameters | {"if_busy": "next", "by_rule": True}
         found.append(Deployment(ON_NEW_DATA, retrain, parameters, updated_dataset=request.dataset_name()))
+    for_gallery = _parameters(request, Schedule(FROM_GALLERY, work="stylize")) | {"if_busy": "wait"}
+    found.append(Deployment(FROM_GALLERY, stylize_settings, for_gallery))
     return found if by_hand.full_name in [row.full_name for row in found] else [by_hand, *found]
 
 

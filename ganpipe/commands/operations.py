@@ -19,33 +19,21 @@ from ganpipe.settings.params import params_template
 def trace(arguments: Namespace) -> int:
     """Prints the origin of an image, whether its run is still here, and the command that makes it again."""
     from ganpipe.imaging.provenance import read_origin
-    from ganpipe.stages.lineage import remaking_command
-    from ganpipe.stores.run_records import all_records
+    from ganpipe.stages.trace import trace_origin
 
     origin = read_origin(absolute(arguments.file))
     workspace = open_named_workspace(arguments, reading=True)
-    record = next((r for r in all_records(workspace) if r.run_id == origin.get("run")), None)
-    command = remaking_command(origin)
-    made = {"model_version": record.model_version, "settings": record.settings} if record else {}
-    result = {
-        "file": arguments.file,
-        "origin": origin,
-        "run_here": record is not None,
-        "command": command,
-    } | made
+    found = trace_origin(workspace, arguments.file, origin)
     if arguments.json:
-        print_json(result)
+        print_json(found.as_dict())
         return 0
-    rows = []
-    for key, value in origin.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        rows.append((key.replace("_", " "), text))
+    rows = found.facts()
     if "run" in origin:
-        rows.append(("run here", "yes" if record else "no: it was made in another workspace"))
-    if record:
-        rows.append(("model", record.model_version or "none"))
-    if command:
-        rows.append(("make it again", command))
+        rows.append(("run here", "yes" if found.record else "no: it was made in another workspace"))
+    if found.record:
+        rows.append(("model", found.record.model_version or "none"))
+    if found.command:
+        rows.append(("make it again", found.command))
     pairs(arguments.file, rows)
     return 0
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from nicegui import ui
 from nicegui.element import Element
 
 from ganpipe.dashboard.actions import Actions, Outcome
 from ganpipe.dashboard.layout import heading, text
+from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control
 
 BUTTON = "no-caps unelevated padding='xs md'"
 Act = Callable[[], Awaitable[None]]
+T = TypeVar("T")
 
 
 def button(label: str, act: Act) -> ui.button:
@@ -21,7 +24,10 @@ def button(label: str, act: Act) -> ui.button:
     async def press() -> None:
         made.disable()
         try:
-            await act()
+            with (
+                ui.context.client
+            ):  # what `act` says stays, also if the button's part of the page is drawn anew
+                await act()
         finally:
             if not made.is_deleted:  # the page may have been drawn anew
                 made.enable()
@@ -50,5 +56,22 @@ async def perform(actions: Actions, doing: str, *words: str) -> Outcome:
     outcome = await actions.run(*words)
     word.dismiss()
     if outcome.error:
-        ui.notification(escape_control(outcome.error), type="negative", timeout=None, close_button="Close")
+        tell_problem(outcome.error)
     return outcome
+
+
+async def attempt(act: Awaitable[T], done: str = "") -> T | None:
+    """Waits for something that may fail with a GanpipeError; the page says so, or else `done`. None if it has failed."""
+    try:
+        result = await act
+    except GanpipeError as error:
+        tell_problem(str(error))
+        return None
+    if done:
+        ui.notification(escape_control(done), type="positive")
+    return result
+
+
+def tell_problem(sentence: str) -> None:
+    """Says what went wrong until the reader closes it."""
+    ui.notification(escape_control(sentence), type="negative", timeout=None, close_button="Close")

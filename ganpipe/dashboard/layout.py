@@ -19,6 +19,8 @@ NAVIGATION = (
     ("/models", "Models"),
     ("/datasets", "Datasets"),
     ("/gallery", "Gallery"),
+    ("/schedules", "Schedules"),
+    ("/trace", "Trace"),
 )
 SHORT = 16  # characters of a cell that is not broken into lines
 Cell = str | Callable[[], object]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 
 def run_url(run: str) -> str:
@@ -18,6 +18,17 @@ def report_url(run: str) -> str:
 def dataset_url(name: str) -> str:
     """The page of a dataset."""
     return f"/datasets/{_quoted(name)}"
+
+
+def stylized_url(folder: str, name: str) -> str:
+    """The page of a stylized image."""
+    return f"/gallery/{_quoted(folder)}/{_quoted(name)}"
+
+
+def gallery_url(**filters: str) -> str:
+    """The gallery; filters that are empty are left out."""
+    query = urlencode({name: value for name, value in filters.items() if value}, errors="surrogateescape")
+    return f"/gallery?{query}" if query else "/gallery"
 
 
 def _quoted(name: str) -> str:

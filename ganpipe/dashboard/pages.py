@@ -6,7 +6,7 @@ from functools import partial
 
 from nicegui import ui
 
-from ganpipe.dashboard import datasets, gallery, models, now, run, runs
+from ganpipe.dashboard import datasets, gallery, models, now, picture, run, runs, schedules, trace
 from ganpipe.dashboard.actions import Actions
 from ganpipe.dashboard.layout import add_style
 from ganpipe.dashboard.pictures import add_pictures
@@ -22,6 +22,9 @@ PAGES = (
     ("/datasets", datasets.draw_all),
     ("/datasets/{name}", datasets.draw_one),
     ("/gallery", gallery.draw),
+    ("/gallery/{folder}/{name}", picture.draw),
+    ("/schedules", schedules.draw),
+    ("/trace", trace.draw),
 )
 
 

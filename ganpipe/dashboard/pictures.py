@@ -14,7 +14,14 @@ from ganpipe.reports.thumbnails import thumbnail
 from ganpipe.stores.run_files import REPORT_PAGE
 from ganpipe.stores.workspace import Workspace
 
-PLACES = (".ganpipe/runs", ".ganpipe/reports", ".ganpipe/stylized", ".ganpipe/drawn", "data/styles")
+PLACES = (
+    ".ganpipe/runs",
+    ".ganpipe/reports",
+    ".ganpipe/stylized",
+    ".ganpipe/drawn",
+    ".ganpipe/uploads",
+    "data/styles",
+)
 FILM_SUFFIX = ".mp4"
 KINDS = {
     ".png": "image/png",

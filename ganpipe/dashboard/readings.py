@@ -17,7 +17,8 @@ MOST_AGE_S = 1.5
 class Readings:
     """The workspace's status, at most MOST_AGE_S old, and the curves of the runs that train.
 
-    `actions`: what the pages may do; None: they only show.
+    `actions`: what the pages may do; None: they only show. `decoding`: is held while an upload is decoded; two at once
+    would take the memory twice.
     """
 
     def __init__(self, workspace: Workspace, actions: Actions | None = None) -> None:
@@ -25,7 +26,7 @@ class Readings:
         self._status: WorkspaceStatus | None = None
         self._read_at = 0.0
         self._curves: dict[str, GrowingCurve] = {}
-        self._lock = asyncio.Lock()
+        self._lock, self.decoding = asyncio.Lock(), asyncio.Lock()
 
     async def status(self) -> WorkspaceStatus:
         """The status; who asks while it is being read waits for the same reading."""

@@ -26,9 +26,11 @@ from ganpipe.services.prefect_server import (
     refuse,
 )
 from ganpipe.stores.secret import prove, secret_file, workspace_secret
+from ganpipe.stores.uploads import MOST_BYTES
 from ganpipe.stores.workspace import Workspace
 
 MOST_SECRET_BYTES = 1000
+MOST_BODY_BYTES = MOST_BYTES + 2**16  # the largest upload, and what a browser puts around it
 # The secret stands behind '#', which a browser sends to nobody but this page.
 SIGN_IN_PAGE = """<!doctype html><meta charset="utf-8"><title>ganpipe</title><p>Signing in …</p><script>
 fetch(location.pathname, {method: 'POST', body: location.hash.slice(1)}).then(
@@ -75,6 +77,22 @@ class SignedInOnly:
         return hmac.compare_digest(given.encode(), cookie_of(self.secret).encode())
 
 
+class SmallBodiesOnly:
+    """Refuses a request whose body is larger than any upload, before a byte of it is kept; the length must be told."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.lower(): value for name, value in scope.get("headers", [])}
+        if scope["type"] == "http" and b"transfer-encoding" in headers:
+            await answer(send, 411, "text/plain", "The length of what is sent must be told before.")
+        elif scope["type"] == "http" and int(headers.get(b"content-length", 0)) > MOST_BODY_BYTES:
+            await answer(send, 413, "text/plain", f"At most {MOST_BODY_BYTES:,} bytes are taken.")
+        else:
+            await self.app(scope, receive, send)
+
+
 def cookie_of(secret: str) -> str:
     """What a browser that has signed in sends.
 
@@ -84,7 +102,7 @@ def cookie_of(secret: str) -> str:
 
 
 def guarded_app(workspace: Workspace, port: int, acts: bool) -> App:
-    """The dashboard behind both guards; `acts`: whether its pages also change the workspace."""
+    """The dashboard behind its guards; `acts`: whether its pages also change the workspace."""
     from fastapi import FastAPI
     from nicegui import ui
 
@@ -96,7 +114,8 @@ def guarded_app(workspace: Workspace, port: int, acts: bool) -> App:
         f"Open the address that `ganpipe dashboard` printed, or {sign_in_url(port)}# with the contents of "
         f"{secret_file(workspace)} behind it."
     )
-    return OwnPagesOnly(SignedInOnly(app, port, secret, how), port, secret, SIGN_IN_PAGE)
+    signed_in = SignedInOnly(SmallBodiesOnly(app), port, secret, how)
+    return OwnPagesOnly(signed_in, port, secret, SIGN_IN_PAGE)
 
 
 def sign_in_url(port: int) -> str:

@@ -58,16 +58,29 @@ def read_origin(path: Path) -> dict[str, Any]:
     if not os.path.lexists(path):
         raise GanpipeError(f"{path} does not exist.")
     try:
-        text = _origin_text(read_image_file(path))
+        data = read_image_file(path)
     except RejectedImage as rejected:
-        raise GanpipeError(f"{path} is not a readable image ({rejected.sentence}).") from None
+        raise _unreadable(str(path), rejected) from None
+    return parse_origin(data, str(path))
+
+
+def parse_origin(data: bytes, name: str) -> dict[str, Any]:
+    """The same, from the bytes of a file that errors call `name`.
+
+    Raises:
+        GanpipeError: they are no image, or have no origin.
+    """
+    try:
+        text = _origin_text(data)
+    except RejectedImage as rejected:
+        raise _unreadable(name, rejected) from None
     if text is None:
         raise GanpipeError(
-            f"{path} carries no ganpipe origin: it was not made by ganpipe, or another program saved it again."
+            f"{name} carries no ganpipe origin: it was not made by ganpipe, or another program saved it again."
         )
     if len(text) > MAX_CHARACTERS:
         raise GanpipeError(
-            f"{path} carries an origin of {len(text):,} characters; at most {MAX_CHARACTERS:,} are read."
+            f"{name} carries an origin of {len(text):,} characters; at most {MAX_CHARACTERS:,} are read."
         )
     try:
         origin = json.loads(text)
@@ -75,8 +88,12 @@ def read_origin(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         damaged = True
     if damaged:
-        raise GanpipeError(f"{path} carries a damaged ganpipe origin.")
+        raise GanpipeError(f"{name} carries a damaged ganpipe origin.")
     return origin
+
+
+def _unreadable(name: str, rejected: RejectedImage) -> GanpipeError:
+    return GanpipeError(f"{name} is not a readable image ({rejected.sentence}).")
 
 
 def has_origin(path: Path, origin: dict[str, Any]) -> bool:

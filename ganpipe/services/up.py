@@ -33,7 +33,7 @@ from ganpipe.settings.schedules import Schedule
 from ganpipe.settings.schema import WatchSettings
 from ganpipe.stages.requests import FolderImport, RunRequest
 from ganpipe.stages.served import named_paths
-from ganpipe.stores.addresses import Addresses, announce, announced, up_file
+from ganpipe.stores.addresses import Addresses, WatchedFolder, announce, announced, up_file
 from ganpipe.stores.secret import secret_file, workspace_secret
 from ganpipe.stores.workspace import Workspace
 
@@ -68,6 +68,21 @@ class UpOptions:
         retrain = self.watch_settings().retrain
         return retrain == "yes" or (retrain == "auto" and self.watch is not None)
 
+    def watched_folder(self) -> WatchedFolder | None:
+        """The folder and the rule, as they are announced; None if no folder is watched."""
+        if self.watch is None:
+            return None
+        rule = self.watch_settings()
+        return WatchedFolder(
+            str(self.watch),
+            self.request.dataset_name(),
+            rule.mode,
+            self.retrains(),
+            rule.min_new_images,
+            rule.min_changed_percent,
+            rule.at_most_every,
+        )
+
 
 def up(workspace: Workspace, options: UpOptions) -> None:
     """Serves until a signal; then everything that was started is stopped. What dies meanwhile is started again.
@@ -82,7 +97,7 @@ def up(workspace: Workspace, options: UpOptions) -> None:
         try:
             addresses = _start_servers(workspace, options, supervisor)
             supervisor.add(_runner(workspace, options))
-            announce(workspace, addresses)
+            announce(workspace, replace(addresses, watched=options.watched_folder()))
             _tell(workspace, addresses, options)
             if options.watch:
                 _start_watcher(workspace, options, options.watch, stop_now)
@@ -251,8 +266,8 @@ def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> Non
     if not options.schedules:
         how = "by hand or by new data" if options.retrains() else "by hand"
         say(f"Schedule  none (runs are started {how})")
-    if options.watch:
-        _tell_watch(options, options.watch)
+    if watched := options.watched_folder():
+        _tell_watch(watched)
     say("Ctrl-C stops everything.")
 
 
@@ -276,15 +291,10 @@ def _tell_of_service(workspace: Workspace, sentence: str) -> None:
     notify(workspace, Notification(("server",), "ganpipe up", sentence), wait_s=0.0)
 
 
-def _tell_watch(options: UpOptions, folder: Path) -> None:
-    settings = options.watch_settings()
-    what = "what is in it" if settings.mode == "mirror" else "what is added to it"
-    say(f"Watching {folder}: {what} goes into {options.request.dataset_name()}.")
-    if options.retrains():
-        share = f" or {settings.min_changed_percent:g}% changed" if settings.min_changed_percent else ""
-        say(
-            f"A run starts at {settings.min_new_images} new images{share}, at most every {settings.at_most_every}."
-        )
+def _tell_watch(watched: WatchedFolder) -> None:
+    say(f"Watching {watched.folder}: {watched.what()} goes into {watched.dataset}.")
+    if watched.retrains:
+        say(f"A run starts at {watched.rule()}.")
 
 
 def _start_watcher(workspace: Workspace, options: UpOptions, folder: Path, stop_now: threading.Event) -> None:

@@ -20,6 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 KEYS = (*ScheduleSettings.model_fields, "settings")
 BY_HAND = "scheduled"  # the deployment for runs that are started by hand
 ON_NEW_DATA = "on new data"  # for runs that an event starts; no schedule can be called so
+FROM_GALLERY = "from the gallery"  # for photos and styles of the dashboard's gallery; nor so
 
 
 @dataclass(frozen=True)

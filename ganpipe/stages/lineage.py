@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.provenance import read_origin
-from ganpipe.settings.schema import StyleSettings
 from ganpipe.stores.addresses import Addresses, running_servers
 from ganpipe.stores.dataset_summaries import dataset_names
 from ganpipe.stores.registered_models import ALIASES
@@ -122,56 +120,3 @@ def _explain(path: str) -> str:
     return (
         "" if path.endswith(".mp4") else f"ganpipe trace {shlex.quote(path)}"
     )  # a film carries no readable origin
-
-
-def remaking_command(origin: dict[str, Any]) -> str | None:
-    """The command that makes a picture with this origin again; None if no single command does."""
-    make = COMMANDS.get(str(origin.get("kind")))
-    try:
-        return make(origin) if make else None
-    except (KeyError, TypeError, AttributeError):  # of another version, or a stranger's
-        return None
-
-
-def _generate(origin: dict[str, Any]) -> str:
-    name, _, version = str(origin["model"]).partition(" v")
-    words = ["ganpipe", "generate", "--model", f"{name}/{version}", "--seed", str(int(origin["seed"]))]
-    words += ["-n", str(int(origin["index"]) + 1)]
-    words += ["--label", str(origin["label"])] if "label" in origin else []
-    words += ["--truncation", str(float(origin["truncation"]))] if "truncation" in origin else []
-    return shlex.join([*words, "--out", "DIR"])
-
-
-def _stylize(origin: dict[str, Any]) -> str:
-    styles = origin["style"] if isinstance(origin["style"], list) else [origin["style"]]
-    words = ["ganpipe", "stylize", "--content", str(origin["content"]["name"])]
-    words += ["--style", *(str(style["name"]) for style in styles)]
-    values = {key: _as_setting(value) for key, value in origin["recipe"].items()} | {
-        "preset": origin["preset"]
-    }
-    if len(styles) > 1:
-        values["blend"] = "+".join(f"{share:g}" for share in origin["shares"])
-    fields = StyleSettings.model_fields
-    for key in sorted(values.keys() & fields.keys()):
-        if values[key] != fields[key].default:
-            words += ["--set", f"style.{key}={values[key]}"]
-    return shlex.join([*words, "--out", "DIR"])
-
-
-def _as_setting(value: Any) -> Any:
-    """A list of layers, or of pairs of a layer and its weight, as the settings write it."""
-    if not isinstance(value, list):
-        return value
-    return "+".join(str(layer[0] if isinstance(layer, list) else layer) for layer in value)
-
-
-def _evaluate(origin: dict[str, Any]) -> str:
-    return shlex.join(["ganpipe", "evaluate", str(origin["run"])])
-
-
-COMMANDS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "generated": _generate,
-    "stylized": _stylize,
-    "report card": _evaluate,
-    "sample grid": _evaluate,
-}

@@ -44,6 +44,7 @@ DISK_PLACES = (
     ("runs", ".ganpipe/runs"),
     ("MLflow's artifacts", ".ganpipe/mlartifacts"),
     ("stylized images", ".ganpipe/stylized"),
+    ("uploads", ".ganpipe/uploads"),
     ("features", ".ganpipe/features"),
     ("Prefect", ".ganpipe/prefect"),
     ("drawn images", ".ganpipe/drawn"),

@@ -1,4 +1,4 @@
-"""Addresses of the servers of a running `ganpipe up`, and whether they are this workspace's."""
+"""What a running `ganpipe up` announces: its servers, whether they are this workspace's, and the folder that it watches."""
 
 from __future__ import annotations
 
@@ -30,14 +30,40 @@ def up_file(workspace: Workspace) -> Path:
 
 
 @dataclass(frozen=True)
+class WatchedFolder:
+    """The folder that `ganpipe up` watches and the rule of the section `watch`, by which a run starts.
+
+    `mode`: add or mirror. `retrains`: whether runs start at all.
+    """
+
+    folder: str
+    dataset: str
+    mode: str
+    retrains: bool
+    min_new_images: int
+    min_changed_percent: float
+    at_most_every: str
+
+    def what(self) -> str:
+        """Which images go into the dataset, in words."""
+        return "what is in it" if self.mode == "mirror" else "what is added to it"
+
+    def rule(self) -> str:
+        """When a run starts, in words."""
+        share = f" or {self.min_changed_percent:g}% changed" if self.min_changed_percent else ""
+        return f"{self.min_new_images} new images{share}, at most every {self.at_most_every}"
+
+
+@dataclass(frozen=True)
 class Addresses:
-    """The process of `ganpipe up`, when it started (see `start_time`), and its addresses."""
+    """The process of `ganpipe up`, when it started (see `start_time`), and its addresses. `watched`: None if there is none."""
 
     pid: int
     started: str
     prefect_api: str
     mlflow: str
     dashboard: str = ""
+    watched: WatchedFolder | None = None
 
     def flow_run_page(self, flow_run_id: str) -> str:
         """The page of a flow run in Prefect."""
@@ -58,7 +84,8 @@ def announced(workspace: Workspace) -> Addresses | None:
         content = json.loads(up_file(workspace).read_text())
         if content.pop("workspace") != str(workspace.root):
             return None
-        found = Addresses(**content)
+        watched = content.pop("watched", None)
+        found = Addresses(**content, watched=WatchedFolder(**watched) if watched else None)
         return found if lives(found.pid, found.started) else None
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None

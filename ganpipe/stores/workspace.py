@@ -80,6 +80,11 @@ class Workspace:
         return self.state / "drawn"
 
     @property
+    def uploads(self) -> Path:
+        """Photos and styles that the dashboard has received."""
+        return self.state / "uploads"
+
+    @property
     def styles(self) -> Path:
         return self.root / "data" / "styles"
 

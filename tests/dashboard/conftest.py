@@ -1,21 +1,56 @@
-"""A workspace with a champion and a challenger, for every page."""
+"""A workspace with a champion and a challenger; and a real Prefect server with the deployments of a `ganpipe up`.
+
+The server has no runner: nothing that is queued begins.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nicegui import ui
+from nicegui.elements.upload_files import SmallFileUpload
+from nicegui.testing.user import User
+from nicegui.testing.user_interaction import UserInteraction
+from nicegui.testing.user_simulation import user_simulation
 
+import ganpipe
+from ganpipe.compute.process_identity import start_time
+from ganpipe.compute.processes import stop_process
+from ganpipe.dashboard.pages import add_pages
 from ganpipe.evaluation.verdict import Evaluation, Metric
+from ganpipe.services.prefect import free_port, point_to, start_prefect, wait_until_ready
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import promote
 from ganpipe.stages.data import write_page
+from ganpipe.stores.addresses import Addresses, WatchedFolder, announce
 from ganpipe.stores.dataset_versions import open_version
 from ganpipe.stores.run_records import all_records, save_record
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated, copied
 from tests.stages.test_stages import with_runs
+
+# As the runner does when it starts; it would then wait for runs.
+REGISTER = """
+import sys
+from flows.deployments import deployments_of, register
+from flows.runner import PatientRunner
+from ganpipe.settings.schedules import parse_schedule
+from ganpipe.stages.requests import RunRequest
+runner = PatientRunner()
+request = RunRequest(sys.argv[1], "noise", "demo", ["training.seed=3"])
+schedules = [parse_schedule("name: nightly, cron: 0 2 * * *, timezone: Europe/Berlin, minutes: 5"),
+             parse_schedule("name: judge, interval: 6h, work: evaluate-champion")]
+for row in deployments_of(request, schedules, on_new_data=True):
+    register(runner, row)
+"""
+WATCHED = WatchedFolder("/photos/<b>", "noise", "add", True, 50, 5.0, "1h")
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +77,72 @@ def judged(
 @pytest.fixture
 def noise(workspace: Workspace, judged: Path) -> Workspace:
     return copied(judged, workspace)
+
+
+@pytest.fixture(scope="session")
+def upped(tmp_path_factory: pytest.TempPathFactory, added_noise: Path) -> Iterator[Workspace]:
+    """A workspace with the dataset `noise`, and what a running `ganpipe up` has announced and registered."""
+    folder = tmp_path_factory.mktemp("upped")
+    with activated(folder / "workspace") as place:
+        copied(added_noise, place)
+        port = free_port()
+        url = f"http://127.0.0.1:{port}/api"
+        point_to(place, url)
+        process = start_prefect(place, port, keep_days=30)
+        wait_until_ready(
+            f"{url}/health", process, "Prefect's server", place.state / "logs" / "prefect-server.log"
+        )
+        register(place, url)
+        announce(place, Addresses(os.getpid(), start_time(os.getpid()), url, "", watched=WATCHED))
+    yield place
+    stop_process(process)
+
+
+def register(workspace: Workspace, url: str) -> None:
+    """Registers the deployments at the server of this address, as each start of `ganpipe up` does."""
+    with activated(workspace.root):
+        point_to(workspace, url)
+        subprocess.run(
+            [sys.executable, "-c", REGISTER, str(workspace.root)],
+            env={**os.environ, "PYTHONPATH": str(Path(ganpipe.__file__).parents[1])},
+            check=True,
+            capture_output=True,
+        )
+
+
+def visit_acting(
+    workspace: Workspace, path: str, look: Callable[[User], Awaitable[None]], acts: bool = True
+) -> None:
+    """Opens a page that acts as a simulated reader, who then looks."""
+
+    async def go() -> None:
+        async with user_simulation() as user:
+            add_pages(workspace, acts)
+            await user.open(path)
+            await look(user)
+
+    asyncio.run(go())
+
+
+def sees_soon(*words: str) -> Callable[[User], Awaitable[None]]:
+    """Looks for each of the words; a server may have to answer first."""
+
+    async def look(user: User) -> None:
+        for text in words:
+            await user.should_see(text, retries=50)
+
+    return look
+
+
+async def press(user: User, label: str, number: int = 0) -> None:
+    """Presses one of the buttons of this label, counted from the top of the page."""
+    await user.should_see(label, retries=50)
+    buttons = sorted((b for b in user.find(ui.button).elements if b.text == label), key=lambda b: b.id)
+    UserInteraction(user, {buttons[number]}, ui.button).click()
+
+
+async def drop(user: User, number: int, name: str, data: bytes) -> None:
+    """Drops a file on the page's upload field of this number."""
+    zones = sorted(user.find(ui.upload).elements, key=lambda element: element.id)
+    with user:
+        await zones[number].handle_uploads([SmallFileUpload(name, "image/png", data)])

@@ -112,6 +112,13 @@ def test_a_websocket_needs_the_cookie_and_this_servers_origin(served: Served) ->
     assert served.ask(SOCKET, Origin=own, Cookie=served.cookie, **UPGRADE).status == 101
 
 
+def test_a_body_that_is_larger_than_any_upload_or_of_unknown_length_is_refused_unread(served: Served) -> None:
+    assert served.ask("/", "POST", Cookie=served.cookie, Content_Length=str(100 * 2**20)).status == 413
+    assert served.ask("/", "POST", Cookie=served.cookie, Transfer_Encoding="chunked").status == 411
+    assert served.ask("/", "POST", "x" * 1000, Cookie=served.cookie).status == 405
+    assert served.ask("/", "POST", Content_Length=str(100 * 2**20)).status == 401
+
+
 def test_no_other_page_may_frame_it_and_it_asks_no_other_server(served: Served) -> None:
     reply = served.ask("/", Cookie=served.cookie)
     assert reply.headers["x-frame-options"] == "DENY"

@@ -24,7 +24,7 @@ from flows.notices import tell_crash
 from flows.turns import DOING, Skipped
 from ganpipe.services.timezone import describe_timezone
 from ganpipe.settings.events import UPDATED, resource_id
-from ganpipe.settings.schedules import BY_HAND, Schedule, parse_schedule
+from ganpipe.settings.schedules import BY_HAND, FROM_GALLERY, Schedule, parse_schedule
 from ganpipe.settings.schema import Work
 from ganpipe.stages import retraining
 from ganpipe.stages.requests import RunRequest
@@ -41,16 +41,16 @@ def test_every_work_has_a_flow_and_a_word() -> None:
 
 def test_every_deployment_gives_its_flow_parameters_that_it_takes() -> None:
     rows = deployments_of(REQUEST, [Schedule(work, interval_s=60, work=work) for work in FLOWS])
-    assert len(rows) == len(FLOWS) + 1
+    assert len(rows) == len(FLOWS) + 2
     for row in rows:
         assert set(row.parameters) <= set(inspect.signature(row.flow.fn).parameters), row.name
         assert row.parameters["workspace"] == "/w"
-        assert row.parameters["if_busy"] == "skip"
+        assert row.parameters["if_busy"] == ("wait" if row.name == FROM_GALLERY else "skip")
 
 
 def test_a_schedule_has_its_own_dataset_and_settings() -> None:
     short = parse_schedule("name: short, interval: 1h, minutes: 5, settings: {training.seed: 4}")
-    by_hand, nightly, hourly = deployments_of(REQUEST, [NIGHTLY, short])
+    by_hand, nightly, hourly, _gallery = deployments_of(REQUEST, [NIGHTLY, short])
     assert (by_hand.parameters["dataset"], nightly.parameters["dataset"]) == ("cats", "dogs")
     assert by_hand.parameters["overrides"] == REQUEST.overrides
     assert hourly.parameters["overrides"] == ["training.seed=4", "training.minutes=5.0"]
@@ -61,6 +61,12 @@ def test_there_is_always_one_deployment_for_runs_by_hand() -> None:
     for schedules in ([], [NIGHTLY], [Schedule(BY_HAND, cron="0 2 * * *")]):
         names = [row.full_name for row in deployments_of(REQUEST, schedules)]
         assert names.count(f"ganpipe/{BY_HAND}") == 1
+
+
+def test_what_the_gallery_asks_for_waits_for_its_turn_and_needs_no_schedule() -> None:
+    [row] = [row for row in deployments_of(REQUEST, []) if row.name == FROM_GALLERY]
+    assert row.flow is FLOWS["stylize"]
+    assert (row.schedule, row.triggers(), row.parameters["overrides"]) == (None, [], REQUEST.overrides)
 
 
 def event_of(dataset: str) -> ReceivedEvent:

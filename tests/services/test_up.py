@@ -23,7 +23,7 @@ from ganpipe.services.prefect import choose_port, free_port
 from ganpipe.services.up import UpOptions, _runner_command, check_options, stop_up
 from ganpipe.settings.schedules import Schedule
 from ganpipe.stages.requests import RunRequest
-from ganpipe.stores.addresses import Addresses, announce
+from ganpipe.stores.addresses import Addresses, announce, announced
 from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
 
@@ -141,6 +141,21 @@ def test_the_runner_is_told_what_runs_may_read_and_no_secret(workspace: Workspac
     named = [command[k + 1] for k, word in enumerate(command) if word == "--may-read"]
     assert set(named) == {str((tmp_path / name).resolve()) for name in ("styles", "contents", "watched")}
     assert workspace_secret(workspace) not in " ".join(command)
+
+
+def test_the_watched_folder_and_its_rule_are_announced_with_the_servers(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    workspace.params_file.write_text("watch:\n  min_new_images: 50\n  mode: mirror\n")
+    assert options(workspace).watched_folder() is None
+    watched = options(workspace, watch=tmp_path).watched_folder()
+    announce(workspace, Addresses(os.getpid(), start_time(os.getpid()), "", "", watched=watched))
+    found = announced(workspace)
+    assert found is not None
+    assert found.watched == watched
+    assert watched is not None
+    assert (watched.folder, watched.what()) == (str(tmp_path), "what is in it")
+    assert watched.rule() == "50 new images or 5% changed, at most every 1h"
 
 
 def test_down_stops_the_process_that_was_announced_and_no_other(workspace: Workspace) -> None:

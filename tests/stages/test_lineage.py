@@ -14,8 +14,9 @@ from ganpipe.files import sha256_of
 from ganpipe.imaging.provenance import read_origin
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import generate, promote
-from ganpipe.stages.lineage import remaking_command, trace_lineage
+from ganpipe.stages.lineage import trace_lineage
 from ganpipe.stages.stylize import StyleRequest, stylize_here
+from ganpipe.stages.trace import remaking_command
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import copied, noise_image, with_

@@ -25,6 +25,8 @@ def served(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (workspace.root / "list").write_text("own/000.png\nPRIVATE KEY\n")
     (workspace.root / "leads-out").write_text("../foreign/000.png\n")
     (workspace.root / "link").symlink_to(tmp_path / "foreign")
+    uploads = fill_folder(workspace.uploads / "photos", 1)
+    (uploads / "link.png").symlink_to(tmp_path / "foreign" / "000.png")
     overrides = [f"style.styles={tmp_path / 'named'}"]
     paths = named_paths(workspace.root, overrides, tmp_path / "watched")
     monkeypatch.setenv(VARIABLE, "")
@@ -43,6 +45,7 @@ def asked(workspace: Workspace, tmp_path: Path, text: str) -> RunRequest:
     [
         "style.contents=own",
         "style.contents=own/*.png",
+        'style.contents=".ganpipe/uploads/photos/000.png"',
         "style.styles=sample:styles",
         "style.contents=model:champion:4",
         "style.contents=TMP/watched",
@@ -70,6 +73,8 @@ def test_what_the_workspace_and_the_command_line_name_is_served(
         "style.contents=*/../../foreign/*.png",
         "style.contents=link",
         "style.contents=link/000.png",
+        "style.contents=.ganpipe/uploads/photos/link.png",
+        'style.contents=".ganpipe/uploads/../../../foreign/000.png"',
         "style.contents=lin*/*.png",
         "style.contents=@leads-out",
         "style.contents=~/x",
