@@ -35,7 +35,7 @@ def add_style() -> None:
     """The style and the script of every page."""
     files = resources.files("ganpipe.dashboard")
     ui.add_css(files.joinpath("style.css").read_text(), shared=True)
-    ui.add_head_html(f"<script>{files.joinpath('times.js').read_text()}</script>", shared=True)
+    ui.add_head_html(f"<script>{files.joinpath('page.js').read_text()}</script>", shared=True)
 
 
 @contextmanager
@@ -55,6 +55,8 @@ def frame(here: str, status: WorkspaceStatus) -> Iterator[None]:
             banner(
                 f"MLflow cannot be asked, so champions are as the runs remember them. {status.models_problem}"
             )
+        for sentence in status.elsewhere:
+            banner(sentence)
         yield
 
 
@@ -144,7 +146,9 @@ def tone_of(state: str) -> str:
 
 def plain_table(names: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """A table without sorting; a cell is a text, or a function that draws it."""
-    with Element("div").classes("scroll"), Element("table").classes("plain"):
+    around = Element("div").classes("scroll").props("tabindex=0 role=region")  # the keyboard scrolls it, too
+    around.props["aria-label"] = f"table: {', '.join(name for name in names if name)}"
+    with around, Element("table").classes("plain"):
         with Element("thead"), Element("tr"):
             for name in names:
                 text(name, "th")

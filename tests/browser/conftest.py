@@ -13,8 +13,9 @@ from tests.dashboard.conftest import judged  # noqa: F401  (a fixture here, too)
 FOREIGN = "evil.example"  # resolves to this machine inside the browser, as after DNS rebinding
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """A browser. While Playwright runs, this process has an event loop: tests of other modules need their own."""
     program = shutil.which("chromium")
     if not program:
         pytest.skip("Chromium is not installed: apt-get install chromium")

@@ -20,8 +20,6 @@ from ganpipe.stores.workspace import Workspace
 from tests.conftest import noise_image
 from tests.dashboard.conftest import drop, sees_soon, visit_acting
 from tests.dashboard.test_pages import MARKUP, run_of_seed, sources
-from tests.dashboard.test_pages import judged as judged
-from tests.dashboard.test_pages import noise as noise
 
 
 def bomb(side: int = 15_000) -> bytes:
