@@ -5,25 +5,18 @@ The server has no runner: nothing that is queued begins.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from nicegui import ui
-from nicegui.elements.upload_files import SmallFileUpload
-from nicegui.testing.user import User
-from nicegui.testing.user_interaction import UserInteraction
-from nicegui.testing.user_simulation import user_simulation
 
 import ganpipe
 from ganpipe.compute.process_identity import start_time
 from ganpipe.compute.processes import stop_process
-from ganpipe.dashboard.pages import add_pages
 from ganpipe.evaluation.verdict import Evaluation, Metric
 from ganpipe.services.prefect import free_port, point_to, start_prefect, wait_until_ready
 from ganpipe.settings.schema import Settings
@@ -108,41 +101,3 @@ def register(workspace: Workspace, url: str) -> None:
             check=True,
             capture_output=True,
         )
-
-
-def visit_acting(
-    workspace: Workspace, path: str, look: Callable[[User], Awaitable[None]], acts: bool = True
-) -> None:
-    """Opens a page that acts as a simulated reader, who then looks."""
-
-    async def go() -> None:
-        async with user_simulation() as user:
-            add_pages(workspace, acts)
-            await user.open(path)
-            await look(user)
-
-    asyncio.run(go())
-
-
-def sees_soon(*words: str) -> Callable[[User], Awaitable[None]]:
-    """Looks for each of the words; a server may have to answer first."""
-
-    async def look(user: User) -> None:
-        for text in words:
-            await user.should_see(text, retries=50)
-
-    return look
-
-
-async def press(user: User, label: str, number: int = 0) -> None:
-    """Presses one of the buttons of this label, counted from the top of the page."""
-    await user.should_see(label, retries=50)
-    buttons = sorted((b for b in user.find(ui.button).elements if b.text == label), key=lambda b: b.id)
-    UserInteraction(user, {buttons[number]}, ui.button).click()
-
-
-async def drop(user: User, number: int, name: str, data: bytes) -> None:
-    """Drops a file on the page's upload field of this number."""
-    zones = sorted(user.find(ui.upload).elements, key=lambda element: element.id)
-    with user:
-        await zones[number].handle_uploads([SmallFileUpload(name, "image/png", data)])

@@ -32,8 +32,7 @@ from ganpipe.stores.uploads import MOST_BYTES, keep_upload, list_uploads, withou
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import ManifestEntry, add_entry
 from tests.conftest import activated, noise_image
-from tests.dashboard.conftest import drop, press, sees_soon, visit_acting
-from tests.dashboard.test_pages import MARKUP, sources
+from tests.dashboard.reader import MARKUP, act, drop, press, sees_soon, sources, visit
 from tests.dashboard.test_trace import bomb, files_of, noise_bytes
 
 RECIPE = {"steps": 7, "content_weight": 0.42, "style_weight": 0.9, "scales": 2}
@@ -115,7 +114,7 @@ def test_the_address_of_the_gallery_holds_its_filters(filled: Workspace) -> None
         await user.open("/gallery?since=yesterday&page=99")
         await sees_soon("3 stylized images")(user)
 
-    visit_acting(filled, address, look, acts=False)
+    visit(filled, address, look)
 
 
 def test_an_image_is_compared_with_its_content_traced_and_downloaded(filled: Workspace) -> None:
@@ -135,7 +134,7 @@ def test_an_image_is_compared_with_its_content_traced_and_downloaded(filled: Wor
         await user.should_not_see(kind=ui.button)
         await sees_soon("style.strength=0.7")(user)
 
-    visit_acting(filled, stylized_url("abc", name), look, acts=False)
+    visit(filled, stylized_url("abc", name), look)
 
 
 def test_an_image_whose_content_is_not_here_is_shown_alone_with_the_command(filled: Workspace) -> None:
@@ -144,7 +143,7 @@ def test_an_image_whose_content_is_not_here_is_shown_alone_with_the_command(fill
         "name their files in the command",
         "ganpipe stylize --content gone.png",
     )
-    visit_acting(filled, "/gallery/abc/gone__glass.png", sees_soon(*words))
+    act(filled, "/gallery/abc/gone__glass.png", sees_soon(*words))
 
 
 def test_only_images_of_the_gallery_have_a_page(filled: Workspace) -> None:
@@ -154,7 +153,7 @@ def test_only_images_of_the_gallery_have_a_page(filled: Workspace) -> None:
             assert ("There is no stylized image" in reply.text) or reply.status_code == 404, name
             assert "<img src=x>" not in reply.text
 
-    visit_acting(filled, "/trace", look)
+    act(filled, "/trace", look)
 
 
 def test_an_upload_is_kept_once_under_a_name_that_is_made_here(workspace: Workspace) -> None:
@@ -183,7 +182,7 @@ def test_what_is_no_photo_is_refused_on_the_page_and_not_kept(workspace: Workspa
             await drop(user, 0, name, data)
             await sees_soon(sentence)(user)
 
-    visit_acting(workspace, "/gallery", look)
+    act(workspace, "/gallery", look)
     assert files_of(workspace) == []
 
 
@@ -212,7 +211,7 @@ def test_an_uploaded_photo_is_chosen_and_its_thumbnail_shown(workspace: Workspac
             assert f"/thumbnail/{word}" in sources(user)
             assert (await user.http_client.get(f"/thumbnail/{word}")).headers["content-type"] == "image/jpeg"
 
-    visit_acting(workspace, "/gallery", look)
+    act(workspace, "/gallery", look)
 
 
 def test_sample_photos_are_no_styles_and_samples_can_always_be_chosen(workspace: Workspace) -> None:
@@ -274,7 +273,7 @@ def test_a_run_is_queued_for_what_is_chosen_shown_and_cancelled(up: Workspace) -
         await press(user, "Cancel")
         await sees_soon("Cancelled")(user)
 
-    visit_acting(up, "/gallery", look)
+    act(up, "/gallery", look)
     asked = parse_assignments(latest(up).overrides)
     (photo,) = list_uploads(up, "photo")
     assert asked["style.contents"] == f".ganpipe/uploads/photos/{photo.name}"
@@ -298,7 +297,7 @@ def test_an_image_is_asked_for_again_with_another_strength(up: Workspace) -> Non
         await press(user, "Restyle")
         await sees_soon("It is queued", "beach in swirl, strength 0.25")(user)
 
-    visit_acting(up, stylized_url("abc", path.name), look)
+    act(up, stylized_url("abc", path.name), look)
     run = latest(up)
     assert "style.steps=7" in run.overrides
     assert json.dumps(f".ganpipe/uploads/photos/{photo.name}") in " ".join(run.overrides)
@@ -310,7 +309,7 @@ def test_without_up_a_button_says_why_nothing_is_queued(workspace: Workspace) ->
         await press(user, "Stylize")
         await sees_soon("`ganpipe up` is not running")(user)
 
-    visit_acting(workspace, "/gallery", look)
+    act(workspace, "/gallery", look)
 
 
 def test_a_gallery_that_only_shows_has_no_button_but_the_command(workspace: Workspace) -> None:
@@ -319,4 +318,4 @@ def test_a_gallery_that_only_shows_has_no_button_but_the_command(workspace: Work
         await user.should_not_see(kind=ui.button)
         await user.should_not_see(kind=ui.upload)
 
-    visit_acting(workspace, "/gallery", look, acts=False)
+    visit(workspace, "/gallery", look)

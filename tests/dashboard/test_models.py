@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 from nicegui import ui
 from nicegui.testing.user import User
-from nicegui.testing.user_simulation import user_simulation
 
 from ganpipe.dashboard.actions import Actions, Outcome
-from ganpipe.dashboard.pages import add_pages
 from ganpipe.evaluation.gate_result import KEPT, PROMOTED, Change, Comparison, GateResult, side_picture
 from ganpipe.imaging.provenance import read_origin
 from ganpipe.models.generator_files import CONFIG
@@ -22,7 +20,7 @@ from ganpipe.stores.registered_models import RegisteredModel, read_registered_mo
 from ganpipe.stores.run_records import RunRecord, load_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import noise_image
-from tests.dashboard.test_pages import Look, run_of_seed, sees, sources, visit
+from tests.dashboard.reader import act, run_of_seed, sees, sources, visit
 
 PATIENCE = 600  # tries, 0.1 s each: a command imports torch and MLflow
 
@@ -30,18 +28,6 @@ PATIENCE = 600  # tries, 0.1 s each: a command imports torch and MLflow
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def act(workspace: Workspace, path: str, look: Look) -> None:
-    """Opens a page that may change the workspace, as a simulated reader."""
-
-    async def go() -> None:
-        async with user_simulation() as user:
-            add_pages(workspace, acts=True)
-            await user.open(path)
-            await look(user)
-
-    asyncio.run(go())
 
 
 def model(workspace: Workspace) -> RegisteredModel:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,56 +14,19 @@ import pytest
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.testing.user import User
-from nicegui.testing.user_simulation import user_simulation
 
 from ganpipe.compute.process_identity import this_process
 from ganpipe.dashboard.figures import CURVES, MEANINGS
-from ganpipe.dashboard.pages import add_pages
 from ganpipe.evaluation.metrics import METRICS
 from ganpipe.files import write_json
 from ganpipe.imaging.provenance import save_png
 from ganpipe.progress import Progress
 from ganpipe.stores.activities import Activity, activities_folder
-from ganpipe.stores.run_records import RunRecord, all_records, run_folder, save_record
+from ganpipe.stores.run_records import run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import ManifestEntry, add_entry
 from tests.conftest import noise_image
-
-Look = Callable[[User], Awaitable[None]]
-MARKUP = "<img src=x onerror=alert(1)>"
-
-
-def visit(workspace: Workspace, path: str, look: Look) -> None:
-    """Opens a page as a simulated reader, who then looks."""
-
-    async def go() -> None:
-        async with user_simulation() as user:
-            add_pages(workspace)
-            await user.open(path)
-            await look(user)
-
-    asyncio.run(go())
-
-
-def sees(*words: str) -> Look:
-    """Looks for each of the words."""
-
-    async def look(user: User) -> None:
-        for text in words:
-            await user.should_see(text)
-
-    return look
-
-
-def sources(user: User) -> list[str]:
-    """The addresses of the pictures and links that the page shows."""
-    with user:
-        elements = list(ui.context.client.elements.values())
-    return [str(e.props[name]) for e in elements for name in ("src", "href") if name in e.props]
-
-
-def run_of_seed(workspace: Workspace, seed: int) -> RunRecord:
-    return next(r for r in all_records(workspace) if r.resolved().training.seed == seed)
+from tests.dashboard.reader import MARKUP, run_of_seed, sees, sources, visit
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ganpipe.stores.run_records import run_folder, save_record
 from ganpipe.stores.run_results import RunResult, save_result
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import noise_image
-from tests.dashboard.test_pages import run_of_seed, sees, sources, visit
+from tests.dashboard.reader import run_of_seed, sees, sources, visit
 
 
 def test_report_card_film_and_nearest_training_images_are_shown_if_they_are_there(noise: Workspace) -> None:

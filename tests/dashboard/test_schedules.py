@@ -25,8 +25,8 @@ from ganpipe.stores.dvc import read_pointer
 from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated
-from tests.dashboard.conftest import press, register, sees_soon, visit_acting
-from tests.dashboard.test_pages import MARKUP, sources
+from tests.dashboard.conftest import register
+from tests.dashboard.reader import MARKUP, act, press, sees_soon, sources, visit
 
 
 @pytest.fixture
@@ -48,13 +48,9 @@ def known(workspace: Workspace, name: str) -> Deployment:
 
 
 def test_without_up_the_page_says_what_to_type(workspace: Workspace, quick: None) -> None:
-    visit_acting(
-        workspace, "/schedules", sees_soon("`ganpipe up` is not running", 'ganpipe up --cron "0 2 * * *"')
-    )
+    act(workspace, "/schedules", sees_soon("`ganpipe up` is not running", 'ganpipe up --cron "0 2 * * *"'))
     workspace.params_file.write_text("schedules:\n- {name: nightly, cron: 0 2 * * *}\n")
-    visit_acting(
-        workspace, "/schedules", sees_soon("In params.yaml", "nightly: retrain, 0 2 * * * (local time)")
-    )
+    act(workspace, "/schedules", sees_soon("In params.yaml", "nightly: retrain, 0 2 * * * (local time)"))
 
 
 def test_each_deployment_says_what_it_does_when_and_what_came_of_it(up: Workspace) -> None:
@@ -67,7 +63,7 @@ def test_each_deployment_says_what_it_does_when_and_what_came_of_it(up: Workspac
         assert "/datasets/noise" in sources(user)
         assert {b.text for b in user.find(ui.button).elements} == {"Run now", "Pause"}
 
-    visit_acting(up, "/schedules", look)
+    act(up, "/schedules", look)
 
 
 def test_a_dashboard_that_only_shows_has_no_button_and_says_where_they_are(up: Workspace) -> None:
@@ -75,7 +71,7 @@ def test_a_dashboard_that_only_shows_has_no_button_and_says_where_they_are(up: W
         await sees_soon("nightly", "This dashboard only shows")(user)
         await user.should_not_see(kind=ui.button)
 
-    visit_acting(up, "/schedules", look, acts=False)
+    visit(up, "/schedules", look)
 
 
 def test_the_next_times_are_those_that_prefect_has_planned(up: Workspace) -> None:
@@ -91,7 +87,7 @@ def test_the_next_times_are_those_that_prefect_has_planned(up: Workspace) -> Non
         }
         assert {str(run.expected_at) for run in planned[: schedules.SHOWN_TIMES]} <= shown
 
-    visit_acting(up, "/schedules", look)
+    act(up, "/schedules", look)
 
 
 def test_what_is_paused_stays_paused_when_up_starts_again_and_can_be_resumed(up: Workspace) -> None:
@@ -99,7 +95,7 @@ def test_what_is_paused_stays_paused_when_up_starts_again_and_can_be_resumed(up:
         await press(user, "Pause", 1)  # judge, nightly: in the order of their names
         await sees_soon("nightly is paused until you resume it.", "paused")(user)
 
-    visit_acting(up, "/schedules", pause)
+    act(up, "/schedules", pause)
     assert not known(up, "nightly").active
     assert known(up, "judge").active
     found = announced(up)
@@ -111,7 +107,7 @@ def test_what_is_paused_stays_paused_when_up_starts_again_and_can_be_resumed(up:
         await press(user, "Resume")
         await sees_soon("nightly starts runs again.")(user)
 
-    visit_acting(up, "/schedules", resume)
+    act(up, "/schedules", resume)
     assert known(up, "nightly").active
 
 
@@ -134,7 +130,7 @@ def test_a_run_is_started_shown_while_it_waits_and_cancelled(up: Workspace) -> N
         await press(user, "Cancel")
         await sees_soon(" is cancelled.")(user)
 
-    visit_acting(up, "/schedules", look)
+    act(up, "/schedules", look)
     deployment = known(up, "nightly")
     assert not deployment.open
     assert deployment.last is not None
@@ -145,7 +141,7 @@ def test_a_run_is_started_shown_while_it_waits_and_cancelled(up: Workspace) -> N
     async def links(user: User) -> None:
         assert page in sources(user)
 
-    visit_acting(up, "/schedules", links)
+    act(up, "/schedules", links)
 
 
 def test_the_watched_folder_says_how_near_the_next_run_is(up: Workspace) -> None:
@@ -153,7 +149,7 @@ def test_the_watched_folder_says_how_near_the_next_run_is(up: Workspace) -> None
     decision = Decision("noise", read_pointer(up, "noise"), False, reason, new=3)
     write_json(up.state / "retraining" / "noise.json", decision)
     rule = "50 new images or 5% changed, at most every 1h"
-    visit_acting(up, "/schedules", sees_soon("/photos/<b>", rule, "3 of 50 new images", reason))
+    act(up, "/schedules", sees_soon("/photos/<b>", rule, "3 of 50 new images", reason))
 
 
 def test_names_and_reasons_of_strangers_are_text(up: Workspace) -> None:
@@ -168,7 +164,7 @@ def test_names_and_reasons_of_strangers_are_text(up: Workspace) -> None:
         await sees_soon(MARKUP, "Failed")(user)
         assert not [e for e in user.find(kind=ui.element).elements if "innerHTML" in e.props]
 
-    visit_acting(up, "/schedules", look)
+    act(up, "/schedules", look)
 
 
 def test_runs_of_the_gallery_have_settings_besides_those_of_up(up: Workspace) -> None:

@@ -18,8 +18,7 @@ from ganpipe.stages.trace import trace_origin
 from ganpipe.stores.uploads import MOST_BYTES
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import noise_image
-from tests.dashboard.conftest import drop, sees_soon, visit_acting
-from tests.dashboard.test_pages import MARKUP, run_of_seed, sources
+from tests.dashboard.reader import MARKUP, drop, run_of_seed, sees_soon, sources, visit
 
 
 def bomb(side: int = 15_000) -> bytes:
@@ -47,7 +46,7 @@ def trace(workspace: Workspace, name: str, data: bytes, *words: str, acts: bool 
         await sees_soon(*words)(user)
         found.extend(sources(user))
 
-    visit_acting(workspace, "/trace", look, acts)
+    visit(workspace, "/trace", look, acts)
     return found
 
 
@@ -113,7 +112,7 @@ def test_what_ganpipe_did_not_make_gets_one_sentence_and_is_not_kept(workspace: 
             await sees_soon("Its origin is not known", sentence)(user)
         assert not [e for e in user.find(kind=ui.element).elements if "innerHTML" in e.props]
 
-    visit_acting(workspace, "/trace", look, acts=False)
+    visit(workspace, "/trace", look)
     assert files_of(workspace) == []
 
 
@@ -123,7 +122,7 @@ def test_the_browser_is_told_the_limit_of_the_server(workspace: Workspace) -> No
         assert zone.props["max-file-size"] == MOST_BYTES
         assert zone.props["accept"] == ".jpg,.png,.webp,.jpeg"
 
-    visit_acting(workspace, "/trace", look, acts=False)
+    visit(workspace, "/trace", look)
 
 
 def test_a_recipe_of_a_stranger_may_be_anything(workspace: Workspace) -> None:
@@ -137,4 +136,4 @@ def test_a_recipe_of_a_stranger_may_be_anything(workspace: Workspace) -> None:
                 draw_trace(one)
         await sees_soon(*(f"Where {k}.png comes from" for k in range(len(found))))(user)
 
-    visit_acting(workspace, "/trace", look, acts=False)
+    visit(workspace, "/trace", look)
