@@ -6,9 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.request import Request, urlopen
 
 import pytest
@@ -121,19 +119,6 @@ def test_the_first_visit_says_what_to_do_on_every_page(chromium: Browser, worksp
     served.process.wait(30)
 
 
-class Elsewhere(BaseHTTPRequestHandler):
-    """An empty page of another site."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>elsewhere</title><p>elsewhere")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 FETCH = """async ([url, options]) => {
     try { const reply = await fetch(url, options); return reply.type + ' ' + reply.status; }
     catch (error) { return 'blocked'; }
@@ -146,14 +131,12 @@ SOCKET = """url => new Promise(done => {
 
 
 def test_a_page_of_another_site_reads_nothing_and_reaches_no_websocket(
-    chromium: Browser, judged_dashboard: Dashboard
+    chromium: Browser, judged_dashboard: Dashboard, elsewhere: int
 ) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    Thread(target=server.serve_forever, daemon=True).start()
     context = chromium.new_context()
     judged_dashboard.sign_in(context)
     page = context.new_page()
-    page.goto(f"http://{FOREIGN}:{server.server_port}/")
+    page.goto(f"http://{FOREIGN}:{elsewhere}/")
     url = judged_dashboard.url
     for path in ("/", "/models", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"):
         assert page.evaluate(FETCH, [url + path, {"credentials": "include"}]) == "blocked"
@@ -162,7 +145,6 @@ def test_a_page_of_another_site_reads_nothing_and_reaches_no_websocket(
     rebound = page.goto(f"http://{FOREIGN}:{judged_dashboard.port}/")  # a name that was made to point here
     assert rebound is not None
     assert rebound.status == 403
-    server.shutdown()
     context.close()
 
 
