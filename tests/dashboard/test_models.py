@@ -144,6 +144,7 @@ def test_pages_that_only_show_have_the_commands_instead_of_buttons(noise: Worksp
     visit(noise, "/models", sees(f"ganpipe promote {run} --force"))
 
 
+@pytest.mark.slow
 def test_images_and_a_film_are_drawn_from_what_the_form_says_and_once(
     noise: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

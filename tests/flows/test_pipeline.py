@@ -88,6 +88,7 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
     assert all(Path(result[name]).exists() for name in ("grid", "report_card", "film"))
 
 
+@pytest.mark.slow
 def test_sigterm_ends_with_143_and_the_next_run_gives_the_same_weights(
     added: Workspace, added_noise: Path, tmp_path: Path
 ) -> None:

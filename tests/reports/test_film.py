@@ -55,6 +55,7 @@ def test_the_caption_changes_with_the_number_of_images(tmp_path: Path) -> None:
     assert abs(first[height:] - second[height:]).mean() > 1, "another number below it"
 
 
+@pytest.mark.slow
 def test_a_long_training_gives_a_short_and_small_film_with_its_first_and_last_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,7 +193,9 @@ def test_looking_for_nothing_is_quick_and_imports_no_tool(noise: Workspace, sett
     assert done.stdout == "True set()\n"
 
 
-@pytest.mark.parametrize("how", ["deleted", "damaged", "cut"])
+@pytest.mark.parametrize(
+    "how", [*(pytest.param(how, marks=pytest.mark.slow) for how in ("deleted", "damaged")), "cut"]
+)
 def test_mlflows_database_is_built_again_from_the_runs(
     noise: Workspace, settings: Settings, how: str
 ) -> None:

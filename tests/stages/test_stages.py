@@ -434,6 +434,7 @@ def test_a_rollback_is_told_in_the_record_and_in_mlflow(
     assert [m.step for m in curve] == list(range(16, 161, 16))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_in_mlflow(noise: Workspace, settings: Settings) -> None:
     """Through the command's own stage: one run, one curve, a model that can be judged and registered."""
     datasets.prepare_dataset(noise, "noise", settings.data)

@@ -51,6 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / AWKWARD
 
 
+@pytest.mark.slow
 def test_an_awkward_name_keeps_everything_inside(finished: Path) -> None:
     assert (finished / ".ganpipe/mlflow.db").exists()
     assert (finished / ".ganpipe/prefect/prefect.db").exists()
@@ -64,6 +65,7 @@ def test_records_hold_no_path_of_the_machine(finished: Path) -> None:
     assert str(finished) not in report.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["copied", "moved"])
 def test_a_workspace_elsewhere_is_up_to_date_and_writes_only_there(
     finished: Path, tmp_path: Path, how: str

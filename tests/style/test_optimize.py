@@ -130,7 +130,9 @@ def test_a_batch_equals_its_items_one_by_one(network: Vgg19, kind: str) -> None:
         assert (together.images[k] - alone.images[0]).abs().max() < 2 / 255
 
 
-@pytest.mark.parametrize("kind", ["covariance", "wasserstein", "gram"])
+@pytest.mark.parametrize(
+    "kind", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("covariance", "wasserstein")), "gram"]
+)
 def test_tiles_have_the_losses_and_the_gradient_of_the_whole(network: Vgg19, kind: str) -> None:
     """Sizes that are no multiple of a cell, a mask, and tiles narrower than the halo."""
     masks = torch.zeros(2, 150, 203)

@@ -23,6 +23,7 @@ from tests.conftest import R3, noise_data, with_
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> None:
     """torch.distributed.run, gloo: weights within float noise, one curve, one set of checkpoints, and a resume."""
     prepared = tmp_path / "prepared"
