@@ -16,7 +16,7 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Half an hour. The test of a foreign page needs Debian's chromium.
+# About 40 minutes. The browser tests need Debian's chromium; .ci/run installs it.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
