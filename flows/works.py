@@ -71,7 +71,7 @@ def retrain(
         if result.state == "up_to_date":
             return up_to_date(result)
         tell_result(place, result)
-        return Ended(result, message=f"{result.model_version or 'No model'}: {result.verdict}.")
+        return Ended(result, message=result.sentence())
 
     return run_alone("retrain", request, if_busy, work)
 

@@ -50,6 +50,16 @@ class RunResult:
     advice: str = ""  # what to do next
     conditions: Conditions | None = None  # of the metrics
 
+    def sentence(self) -> str:
+        """What became of the run, such as "ganpipe-cats v7: good; promoted (energy distance: z 4.1); 2 images not stylized."."""
+        parts = [f"{self.model_version or 'No model'}: {self.verdict}"]
+        if self.gate:
+            compared = self.gate.comparison
+            parts += [self.gate.word + (f" (energy distance: z {compared.energy.z:.1f})" if compared else "")]
+        if self.style_failures:
+            parts.append(f"{len(self.style_failures)} images not stylized")
+        return "; ".join(parts) + "."
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         values: dict[str, Any] = plain(self)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from ganpipe.stores.mlflow_runs import Tracker
+from ganpipe.stores.prefect_database import latest_flow_runs
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import TINY, copied, fill_folder
 
@@ -62,6 +63,8 @@ def test_a_run_makes_everything_and_the_second_makes_nothing(noise: Workspace) -
     assert tags["prefect.flow_run_id"] == result["flow_run_id"]
     assert "mlflow.note.content" not in tags, "the page of a temporary server is gone"
     assert Path(result["film"]).stat().st_size > 1000
+    [told] = latest_flow_runs(noise, 1)
+    assert told.message == f"ganpipe-noise v1: {result['verdict']}; {result['gate']['outcome']}."
 
     def artifacts(folder: str) -> set[str]:
         return {Path(f.path).name for f in client.list_artifacts(run, folder)}
