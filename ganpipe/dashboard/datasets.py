@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from nicegui import ui
 from nicegui.element import Element
 
 from ganpipe.dashboard.layout import (
@@ -21,12 +22,20 @@ from ganpipe.dashboard.layout import (
 )
 from ganpipe.dashboard.links import dataset_url, run_url
 from ganpipe.dashboard.now import seen
-from ganpipe.dashboard.pictures import picture_url
+from ganpipe.dashboard.pictures import picture_url, thumbnail_url
 from ganpipe.dashboard.readings import Readings
 from ganpipe.errors import GanpipeError
-from ganpipe.stages.dataset_details import Addition, DatasetDetails, Profile, VersionDetails, dataset_details
+from ganpipe.stages.dataset_details import (
+    Addition,
+    DatasetDetails,
+    NearCopy,
+    Profile,
+    VersionDetails,
+    dataset_details,
+)
+from ganpipe.stores.workspace import Workspace
 
-SHOWN_RUNS, SHOWN_QUARANTINED = 5, 200
+SHOWN_RUNS, SHOWN_QUARANTINED, SHOWN_COPIES = 5, 200, 6
 
 
 async def draw_all(readings: Readings) -> None:
@@ -82,6 +91,8 @@ async def draw_one(readings: Readings, name: str) -> None:
                 with card("Contact sheet"):
                     image(picture_url(readings.workspace, found.sheet), "64 images spread over the dataset")
         _draw_versions(found)
+        if found.near_groups:
+            _draw_near_copies(readings.workspace, found.near_groups)
         if found.addition:
             _draw_addition(found.addition)
 
@@ -106,9 +117,15 @@ def _draw_profile(profile: Profile | None, name: str) -> None:
             ):
                 text(what)
                 text(f"{count:,}")
+            for what, size in (("width", profile.width_px), ("height", profile.height_px)):
+                text(what)
+                text(f"{size.low:,.0f} to {size.high:,.0f} px, median {size.median:,.0f}")
         with Element("ul"):
             for sentence in profile.advice:
                 text(sentence, "li")
+        if profile.labels:
+            with ui.expansion("Images of each label").classes("soft"):
+                plain_table(("label", "images"), [(k, f"{v:,}") for k, v in profile.labels.items()])
 
 
 def _draw_versions(found: DatasetDetails) -> None:
@@ -122,11 +139,27 @@ def _draw_versions(found: DatasetDetails) -> None:
                 time_cell(v.made_at),
                 f"{v.images:,}",
                 "" if v.change is None else f"{v.change:+,}",
+                v.drift,
                 partial(_draw_runs, v),
             )
             for v in found.versions
         ]
-        plain_table(("version", "made", "images", "change", "trained on it"), rows)
+        plain_table(("version", "made", "images", "change", "drift", "trained on it"), rows)
+
+
+def _draw_near_copies(workspace: Workspace, groups: list[list[NearCopy]]) -> None:
+    """Groups of near copies, which stay on one side of the split."""
+    with card("Near copies"):
+        text("Each group is trained on, or held out, as a whole.", classes="soft")
+        for group in groups:
+            with Element("div").classes("strip"):
+                for copy in group[:SHOWN_COPIES]:
+                    with Element("div"):
+                        if copy.file:
+                            image(thumbnail_url(workspace, copy.file), copy.name)
+                        text(copy.name, classes="soft")
+                if len(group) > SHOWN_COPIES:
+                    text(f"and {len(group) - SHOWN_COPIES:,} more", classes="soft")
 
 
 def _draw_runs(version: VersionDetails) -> None:

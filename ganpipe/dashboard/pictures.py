@@ -21,6 +21,7 @@ PLACES = (
     ".ganpipe/drawn",
     ".ganpipe/uploads",
     "data/styles",
+    "data/raw",
 )
 FILM_SUFFIX = ".mp4"
 KINDS = {

@@ -17,6 +17,8 @@ from nicegui.testing.user import User
 
 from ganpipe.compute.process_identity import this_process
 from ganpipe.dashboard.figures import CURVES, MEANINGS
+from ganpipe.data.manifest import read_manifest, write_manifest
+from ganpipe.evaluation.drift import Drift
 from ganpipe.evaluation.metrics import METRICS
 from ganpipe.files import write_json
 from ganpipe.imaging.provenance import save_png
@@ -189,6 +191,26 @@ def test_a_dataset_shows_versions_sheet_and_what_was_refused(noise: Workspace) -
 
     visit(noise, "/datasets/noise", look)
     visit(noise, "/datasets", sees("The champion was trained on this version.", "90"))
+
+
+def test_a_dataset_shows_sizes_drift_labels_and_near_copies(noise: Workspace) -> None:
+    raw, run = noise.raw("noise"), run_of_seed(noise, 0)
+    first, second, *others = read_manifest(raw)
+    write_manifest(raw, [replace(r, group=first.sha256) for r in (first, second)] + others)
+    save_record(noise, replace(run, drift=Drift("0123456789abcdef", 0.2, 0.01, (40, 50))))
+    page = max((noise.reports / "noise").glob("*/dataset.json"))
+    page.write_text(json.dumps(json.loads(page.read_text()) | {"labels": {MARKUP: 90}}))
+
+    async def look(user: User) -> None:
+        await sees("20 to 20 px, median 20", "The data changed", "0123456789ab was trained on before")(user)
+        await sees("Near copies", first.name, second.name, "Images of each label", MARKUP)(user)
+        shown = [s for s in sources(user) if s.startswith("/thumbnail/data/raw/noise/files/")]
+        assert len(shown) == 2
+        assert (await user.http_client.get(shown[0])).headers["content-type"] == "image/jpeg"
+        for name in ("manifest.jsonl", f"../raw/noise/{first.file}/../../../manifest.jsonl"):
+            assert (await user.http_client.get(f"/picture/data/raw/noise/{name}")).status_code == 404
+
+    visit(noise, "/datasets/noise", look)
 
 
 def stylize(workspace: Workspace, count: int) -> Path:
