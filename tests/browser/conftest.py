@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.dashboard.conftest import judged  # noqa: F401  (a fixture here, too)
 
+SCREENSHOTS = Path("build/screenshots")  # kept, to be looked at
 FOREIGN = "evil.example"  # resolves to this machine inside the browser, as after DNS rebinding
 
 

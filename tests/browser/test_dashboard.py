@@ -21,7 +21,7 @@ from ganpipe.stores.activities import record_activity
 from ganpipe.stores.run_records import all_records, run_folder
 from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
-from tests.browser.conftest import FOREIGN
+from tests.browser.conftest import FOREIGN, SCREENSHOTS
 from tests.conftest import activated, copied, noise_image
 
 PAGES = ("/", "/runs", "/models", "/datasets", "/datasets/noise", "/gallery", "/schedules", "/trace")
@@ -89,6 +89,8 @@ def test_axe_finds_nothing_serious_and_no_page_is_wider_than_a_phone(
             if violation["impact"] in SERIOUS:
                 found += [(path, violation["id"], node["html"][:200]) for node in violation["nodes"]]
         wide += [path] if page.evaluate(TOO_WIDE) else []
+        name = path.strip("/").replace("/", "-") or "now"
+        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
     context.close()
     assert (found, wide) == ([], [])
 
