@@ -91,7 +91,7 @@ def test_from_the_first_run_to_a_champion_a_stylized_photo_and_a_paused_schedule
     page.locator("input[type=file]").first.set_input_files(tmp_path / "mine.png")
     expect(page.locator(".q-field", has_text="photo").first).to_contain_text("mine", timeout=LONG_MS)
     page.get_by_role("button", name="Stylize", exact=True).click()
-    expect(page.get_by_text("mine in ").first).to_be_visible(timeout=LONG_MS)
+    expect(page.locator(".gallery").get_by_text("mine in ").first).to_be_visible(timeout=LONG_MS)
     shoot(page, "gallery")
 
     go(page, "Schedules")
