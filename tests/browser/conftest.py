@@ -9,10 +9,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.dashboard.conftest import judged  # noqa: F401  (a fixture here, too)
 
+expect.set_options(timeout=30_000)  # a busy machine draws a page in seconds
 SCREENSHOTS = Path("build/screenshots")  # kept, to be looked at
 FOREIGN = "evil.example"  # resolves to this machine inside the browser, as after DNS rebinding
 
