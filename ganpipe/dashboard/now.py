@@ -140,11 +140,6 @@ async def _refresh_work(
 
 
 def _draw_rest(status: WorkspaceStatus) -> None:
-    with Element("div").classes("cards narrow"):
-        _draw_planned(status)
-        _draw_models(status)
-        _draw_datasets(status)
-        _draw_disk(status)
     if status.flow_runs:
         with card("Lately"):
             plain_table(
@@ -154,6 +149,11 @@ def _draw_rest(status: WorkspaceStatus) -> None:
                     for f in status.flow_runs
                 ],
             )
+    with Element("div").classes("cards narrow"):
+        _draw_planned(status)
+        _draw_models(status)
+        _draw_datasets(status)
+        _draw_disk(status)
     if status.runs:
         with card("Latest trainings"):
             rows = [_run_row(run) for run in status.runs[::-1][:SHOWN_RUNS]]
