@@ -99,6 +99,7 @@ def test_a_refused_model_says_why_and_is_promoted_by_force(noise: Workspace) -> 
     act(noise, "/models", look)
 
 
+@pytest.mark.slow
 def test_a_model_refused_since_the_page_was_drawn_is_not_promoted_and_the_page_says_why(
     noise: Workspace,
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_model_refused_since_the_page_was_drawn_is_not_promoted_and_the_page_s
     act(noise, "/models", look)
 
 
+@pytest.mark.slow
 def test_keeping_the_champion_ends_the_waiting(noise: Workspace) -> None:
     record = with_gate(noise, GateResult(PROMOTED, "It is better.", waiting=True))
 

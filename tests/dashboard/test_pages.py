@@ -171,6 +171,7 @@ def test_models_show_champion_beside_challenger_and_the_history(noise: Workspace
     visit(noise, "/models", look)
 
 
+@pytest.mark.slow
 def test_mlflow_away_is_a_banner_and_everything_else_is_shown(noise: Workspace) -> None:
     (noise.state / "mlflow.db").write_bytes(b"garbage" * 1000)
     for path in ("/", "/runs", "/models", "/datasets/noise", f"/runs/{run_of_seed(noise, 0).run_id}"):

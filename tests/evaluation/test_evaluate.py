@@ -160,6 +160,7 @@ def test_too_few_generated_images_are_counted_before_anything_is_loaded(tmp_path
     check_generated(fill_folder(tmp_path / "eight", 8))
 
 
+@pytest.mark.slow
 def test_later_versions_are_measured_on_the_anchor_too(images: torch.Tensor) -> None:
     data = _data(images[80:])
     keys = tuple(k.to_bytes(32, "big") for k in range(len(data.holdout)))

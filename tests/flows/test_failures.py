@@ -9,6 +9,8 @@ import subprocess
 import sys
 from contextlib import closing
 
+import pytest
+
 from ganpipe.stores.successes import last_success
 from ganpipe.stores.workspace import Workspace
 from tests.services.receiver import receiving
@@ -60,6 +62,7 @@ with prefect_api(place):
 """
 
 
+@pytest.mark.slow
 def test_a_failed_run_has_its_sentence_in_prefect_and_is_told_and_a_success_is_noted(
     workspace: Workspace,
 ) -> None:

@@ -242,6 +242,7 @@ def test_the_same_weights_are_no_improvement(noise: Workspace, settings: Setting
     assert (gate.outcome, gate.reason) == (KEPT, "Both make the same images, bit for bit.")
 
 
+@pytest.mark.slow
 def test_models_of_other_sizes_are_compared_at_the_larger_one(noise: Workspace, settings: Settings) -> None:
     small = settings.with_values({"data.channels": 1})
     large = settings.with_values({"data.height_px": 32, "data.width_px": 32, "training.seed": 1})

@@ -122,6 +122,7 @@ def test_fresh_layers_are_not_to_be_frozen(settings: Settings) -> None:
         train.check_request(with_(settings, training__freeze_d_layers=1))
 
 
+@pytest.mark.slow
 def test_a_run_on_changed_data_tells_how_much_they_changed(
     workspace: Workspace, trained: Path, settings: Settings, tmp_path: Path
 ) -> None:

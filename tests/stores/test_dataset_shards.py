@@ -75,6 +75,7 @@ def test_a_checkout_while_a_run_trains_changes_nothing_for_it(
     assert len(load_dataset(pets, first, settings.data).train) == first.train
 
 
+@pytest.mark.slow
 def test_grids_of_all_versions_show_the_same_held_out_images(
     pets: Workspace, first: DatasetVersion, settings: Settings, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_damaged_shards_are_made_again(
         add_more(pets, settings, tmp_path)
 
 
+@pytest.mark.slow
 def test_shards_that_no_unfinished_run_needs_are_removed_and_others_stay(
     pets: Workspace, first: DatasetVersion, settings: Settings, tmp_path: Path
 ) -> None:

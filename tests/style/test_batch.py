@@ -133,6 +133,7 @@ def test_a_signal_keeps_what_is_finished_and_the_next_run_does_the_rest(tmp_path
     assert (report.done, report.skipped) == (1, 1)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_halves_the_batch_and_then_cuts_tiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ def test_tiles_have_the_losses_and_the_gradient_of_the_whole(network: Vgg19, kin
     assert (tiled[1] - whole[1]).norm() < 1e-3 * whole[1].norm()
 
 
+@pytest.mark.slow
 def test_tiled_images_equal_whole_ones_after_a_few_steps(network: Vgg19) -> None:
     """Over many steps Adam makes more of the rounding (LOG.md)."""
     item = StyleTask(noise(0, 60, 160), (noise(1, 64, 64),))
@@ -272,6 +273,7 @@ def test_drawn_styles_and_photos_are_images_with_many_colors(tmp_path: Path) -> 
     assert draw_glass(64).tobytes() == draw_glass(64).tobytes()
 
 
+@pytest.mark.slow
 def test_the_optimality_gap_falls_with_the_work_and_is_none_for_the_long_run(
     network: Vgg19, monkeypatch: pytest.MonkeyPatch
 ) -> None:
