@@ -46,7 +46,7 @@ class Stopwatch:
 def run_pipeline(
     place: Workspace, request: RunRequest, quiet: bool, wait: bool, resumes: bool = True
 ) -> RunResult:
-    """The result of a whole run; the earlier one, if it is up to date. Called in a flow.
+    """The result of a whole run; the earlier one, if the images of the request are not new. Called in a flow.
 
     `wait`: for another trainer of this GPU. `resumes`: also a training that somebody has cancelled.
 
@@ -61,7 +61,8 @@ def run_pipeline(
     with timed("data"):
         version = tasks.version_data(place, name, settings, request.source, quiet)
         check_judgeable(version)
-        if earlier := up_to_date(place, version.version, settings):
+        # A request without images was looked at before this was called; see `find_up_to_date`.
+        if request.source and (earlier := up_to_date(place, version.version, settings)):
             return earlier
         if not resumes and (cancelled := cancelled_training(place, version, settings)):
             raise Skipped(f"run {cancelled} was cancelled; `ganpipe run` resumes it")

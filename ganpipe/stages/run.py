@@ -14,8 +14,8 @@ from ganpipe.settings.schema import Settings
 from ganpipe.stages.continuation import find_attempt
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.style_images import identify_images
-from ganpipe.stores.dataset_versions import DatasetVersion
-from ganpipe.stores.datasets import ensure_dataset
+from ganpipe.stores.dataset_summaries import dataset_names
+from ganpipe.stores.dataset_versions import DatasetVersion, open_version
 from ganpipe.stores.fingerprint import run_fingerprint, train_fingerprint
 from ganpipe.stores.mlflow_database import lacks_mlflow
 from ganpipe.stores.run_records import RunRecord, load_record, new_record, run_folder
@@ -93,9 +93,11 @@ def up_to_date(workspace: Workspace, version: str, settings: Settings) -> RunRes
 
 
 def find_up_to_date(workspace: Workspace, request: RunRequest) -> RunResult | None:
-    """The same for a request that adds no images: what a schedule finds on most nights."""
+    """The same for a request that adds no images: what a schedule finds on most nights. Makes no dataset."""
     name, settings = request.dataset_name(), request.settings()
-    return up_to_date(workspace, ensure_dataset(workspace, name, settings.data).version, settings)
+    if name not in dataset_names(workspace):
+        return None
+    return up_to_date(workspace, open_version(workspace, name, settings.data).version, settings)
 
 
 def cancelled_training(workspace: Workspace, version: DatasetVersion, settings: Settings) -> str | None:

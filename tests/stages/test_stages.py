@@ -22,11 +22,12 @@ from ganpipe.imaging.provenance import read_origin
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import evaluate, generate, promote, reproduce, train
-from ganpipe.stages.run import cancelled_training
+from ganpipe.stages.requests import RunRequest
+from ganpipe.stages.run import cancelled_training, find_up_to_date
 from ganpipe.stages.status import workspace_status
 from ganpipe.stores import dataset_versions, datasets
 from ganpipe.stores.code import read_code
-from ganpipe.stores.dataset_summaries import records_at
+from ganpipe.stores.dataset_summaries import dataset_names, records_at
 from ganpipe.stores.dvc import dvc
 from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
@@ -432,6 +433,13 @@ def test_a_rollback_is_told_in_the_record_and_in_mlflow(
     assert "Rolled back to" in run.data.tags["ganpipe.notes"]
     curve = Tracker(noise).client.get_metric_history(str(record.mlflow_run_id), "loss_g")
     assert [m.step for m in curve] == list(range(16, 161, 16))
+
+
+def test_a_look_for_what_is_up_to_date_makes_no_dataset(workspace: Workspace) -> None:
+    """The first run paints it, where its task shows how far it is."""
+    workspace.state.mkdir(exist_ok=True)
+    assert find_up_to_date(workspace, RunRequest(str(workspace.root), "digits", "demo")) is None
+    assert dataset_names(workspace) == []
 
 
 @pytest.mark.slow
