@@ -65,7 +65,10 @@ def remaking_command(origin: dict[str, Any]) -> str | None:
 
 def _generate(origin: dict[str, Any]) -> str:
     name, _, version = str(origin["model"]).partition(" v")
-    words = ["ganpipe", "generate", "--model", f"{name}/{version}", "--seed", str(int(origin["seed"]))]
+    model = (
+        f"{name}/{version}" if version else name
+    )  # without one it is a run's, which nothing has registered
+    words = ["ganpipe", "generate", "--model", model, "--seed", str(int(origin["seed"]))]
     words += ["-n", str(int(origin["index"]) + 1)]
     words += ["--label", str(origin["label"])] if "label" in origin else []
     words += ["--truncation", str(float(origin["truncation"]))] if "truncation" in origin else []

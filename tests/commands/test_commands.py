@@ -147,7 +147,9 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     drawn = shell.json(
         "generate", "--model", str(trained["run"]), "-n", "3", "--out", str(tmp_path / "drawn")
     )
-    assert (drawn["model"], len(list((tmp_path / "drawn").iterdir()))) == (trained["run"], 3)
+    images = sorted((tmp_path / "drawn").iterdir())
+    assert (drawn["model"], len(images)) == (trained["run"], 3)
+    assert f"--model {trained['run']} --seed 0 -n 1 " in shell.json("trace", str(images[0]))["command"]
     compared = shell.json("compare", str(trained["run"]), str(tmp_path / "in"), *SETS)
     assert compared["gate"]["comparison"]["images"] == 24
     assert compared["b"]["evaluation"]["verdict"]
