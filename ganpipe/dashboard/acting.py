@@ -24,9 +24,8 @@ def button(label: str, act: Act) -> ui.button:
     async def press() -> None:
         made.disable()
         try:
-            with (
-                ui.context.client
-            ):  # what `act` says stays, also if the button's part of the page is drawn anew
+            # In the page itself: what `act` says stays also if the button's part of it is drawn anew.
+            with ui.context.client:
                 await act()
         finally:
             if not made.is_deleted:  # the page may have been drawn anew

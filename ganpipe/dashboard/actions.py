@@ -45,4 +45,4 @@ class Actions:
         if process.returncode == 0:
             return Outcome(json.loads(printed))
         lines = said.decode(errors="replace").strip().splitlines()
-        return Outcome(error=lines[-1].removeprefix("error: ") if lines else "The command failed.")
+        return Outcome(error=lines[-1].removeprefix("ganpipe: ") if lines else "The command failed.")

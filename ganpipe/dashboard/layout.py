@@ -47,7 +47,8 @@ def frame(here: str, status: WorkspaceStatus) -> Iterator[None]:
         for path, name in NAVIGATION:
             link(name, path, "here" if path == here else "")
         for server in status.servers:
-            if server.name != "Dashboard" and server.url.startswith(("http://", "https://")):
+            is_page = server.url.startswith(("http://", "https://"))  # a file of the workspace says so
+            if is_page and server.name != "Dashboard":
                 link(f"{server.name} ↗", server.url).props("target=_blank rel=noopener")
         text(status.workspace, "span", "place")
     with Element("div").classes("page"):
