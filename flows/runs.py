@@ -38,8 +38,7 @@ def begin_run(subject: str) -> str:
 
     By the process, what a kill leaves can be told from what runs. A run that is resumed keeps its name.
     """
-    earlier = [tag for tag in runtime.flow_run.tags or [] if tag.startswith(PROCESS_TAG)]
-    name = runtime.flow_run.name if earlier else f"{subject} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    name = runtime.flow_run.name if is_resumed() else f"{subject} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     _update_run(name, [])
     return str(name)
 
@@ -63,6 +62,11 @@ def _update_run(name: str | None, tags: list[str]) -> None:
 
     if run_id:
         call_prefect(update)
+
+
+def is_resumed() -> bool:
+    """Whether the current flow run was interrupted: it has had another process before."""
+    return any(tag.startswith(PROCESS_TAG) for tag in runtime.flow_run.tags or [])
 
 
 def is_scheduled() -> bool:

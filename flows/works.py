@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed
 
 from flows.new_data import require_worth
 from flows.notices import tell_crash, tell_evaluation, tell_failure, tell_result
-from flows.runs import begin_run, end_if_cancelled, is_scheduled
+from flows.runs import begin_run, end_if_cancelled, is_resumed, is_scheduled
 from flows.stops import STOPS, failed_state, stopped_state
 from flows.turns import Skipped, take_turn
 from ganpipe.compute.locks import Busy
@@ -182,8 +182,10 @@ def run_alone(work: Work, request: RunRequest, if_busy: str, do: Callable[[Works
     """Runs `do` when its turn has come; returns the state in which the flow run ends.
 
     A run that is not needed ends as Skipped, one that is stopped as Cancelled or Interrupted. Neither has failed. One that
-    fails says why in its state, in one sentence.
+    fails says why in its state, in one sentence. One that was interrupted is needed, whatever else works meanwhile.
     """
+    if if_busy == "skip" and is_resumed():
+        if_busy = "wait"
     try:
         place, dataset = request.open_workspace(), request.dataset_name()
     except GanpipeError as error:  # nobody is told: it may be a stranger's request

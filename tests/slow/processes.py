@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -116,6 +118,12 @@ def half_done(root: Path) -> list[str]:
     """Names of the temporary files in a workspace, DVC's own left out."""
     endings = (".tmp", ".partial")
     return [p.name for p in root.rglob("*") if p.name.endswith(endings) and ".dvc" not in p.parts]
+
+
+def rows(database: Path, query: str) -> list[tuple[str, ...]]:
+    """What a query finds in an SQLite database that others write."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as opened:
+        return list(opened.execute(query).fetchall())
 
 
 class Up:

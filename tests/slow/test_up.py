@@ -21,7 +21,7 @@ from ganpipe.stores.dataset_summaries import versions_of
 from ganpipe.stores.secret import secret_file
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated, copied, fill_folder, noise_image
-from tests.slow.processes import Up, overrides_of, soon
+from tests.slow.processes import Up, overrides_of, rows, soon
 
 LONG = overrides_of(
     {
@@ -260,8 +260,3 @@ def test_an_archive_of_200_mb_that_arrives_at_1_mb_a_second_is_imported_once_and
     finally:
         up.process.send_signal(signal.SIGTERM)
         up.process.wait(90)
-
-
-def rows(database: Path, query: str) -> list[tuple[str, ...]]:
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as opened:
-        return list(opened.execute(query).fetchall())
