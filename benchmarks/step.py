@@ -87,7 +87,7 @@ def one_step(settings: Settings, compute: Compute, batch: int, compiled: bool) -
     t = settings.training
     phases = GanStep(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), settings, compute, compiled=compiled)
     stream, scheduled_values = (
-        GanBatches(data, settings, 0, compute.device, Distributed()),
+        GanBatches(data, settings, 0, compute.device, Distributed(), phases.values_per_image(data.shape)),
         values_at(0, settings).changed(1, 1, 1, 0.3),
     )
     return lambda number: phases.step(stream.batch(0, batch, number), scheduled_values, number)

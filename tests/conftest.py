@@ -44,6 +44,8 @@ TINY = {
 }
 # A small r3gan, in the words of `with_`.
 R3 = {"model__name": "r3gan", "model__width": 0.04, "model__blocks": 1, "loss__name": "rpgan"}
+PROGAN = {"model__name": "progan", "model__width": 0.02, "loss__name": "wgan-gp", "loss__drift": 1e-3}
+MSGGAN = PROGAN | {"model__name": "msggan"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

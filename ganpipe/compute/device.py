@@ -102,7 +102,8 @@ def should_compile(
 ) -> bool:
     """Whether the step is compiled: as `training.compile` asks, if it is possible.
 
-    A compiled step is a function of the weights alone, and batch and spectral normalization keep other state.
+    A compiled step is a function of the weights alone; batch and spectral normalization and networks that grow keep other
+    state.
     """
     asked = settings.compile
     wanted = asked == "yes" or (
@@ -111,7 +112,8 @@ def should_compile(
     stateful = any(_persistent(network) for network in networks)
     if wanted and stateful:
         log.warning(
-            "model.name=%s keeps running statistics, which a compiled step cannot; it runs uncompiled.",
+            "model.name=%s keeps state beside its weights (running statistics, growth), which a compiled step cannot; "
+            "it runs uncompiled.",
             model,
         )
     if wanted and not stateful and not can_compile(compute.device):

@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ganpipe.compute.random import MEAN, latents
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.image import ImageShape
-from ganpipe.models import dcgan, fastgan, mlp, r3gan
+from ganpipe.models import dcgan, fastgan, mlp, msggan, progan, r3gan
 from ganpipe.settings.schema import ModelSettings
 
 MEAN_LATENTS = 4096  # whose mean learned input truncation moves towards
@@ -47,6 +47,8 @@ MODELS: dict[str, Architecture] = {
         r3gan.R3GanGenerator, r3gan.R3GanDiscriminator, r3gan.shape_problem, conditional=True
     ),
     "fastgan": Architecture(fastgan.FastGanGenerator, fastgan.FastGanDiscriminator, fastgan.shape_problem),
+    "progan": Architecture(progan.ProganGenerator, progan.ProganDiscriminator, progan.shape_problem),
+    "msggan": Architecture(msggan.MsgGenerator, msggan.MsgDiscriminator, progan.shape_problem),
 }
 
 
@@ -123,6 +125,8 @@ def build_discriminator(settings: ModelSettings, shape: ImageShape, classes: int
                 ):  # r3gan's fix-up starts at 0, and a norm of 0 cannot be divided by
                     nn.init.kaiming_normal_(module.weight)
                 spectral_norm(module)
+                if isinstance(module, progan.EqualConv2d | progan.EqualLinear):
+                    module.scale = 1.0  # the norm is 1 whatever the weights were scaled by
     return D
 
 

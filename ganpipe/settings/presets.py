@@ -77,6 +77,35 @@ FASTGAN: Row = {
 }
 # 13 images/s at a width of 0.25 on two cores (LOG.md).
 FASTGAN_CPU: Row = FASTGAN | {"model.width": 0.125}
+# Karras et al. 2018 (arXiv 1710.10196), appendix A.1.
+PROGAN: Row = {
+    "model.z_dim": 512,
+    "loss.name": "wgan-gp",
+    "loss.drift": 1e-3,
+    "training.batch_images": 16,
+    "training.g_lr": 1e-3,
+    "training.d_lr": 1e-3,
+    "training.beta1": 0.0,
+    "training.beta2": 0.99,
+    "training.ema_halflife_images": 11_000,  # 0.999 a step
+}
+# Logistic loss with lazy R1: a step of WGAN-GP takes twice as long (LOG.md).
+PROGAN_CPU: Row = PROGAN | {
+    "model.z_dim": 128,
+    "model.width": 0.0625,
+    "model.taper_from_px": 8,
+    "loss.name": "logistic",
+    "loss.penalty_every": 4,
+    "loss.drift": 0.0,
+    "training.batch_images": 32,
+    "training.g_lr": 2e-3,
+    "training.d_lr": 2e-3,
+    "training.lr_end": 0.3,
+    "training.ema_halflife_images": 4_000,
+}
+# Karnewar & Wang 2020 (arXiv 1903.06048), section 3.1: ProGAN's, with a higher rate.
+MSGGAN: Row = PROGAN | {"training.g_lr": 3e-3, "training.d_lr": 3e-3}
+MSGGAN_CPU: Row = PROGAN_CPU
 INTERVALS = ("training.log_every_images", "training.grid_every_images", "training.save_every_images")
 DEMO: Row = dict.fromkeys(INTERVALS, 0) | {
     "data.height_px": 32,
@@ -136,13 +165,25 @@ PRESETS: dict[str, Preset] = {
         "3 minutes of training on a CPU, 32 pixels",
         DEMO,
         "dcgan",
-        {"dcgan": DEMO_DCGAN, "r3gan": R3GAN_CPU, "fastgan": FASTGAN_CPU},
+        {
+            "dcgan": DEMO_DCGAN,
+            "r3gan": R3GAN_CPU,
+            "fastgan": FASTGAN_CPU,
+            "progan": PROGAN_CPU,
+            "msggan": MSGGAN_CPU,
+        },
     ),
     "small": Preset(
         "about an hour on a CPU, 64 pixels",
         SMALL,
         "dcgan",
-        {"dcgan": DCGAN_R1, "r3gan": R3GAN_CPU, "fastgan": FASTGAN_CPU},
+        {
+            "dcgan": DCGAN_R1,
+            "r3gan": R3GAN_CPU,
+            "fastgan": FASTGAN_CPU,
+            "progan": PROGAN_CPU,
+            "msggan": MSGGAN_CPU,
+        },
     ),
     "few": Preset(
         "50 to 1,000 images on a CPU, 64 pixels, about half an hour",
@@ -155,7 +196,13 @@ PRESETS: dict[str, Preset] = {
             "training.validate_every_images": 10_000,
         },
         "fastgan",
-        {"fastgan": FASTGAN_CPU, "dcgan": DCGAN_R1, "r3gan": R3GAN_CPU},
+        {
+            "fastgan": FASTGAN_CPU,
+            "dcgan": DCGAN_R1,
+            "r3gan": R3GAN_CPU,
+            "progan": PROGAN_CPU,
+            "msggan": MSGGAN_CPU,
+        },
     ),
     "gpu": Preset(
         "hours on one GPU, 128 pixels",
@@ -171,6 +218,8 @@ PRESETS: dict[str, Preset] = {
             },
             "dcgan": DCGAN_R1,
             "fastgan": FASTGAN,
+            "progan": PROGAN,
+            "msggan": MSGGAN,
         },
     ),
     "few-gpu": Preset(
@@ -186,7 +235,7 @@ PRESETS: dict[str, Preset] = {
             "evaluation.images": 2_000,
         },
         "fastgan",
-        {"fastgan": FASTGAN, "r3gan": R3GAN, "dcgan": DCGAN_R1},
+        {"fastgan": FASTGAN, "r3gan": R3GAN, "dcgan": DCGAN_R1, "progan": PROGAN, "msggan": MSGGAN},
     ),
     "cifar10": _published(32, batch=512, gamma=0.05, augment=0.55, ema=5_000_000),
     "ffhq64": _published(64, batch=256, gamma=2.0, augment=0.3, ema=500_000),
@@ -207,7 +256,7 @@ class CpuSize:
 CPU_SIZES = (CpuSize(0, 32, 32), CpuSize(20, 64, 32), CpuSize(60, 64, 64))
 ASKED_FOR = "asked for"
 FEW_IMAGES = 1_000  # up to here FastGAN; its paper shows 60 to 1,000
-NEEDED_IMAGES = {"fastgan": 50, "dcgan": FEW_IMAGES, "mlp": FEW_IMAGES, "r3gan": FEW_IMAGES}
+NEEDED_IMAGES = {"fastgan": 50} | dict.fromkeys(("dcgan", "mlp", "r3gan", "progan", "msggan"), FEW_IMAGES)
 
 
 def preset_row(name: str, model: str | None = None) -> Row:

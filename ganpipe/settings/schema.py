@@ -81,8 +81,8 @@ class ModelSettings(Section):
 
     name: ModelName = Field(
         default="dcgan",
-        description="architecture: r3gan as the modern baseline, fastgan for 50 to 1,000 images, dcgan and mlp as "
-        "simple baselines",
+        description="architecture: r3gan as the modern baseline, fastgan for 50 to 1,000 images, progan that grows, msggan "
+        "with gradients at every scale, dcgan and mlp as simple baselines",
     )
     z_dim: int = Field(default=100, ge=1, le=4096, description="dimensions of a latent vector")
     conditional: Literal["auto", "yes", "no"] = Field(
@@ -96,14 +96,20 @@ class ModelSettings(Section):
         default=1.0,
         ge=0.01,
         le=8.0,
-        description="channel multiplier: r3gan of the published 768, fastgan of 64",
+        description="channel multiplier: r3gan of the published 768, progan and msggan of 512, fastgan of 64",
     )
     blocks: int = Field(default=2, ge=1, le=16, description="r3gan: residual blocks per resolution")
     taper_from_px: int = Field(
         default=32,
         ge=4,
         le=512,
-        description="r3gan: above this resolution, in pixels, each doubling halves the channels",
+        description="r3gan, progan, msggan: above this resolution, in pixels, each doubling halves the channels",
+    )
+    scales: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="msggan: scales that D is shown, counted from the largest; 0: all",
     )
     recon_loss: Literal["mse", "vgg"] = Field(
         default="mse",
@@ -159,6 +165,11 @@ class LossSettings(Section):
     penalty_method: Literal["exact", "finite-difference"] = Field(
         default="exact",
         description="R1 and R2 by double backward (exact) or by a finite difference, faster but noisier",
+    )
+    drift: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="weight ε of the drift penalty ε·E D(real)², which keeps the logits of wgan-gp near 0 (ProGAN)",
     )
 
 
@@ -247,6 +258,12 @@ class TrainingSettings(Section):
     )
     instance_noise_images: int = Field(
         default=100_000, ge=1, description="images until the instance noise has decayed to 0"
+    )
+    growth_share: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="progan: share of total_images after which the networks have grown to full size; 0: they do not grow",
     )
     separate_g_batch: bool = Field(
         default=False,

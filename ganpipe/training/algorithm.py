@@ -25,6 +25,14 @@ Scalars = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A part of a training whose steps take equally long: its number of images, and an nimg within it."""
+
+    images: int
+    nimg: int
+
+
+@dataclass(frozen=True)
 class TrainingContext:
     """Everything an algorithm is built from. `classes`: labels of a class-conditional model, 0 for an unconditional one.
 
@@ -85,6 +93,10 @@ class Algorithm(ABC):
     @abstractmethod
     def advice(self) -> str:
         """A sentence: which settings to change if training diverges too often."""
+
+    def phases(self, nimg: int, total_images: int) -> tuple[Phase, ...]:
+        """The phases of a training from `nimg` on, the last one with the dearest step; those before `nimg` have no images."""
+        return (Phase(total_images - nimg, nimg),)
 
     def set_progress(self, nimg: int) -> None:
         """Passes `nimg` to networks whose shape changes with time (those with a method `set_progress`)."""

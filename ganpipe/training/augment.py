@@ -14,6 +14,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ganpipe.errors import GanpipeError
 
@@ -30,15 +31,18 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def augment(images: Tensor, draws: Tensor, p: Tensor, kinds: tuple[str, ...]) -> Tensor:
-    """Changed images. `images: [N, C, H, W]` in `[-1, 1]`, `draws: [N, DRAWS]` uniform in [0, 1), `p` a scalar."""
+def augment(images: Tensor, draws: Tensor, p: Tensor, kinds: tuple[str, ...], times: int = 1) -> Tensor:
+    """Changed images. `images: [N, C, H, W]` in `[-1, 1]`, `draws: [N, DRAWS]` uniform in [0, 1), `p` a scalar.
+
+    `times`: how much smaller they are than the largest scale of the same images; the same draws change all scales alike.
+    """
     x = images
     if "translation" in kinds or "geometry" in kinds:
-        x = _resample(x, _inverse_map(draws, p, kinds, x.shape[2], x.shape[3]))
+        x = _resample(x, _inverse_map(draws, p, kinds, x.shape[2], x.shape[3], times), times)
     if "color" in kinds:
         x = _adjust_color(x, draws, p)
     if "cutout" in kinds:
-        x = _cutout(x, draws, p)
+        x = _cutout(x, draws, p, times)
     return x
 
 
@@ -58,13 +62,15 @@ def _affine(a: Tensor, b: Tensor, c: Tensor, d: Tensor, x: Tensor, y: Tensor) ->
     return torch.stack([a, b, x, c, d, y, zero, zero, one], 1).view(-1, 3, 3)
 
 
-def _inverse_map(draws: Tensor, p: Tensor, kinds: tuple[str, ...], height: int, width: int) -> Tensor:
-    """From an output pixel, measured from the center, to the input pixel: `[N, 3, 3]`."""
+def _inverse_map(
+    draws: Tensor, p: Tensor, kinds: tuple[str, ...], height: int, width: int, times: int
+) -> Tensor:
+    """From an output pixel, measured from the center, to the input pixel: `[N, 3, 3]`. `times`: smaller than the largest."""
     zero, one = torch.zeros_like(draws[:, 0]), torch.ones_like(draws[:, 0])
     matrix = _affine(one, zero, zero, one, zero, zero)
-    if "translation" in kinds:  # whole pixels, up to an eighth of a side
-        across = _where(draws, 0, p, ((draws[:, 1] * 2 - 1) * width * 0.125).round(), 0.0)
-        down = _where(draws, 0, p, ((draws[:, 2] * 2 - 1) * height * 0.125).round(), 0.0)
+    if "translation" in kinds:  # whole pixels of the largest scale, up to an eighth of a side
+        across = _where(draws, 0, p, ((draws[:, 1] * 2 - 1) * width * times * 0.125).round() / times, 0.0)
+        down = _where(draws, 0, p, ((draws[:, 2] * 2 - 1) * height * times * 0.125).round() / times, 0.0)
         matrix = matrix @ _affine(one, zero, zero, one, across, down)
     if "geometry" in kinds:
         scale = _where(draws, 3, p, 2 ** (0.2 * _normal(draws[:, 4])), 1.0)
@@ -78,16 +84,17 @@ def _inverse_map(draws: Tensor, p: Tensor, kinds: tuple[str, ...], height: int, 
     return matrix
 
 
-def _reflect(position: Tensor, side: int) -> Tensor:
-    """A coordinate folded into 0 … side − 1 as a mirror at the outer pixels would."""
+def _reflect(position: Tensor, side: int, times: int) -> Tensor:
+    """A coordinate folded into 0 … side − 1 as a mirror at the outer pixels of the largest scale would."""
     if side == 1:
         return torch.zeros_like(position)
-    period = 2.0 * (side - 1)
-    folded = torch.remainder(position, period)
-    return torch.minimum(folded, period - folded)
+    mirror = 0.5 / times - 0.5
+    period = 2.0 * (side - 1 - 2 * mirror)
+    folded = torch.remainder(position - mirror, period)
+    return (torch.minimum(folded, period - folded) + mirror).clamp(0, side - 1)
 
 
-def _resample(x: Tensor, inverse: Tensor) -> Tensor:
+def _resample(x: Tensor, inverse: Tensor, times: int) -> Tensor:
     """Bilinear resampling: each output pixel is a weighted sum of four gathered ones, linear in `x`."""
     n, channels, height, width = x.shape
     rows = torch.arange(height, device=x.device, dtype=torch.float32) - (height - 1) / 2
@@ -95,8 +102,8 @@ def _resample(x: Tensor, inverse: Tensor) -> Tensor:
     grid_y, grid_x = torch.meshgrid(rows, columns, indexing="ij")
     points = torch.stack([grid_x, grid_y, torch.ones_like(grid_x)]).view(3, -1)
     source = inverse @ points  # [N, 3, H·W]
-    u = _reflect(source[:, 0] + (width - 1) / 2, width)
-    v = _reflect(source[:, 1] + (height - 1) / 2, height)
+    u = _reflect(source[:, 0] + (width - 1) / 2, width, times)
+    v = _reflect(source[:, 1] + (height - 1) / 2, height, times)
     left, top = u.floor().clamp(max=width - 1), v.floor().clamp(max=height - 1)
     flat = x.reshape(n, channels, height * width)
     total = torch.zeros_like(flat)
@@ -133,12 +140,13 @@ def _hue_matrix(angle: Tensor, saturation: Tensor) -> Tensor:
     return along + s * (cos * across + sin * cross)
 
 
-def _cutout(x: Tensor, draws: Tensor, p: Tensor) -> Tensor:
-    """Cutout: a gray rectangle of half the sides."""
-    height, width = x.shape[2:]
+def _cutout(x: Tensor, draws: Tensor, p: Tensor, times: int) -> Tensor:
+    """Cutout: a gray rectangle of half the sides; a pixel of a smaller scale is gray by the share that it covers."""
+    height, width = x.shape[2] * times, x.shape[3] * times
     rows = (torch.arange(height, device=x.device) + 0.5) / height
     columns = (torch.arange(width, device=x.device) + 0.5) / width
     down = (rows[None] - draws[:, 21, None]).abs() < 0.25
     across = (columns[None] - draws[:, 22, None]).abs() < 0.25
     hole = down[:, :, None] & across[:, None] & (draws[:, 20] < p)[:, None, None]
-    return x * (~hole[:, None]).to(x.dtype)
+    kept = (~hole[:, None]).to(x.dtype)
+    return x * (F.avg_pool2d(kept, times) if times > 1 else kept)

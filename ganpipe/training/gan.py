@@ -20,9 +20,10 @@ from ganpipe.compute.distributed import Distributed
 from ganpipe.compute.random import SIGNAL, latents
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.tensors import to_float
+from ganpipe.models.progan import Growing
 from ganpipe.models.registry import MODELS, build_gan, first_layers, sample
 from ganpipe.training.ada import AdaState, r_v
-from ganpipe.training.algorithm import Algorithm, Scalars, TrainingContext
+from ganpipe.training.algorithm import Algorithm, Phase, Scalars, TrainingContext
 from ganpipe.training.divergence import Divergence, Remedies, Remedy, is_early
 from ganpipe.training.gan_batch import Batch, GanBatches
 from ganpipe.training.gan_health import GanHealth
@@ -49,6 +50,9 @@ class GanAlgorithm(Algorithm):
         compiled = should_compile(settings.training, settings.model.name, (G, D), compute)
         if context.warm and (count := settings.training.freeze_d_layers):
             self.frozen = {"D": first_layers(D, count, context.data.shape, context.classes)}
+        for network in (G, D):
+            if isinstance(network, Growing):
+                network.begin_growth(round(settings.training.growth_share * settings.training.total_images))
         self._use(G, D, context, compiled)
         self.health, self.ada = GanHealth(), AdaState()
 
@@ -69,7 +73,12 @@ class GanAlgorithm(Algorithm):
             self.frozen["D"],
         )
         self.batches = GanBatches(
-            context.data, self.settings, context.classes, self.compute.device, context.distributed
+            context.data,
+            self.settings,
+            context.classes,
+            self.compute.device,
+            context.distributed,
+            self.gan_step.values_per_image(context.data.shape),
         )
 
     def probe_copy(self) -> GanAlgorithm:
@@ -78,6 +87,17 @@ class GanAlgorithm(Algorithm):
         context = replace(self.context, distributed=Distributed())
         alone._use(G, D, context, compiled=False)  # every batch size would be compiled
         return alone
+
+    def phases(self, nimg: int, total_images: int) -> tuple[Phase, ...]:
+        G = self.networks["G"]
+        if not isinstance(G, Growing):
+            return super().phases(nimg, total_images)
+        starts = G.phase_starts()
+        ends = [*starts[1:], total_images]
+        return tuple(
+            Phase(max(0, end - max(start, nimg)), (start + end) // 2)
+            for start, end in zip(starts, ends, strict=True)
+        )
 
     def batch(self, position: int, count: int, step: int) -> Batch:
         return self.batches.batch(position, count, step)

@@ -37,8 +37,8 @@ D_REAL, D_FAKE, G_FAKE, G_REAL = range(4)
 class Batch:
     """All that one step sees. `None` stands for what the settings do not use.
 
-    `draws: [N, 4, DRAWS]`, `noise: [N, 4, C, H, W]`: for D's real and fake, and G's fake and real images.
-    `directions: [N, 2, C, H, W]`: of the finite difference at real and fake. `mix: [N]`: places of the interpolated
+    `draws: [N, 4, DRAWS]`, `noise: [N, 4, V]`: for D's real and fake, and G's fake and real images, which have at most V
+    values each. `directions: [N, 2, V]`: of the finite difference at real and fake. `mix: [N]`: places of the interpolated
     penalty between real and fake. `labels`, `g_labels`: of the real images, and of the fake ones made beside them.
     """
 
@@ -69,7 +69,10 @@ class Batch:
 
 
 class GanBatches:
-    """Everything that a step sees, as a function of (seed, position): this process's part of each batch."""
+    """Everything that a step sees, as a function of (seed, position): this process's part of each batch.
+
+    `values`: what D is shown of an image has at most so many values; 0: as many as the image.
+    """
 
     def __init__(
         self,
@@ -78,8 +81,10 @@ class GanBatches:
         classes: int,
         device: torch.device,
         distributed: Distributed,
+        values: int = 0,
     ) -> None:
-        self.settings, self.device, self.distributed, self.shape = settings, device, distributed, data.shape
+        self.settings, self.device, self.distributed = settings, device, distributed
+        self.values = values or data.shape.numel
         options, loss = settings.training, settings.loss
         self.images = ImageBatches(data.train, options.seed, options.horizontal_flip, device)
         pairs = LOSSES[loss.name].pairs
@@ -95,8 +100,7 @@ class GanBatches:
         """The batch of `count` images at `position`; `step` says whether the lazy penalty is due."""
         options, loss = self.settings.training, self.settings.loss
         seed, device, part = options.seed, self.device, self.distributed.share(count)
-        z_dim, shape = self.settings.model.z_dim, self.shape
-        size = (shape.channels, shape.height_px, shape.width_px)
+        z_dim = self.settings.model.z_dim
         real, labels = self.images.batch(position, count, part)
         fresh = options.separate_g_batch
         g_real, g_labels = self.g_images.batch(position, count, part) if self.g_images else (None, labels)
@@ -115,11 +119,11 @@ class GanBatches:
                 else None
             ),
             noise=(
-                normal_on_device(seed, NOISE, position, (count, 4, *size), device)[part]
+                normal_on_device(seed, NOISE, position, (count, 4, self.values), device)[part]
                 if options.instance_noise > 0
                 else None
             ),
-            directions=normal_on_device(seed, DIRECTION, position, (count, 2, *size), device)[part]
+            directions=normal_on_device(seed, DIRECTION, position, (count, 2, self.values), device)[part]
             if directed
             else None,
             mix=uniform(seed, MIX, position, (count,), device)[part]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 from ganpipe.compute.device import Compute
 from ganpipe.compute.distributed import Distributed
+from ganpipe.imaging.image import ImageShape
+from ganpipe.models.presentation import Presentation
+from ganpipe.models.progan import Growing
 from ganpipe.models.registry import Reconstructs
 from ganpipe.settings.schema import Settings, TrainingSettings
 from ganpipe.training.algorithm import Scalars
@@ -55,6 +58,7 @@ class GanStep:
         loss = self.settings.loss
         self.loss, self.penalty = select_loss(loss), select_penalty(loss)
         self.kinds = parse_kinds(self.settings.augment.kinds)
+        self.presentation = self.D if isinstance(self.D, Presentation) else Presentation()
         self.perceptual = (
             _perceptual(self.settings, self.compute) if isinstance(self.D, Reconstructs) else None
         )
@@ -73,12 +77,13 @@ class GanStep:
         The batch is computed in parts of `microbatch_images` (0: at once), their gradients summed. Returns scalars that
         stay on the device: means over the batch, before any exchange between processes.
         """
+        batch = self._presented(batch)
         self.G.train()
         self.D.train()
         for optimizer, lr in ((self.g_opt, scheduled_values.g_lr), (self.d_opt, scheduled_values.d_lr)):
             for group in optimizer.param_groups:
                 group["lr"], group["betas"] = lr, (self.settings.training.beta1, scheduled_values.beta2)
-        parts = batch.split(microbatch_images or len(batch))
+        parts = batch.split(self._part_images(microbatch_images) or len(batch))
         # Both phases share one G(z) if the whole batch fits and G has no latents of its own.
         shared = len(parts) == 1 and batch.g_z is None and not self.compiled
         self.G.requires_grad_(shared)
@@ -88,6 +93,28 @@ class GanStep:
         d_stats = self._d_phase(parts, [fake.detach() for fake in fakes], numbers, number)
         g_stats = self._g_phase(parts, fakes[0] if shared else None, numbers)
         return d_stats | g_stats | {"spread": _spread(fakes, parts)}
+
+    def values_per_image(self, shape: ImageShape) -> int:
+        """The most values that D is shown of an image: noise and directions have as many."""
+        image = torch.empty(1, shape.channels, shape.height_px, shape.width_px, device="meta")
+        return max(image.numel(), self.presentation.present(image).numel())
+
+    def _presented(self, batch: Batch) -> Batch:
+        """The batch with real images as D is shown them, which is how G returns its own."""
+        present = self.presentation.present
+        g_real = None if batch.g_real is None else present(batch.g_real)
+        return replace(batch, real=present(batch.real), g_real=g_real)
+
+    def _part_images(self, microbatch_images: int) -> int:
+        """The images of a part: twice as many for each doubling that networks have yet to grow by.
+
+        A map of half the size has a quarter of the pixels and at most twice the channels, so that memory halves at least.
+        """
+        return (
+            microbatch_images << self.D.levels - self.D.level
+            if isinstance(self.D, Growing)
+            else microbatch_images
+        )
 
     def _numbers(self, scheduled_values: ScheduledValues, like: Tensor) -> dict[str, Tensor]:
         """Scheduled values as tensors: otherwise every new value would recompile a compiled step."""
@@ -151,6 +178,7 @@ class GanStep:
             else:
                 gradients, stats = list(some), some_stats
         self.distributed.average_(gradients)
+        self._network(who).zero_grad()  # what is not in use any more would go on moving
         for weight, gradient in zip(self._learned(who).values(), gradients, strict=True):
             weight.grad = match_strides(weight, gradient)
         return gradients, stats
@@ -159,9 +187,12 @@ class GanStep:
         return self.D if who == "D" else self.G
 
     def _learned(self, who: str) -> dict[str, Tensor]:
-        """The parameters that learn, by name."""
-        frozen = self.frozen if who == "D" else ()
-        return {name: weight for name, weight in self._network(who).named_parameters() if name not in frozen}
+        """The parameters that learn, by name: not those frozen, nor those of layers that are not in use."""
+        network = self._network(who)
+        still = self.frozen if who == "D" else frozenset()
+        if isinstance(network, Growing):
+            still |= network.unused()
+        return {name: weight for name, weight in network.named_parameters() if name not in still}
 
     def _gradients_eager(self, who: str, part: Batch, fake: Tensor | None, *rest: Any) -> tuple[Any, Scalars]:
         network = self._network(who)
@@ -234,10 +265,15 @@ class GanStep:
             stats["r2"], extra = r2, extra + numbers["gamma"] * r2
         if kind == "interpolated":
             assert part.mix is not None
-            between = torch.lerp(fake, part.real, part.mix[:, None, None, None])
+            between = torch.lerp(fake, part.real, part.mix.view(-1, *[1] * (fake.ndim - 1)))
             _, input_grad = self._with_input_grad(real_critic, between)
-            stats["gp"] = one_centered(input_grad)
+            # The mean of each scale's own penalty (MSG-GAN, section 2).
+            stats["gp"] = torch.stack(
+                [one_centered(grad) for grad in self.presentation.scales(input_grad)]
+            ).mean()
             extra = extra + numbers["gp"] * stats["gp"]
+        if drift := self.settings.loss.drift:  # ProGAN, appendix A.1
+            extra = extra + drift * real_logits.square().mean()
         adversarial = self.loss.d_loss(real_logits, fake_logits)
         stats |= {
             "loss_d": adversarial,
@@ -258,7 +294,8 @@ class GanStep:
         if self.settings.loss.penalty_method == "finite-difference":
             assert part.directions is not None
             logits = critic(images)
-            return logits, zero_centered_finite_difference(critic, images, logits, part.directions[:, which])
+            direction = fit(part.directions[:, which], images)
+            return logits, zero_centered_finite_difference(critic, images, logits, direction)
         logits, input_grad = self._with_input_grad(critic, images)
         return logits, zero_centered(input_grad)
 
@@ -280,12 +317,23 @@ class GanStep:
     def _augmented(self, images: Tensor, part: Batch, which: int, numbers: dict[str, Tensor]) -> Tensor:
         """The images that D sees: with instance noise, augmented."""
         if part.noise is not None:
-            images = images + numbers["noise"] * part.noise[:, which]
+            images = images + numbers["noise"] * fit(part.noise[:, which], images)
         if part.draws is not None:
             # Coordinates need more than bf16's 8 bits.
             with torch.autocast(images.device.type, enabled=False):
-                images = augment(images.float(), part.draws[:, which], numbers["augment"], self.kinds)
+                scales, draws = self.presentation.scales(images.float()), part.draws[:, which]
+                images = self.presentation.join(
+                    tuple(
+                        augment(x, draws, numbers["augment"], self.kinds, scales[0].shape[2] // x.shape[2])
+                        for x in scales
+                    )
+                )
         return images
+
+
+def fit(values: Tensor, like: Tensor) -> Tensor:
+    """As many of the values `[N, V]` as there are in `like: [N, …]`, in its shape."""
+    return values[:, : like[0].numel()].view(like.shape)
 
 
 def match_strides(weight: Tensor, gradient: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ def logits_and_input_grad_functional(D: Critic, images: Tensor) -> tuple[Tensor,
 def zero_centered(input_grad: Tensor) -> Tensor:
     """½·E‖∇D‖² for an input gradient `[N, C, H, W]`: R1 on real, R2 on fake images, without γ.
 
-    Mescheder et al. 2018 (arXiv 1801.04406), eq. 9; the square is summed over C, H, W and averaged over the batch.
+    Mescheder et al. 2018 (arXiv 1801.04406), eq. 9; the square is summed over C, H, W and averaged over the batch. Scales
+    of one image, `[N, C, P]`, count as one input.
     """
     return 0.5 * input_grad.float().square().flatten(1).sum(1).mean()
 

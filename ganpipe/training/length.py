@@ -7,7 +7,8 @@ import logging
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -78,7 +79,11 @@ def measure_length(path: Path, data: PreparedData, settings: Settings) -> Length
 
 
 def measure_rate(data: PreparedData, settings: Settings) -> float:
-    """Images per second of steps on fresh networks; `training.processes` are taken to share each batch evenly."""
+    """Images per second of steps on fresh networks; `training.processes` are taken to share each batch evenly.
+
+    Networks that grow are measured in each phase. With `training.start_from=champion` the dearest phase counts alone: they
+    start at the champion's size.
+    """
     options, compute = settings.training, training_compute(settings.training)
     tune(compute, options.deterministic)
     classes = count_classes(settings.model, data.label_names, data.labeled)
@@ -88,20 +93,37 @@ def measure_rate(data: PreparedData, settings: Settings) -> float:
     def step(images: int, number: int = 0, microbatch_images: int = 0) -> None:
         algorithm.step(algorithm.batch(number * share, images, number), values, number, microbatch_images)
 
+    phases = algorithm.phases(0, options.total_images)
+    if options.start_from != "scratch":
+        phases = (replace(phases[-1], images=options.total_images),)
+    algorithm.set_progress(phases[-1].nimg)
     with tempfile.TemporaryDirectory() as scratch:
         probe = probe_steps(Path(scratch) / PROBE_FILE, share, options.microbatch_images, compute, step)
-    window_s = min(MEASURED_S, MEASURED_SHARE * options.minutes * 60) / WINDOWS
+    window_s = min(MEASURED_S, MEASURED_SHARE * options.minutes * 60) / WINDOWS / len(phases)
     numbers = itertools.count()
-    for _ in range(WARM_STEPS):
+
+    def timed_step() -> None:
         step(share, next(numbers), probe.microbatch_images)
-    rates = []
+
+    seconds = 0.0
+    for phase in phases:
+        algorithm.set_progress(phase.nimg)
+        seconds += phase.images / options.batch_images * _seconds_a_step(timed_step, window_s, compute.device)
+    return options.total_images / seconds
+
+
+def _seconds_a_step(step: Callable[[], None], window_s: float, device: torch.device) -> float:
+    """The median over windows of about so many seconds."""
+    for _ in range(WARM_STEPS):
+        step()
+    seconds = []
     for _ in range(WINDOWS):
-        started, steps, elapsed = _now(compute.device), 0, 0.0
+        started, steps, elapsed = _now(device), 0, 0.0
         while steps < FEWEST_STEPS or elapsed < window_s:
-            step(share, next(numbers), probe.microbatch_images)
-            steps, elapsed = steps + 1, _now(compute.device) - started
-        rates.append(steps * options.batch_images / elapsed)
-    return statistics.median(rates)
+            step()
+            steps, elapsed = steps + 1, _now(device) - started
+        seconds.append(elapsed / steps)
+    return statistics.median(seconds)
 
 
 def _now(device: torch.device) -> float:

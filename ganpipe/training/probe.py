@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,16 +22,21 @@ PROBE_IMAGES = 4
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """How many images are computed at once, and what that is expected to take."""
+    """How many images are computed at once, and what that is expected to take.
+
+    `seconds_a_step`: of the dearest phase. `shares`: of it that a step of each earlier phase takes.
+    """
 
     microbatch_images: int
     seconds_a_step: float
     peak_bytes: int
     free_bytes: int
+    shares: Sequence[float] = ()
 
-    def sentence(self, images_left: int, batch_images: int, processes: int, where: str) -> str:
-        """For people, before the first step."""
-        seconds = images_left / batch_images * self.seconds_a_step
+    def sentence(self, images_left: Sequence[int], batch_images: int, processes: int, where: str) -> str:
+        """For people, before the first step. `images_left`: by phase."""
+        dearest = sum(images * share for images, share in zip(images_left, (*self.shares, 1.0), strict=True))
+        seconds = dearest / batch_images * self.seconds_a_step
         each = batch_images // processes
         split = (
             f", each batch in parts of {self.microbatch_images} images"
@@ -44,13 +49,21 @@ class ProbeResult:
         )
 
 
+TrialStep = Callable[[int], None]  # computes a step of so many images on scratch copies
+
+
 def probe_steps(
-    path: Path, batch_images: int, asked_images: int, compute: Compute, step: Callable[[int], None]
+    path: Path,
+    batch_images: int,
+    asked_images: int,
+    compute: Compute,
+    step: TrialStep,
+    cheaper: Sequence[TrialStep] = (),
 ) -> ProbeResult:
     """Measures two trial steps and writes the result to `path` before the first real step.
 
     How a batch is split changes the last digits of a gradient, so a resumed training reads its first result again.
-    `step(n)` computes a step of n images on scratch copies.
+    `step` is that of the dearest phase, `cheaper` are those of the phases before it.
 
     Raises:
         GanpipeError: not even the smallest part fits.
@@ -81,7 +94,8 @@ def probe_steps(
         2 * small
     )
     seconds = max(times[1] - 2 * small * per_image_s, 0.0) + per_image_s * batch_images
-    plan = ProbeResult(micro, seconds, int(fixed + per_image * micro), free)
+    shares = [_share(earlier, 2 * small, times[1], compute) for earlier in cheaper]
+    plan = ProbeResult(micro, seconds, int(fixed + per_image * micro), free, shares)
     if micro < batch_images and not asked_images:
         log.warning(
             "A batch of %s images would take %.1f GiB, and %.1f GiB are free: it is computed in parts of %s.",
@@ -92,6 +106,12 @@ def probe_steps(
         )
     write_json(path, asdict(plan))
     return plan
+
+
+def _share(step: TrialStep, images: int, dearest_s: float, compute: Compute) -> float:
+    """The time of a step as a share of the dearest one's."""
+    step(images)
+    return min(1.0, measure_step(step, images, compute.device)[0] / dearest_s)
 
 
 def read_probe(path: Path) -> ProbeResult:

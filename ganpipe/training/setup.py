@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ganpipe.compute.checkpoints import load_checkpoint
@@ -13,10 +14,10 @@ from ganpipe.compute.random import GRID, draw_labels, latents
 from ganpipe.data.shards import PreparedData
 from ganpipe.models.registry import count_classes, count_parameters
 from ganpipe.settings.schema import Settings
-from ganpipe.training.algorithm import Algorithm, TrainingContext
+from ganpipe.training.algorithm import Algorithm, Phase, TrainingContext
 from ganpipe.training.algorithms import build_algorithm
 from ganpipe.training.divergence import Remedies
-from ganpipe.training.probe import PROBE_FILE, ProbeResult, probe_steps, read_probe
+from ganpipe.training.probe import PROBE_FILE, ProbeResult, TrialStep, probe_steps, read_probe
 from ganpipe.training.state import State
 from ganpipe.training.validation import Validator
 from ganpipe.training.warm_start import WarmStart
@@ -88,23 +89,26 @@ class TrainingSetup:
         """The probe of this run: measured on copies before its first step, read again by a resumed run."""
         options, distributed = self.options, self.distributed
         path = self.run_dir / PROBE_FILE
+        phases = self.state.algorithm.phases(self.state.nimg, options.total_images)
         if distributed.is_main and not path.exists():
             share = options.batch_images // distributed.size
-            probe_steps(path, share, options.microbatch_images, self.compute, self.trial_step())
+            *cheaper, dearest = self.trial_steps(phases)
+            probe_steps(path, share, options.microbatch_images, self.compute, dearest, cheaper)
         distributed.wait()
         result = read_probe(path)
         if self.state.nimg == self.first_nimg:
-            left = options.total_images - self.state.nimg
+            left = [phase.images for phase in phases]
             where = f"{self.compute.device} in {self.compute.precision}"
             log.info(result.sentence(left, options.batch_images, distributed.size, where))
         return result
 
-    def trial_step(self) -> Callable[[int], None]:
-        """A step of so many images on copies of the networks."""
+    def trial_steps(self, phases: Sequence[Phase]) -> list[TrialStep]:
+        """A step of each phase, of so many images, on copies of the networks that all share."""
         copy, nimg = self.state.algorithm.probe_copy(), self.state.nimg
         values = copy.values_at(nimg, Remedies())
 
-        def step(images: int) -> None:
+        def step(phase: Phase, images: int) -> None:
+            copy.set_progress(phase.nimg)
             copy.step(copy.batch(0, images, 0), values, 0)
 
-        return step
+        return [partial(step, phase) for phase in phases]

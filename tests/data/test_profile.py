@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_image
 
 from ganpipe.data.inspect import facts_of_image
 from ganpipe.data.profile import BLURRED, _advice
+from ganpipe.settings.presets import NEEDED_IMAGES
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import data
 from ganpipe.stores import datasets
@@ -58,7 +59,7 @@ def test_the_page_is_made_once_a_version(workspace: Workspace, settings: Setting
     [
         (412, "enough for fastgan, too few for dcgan"),
         (12, "enough for no model"),
-        (5_000, "enough for fastgan, dcgan, mlp, r3gan."),
+        (5_000, f"enough for {', '.join(NEEDED_IMAGES)}."),
     ],
 )
 def test_the_advice_names_the_models_that_so_many_images_are_enough_for(images: int, words: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import fill_folder
-from tests.slow.processes import answer, half_done, start, words_of
+from tests.slow.processes import answer, half_done, soon, start, words_of
 
 KILLS = 50
 IMAGES = 200_000  # more than are trained on before the last kill
@@ -50,6 +50,42 @@ def test_kills_at_random_instants_leave_the_same_weights_and_one_whole_curve(
     assert result["weights_sha256"] == answer(whole, "train", *LONG)["weights_sha256"]
     curve = Tracker(workspace).client.get_metric_history(result["mlflow_run_id"], "loss_g")
     assert [m.step for m in curve] == list(range(2000, IMAGES + 1, 2000))
+
+
+def newest_nimg(root: Path) -> int:
+    """Of the checkpoints of the only run."""
+    return max((int(p.stem.split("-")[1]) for p in root.glob(".ganpipe/runs/*/checkpoints/*.pt")), default=0)
+
+
+@pytest.mark.slow
+def test_kills_inside_each_phase_of_growing_networks_leave_the_same_weights(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """At 4 pixels, in the fade to 8, at 8, in the fade to 16, and at full size."""
+    images, growing = 40_000, 20_000
+    sets = {
+        "model.name": "progan",
+        "model.width": 0.02,
+        "loss.name": "wgan-gp",
+        "training.total_images": images,
+        "training.growth_share": growing / images,
+        "training.save_every_images": 800,
+        "training.grid_every_images": images,
+    }
+    words = ["--dataset", "noise", *words_of(sets)]
+    source = str(fill_folder(tmp_path / "in", 90))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for root in (workspace.root, whole):
+        answer(root, "data", "add", source, "--name", "noise")
+    for phase in range(5):
+        process = start(workspace.root, "train", *words)
+        soon(lambda until=(phase + 0.3) * growing / 4: newest_nimg(workspace.root) >= until)
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+    result = answer(workspace.root, "train", *words)
+    assert result["weights_sha256"] == answer(whole, "train", *words)["weights_sha256"]
 
 
 def finished_data(root: Path, source: str) -> tuple[str, dict[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import Settings
@@ -49,6 +50,26 @@ def test_translation_moves_whole_pixels() -> None:
     draws[:, 2] = 0.5
     moved = augment(images, draws, torch.tensor(1.0), ("translation",))
     torch.testing.assert_close(moved[..., :14], images[..., 2:])
+
+
+def smooth_images() -> torch.Tensor:
+    """Random images of 64×64 without fine details."""
+    coarse = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    return F.interpolate(coarse, size=(64, 64), mode="bicubic", align_corners=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("times", [2, 4])
+def test_the_same_draws_change_every_scale_alike(kind: str, times: int) -> None:
+    """A changed image that is pooled is the pooled image changed, for images without fine details, inside their edges."""
+    images, draws, p = smooth_images(), some_draws(), torch.tensor(1.0)
+    if kind == "cutout":
+        images = torch.ones_like(images)  # the rectangle's edge is a fine detail of anything else
+    expected = F.avg_pool2d(augment(images, draws, p, (kind,)), times)
+    found = augment(F.avg_pool2d(images, times), draws, p, (kind,), times)
+    assert (found - expected).abs().mean() < 0.02 * images.abs().mean()
+    if kind in ("color", "cutout"):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_color_changes_keep_gray_gray_and_leave_alpha_alone() -> None:

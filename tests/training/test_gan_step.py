@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from ganpipe.compute.device import Compute
 from ganpipe.compute.distributed import Distributed
 from ganpipe.data.shards import PreparedData
+from ganpipe.models.presentation import Presentation
 from ganpipe.models.registry import build_gan
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
-from ganpipe.training.gan_batch import GanBatches
+from ganpipe.training.gan_batch import Batch, GanBatches
 from ganpipe.training.gan_step import GanStep, adam
 from ganpipe.training.losses import LOSSES
 from ganpipe.training.schedules import values_at
@@ -53,7 +55,7 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(settings: Settings) -
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["r3gan", "dcgan", "fastgan"])
+@pytest.mark.parametrize("model", ["r3gan", "dcgan", "fastgan", "progan", "msggan"])
 @pytest.mark.parametrize("penalty", ["none", "r1", "both", "interpolated"])
 def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: str, penalty: str) -> None:
     """Fused Adam on a CPU reads by address: other strides, as double backward gives them, would mix gradients up."""
@@ -61,7 +63,7 @@ def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: 
     options = with_(
         settings,
         model__name=model,
-        model__width=0.09,
+        model__width=0.04 if model in ("progan", "msggan") else 0.09,
         loss__name="rpgan",
         loss__penalty=penalty,
         model__g_channels=8,
@@ -87,9 +89,12 @@ def test_a_compiled_step_gives_the_gradients_of_an_eager_one(settings: Settings)
     torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-5)
 
 
-def test_the_functional_step_gives_the_gradients_of_an_eager_one(settings: Settings) -> None:
+@pytest.mark.parametrize("model", [{}, {"model__name": "msggan", "model__width": 0.02}])
+def test_the_functional_step_gives_the_gradients_of_an_eager_one(
+    settings: Settings, model: dict[str, object]
+) -> None:
     """What is compiled, before it is compiled: fast enough for every day."""
-    data, settings = noise_data(labels=True), with_(settings, **FULL)
+    data, settings = noise_data(labels=not model), with_(settings, **FULL | model)
     phases = phases_of(data, settings)
     expected = grads(phases_of(data, settings), data, settings)
     from ganpipe.training.gradient_penalties import logits_and_input_grad_functional
@@ -98,17 +103,92 @@ def test_the_functional_step_gives_the_gradients_of_an_eager_one(settings: Setti
     torch.testing.assert_close(grads(phases, data, settings), expected, rtol=1e-4, atol=1e-6)
 
 
+class TwoScales(nn.Module, Presentation):
+    """A D that is linear in images of 2×2 pixels and in their mean: `weights` of each pixel, `mean_weight` of the mean."""
+
+    def __init__(self, weights: list[float], mean_weight: float) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([*weights, mean_weight]))
+
+    def present(self, images: torch.Tensor) -> torch.Tensor:
+        return self.join((images, images.mean((2, 3), keepdim=True)))
+
+    def scales(self, shown: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return shown[:, :, :4].unflatten(2, (2, 2)), shown[:, :, 4:].unflatten(2, (1, 1))
+
+    def join(self, scales: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return torch.cat([images.flatten(2) for images in scales], 2)
+
+    def forward(self, shown: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        return (shown * self.weights).sum((1, 2))
+
+
+class Pixels(nn.Module):
+    """A G whose images of one channel are its latents, four for the pixels and one for their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        return self.factor * z[:, None, :5]
+
+
+def scalars_of_two_scales(settings: Settings, **changed: object) -> dict[str, float]:
+    """Of a step with the linear D of weights 1, 1, 1, 1 and 3: its gradients have norms 2 and 3."""
+    settings = with_(settings, **changed)
+    G, D, t = Pixels(), TwoScales([1.0, 1.0, 1.0, 1.0], 3.0), settings.training
+    step = GanStep(G, D, adam(G, 0.0, t), adam(D, 0.0, t), settings, FP32)
+    draws = torch.Generator().manual_seed(0)
+    batch = Batch(
+        real=torch.randn(8, 1, 2, 2, generator=draws),
+        z=torch.randn(8, 8, generator=draws),
+        mix=torch.rand(8, generator=draws),
+        directions=torch.randn(8, 2, 5, generator=draws),
+    )
+    return {name: value.item() for name, value in step.step(batch, values_at(0, settings), 0).items()}
+
+
+def test_the_interpolated_penalty_is_the_mean_of_each_scales_own(settings: Settings) -> None:
+    scalars = scalars_of_two_scales(settings, loss__name="wgan-gp")
+    assert scalars["gp"] == pytest.approx(((2 - 1) ** 2 + (3 - 1) ** 2) / 2)
+
+
+def test_r1_counts_the_gradients_of_all_scales(settings: Settings) -> None:
+    scalars = scalars_of_two_scales(settings, loss__name="logistic")
+    assert scalars["r1"] == pytest.approx((2**2 + 3**2) / 2)
+
+
+def test_the_drift_penalty_is_the_mean_square_of_the_real_logits(settings: Settings) -> None:
+    """Its gradient with respect to the weights of a linear D: 2ε·E D(x)·x, beside those of the loss."""
+
+    def gradient(drift: float) -> torch.Tensor:
+        options = with_(settings, loss__name="wgan-gp", loss__penalty="none", loss__drift=drift)
+        G, D, t = Pixels(), TwoScales([1.0, -1.0, 1.0, 2.0], 3.0), options.training
+        step = GanStep(G, D, adam(G, 0.0, t), adam(D, 0.0, t), options, FP32)
+        step.step(Batch(real, z), values_at(0, options), 0)
+        assert D.weights.grad is not None
+        return D.weights.grad
+
+    real, z = torch.randn(8, 1, 2, 2), torch.randn(8, 8)
+    D = TwoScales([1.0, -1.0, 1.0, 2.0], 3.0)
+    shown = D.present(real)
+    expected = 2 * 0.1 * (D(shown).detach()[:, None] * shown[:, 0]).mean(0)
+    torch.testing.assert_close(gradient(0.1) - gradient(0.0), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_moves_every_model(settings: Settings, tmp_path: Path, loss: str) -> None:
     """Any loss with any model, with every penalty: finite losses and changed weights."""
-    for model, side in (("mlp", 16), ("dcgan", 16), ("r3gan", 16), ("fastgan", 32)):
+    sides = {"mlp": 16, "dcgan": 16, "r3gan": 16, "fastgan": 32, "progan": 8, "msggan": 8}
+    for model, side in sides.items():
         for penalty in ("auto", "both", "interpolated"):
             few = with_(
                 settings,
                 loss__name=loss,
                 loss__penalty=penalty,
                 model__name=model,
-                model__width=0.04,
+                model__width=0.02 if model in ("progan", "msggan") else 0.04,
                 model__mlp_width=8,
                 model__blocks=1,
                 training__total_images=16,

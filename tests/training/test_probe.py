@@ -29,7 +29,7 @@ def test_a_batch_that_does_not_fit_is_split_and_stays_split(
     assert plan.microbatch_images == 8
     assert plan.seconds_a_step == pytest.approx(1.6)
     assert "computed in parts of 8" in caplog.text
-    assert "3 min" in plan.sentence(6400, 64, 1, "cpu")
+    assert "3 min" in plan.sentence([6400], 64, 1, "cpu")
     assert probe.read_probe(tmp_path / "plan.json") == plan
 
 

@@ -9,7 +9,7 @@ import pytest
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
 from ganpipe.training.trainer import train
-from tests.conftest import R3, Killed, noise_data, with_
+from tests.conftest import MSGGAN, PROGAN, R3, Killed, noise_data, with_
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,16 @@ from tests.conftest import R3, Killed, noise_data, with_
         {"loss__name": "wgan-gp", "augment__mode": "fixed"},
         {"loss__name": "hinge", "model__name": "fastgan", "model__width": 0.05, "side": 32},
         {"loss__name": "lsgan", "loss__penalty": "r2", "model__name": "mlp", "model__mlp_width": 8},
+        PROGAN | {"augment__mode": "adaptive", "augment__signal": "held_out", "augment__adapt_images": 100},
+        PROGAN
+        | {"loss__name": "rpgan", "training__separate_g_batch": True, "training__microbatch_images": 3},
+        MSGGAN | {"augment__mode": "fixed"},
+        MSGGAN
+        | {
+            "loss__name": "logistic",
+            "loss__penalty_method": "finite-difference",
+            "training__instance_noise": 0.2,
+        },
     ],
     ids=lambda changed: "-".join(str(v) for v in changed.values())[:60],
 )
