@@ -44,6 +44,15 @@ TINY = {
 }
 # A small r3gan, in the words of `with_`.
 R3 = {"model__name": "r3gan", "model__width": 0.04, "model__blocks": 1, "loss__name": "rpgan"}
+# A small stylegan2 with both lazy regularizers.
+STYLE = {
+    "model__name": "stylegan2",
+    "model__width": 0.02,
+    "model__mapping_layers": 2,
+    "loss__penalty_every": 3,
+    "loss__path_length_weight": 2.0,
+    "loss__path_length_every": 2,
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

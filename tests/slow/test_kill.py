@@ -10,7 +10,7 @@ import pytest
 
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import fill_folder
+from tests.conftest import STYLE, fill_folder
 from tests.slow.processes import answer, half_done, start, words_of
 
 KILLS = 50
@@ -50,6 +50,33 @@ def test_kills_at_random_instants_leave_the_same_weights_and_one_whole_curve(
     assert result["weights_sha256"] == answer(whole, "train", *LONG)["weights_sha256"]
     curve = Tracker(workspace).client.get_metric_history(result["mlflow_run_id"], "loss_g")
     assert [m.step for m in curve] == list(range(2000, IMAGES + 1, 2000))
+
+
+@pytest.mark.slow
+def test_kills_between_lazy_steps_of_stylegan2_leave_the_same_weights(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Its average path length, its noise and its mixed styles, too, are functions of the checkpoint and nimg."""
+    style = {key.replace("__", "."): value for key, value in STYLE.items()}
+    lengths = {
+        "training.total_images": 20_000,
+        "training.save_every_images": 56,  # seven steps: before, at and after both kinds of lazy steps
+        "training.grid_every_images": 20_000,
+    }
+    words = ["--dataset", "noise", *words_of(style | lengths)]
+    source, whole = str(fill_folder(tmp_path / "in", 90)), tmp_path / "whole"
+    whole.mkdir()
+    for root in (workspace.root, whole):
+        answer(root, "data", "add", source, "--name", "noise")
+    rng = random.Random(2)
+    for _ in range(8):
+        process = start(workspace.root, "train", *words)
+        time.sleep(rng.uniform(4.0, 9.0))
+        assert process.poll() is None, "training was over before it could be killed often enough"
+        process.kill()
+        process.wait()
+    result = answer(workspace.root, "train", *words)
+    assert result["weights_sha256"] == answer(whole, "train", *words)["weights_sha256"]
 
 
 def finished_data(root: Path, source: str) -> tuple[str, dict[str, str]]:

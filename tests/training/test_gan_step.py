@@ -19,7 +19,7 @@ from ganpipe.training.gan_step import GanStep, adam
 from ganpipe.training.losses import LOSSES
 from ganpipe.training.schedules import values_at
 from ganpipe.training.trainer import train
-from tests.conftest import R3, noise_data, with_
+from tests.conftest import R3, STYLE, noise_data, with_
 
 CPU = torch.device("cpu")
 FP32 = Compute(CPU, "fp32")
@@ -53,7 +53,7 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(settings: Settings) -
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["r3gan", "dcgan", "fastgan"])
+@pytest.mark.parametrize("model", ["r3gan", "dcgan", "fastgan", "stylegan2"])
 @pytest.mark.parametrize("penalty", ["none", "r1", "both", "interpolated"])
 def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: str, penalty: str) -> None:
     """Fused Adam on a CPU reads by address: other strides, as double backward gives them, would mix gradients up."""
@@ -79,17 +79,23 @@ def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: 
 
 
 @pytest.mark.slow
-def test_a_compiled_step_gives_the_gradients_of_an_eager_one(settings: Settings) -> None:
+@pytest.mark.parametrize("changed", [FULL, STYLE], ids=["r3gan", "stylegan2"])
+def test_a_compiled_step_gives_the_gradients_of_an_eager_one(
+    settings: Settings, changed: dict[str, object]
+) -> None:
     """With both exact penalties through the augmentation: second derivatives included."""
-    data, settings = noise_data(labels=True), with_(settings, **FULL)
+    data, settings = noise_data(labels=True), with_(settings, **changed)
     eager = grads(phases_of(data, settings), data, settings)
     compiled = grads(phases_of(data, settings, compiled=True), data, settings)
     torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-5)
 
 
-def test_the_functional_step_gives_the_gradients_of_an_eager_one(settings: Settings) -> None:
+@pytest.mark.parametrize("changed", [FULL, STYLE], ids=["r3gan", "stylegan2"])
+def test_the_functional_step_gives_the_gradients_of_an_eager_one(
+    settings: Settings, changed: dict[str, object]
+) -> None:
     """What is compiled, before it is compiled: fast enough for every day."""
-    data, settings = noise_data(labels=True), with_(settings, **FULL)
+    data, settings = noise_data(labels=True), with_(settings, **changed)
     phases = phases_of(data, settings)
     expected = grads(phases_of(data, settings), data, settings)
     from ganpipe.training.gradient_penalties import logits_and_input_grad_functional
@@ -101,7 +107,7 @@ def test_the_functional_step_gives_the_gradients_of_an_eager_one(settings: Setti
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_moves_every_model(settings: Settings, tmp_path: Path, loss: str) -> None:
     """Any loss with any model, with every penalty: finite losses and changed weights."""
-    for model, side in (("mlp", 16), ("dcgan", 16), ("r3gan", 16), ("fastgan", 32)):
+    for model, side in (("mlp", 16), ("dcgan", 16), ("r3gan", 16), ("fastgan", 32), ("stylegan2", 16)):
         for penalty in ("auto", "both", "interpolated"):
             few = with_(
                 settings,

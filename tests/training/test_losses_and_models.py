@@ -154,7 +154,7 @@ def test_every_model_makes_and_judges_images_of_the_shape(
     gan = build_gan(settings, shape, seed=0)
     images = gan.G(torch.randn(3, 8))
     assert images.shape == (3, shape.channels, shape.height_px, shape.width_px)
-    if name != "r3gan":  # nothing squeezes what r3 makes
+    if name not in ("r3gan", "stylegan2"):  # nothing squeezes what these make
         assert images.abs().max() <= 1
     assert gan.D(images).shape[0] == 3
 
