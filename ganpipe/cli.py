@@ -126,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--because", type=_sentence_of, default="", metavar="TEXT", help="why; `ganpipe status` shows it"
         )
 
-    def from_model(sub: argparse.ArgumentParser) -> None:
+    def from_model(sub: argparse.ArgumentParser, truncates: bool = True) -> None:
         sub.add_argument(
             "--model",
             type=_reference,
@@ -140,6 +140,8 @@ def build_parser() -> argparse.ArgumentParser:
             "--label", metavar="NAME", help="of a class-conditional model; default: labels as in its dataset"
         )
         sub.add_argument("--seed", type=int, default=0)
+        if not truncates:
+            return
         sub.add_argument(
             "--truncation",
             type=_psi,
@@ -185,15 +187,56 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = add("generate", "models.generate", "generate images from a model")
     from_model(sub)
-    sub.add_argument("-n", type=int, default=64, dest="count", help="how many images; default: 64")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("-n", type=int, default=64, dest="count", help="how many images; default: 64")
+    which.add_argument(
+        "--latent",
+        nargs="+",
+        metavar="FILE",
+        help="draw the latents in these files of `ganpipe project` instead",
+    )
     sub.add_argument("--out", required=True, metavar="DIR", help="other images there are kept")
     json_too(sub)
 
     sub = add("interpolate", "models.interpolate", "latent interpolation as a video, an animation or a strip")
     from_model(sub)
-    sub.add_argument("--stops", type=int, default=6, help="latents on the path; default: 6")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--stops", type=int, default=6, help="latents on the path; default: 6")
+    which.add_argument(
+        "--latents", nargs="+", metavar="FILE", help="a path through these files of `ganpipe project` instead"
+    )
     sub.add_argument("--frames", type=int, default=24, help="frames between two of them; default: 24")
     sub.add_argument("--out", required=True, metavar="FILE", help="a new .mp4, .gif or .png")
+    json_too(sub)
+
+    sub = add(
+        "mix",
+        "latents.mix",
+        "a style-mixing sheet: styles of images A with coarse, middle and fine ones of B",
+    )
+    sources = "numbers of images of `ganpipe generate` and files of `ganpipe project`, such as 0-3,7,cat.safetensors"
+    sub.add_argument("a", metavar="A", help=sources)
+    sub.add_argument("b", metavar="B", help="the same")
+    from_model(sub)
+    sub.add_argument("--out", required=True, metavar="FILE", help="a new .png")
+    json_too(sub)
+
+    sub = add(
+        "project",
+        "latents.project",
+        "the latents whose images are nearest to photos, with a film of the search",
+    )
+    sub.add_argument(
+        "photos", nargs="+", metavar="PHOTO", help="images, folders, patterns, @LIST or sample:photos"
+    )
+    from_model(sub, truncates=False)
+    sub.add_argument(
+        "--space",
+        choices=("w", "w+"),
+        help="one style for all layers, or one for each, nearer to the photo; default: w, or z of a model without a mapping",
+    )
+    sub.add_argument("--steps", type=int, default=300, help="steps of the optimization; default: 300")
+    sub.add_argument("--out", required=True, metavar="DIR", help="for latents, pictures and films")
     json_too(sub)
 
     sub = add("stylize", "models.stylize", "style transfer: every content in every style")

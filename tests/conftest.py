@@ -46,6 +46,15 @@ TINY = {
 R3 = {"model__name": "r3gan", "model__width": 0.04, "model__blocks": 1, "loss__name": "rpgan"}
 PROGAN = {"model__name": "progan", "model__width": 0.02, "loss__name": "wgan-gp", "loss__drift": 1e-3}
 MSGGAN = PROGAN | {"model__name": "msggan"}
+# A small stylegan2 with both lazy regularizers.
+STYLE = {
+    "model__name": "stylegan2",
+    "model__width": 0.02,
+    "model__mapping_layers": 2,
+    "loss__penalty_every": 3,
+    "loss__path_length_weight": 2.0,
+    "loss__path_length_every": 2,
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

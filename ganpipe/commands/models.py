@@ -153,24 +153,27 @@ def compare(arguments: Namespace) -> int:
 def generate(arguments: Namespace) -> int:
     """Draws images from a registered model."""
     from ganpipe.stages import generate
+    from ganpipe.stages.latent_files import read_latent
 
     if arguments.count < 1:
         say("ganpipe generate: -n must be at least 1.")
         return USAGE_ERROR
+    if arguments.latent and not _takes_latents(arguments, "generate"):
+        return USAGE_ERROR
     workspace = open_named_workspace(arguments)
     model = generate.load_model(workspace, arguments.model, arguments.dataset)
+    target = absolute(arguments.out)
     with Bars(quiet=arguments.json) as bars:
-        paths = generate.generate_images(
-            model,
-            arguments.count,
-            arguments.seed,
-            absolute(arguments.out),
-            bars,
-            arguments.label,
-            arguments.truncation,
-        )
+        if arguments.latent:
+            files = [read_latent(absolute(name), model) for name in arguments.latent]
+            paths = generate.generate_from_latents(model, files, target, bars)
+        else:
+            paths = generate.generate_images(
+                model, arguments.count, arguments.seed, target, bars, arguments.label, arguments.truncation
+            )
     if arguments.json:
         drawn = {"model": str(model.reference), "seed": arguments.seed, "truncation": arguments.truncation}
+        drawn |= {"latents": [file.as_origin() for file in files]} if arguments.latent else {}
         print_json(drawn | {"images": [str(p) for p in paths]})
     else:
         out.print(f"{len(paths)} images of {model.reference} in {arguments.out}")
@@ -181,25 +184,45 @@ def interpolate(arguments: Namespace) -> int:
     """Writes a closed walk through latent space."""
     from ganpipe.imaging import video
     from ganpipe.stages import generate
+    from ganpipe.stages.latent_files import read_latent
 
     path = absolute(arguments.out)
     video.check_target(path)
     if arguments.stops < 2 or arguments.frames < 1:
         say("ganpipe interpolate: --stops must be at least 2 and --frames at least 1.")
         return USAGE_ERROR
+    if arguments.latents and len(arguments.latents) < 2:
+        say("ganpipe interpolate: --latents takes at least two files.")
+        return USAGE_ERROR
+    if arguments.latents and not _takes_latents(arguments, "interpolate"):
+        return USAGE_ERROR
     workspace = open_named_workspace(arguments)
     model = generate.load_model(workspace, arguments.model, arguments.dataset)
     seed, psi = arguments.seed, arguments.truncation
-    frames = generate.interpolation_frames(
-        model, arguments.stops, arguments.frames, seed, arguments.label, psi
-    )
-    video.write_video(frames.numpy(), path, arguments.frames, model.origin("interpolation", seed, psi))
+    if arguments.latents:
+        files = [read_latent(absolute(name), model) for name in arguments.latents]
+        frames = generate.latent_frames(model, files, arguments.frames)
+        origin = model.origin("interpolation") | {"latents": [file.as_origin() for file in files]}
+    else:
+        frames = generate.interpolation_frames(
+            model, arguments.stops, arguments.frames, seed, arguments.label, psi
+        )
+        origin = model.origin("interpolation", seed, psi)
+    video.write_video(frames.numpy(), path, arguments.frames, origin)
     if arguments.json:
         written = {"model": str(model.reference), "truncation": psi, "frames": len(frames), "out": str(path)}
         print_json(written)
     else:
         out.print(f"{len(frames)} frames of {model.reference} in {arguments.out}")
     return 0
+
+
+def _takes_latents(arguments: Namespace, command: str) -> bool:
+    """Whether no option is given that a latent's file leaves without effect; says so otherwise."""
+    if arguments.truncation == 1 and arguments.label is None and arguments.seed == 0:
+        return True
+    say(f"ganpipe {command}: a latent's file fixes its image; leave --seed, --label and --truncation out.")
+    return False
 
 
 def stylize(arguments: Namespace) -> int:

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ganpipe.imaging.decode import over_white
 from ganpipe.imaging.image import Pixels
 
+BACKGROUND = (24, 24, 28)  # of a sheet
+
 
 def to_pil(pixels: Pixels) -> Image.Image:
     """Converts uint8 `[H, W, C]` to a Pillow image, gray if C is 1."""
@@ -23,7 +25,7 @@ def grid(pixels: Pixels, columns: int | None = None, gap_px: int = 2, enlarge_to
     times = max(1, enlarge_to_px // max(height, width))
     rows = math.ceil(n / columns)
     cell_h, cell_w = height * times + gap_px, width * times + gap_px
-    sheet = Image.new("RGB", (columns * cell_w + gap_px, rows * cell_h + gap_px), (24, 24, 28))
+    sheet = Image.new("RGB", (columns * cell_w + gap_px, rows * cell_h + gap_px), BACKGROUND)
     for k in range(n):
         tile = over_white(to_pil(pixels[k])).resize((width * times, height * times), Image.Resampling.NEAREST)
         sheet.paste(tile, (gap_px + k % columns * cell_w, gap_px + k // columns * cell_h))
@@ -34,7 +36,7 @@ def row_of_sheets(sheets: Sequence[Image.Image], titles: Sequence[str]) -> Image
     """Puts sheets next to each other, each below its title."""
     top, gap = 22, 12
     width = sum(image.width + gap for image in sheets) - gap
-    row = Image.new("RGB", (width, top + max(image.height for image in sheets)), (24, 24, 28))
+    row = Image.new("RGB", (width, top + max(image.height for image in sheets)), BACKGROUND)
     draw, font, x = ImageDraw.Draw(row), ImageFont.load_default(14), 0
     for image, title in zip(sheets, titles, strict=True):
         draw.text((x + 4, top // 2), title, (235, 235, 235), font, anchor="lm")

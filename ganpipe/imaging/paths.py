@@ -45,6 +45,8 @@ OVERVIEWS = frozenset(
         "training grid",
         "difference",
         "interpolation",
+        "style mixing",
+        "projection",
         "quality chart",  # of earlier versions
         "report card",
         "nearest training images",

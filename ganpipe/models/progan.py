@@ -19,65 +19,18 @@ from torch.nn import functional as F
 
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models.dcgan import MinibatchStd
+from ganpipe.models.equalized import EqualizedConv, EqualizedLinear, pixel_norm, widths
 from ganpipe.models.layers import base_size, doublings, size_problem
 from ganpipe.models.presentation import Presentation
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 8, 1024
-WIDEST = 512
-GAIN = math.sqrt(
-    2
-)  # He et al. 2015 (arXiv 1502.01852), eq. 10, for a layer that an activation follows; else 1
+GAIN = math.sqrt(2)  # of a layer before a leaky ReLU
 
 
 def shape_problem(shape: ImageShape) -> str | None:
     """Why this shape is impossible, as the end of a sentence; None if progan can make it."""
     return size_problem(shape, SMALLEST_PX, LARGEST_PX)
-
-
-def widths(settings: ModelSettings, shape: ImageShape) -> list[int]:
-    """Channels by level, the smallest map first; multiples of 4."""
-    sides = [min(base_size(shape)) * 2**level for level in range(doublings(shape) + 1)]
-    exact = [WIDEST * settings.width * min(1.0, settings.taper_from_px / side) for side in sides]
-    return [max(4, round(channels / 4) * 4) for channels in exact]
-
-
-class EqualConv2d(nn.Conv2d):
-    """A convolution with an equalized learning rate: weights are drawn from N(0, 1), and scaled by He's constant
-    when they are used (section 4.1)."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int | tuple[int, int], padding: int = 0, gain: float = GAIN
-    ) -> None:
-        super().__init__(inputs, outputs, kernel, padding=padding)
-        self.scale = gain / math.sqrt(self.weight[0].numel())
-        _init_equal(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight * self.scale, self.bias)
-
-
-class EqualLinear(nn.Linear):
-    """The same for a fully connected layer."""
-
-    def __init__(self, inputs: int, outputs: int, gain: float) -> None:
-        super().__init__(inputs, outputs)
-        self.scale = gain / math.sqrt(inputs)
-        _init_equal(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias)
-
-
-def _init_equal(layer: nn.Conv2d | nn.Linear) -> None:
-    nn.init.normal_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-
-
-def pixel_norm(x: Tensor) -> Tensor:
-    """`x: [N, C, …]`, divided in each pixel by the root of the mean square over the channels (section 4.2)."""
-    return x * torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-8).to(x.dtype)
 
 
 def leaky(x: Tensor) -> Tensor:
@@ -100,8 +53,8 @@ class GeneratorBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = EqualConv2d(inputs, outputs, 3, padding=1)
-        self.second = EqualConv2d(outputs, outputs, 3, padding=1)
+        self.first = EqualizedConv(inputs, outputs, 3, gain=GAIN)
+        self.second = EqualizedConv(outputs, outputs, 3, gain=GAIN)
 
     def forward(self, x: Tensor) -> Tensor:
         x = enlarge(x, 2)
@@ -114,7 +67,7 @@ class FirstBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = EqualConv2d(channels, channels, 3, padding=1)
+        self.first = EqualizedConv(channels, channels, 3, gain=GAIN)
 
     def forward(self, x: Tensor) -> Tensor:
         return pixel_norm(leaky(self.first(x)))
@@ -125,8 +78,8 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, added: int) -> None:
         super().__init__()
-        self.first = EqualConv2d(inputs + added, inputs, 3, padding=1)
-        self.second = EqualConv2d(inputs, outputs, 3, padding=1)
+        self.first = EqualizedConv(inputs + added, inputs, 3, gain=GAIN)
+        self.second = EqualizedConv(inputs, outputs, 3, gain=GAIN)
 
     def forward(self, x: Tensor) -> Tensor:
         return shrink(leaky(self.second(leaky(self.first(x)))), 2)
@@ -137,9 +90,9 @@ class LastBlock(nn.Module):
 
     def __init__(self, channels: int, added: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.first = EqualConv2d(channels + added, channels, 3, padding=1)
-        self.second = EqualConv2d(channels, channels, size)
-        self.to_logit = EqualLinear(channels, 1, gain=1.0)
+        self.first = EqualizedConv(channels + added, channels, 3, gain=GAIN)
+        self.second = EqualizedConv(channels, channels, size, gain=GAIN)
+        self.to_logit = EqualizedLinear(channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = leaky(self.second(leaky(self.first(x))))
@@ -160,12 +113,10 @@ class GeneratorLayers(nn.Module):
         self.levels = len(wide) - 1
         # The paper's first layer is a convolution over a padded map; its fan-in has the size of that map as a factor.
         pixels = self.base[0] * self.base[1]
-        self.start = EqualLinear(settings.z_dim, wide[0] * pixels, gain=GAIN / math.sqrt(pixels))
+        self.start = EqualizedLinear(settings.z_dim, wide[0] * pixels, gain=GAIN / math.sqrt(pixels))
         blocks = [GeneratorBlock(a, b) for a, b in pairwise(wide)]
         self.blocks = nn.ModuleList([FirstBlock(wide[0]), *blocks])
-        self.images = nn.ModuleDict(
-            {str(k): EqualConv2d(wide[k], shape.channels, 1, gain=1.0) for k in drawn}
-        )
+        self.images = nn.ModuleDict({str(k): EqualizedConv(wide[k], shape.channels, 1) for k in drawn})
 
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """The smallest map."""
@@ -192,7 +143,9 @@ class DiscriminatorLayers(nn.Module):
         added = [shape.channels * (k in self.joined) + (k == 0 or k in self.joined) for k in range(len(wide))]
         blocks = [DiscriminatorBlock(wide[k], wide[k - 1], added[k]) for k in range(1, len(wide))]
         self.blocks = nn.ModuleList([LastBlock(wide[0], added[0], base_size(shape)), *blocks])
-        self.images = nn.ModuleDict({str(k): EqualConv2d(shape.channels, wide[k], 1) for k in read})
+        self.images = nn.ModuleDict(
+            {str(k): EqualizedConv(shape.channels, wide[k], 1, gain=GAIN) for k in read}
+        )
         self.minibatch_std = MinibatchStd()
 
     def read(self, level: int, images: Tensor) -> Tensor:

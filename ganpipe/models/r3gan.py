@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganpipe.imaging.image import ImageShape
-from ganpipe.models.layers import base_size, double, doublings, halve, size_problem
+from ganpipe.models.layers import base_size, double, doublings, halve, one_hot, size_problem
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 512
@@ -105,7 +105,7 @@ class R3GanGenerator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.embed is not None:
-            z = torch.cat([z, self.embed(_one_hot(labels, self.embed.in_features, z))], 1)
+            z = torch.cat([z, self.embed(one_hot(labels, self.embed.in_features, z))], 1)
         x = self.basis * self.weigh(z)[:, :, None, None]
         x = self.stages[0](x)
         for change, stage in zip(self.changes, self.stages[1:], strict=True):
@@ -142,12 +142,5 @@ class R3GanDiscriminator(nn.Module):
         y = self.weigh((x * self.basis).sum((2, 3)))
         if self.embed is None:
             return y.squeeze(1)
-        wanted = self.embed(_one_hot(labels, self.embed.in_features, y))
+        wanted = self.embed(one_hot(labels, self.embed.in_features, y))
         return (y * wanted).sum(1) / math.sqrt(y.shape[1])
-
-
-def _one_hot(labels: Tensor | None, classes: int, like: Tensor) -> Tensor:
-    """`[N, classes]`, scaled by √classes, so that an embedding with fan-in `classes` has the size of a latent."""
-    if labels is None:
-        raise ValueError("a conditional model needs labels")
-    return F.one_hot(labels, classes).to(like.dtype) * math.sqrt(classes)

@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ganpipe.compute.random import MEAN, latents
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.image import ImageShape
-from ganpipe.models import dcgan, fastgan, mlp, msggan, progan, r3gan
+from ganpipe.models import dcgan, fastgan, mlp, msggan, progan, r3gan, stylegan2
 from ganpipe.settings.schema import ModelSettings
 
 MEAN_LATENTS = 4096  # whose mean learned input truncation moves towards
@@ -31,6 +31,7 @@ class Architecture:
     """Builders of generator and discriminator (the int is the number of classes, 0 for none), and what they support.
 
     `shape_problem`: None, or why a shape is impossible. `conditional`: the model can be class-conditional.
+    `random_numbers`: how many numbers G draws for one image beside its latent.
     """
 
     generator: Build
@@ -38,6 +39,9 @@ class Architecture:
     shape_problem: Callable[[ImageShape], str | None]
     conditional: bool = False
     algorithm: str = "gan"  # a row of training.algorithms.ALGORITHMS
+    random_numbers: Callable[[ModelSettings, ImageShape], int] | None = (
+        None  # of a generator that is `Styled`
+    )
 
 
 MODELS: dict[str, Architecture] = {
@@ -49,6 +53,13 @@ MODELS: dict[str, Architecture] = {
     "fastgan": Architecture(fastgan.FastGanGenerator, fastgan.FastGanDiscriminator, fastgan.shape_problem),
     "progan": Architecture(progan.ProganGenerator, progan.ProganDiscriminator, progan.shape_problem),
     "msggan": Architecture(msggan.MsgGenerator, msggan.MsgDiscriminator, progan.shape_problem),
+    "stylegan2": Architecture(
+        stylegan2.StyleGan2Generator,
+        stylegan2.StyleGan2Discriminator,
+        stylegan2.shape_problem,
+        conditional=True,
+        random_numbers=stylegan2.random_numbers,
+    ),
 }
 
 
@@ -69,6 +80,29 @@ class Mapped(Protocol):
 
     def synthesis(self, w: Tensor) -> Tensor:
         """The images of a learned input."""
+
+
+@runtime_checkable
+class Styled(Mapped, Protocol):
+    """A `Mapped` generator whose layers have a style each, and noise: StyleGAN2.
+
+    `layers`: the number of styles. `fixed_noise: [1, pixels]`: the noise unless other is given.
+    """
+
+    layers: int
+    fixed_noise: Tensor
+
+    def styles(self, z: Tensor, labels: Tensor | None = None, random: Tensor | None = None) -> Tensor:
+        """The learned input of each layer, `[N, layers, w_dim]`, mixed if `random: [N, numbers]` is given."""
+
+    def noise_in(self, random: Tensor | None) -> Tensor | None:
+        """The noise `[N, pixels]` among these random numbers."""
+
+    def synthesis(self, w: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The images of `w: [N, w_dim]` or `[N, layers, w_dim]`."""
+
+    def noise_maps(self, noise: Tensor) -> list[Tensor]:
+        """`[N, pixels]` as maps `[N, 1, H, W]`, one per layer that takes noise."""
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,27 @@ PROGAN_CPU: Row = PROGAN | {
 # Karnewar & Wang 2020 (arXiv 1903.06048), section 3.1: ProGAN's, with a higher rate.
 MSGGAN: Row = PROGAN | {"training.g_lr": 3e-3, "training.d_lr": 3e-3}
 MSGGAN_CPU: Row = PROGAN_CPU
+# Configuration F of Karras et al. 2020 (arXiv 1912.04958). γ by resolution and batch: 0.0002·pixels/batch.
+STYLEGAN2: Row = {
+    "model.z_dim": 512,
+    "model.taper_from_px": 64,
+    "loss.name": "logistic",
+    "loss.penalty_every": 16,
+    "loss.path_length_weight": 2.0,
+    "training.g_lr": 2e-3,
+    "training.d_lr": 2e-3,
+    "training.beta1": 0.0,
+    "training.beta2": 0.99,
+}
+STYLEGAN2_CPU: Row = STYLEGAN2 | {
+    "model.z_dim": 128,
+    "model.width": 0.25,
+    "model.taper_from_px": 8,
+    "model.mapping_layers": 4,
+    "loss.gamma": 0.05,
+    "training.batch_images": 16,
+    "training.ema_halflife_images": 5_000,
+}
 INTERVALS = ("training.log_every_images", "training.grid_every_images", "training.save_every_images")
 DEMO: Row = dict.fromkeys(INTERVALS, 0) | {
     "data.height_px": 32,
@@ -171,6 +192,7 @@ PRESETS: dict[str, Preset] = {
             "fastgan": FASTGAN_CPU,
             "progan": PROGAN_CPU,
             "msggan": MSGGAN_CPU,
+            "stylegan2": STYLEGAN2_CPU,
         },
     ),
     "small": Preset(
@@ -183,6 +205,7 @@ PRESETS: dict[str, Preset] = {
             "fastgan": FASTGAN_CPU,
             "progan": PROGAN_CPU,
             "msggan": MSGGAN_CPU,
+            "stylegan2": STYLEGAN2_CPU,
         },
     ),
     "few": Preset(
@@ -202,6 +225,7 @@ PRESETS: dict[str, Preset] = {
             "r3gan": R3GAN_CPU,
             "progan": PROGAN_CPU,
             "msggan": MSGGAN_CPU,
+            "stylegan2": STYLEGAN2_CPU,
         },
     ),
     "gpu": Preset(
@@ -220,6 +244,12 @@ PRESETS: dict[str, Preset] = {
             "fastgan": FASTGAN,
             "progan": PROGAN,
             "msggan": MSGGAN,
+            "stylegan2": STYLEGAN2
+            | {
+                "training.batch_images": 32,
+                "loss.gamma": 0.1,
+                "training.ema_halflife_images": 10_000,
+            },
         },
     ),
     "few-gpu": Preset(
@@ -235,7 +265,14 @@ PRESETS: dict[str, Preset] = {
             "evaluation.images": 2_000,
         },
         "fastgan",
-        {"fastgan": FASTGAN, "r3gan": R3GAN, "dcgan": DCGAN_R1, "progan": PROGAN, "msggan": MSGGAN},
+        {
+            "fastgan": FASTGAN,
+            "r3gan": R3GAN,
+            "dcgan": DCGAN_R1,
+            "progan": PROGAN,
+            "msggan": MSGGAN,
+            "stylegan2": STYLEGAN2,
+        },
     ),
     "cifar10": _published(32, batch=512, gamma=0.05, augment=0.55, ema=5_000_000),
     "ffhq64": _published(64, batch=256, gamma=2.0, augment=0.3, ema=500_000),
@@ -256,7 +293,9 @@ class CpuSize:
 CPU_SIZES = (CpuSize(0, 32, 32), CpuSize(20, 64, 32), CpuSize(60, 64, 64))
 ASKED_FOR = "asked for"
 FEW_IMAGES = 1_000  # up to here FastGAN; its paper shows 60 to 1,000
-NEEDED_IMAGES = {"fastgan": 50} | dict.fromkeys(("dcgan", "mlp", "r3gan", "progan", "msggan"), FEW_IMAGES)
+NEEDED_IMAGES = {"fastgan": 50} | dict.fromkeys(
+    ("dcgan", "mlp", "r3gan", "progan", "msggan", "stylegan2"), FEW_IMAGES
+)
 
 
 def preset_row(name: str, model: str | None = None) -> Row:

@@ -81,13 +81,13 @@ class ModelSettings(Section):
 
     name: ModelName = Field(
         default="dcgan",
-        description="architecture: r3gan as the modern baseline, fastgan for 50 to 1,000 images, progan that grows, msggan "
-        "with gradients at every scale, dcgan and mlp as simple baselines",
+        description="architecture: r3gan as the modern baseline, stylegan2 for style mixing and projection, fastgan for "
+        "50 to 1,000 images, progan that grows, msggan with gradients at every scale, dcgan and mlp as simple baselines",
     )
     z_dim: int = Field(default=100, ge=1, le=4096, description="dimensions of a latent vector")
     conditional: Literal["auto", "yes", "no"] = Field(
         default="auto",
-        description="class-conditional G and D; auto: r3gan is conditional if the dataset has labels",
+        description="class-conditional G and D; auto: r3gan and stylegan2 are conditional if the dataset has labels",
     )
     spectral_norm: bool = Field(
         default=False, description="spectral normalization of all weights of D (Miyato et al. 2018)"
@@ -96,20 +96,29 @@ class ModelSettings(Section):
         default=1.0,
         ge=0.01,
         le=8.0,
-        description="channel multiplier: r3gan of the published 768, progan and msggan of 512, fastgan of 64",
+        description="channel multiplier: r3gan of the published 768; progan, msggan and stylegan2 of 512; fastgan of 64",
     )
     blocks: int = Field(default=2, ge=1, le=16, description="r3gan: residual blocks per resolution")
     taper_from_px: int = Field(
         default=32,
         ge=4,
         le=512,
-        description="r3gan, progan, msggan: above this resolution, in pixels, each doubling halves the channels",
+        description="r3gan, progan, msggan, stylegan2: above this resolution, in pixels, each doubling halves the channels",
     )
     scales: int = Field(
         default=0,
         ge=0,
         le=16,
         description="msggan: scales that D is shown, counted from the largest; 0: all",
+    )
+    mapping_layers: int = Field(
+        default=8, ge=1, le=16, description="stylegan2: fully connected layers of the mapping network"
+    )
+    style_mixing: float = Field(
+        default=0.9,
+        ge=0.0,
+        le=1.0,
+        description="stylegan2: share of the images in training whose layers take their styles from two latents",
     )
     recon_loss: Literal["mse", "vgg"] = Field(
         default="mse",
@@ -170,6 +179,16 @@ class LossSettings(Section):
         default=0.0,
         ge=0.0,
         description="weight ε of the drift penalty ε·E D(real)², which keeps the logits of wgan-gp near 0 (ProGAN)",
+    )
+    path_length_weight: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="stylegan2: weight of path-length regularization of G; the paper's is 2; 0: none",
+    )
+    path_length_every: int = Field(
+        default=4,
+        ge=1,
+        description="steps between path-length regularizations (lazy); scales their weight",
     )
 
 

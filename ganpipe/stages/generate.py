@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from ganpipe.imaging.image import ImageShape
 from ganpipe.imaging.provenance import has_origin, save_png
 from ganpipe.imaging.tensors import composite_on_white, to_uint8
 from ganpipe.models.io import generator_damage, load_generator
+from ganpipe.models.latents import between, draw, great_circle
 from ganpipe.models.registry import sample
-from ganpipe.progress import Progress, Report, ignore
+from ganpipe.progress import Progress, Report, ignore, stage
 from ganpipe.stages.evaluate import check_model
+from ganpipe.stages.latent_files import LatentFile
 from ganpipe.stores.model_registry import ModelRef, ModelRegistry
 from ganpipe.stores.registered_models import CHAMPION
 from ganpipe.stores.run_records import RunRecord, all_records, run_folder
@@ -73,9 +76,9 @@ class LoadedModel:
         drawn = [draw_labels(counts, seed, k, 1, self.compute.device) for k in numbers]
         return torch.cat([d for d in drawn if d is not None]) if counts else None
 
-    def origin(self, kind: str, seed: int, truncation: float = 1.0) -> dict[str, Any]:
-        """The record of origin of an image of this model."""
-        own = {"kind": kind, "model": str(self.reference), "seed": seed}
+    def origin(self, kind: str, seed: int | None = None, truncation: float = 1.0) -> dict[str, Any]:
+        """The record of origin of an image of this model. `seed`: None if nothing is drawn from one."""
+        own = {"kind": kind, "model": str(self.reference)} | ({} if seed is None else {"seed": seed})
         return dict(self.config["origin"]) | own | ({"truncation": truncation} if truncation != 1 else {})
 
 
@@ -171,6 +174,27 @@ def generate_images(
     return paths
 
 
+@torch.no_grad()
+def generate_from_latents(
+    model: LoadedModel, files: Sequence[LatentFile], out: Path, report: Report = ignore
+) -> list[Path]:
+    """Writes the image of each latent as `latent-NAME.png`, with its origin; nothing is overwritten.
+
+    Raises:
+        GanpipeError: `out` cannot be written.
+    """
+    require_room(out, len(files) * BYTES_PER_FILE)
+    paths = []
+    for file in stage(files, "generate", total=len(files), unit="images", report=report):
+        origin = model.origin("generated") | {"latent": file.as_origin()}
+        path = out / f"latent-{Path(file.name).stem}.png"
+        if os.path.lexists(path) and not has_origin(path, origin):
+            path = path.with_stem(f"{path.stem}-{sha256_of_json(origin)[:8]}")
+        image = to_uint8(draw(model.G, file.latent)).cpu()[0]
+        paths.append(save_png(to_pil(image.numpy()), path, origin))
+    return paths
+
+
 def _target_paths(out: Path, origins: list[dict[str, Any]], label: str | None) -> list[Path]:
     """A file for each image: seed, label if one is wanted, ψ if it is not 1, number.
 
@@ -202,16 +226,25 @@ def interpolation_frames(
     """uint8 `[N, H, W, C]`: a closed walk through `stops` latents, along great circles (White 2016), with one label."""
     z = torch.cat([latents(seed, LATENTS, k, 1, model.z_dim, model.compute.device) for k in range(stops)])
     path = []
-    for a, b in zip(z, z.roll(-1, 0), strict=True):
-        angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
-        for t in torch.arange(frames_between) / frames_between:
-            path.append(
-                (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle).clamp_min(1e-6)
-            )
+    for a, b in zip(z.split(1), z.roll(-1, 0).split(1), strict=True):
+        path += [great_circle(a, b, k / frames_between) for k in range(frames_between)]
     labels = model.labels(seed, range(1), label)
     return composite_on_white(
-        _pixels(model, torch.stack(path), None if labels is None else labels.expand(len(path)), truncation)
+        _pixels(model, torch.cat(path), None if labels is None else labels.expand(len(path)), truncation)
     )
+
+
+@torch.no_grad()
+def latent_frames(model: LoadedModel, files: Sequence[LatentFile], frames_between: int) -> Tensor:
+    """uint8 `[N, H, W, C]`: a closed walk through the latents of files, straight in w, along great circles in z."""
+    stops = [file.latent for file in files]
+    if len({stop.space for stop in stops}) > 1:
+        stops = [stop.per_layer(model.G) for stop in stops]
+    pairs = zip(stops, [*stops[1:], stops[0]], strict=True)
+    images = [
+        draw(model.G, between(a, b, k / frames_between)) for a, b in pairs for k in range(frames_between)
+    ]
+    return composite_on_white(to_uint8(torch.cat(images)).cpu())
 
 
 def _pixels(model: LoadedModel, z: Tensor, labels: Tensor | None, truncation: float) -> Tensor:

@@ -64,15 +64,40 @@ def remaking_command(origin: dict[str, Any]) -> str | None:
 
 
 def _generate(origin: dict[str, Any]) -> str:
+    words = ["ganpipe", "generate", "--model", _model(origin)]
+    if "latent" in origin:
+        return shlex.join([*words, "--latent", str(origin["latent"]["name"]), "--out", "DIR"])
+    words += ["--seed", str(int(origin["seed"])), "-n", str(int(origin["index"]) + 1)]
+    return shlex.join([*words, *_options(origin), "--out", "DIR"])
+
+
+def _model(origin: dict[str, Any]) -> str:
+    """The model as `--model` takes it; without a version it is a run's, which nothing has registered."""
     name, _, version = str(origin["model"]).partition(" v")
-    model = (
-        f"{name}/{version}" if version else name
-    )  # without one it is a run's, which nothing has registered
-    words = ["ganpipe", "generate", "--model", model, "--seed", str(int(origin["seed"]))]
-    words += ["-n", str(int(origin["index"]) + 1)]
-    words += ["--label", str(origin["label"])] if "label" in origin else []
-    words += ["--truncation", str(float(origin["truncation"]))] if "truncation" in origin else []
-    return shlex.join([*words, "--out", "DIR"])
+    return f"{name}/{version}" if version else name
+
+
+def _options(origin: dict[str, Any]) -> list[str]:
+    words = ["--label", str(origin["label"])] if "label" in origin else []
+    return words + (["--truncation", str(float(origin["truncation"]))] if "truncation" in origin else [])
+
+
+def _mix(origin: dict[str, Any]) -> str:
+    a, b = (
+        ",".join(
+            str(source["name"]) if "name" in source else str(int(source["index"])) for source in origin[side]
+        )
+        for side in ("a", "b")
+    )
+    words = ["ganpipe", "mix", a, b, "--model", _model(origin), "--seed", str(int(origin["seed"]))]
+    return shlex.join([*words, *_options(origin), "--out", "FILE.png"])
+
+
+def _project(origin: dict[str, Any]) -> str:
+    words = ["ganpipe", "project", str(origin["photo"]["name"]), "--model", _model(origin)]
+    words += ["--space", str(origin["space"])] if origin["space"] == "w+" else []
+    words += ["--steps", str(int(origin["steps"])), "--seed", str(int(origin["seed"]))]
+    return shlex.join([*words, *_options(origin), "--out", "DIR"])
 
 
 def _stylize(origin: dict[str, Any]) -> str:
@@ -116,6 +141,8 @@ def _evaluate(origin: dict[str, Any]) -> str:
 
 COMMANDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "generated": _generate,
+    "style mixing": _mix,
+    "projection": _project,
     "stylized": _stylize,
     "report card": _evaluate,
     "sample grid": _evaluate,

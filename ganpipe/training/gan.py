@@ -28,6 +28,7 @@ from ganpipe.training.divergence import Divergence, Remedies, Remedy, is_early
 from ganpipe.training.gan_batch import Batch, GanBatches
 from ganpipe.training.gan_health import GanHealth
 from ganpipe.training.gan_step import GanStep, adam
+from ganpipe.training.path_length import check_path_length
 from ganpipe.training.schedules import ScheduledValues, values_at
 
 SIGNAL_IMAGES = 256  # of each kind, for the held-out signal of overfitting
@@ -38,12 +39,13 @@ class GanAlgorithm(Algorithm):
 
     exported = "G"
     progress_scalars: ClassVar = {"D": "loss_d", "G": "loss_g"}
-    lazy_scalars = ("r1", "r2", "gp")
+    lazy_scalars = ("r1", "r2", "gp", "path_length", "path_penalty")
 
     def __init__(self, context: TrainingContext) -> None:
         settings, compute = context.settings, context.compute
         self.context, self.settings, self.compute = context, settings, compute
         self._check_signal()
+        check_path_length(settings)
         self.frozen = {"D": frozenset()}
         gan = build_gan(settings.model, context.data.shape, settings.training.seed, context.classes)
         G, D = (compute.place(context.distributed.convert_batch_norm(network)) for network in (gan.G, gan.D))
@@ -209,7 +211,14 @@ class GanAlgorithm(Algorithm):
         return [f"The model is not class-conditional, because {few} have no label.", *self.ada.notes()]
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        return {"health": asdict(self.health), "ada": dict(vars(self.ada))}
+        path_length = self.gan_step.path_length
+        return {
+            "health": asdict(self.health),
+            "ada": dict(vars(self.ada)),
+            "path_length": path_length.state_dict() if path_length else {},
+        }
 
     def load_state_dict(self, saved: dict[str, dict[str, Any]]) -> None:
         self.health, self.ada = GanHealth(**saved["health"]), AdaState(**saved["ada"])
+        if self.gan_step.path_length:
+            self.gan_step.path_length.load_state_dict(saved["path_length"])

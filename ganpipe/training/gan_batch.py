@@ -15,14 +15,17 @@ from ganpipe.compute.random import (
     G_LATENTS,
     G_MIRROR,
     G_ORDER,
+    G_RANDOM,
     LATENTS,
     MIX,
     NOISE,
+    PATH,
     latents,
     normal_on_device,
     uniform,
 )
 from ganpipe.data.shards import PreparedData
+from ganpipe.models.registry import MODELS
 from ganpipe.settings.schema import Settings
 from ganpipe.training.augment import DRAWS
 from ganpipe.training.batches import ImageBatches
@@ -40,6 +43,8 @@ class Batch:
     `draws: [N, 4, DRAWS]`, `noise: [N, 4, V]`: for D's real and fake, and G's fake and real images, which have at most V
     values each. `directions: [N, 2, V]`: of the finite difference at real and fake. `mix: [N]`: places of the interpolated
     penalty between real and fake. `labels`, `g_labels`: of the real images, and of the fake ones made beside them.
+    `random: [N, 1 or 2, numbers]`: what a `Styled` G draws for D's and, if they are others, for G's fake images.
+    `path: [N, C, H, W]`: images of noise y, along which path lengths are measured.
     """
 
     real: Tensor
@@ -52,9 +57,21 @@ class Batch:
     noise: Tensor | None = None
     directions: Tensor | None = None
     mix: Tensor | None = None
+    random: Tensor | None = None
+    path: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.z)
+
+    def d_inputs(self) -> tuple[Any, ...]:
+        """The inputs of G for the fake images that D sees: latents, labels, and what it draws itself."""
+        return (self.z, self.labels) if self.random is None else (self.z, self.labels, self.random[:, 0])
+
+    def g_inputs(self) -> tuple[Any, ...]:
+        """The same for the step of G."""
+        z = self.z if self.g_z is None else self.g_z
+        labels = self.labels if self.g_labels is None else self.g_labels
+        return (z, labels) if self.random is None else (z, labels, self.random[:, -1])
 
     def split(self, count: int) -> list[Batch]:
         """Parts of at most `count` images."""
@@ -85,6 +102,7 @@ class GanBatches:
     ) -> None:
         self.settings, self.device, self.distributed = settings, device, distributed
         self.values = values or data.shape.numel
+        self.size = (data.shape.channels, data.shape.height_px, data.shape.width_px)
         options, loss = settings.training, settings.loss
         self.images = ImageBatches(data.train, options.seed, options.horizontal_flip, device)
         pairs = LOSSES[loss.name].pairs
@@ -95,6 +113,8 @@ class GanBatches:
         )
         self.classes = classes
         self.penalty = select_penalty(loss)
+        random_numbers = MODELS[settings.model.name].random_numbers
+        self.random_numbers = random_numbers(settings.model, data.shape) if random_numbers else 0
 
     def batch(self, position: int, count: int, step: int) -> Batch:
         """The batch of `count` images at `position`; `step` says whether the lazy penalty is due."""
@@ -105,6 +125,7 @@ class GanBatches:
         fresh = options.separate_g_batch
         g_real, g_labels = self.g_images.batch(position, count, part) if self.g_images else (None, labels)
         penalized = self.penalty != "none" and step % loss.penalty_every == 0
+        measured = loss.path_length_weight > 0 and step % loss.path_length_every == 0
         directed = penalized and loss.penalty_method == "finite-difference" and self.penalty != "interpolated"
         return Batch(
             real=real,
@@ -128,5 +149,13 @@ class GanBatches:
             else None,
             mix=uniform(seed, MIX, position, (count,), device)[part]
             if self.penalty == "interpolated"
+            else None,
+            random=normal_on_device(
+                seed, G_RANDOM, position, (count, 1 + fresh, self.random_numbers), device
+            )[part]
+            if self.random_numbers
+            else None,
+            path=normal_on_device(seed, PATH, position, (count, *self.size), device)[part]
+            if measured
             else None,
         )

@@ -16,7 +16,7 @@ from ganpipe.compute.distributed import Distributed
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models.presentation import Presentation
 from ganpipe.models.progan import Growing
-from ganpipe.models.registry import Reconstructs
+from ganpipe.models.registry import Reconstructs, Styled
 from ganpipe.settings.schema import Settings, TrainingSettings
 from ganpipe.training.algorithm import Scalars
 from ganpipe.training.augment import augment, parse_kinds
@@ -30,6 +30,7 @@ from ganpipe.training.gradient_penalties import (
     zero_centered_finite_difference,
 )
 from ganpipe.training.losses import select_loss
+from ganpipe.training.path_length import PathLength
 from ganpipe.training.schedules import ScheduledValues
 
 Network = Callable[..., Tensor]
@@ -62,6 +63,11 @@ class GanStep:
         self.perceptual = (
             _perceptual(self.settings, self.compute) if isinstance(self.D, Reconstructs) else None
         )
+        self.path_length = (
+            PathLength(self.G, self.settings.loss, self.compute, self.distributed)
+            if isinstance(self.G, Styled) and self.settings.loss.path_length_weight
+            else None
+        )
         if self.compiled:
             self._gradients: Any = torch.compile(self._gradients_pure, dynamic=False)
             self._with_input_grad = logits_and_input_grad_functional
@@ -83,15 +89,17 @@ class GanStep:
         for optimizer, lr in ((self.g_opt, scheduled_values.g_lr), (self.d_opt, scheduled_values.d_lr)):
             for group in optimizer.param_groups:
                 group["lr"], group["betas"] = lr, (self.settings.training.beta1, scheduled_values.beta2)
-        parts = batch.split(self._part_images(microbatch_images) or len(batch))
+        part_images = self._part_images(microbatch_images)
+        # Without `path`, which is there at some steps only: a compiled step would be compiled again for it.
+        parts = replace(batch, path=None).split(part_images or len(batch))
         # Both phases share one G(z) if the whole batch fits and G has no latents of its own.
         shared = len(parts) == 1 and batch.g_z is None and not self.compiled
         self.G.requires_grad_(shared)
         with self.compute.autocast(), torch.set_grad_enabled(shared):
-            fakes = [self.G(part.z, part.labels) for part in parts]
+            fakes = [self.G(*part.d_inputs()) for part in parts]
         numbers = self._numbers(scheduled_values, batch.real)
         d_stats = self._d_phase(parts, [fake.detach() for fake in fakes], numbers, number)
-        g_stats = self._g_phase(parts, fakes[0] if shared else None, numbers)
+        g_stats = self._g_phase(batch, parts, fakes[0] if shared else None, numbers, part_images)
         return d_stats | g_stats | {"spread": _spread(fakes, parts)}
 
     def values_per_image(self, shape: ImageShape) -> int:
@@ -137,7 +145,7 @@ class GanStep:
         below = self.settings.training.skip_d_below_loss
         skipped = below > 0 and self._loss_of_all(stats["loss_d"]) < below
         if not skipped:
-            self.d_opt.step()
+            self._apply("D", gradients)
         return stats | {"d_grad": _norm(gradients), "d_skipped": torch.tensor(float(skipped))}
 
     def _loss_of_all(self, loss: Tensor) -> float:
@@ -146,13 +154,31 @@ class GanStep:
         self.distributed.average_([mean])
         return float(mean)
 
-    def _g_phase(self, parts: list[Batch], fake: Tensor | None, numbers: dict[str, Tensor]) -> Scalars:
+    def _g_phase(
+        self,
+        batch: Batch,
+        parts: list[Batch],
+        fake: Tensor | None,
+        numbers: dict[str, Tensor],
+        microbatch_images: int,
+    ) -> Scalars:
         self.D.requires_grad_(False)  # its weights' gradients would be thrown away
         self.G.requires_grad_(True)
         fakes = [fake] if fake is not None else [None for _ in parts]
         gradients, stats = self._accumulate("G", parts, fakes, numbers, False, 0)
-        self.g_opt.step()
+        if self.path_length is not None and batch.path is not None:
+            more, path_stats = self.path_length.gradients(batch, microbatch_images)
+            torch._foreach_add_(gradients, more)
+            stats |= path_stats
+        self._apply("G", gradients)
         return stats | {"g_grad": _norm(gradients)}
+
+    def _apply(self, who: str, gradients: list[Tensor]) -> None:
+        """One optimizer step along these gradients."""
+        self._network(who).zero_grad()  # what is not in use any more would go on moving
+        for weight, gradient in zip(self._learned(who).values(), gradients, strict=True):
+            weight.grad = match_strides(weight, gradient)
+        (self.d_opt if who == "D" else self.g_opt).step()
 
     def _accumulate(
         self,
@@ -163,7 +189,7 @@ class GanStep:
         penalized: bool,
         quarter: int,
     ) -> tuple[list[Tensor], Scalars]:
-        """Gradient accumulation: gradients and scalars over the parts of a batch, weighted by size, in `.grad`."""
+        """Gradient accumulation: gradients and scalars over the parts of a batch, weighted by size: means over all processes."""
         total = sum(len(part) for part in parts)
         gradients: list[Tensor] = []
         stats: Scalars = {}
@@ -178,9 +204,6 @@ class GanStep:
             else:
                 gradients, stats = list(some), some_stats
         self.distributed.average_(gradients)
-        self._network(who).zero_grad()  # what is not in use any more would go on moving
-        for weight, gradient in zip(self._learned(who).values(), gradients, strict=True):
-            weight.grad = match_strides(weight, gradient)
         return gradients, stats
 
     def _network(self, who: str) -> nn.Module:
@@ -304,7 +327,7 @@ class GanStep:
     ) -> tuple[Tensor, Scalars]:
         labels = part.labels if part.g_labels is None else part.g_labels
         if fake is None:
-            fake = G(part.z if part.g_z is None else part.g_z, labels)
+            fake = G(*part.g_inputs())
         fake_logits = self.D(self._augmented(fake.float(), part, G_FAKE, numbers), labels).float()
         real_logits = torch.zeros_like(fake_logits)
         if self.loss.pairs:

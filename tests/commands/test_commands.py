@@ -11,7 +11,7 @@ from PIL import Image
 
 from ganpipe.cli import main
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import TINY, fill_folder, noise_image
+from tests.conftest import STYLE, TINY, fill_folder, noise_image
 
 SETS = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
 
@@ -169,6 +169,39 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     assert [r["state"] for r in status["runs"]] == ["finished"]
 
 
+@pytest.mark.slow
+def test_a_photo_becomes_a_latent_that_is_drawn_mixed_and_interpolated(shell: Shell, tmp_path: Path) -> None:
+    shell.json("data", "add", str(fill_folder(tmp_path / "in", 60)), "--name", "noise")
+    style = [f"--set={key.replace('__', '.')}={value}" for key, value in STYLE.items()]
+    model = ("--model", str(shell.json("train", "--dataset", "noise", *SETS, *style)["run"]))
+    photos, out = [str(tmp_path / f"in/00{k}.png") for k in (0, 1)], tmp_path / "out"
+    items = shell.json("project", *photos, *model, "--steps", "3", "--out", str(out))["items"]
+    assert [Path(item["photo"]).name for item in items] == ["000.png", "001.png"]
+    assert all(item["distance"] < item["distance_before"] for item in items)
+    latents = [str(item["latent"]) for item in items]
+    drawn = shell.json("generate", *model, "--latent", *latents, "--out", str(tmp_path / "drawn"))
+    assert [Path(path).name for path in drawn["images"]] == ["latent-000.png", "latent-001.png"]
+    command = shell.json("trace", drawn["images"][0])["command"]
+    assert f"generate {' '.join(model)} --latent 000.safetensors " in command
+    film = tmp_path / "walk.gif"
+    walk = shell.json("interpolate", *model, "--latents", *latents, "--frames", "3", "--out", str(film))
+    assert walk["frames"] == 6
+    sheet = tmp_path / "mix.png"
+    mixed = shell.json("mix", f"0-1,{latents[0]}", "2", *model, "--out", str(sheet))
+    assert [source.get("index") for source in mixed["a"]] == [0, 1, None]
+    assert shell.json("trace", str(sheet))["command"].startswith("ganpipe mix 0,1,000.safetensors 2 --model")
+    code, _, err = shell("mix", "0", "1", *model, "--out", str(sheet))
+    assert (code, "exists already" in err) == (1, True)
+    for words in (
+        ("generate", *model, "--latent", latents[0], "--truncation", "0.5", "--out", str(out)),
+        ("generate", *model, "--latent", latents[0], "-n", "3", "--out", str(out)),
+        ("interpolate", *model, "--latents", latents[0], "--out", str(tmp_path / "b.gif")),
+        ("mix", "0", "1", *model, "--out", str(tmp_path / "mix.jpg")),
+        ("project", photos[0], *model, "--steps", "0", "--out", str(out)),
+    ):
+        assert shell(*words)[0] == 2, words
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -181,6 +214,8 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
         (("evaluate", "--generated", "/no/such"), "There is no folder"),
         (("generate", "--out", "x", "--model", "nothing"), "There is no model nothing"),
         (("interpolate", "--out", "film.avi"), "use one of .mp4, .gif, .png"),
+        (("mix", "0-99", "1", "--out", "x.png"), "0-99 means 100 images; at most 16 fit on a side"),
+        (("project", "/no/such.png", "--out", "x"), "There is no file or folder /no/such.png"),
         (("stylize", "--content", "/no", "--style", "/no", "--out", "x"), "There is no file or folder"),
         (("trace", "/no/such.png"), "does not exist"),
         (("reproduce", "nothing"), "No run is called nothing"),

@@ -10,15 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from ganpipe.imaging.image import ImageShape
+from ganpipe.models.equalized import EqualizedConv, EqualizedLinear, pixel_norm, widths
 from ganpipe.models.io import load_generator, save_generator
-from ganpipe.models.progan import (
-    EqualConv2d,
-    EqualLinear,
-    ProganDiscriminator,
-    ProganGenerator,
-    pixel_norm,
-    widths,
-)
+from ganpipe.models.progan import GAIN, ProganDiscriminator, ProganGenerator
 from ganpipe.models.registry import build_gan, count_parameters, first_layers, sample
 from ganpipe.settings.schema import ModelSettings
 
@@ -53,7 +47,7 @@ def test_it_has_the_published_widths_and_numbers_of_weights() -> None:
 def test_weights_are_standard_normal_and_scaled_when_they_are_used() -> None:
     """The variance of what a layer returns is 2 for inputs of variance 1: He's constant."""
     torch.manual_seed(0)
-    conv, linear = EqualConv2d(256, 64, 3), EqualLinear(512, 256, gain=1.0)
+    conv, linear = EqualizedConv(256, 64, (3, 3), gain=GAIN), EqualizedLinear(512, 256)
     for layer in (conv, linear):
         assert layer.weight.std().item() == pytest.approx(1, rel=0.02)
         assert not layer.bias.any()

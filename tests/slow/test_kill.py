@@ -10,7 +10,7 @@ import pytest
 
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import fill_folder
+from tests.conftest import STYLE, fill_folder
 from tests.slow.processes import answer, half_done, soon, start, words_of
 
 KILLS = 50
@@ -52,6 +52,20 @@ def test_kills_at_random_instants_leave_the_same_weights_and_one_whole_curve(
     assert [m.step for m in curve] == list(range(2000, IMAGES + 1, 2000))
 
 
+def add_twice(workspace: Workspace, scratch: Path) -> Path:
+    """The same images in the workspace and in a second one, where nothing is killed; the folder of the second."""
+    source, whole = str(fill_folder(scratch / "in", 90)), scratch / "whole"
+    whole.mkdir()
+    for root in (workspace.root, whole):
+        answer(root, "data", "add", source, "--name", "noise")
+    return whole
+
+
+def weights_of(root: Path, words: list[str]) -> str:
+    """The checksum at the end of the training."""
+    return str(answer(root, "train", *words)["weights_sha256"])
+
+
 def newest_nimg(root: Path) -> int:
     """Of the checkpoints of the only run."""
     return max((int(p.stem.split("-")[1]) for p in root.glob(".ganpipe/runs/*/checkpoints/*.pt")), default=0)
@@ -73,19 +87,36 @@ def test_kills_inside_each_phase_of_growing_networks_leave_the_same_weights(
         "training.grid_every_images": images,
     }
     words = ["--dataset", "noise", *words_of(sets)]
-    source = str(fill_folder(tmp_path / "in", 90))
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    for root in (workspace.root, whole):
-        answer(root, "data", "add", source, "--name", "noise")
+    whole = add_twice(workspace, tmp_path)
     for phase in range(5):
         process = start(workspace.root, "train", *words)
         soon(lambda until=(phase + 0.3) * growing / 4: newest_nimg(workspace.root) >= until)
         assert process.poll() is None
         process.kill()
         process.wait()
-    result = answer(workspace.root, "train", *words)
-    assert result["weights_sha256"] == answer(whole, "train", *words)["weights_sha256"]
+    assert weights_of(workspace.root, words) == weights_of(whole, words)
+
+
+@pytest.mark.slow
+def test_kills_between_lazy_steps_of_stylegan2_leave_the_same_weights(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Its average path length, its noise and its mixed styles, too, are functions of the checkpoint and nimg."""
+    style = {key.replace("__", "."): value for key, value in STYLE.items()}
+    lengths = {
+        "training.total_images": 20_000,
+        "training.save_every_images": 56,  # seven steps: before, at and after both kinds of lazy steps
+        "training.grid_every_images": 20_000,
+    }
+    words = ["--dataset", "noise", *words_of(style | lengths)]
+    whole, rng = add_twice(workspace, tmp_path), random.Random(2)
+    for _ in range(8):
+        process = start(workspace.root, "train", *words)
+        time.sleep(rng.uniform(4.0, 9.0))
+        assert process.poll() is None, "training was over before it could be killed often enough"
+        process.kill()
+        process.wait()
+    assert weights_of(workspace.root, words) == weights_of(whole, words)
 
 
 def finished_data(root: Path, source: str) -> tuple[str, dict[str, str]]:

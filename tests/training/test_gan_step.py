@@ -13,7 +13,7 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.distributed import Distributed
 from ganpipe.data.shards import PreparedData
 from ganpipe.models.presentation import Presentation
-from ganpipe.models.registry import build_gan
+from ganpipe.models.registry import MODELS, build_gan
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
 from ganpipe.training.gan_batch import Batch, GanBatches
@@ -21,7 +21,7 @@ from ganpipe.training.gan_step import GanStep, adam
 from ganpipe.training.losses import LOSSES
 from ganpipe.training.schedules import values_at
 from ganpipe.training.trainer import train
-from tests.conftest import R3, noise_data, with_
+from tests.conftest import R3, STYLE, noise_data, with_
 
 CPU = torch.device("cpu")
 FP32 = Compute(CPU, "fp32")
@@ -55,7 +55,7 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(settings: Settings) -
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["r3gan", "dcgan", "fastgan", "progan", "msggan"])
+@pytest.mark.parametrize("model", ["r3gan", "dcgan", "fastgan", "progan", "msggan", "stylegan2"])
 @pytest.mark.parametrize("penalty", ["none", "r1", "both", "interpolated"])
 def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: str, penalty: str) -> None:
     """Fused Adam on a CPU reads by address: other strides, as double backward gives them, would mix gradients up."""
@@ -81,20 +81,28 @@ def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: 
 
 
 @pytest.mark.slow
-def test_a_compiled_step_gives_the_gradients_of_an_eager_one(settings: Settings) -> None:
+@pytest.mark.parametrize("changed", [FULL, STYLE], ids=["r3gan", "stylegan2"])
+def test_a_compiled_step_gives_the_gradients_of_an_eager_one(
+    settings: Settings, changed: dict[str, object]
+) -> None:
     """With both exact penalties through the augmentation: second derivatives included."""
-    data, settings = noise_data(labels=True), with_(settings, **FULL)
+    data, settings = noise_data(labels=True), with_(settings, **changed)
     eager = grads(phases_of(data, settings), data, settings)
     compiled = grads(phases_of(data, settings, compiled=True), data, settings)
     torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", [{}, {"model__name": "msggan", "model__width": 0.02}])
+@pytest.mark.parametrize(
+    "changed",
+    [FULL, FULL | {"model__name": "msggan", "model__width": 0.02}, STYLE],
+    ids=["r3gan", "msggan", "stylegan2"],
+)
 def test_the_functional_step_gives_the_gradients_of_an_eager_one(
-    settings: Settings, model: dict[str, object]
+    settings: Settings, changed: dict[str, object]
 ) -> None:
     """What is compiled, before it is compiled: fast enough for every day."""
-    data, settings = noise_data(labels=not model), with_(settings, **FULL | model)
+    settings = with_(settings, **changed)
+    data = noise_data(labels=MODELS[settings.model.name].conditional)
     phases = phases_of(data, settings)
     expected = grads(phases_of(data, settings), data, settings)
     from ganpipe.training.gradient_penalties import logits_and_input_grad_functional
@@ -180,7 +188,7 @@ def test_the_drift_penalty_is_the_mean_square_of_the_real_logits(settings: Setti
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_moves_every_model(settings: Settings, tmp_path: Path, loss: str) -> None:
     """Any loss with any model, with every penalty: finite losses and changed weights."""
-    sides = {"mlp": 16, "dcgan": 16, "r3gan": 16, "fastgan": 32, "progan": 8, "msggan": 8}
+    sides = {"mlp": 16, "dcgan": 16, "r3gan": 16, "fastgan": 32, "progan": 8, "msggan": 8, "stylegan2": 16}
     for model, side in sides.items():
         for penalty in ("auto", "both", "interpolated"):
             few = with_(

@@ -9,7 +9,7 @@ import pytest
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
 from ganpipe.training.trainer import train
-from tests.conftest import MSGGAN, PROGAN, R3, Killed, noise_data, with_
+from tests.conftest import MSGGAN, PROGAN, R3, STYLE, Killed, noise_data, with_
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,9 @@ from tests.conftest import MSGGAN, PROGAN, R3, Killed, noise_data, with_
             "training__validation_images": 32,
             "model__spectral_norm": True,
         },
+        STYLE,
+        STYLE
+        | {"training__microbatch_images": 3, "model__conditional": "yes", "training__separate_g_batch": True},
         {"loss__name": "wgan-gp", "augment__mode": "fixed"},
         {"loss__name": "hinge", "model__name": "fastgan", "model__width": 0.05, "side": 32},
         {"loss__name": "lsgan", "loss__penalty": "r2", "model__name": "mlp", "model__mlp_width": 8},
