@@ -120,7 +120,7 @@ STYLEGAN2: Row = {
 }
 STYLEGAN2_CPU: Row = STYLEGAN2 | {
     "model.z_dim": 128,
-    "model.width": 0.25,
+    "model.width": 0.125,
     "model.taper_from_px": 8,
     "model.mapping_layers": 4,
     "loss.gamma": 0.05,
