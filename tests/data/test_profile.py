@@ -58,7 +58,7 @@ def test_the_page_is_made_once_a_version(workspace: Workspace, settings: Setting
     [
         (412, "enough for fastgan, too few for dcgan"),
         (12, "enough for no model"),
-        (5_000, "enough for fastgan, dcgan, mlp, r3gan."),
+        (5_000, "enough for fastgan, dcgan, mlp, r3gan, vae."),
     ],
 )
 def test_the_advice_names_the_models_that_so_many_images_are_enough_for(images: int, words: str) -> None:
