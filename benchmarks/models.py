@@ -96,9 +96,9 @@ def describe_cpu() -> str:
     )
 
 
-def settings_of(model: str, minutes: float) -> Settings:
-    """The demo preset with the model's recipe."""
-    sizes = [f"data.height_px={SIDE_PX}", f"data.width_px={SIDE_PX}", f"evaluation.images={JUDGED}"]
+def settings_of(model: str, minutes: float, images: int) -> Settings:
+    """The demo preset with the model's recipe; `images` are evaluated."""
+    sizes = [f"data.height_px={SIDE_PX}", f"data.width_px={SIDE_PX}", f"evaluation.images={images}"]
     return resolve(Params(), "demo", [f"model.name={model}", f"training.minutes={minutes}", *sizes])
 
 
@@ -107,10 +107,9 @@ def measure(place: Place, data: PreparedData, settings: Settings, sha256: str) -
     folder, started = place.training(sha256), time.monotonic()
     trained = train(data, settings, folder)
     seconds, compute = time.monotonic() - started, training_compute(settings.training)
-    pixels = generate_pixels(
-        trained.model, settings.model.z_dim, list(trained.labels.values()), JUDGED, 1, compute
-    )
-    found = evaluate(pixels, data, settings.evaluation, compute, place.out / "features")
+    labels, judged = list(trained.labels.values()), settings.evaluation
+    pixels = generate_pixels(trained.model, settings.model.z_dim, labels, judged.images, judged.seed, compute)
+    found = evaluate(pixels, data, judged, compute, place.out / "features")
     save_png(grid(pixels[:SHOWN_IMAGES].numpy()), place.picture, {"kind": "sample grid"})
     values = {name: found.metrics[name].value for name in METRICS if name in found.metrics}
     result = Result(
@@ -128,9 +127,8 @@ def measure(place: Place, data: PreparedData, settings: Settings, sha256: str) -
     return result
 
 
-def result_of(place: Place, data: PreparedData, minutes: float) -> Result:
+def result_of(place: Place, data: PreparedData, settings: Settings) -> Result:
     """The result that lies there if it has these settings, otherwise a new one."""
-    settings = settings_of(place.model, minutes)
     sha256 = sha256_of_json(settings.flat())
     if place.result.exists() and place.picture.exists():
         known = read_dataclass(place.result, Result)
@@ -165,7 +163,8 @@ def measured(given: argparse.Namespace) -> Iterator[Result]:
         done = []
         for model in given.models:
             place = Place(given.out, dataset, model)
-            done.append((place, result_of(place, data, given.minutes)))
+            settings = settings_of(model, given.minutes, given.images)
+            done.append((place, result_of(place, data, settings)))
             yield done[-1][1]
         save_sheet(done, data.holdout.pixels[:SHOWN_IMAGES], given.out / f"{dataset}.png")
 
@@ -176,6 +175,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="of training, for each model")
     parser.add_argument("--datasets", nargs="+", default=["flowers", "fashion"], metavar="NAME")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS), metavar="MODEL")
+    parser.add_argument("--images", type=int, default=JUDGED, help="that are evaluated, of each model")
     parser.add_argument("--fashion", default=FASHION, help="source of Fashion-MNIST")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/models"))
     given = parser.parse_args()

@@ -123,6 +123,18 @@ def test_the_loss_is_reconstruction_plus_beta_times_kl_over_the_parts_of_a_batch
     torch.testing.assert_close(scalars["loss"], scalars["recon"] + 3 * scalars["kl"])
 
 
+def test_gradients_of_the_parts_of_a_batch_count_by_their_images(vae: Settings) -> None:
+    algorithm = algorithm_of(vae)
+    batch, alone = algorithm.batch(0, 8, 0), algorithm.probe_copy()
+    algorithm.step(batch, algorithm.values_at(0, Remedies()), 0, 3)
+    weights = [w for network in alone.networks.values() for w in network.parameters()]
+    parts = [torch.autograd.grad(alone.losses(part)["loss"], weights) for part in batch.split(3)]
+    found = [w.grad for network in algorithm.networks.values() for w in network.parameters()]
+    for gradient, pieces in zip(found, zip(*parts, strict=True), strict=True):
+        assert gradient is not None
+        torch.testing.assert_close(gradient, (3 * pieces[0] + 3 * pieces[1] + 2 * pieces[2]) / 8)
+
+
 def test_an_autoencoder_redraws_what_it_has_seen(vae: Settings) -> None:
     """On eight images of one color each, the error falls to less than half of what their mean has."""
     colors = torch.randint(0, 256, (8, 1, 1, 3), generator=torch.Generator().manual_seed(0))
@@ -215,6 +227,13 @@ def test_a_posterior_is_collapsed_after_points_in_a_row_that_are_not_early() -> 
     assert "loss.beta (4)" in health.sentence(4.0)
     health.observe(20.0, False)
     assert not health.is_collapsed
+
+
+def test_a_checkpoint_keeps_the_points_that_were_low(vae: Settings) -> None:
+    algorithm, resumed = algorithm_of(vae), algorithm_of(vae)
+    algorithm.health.observe(0.1, False)
+    resumed.load_state_dict(algorithm.state_dict())
+    assert resumed.health == PosteriorHealth(1, 0.1)
 
 
 def test_a_large_beta_collapses_the_posterior_and_is_told_once(
