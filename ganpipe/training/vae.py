@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from ganpipe.compute.distributed import Distributed
 from ganpipe.compute.random import LATENTS, latents
 from ganpipe.data.anchor import reference_rows
+from ganpipe.errors import GanpipeError
 from ganpipe.imaging.grid import grid
 from ganpipe.imaging.tensors import to_float, to_uint8
 from ganpipe.models.registry import build_networks, sample
@@ -94,6 +95,10 @@ class VaeAlgorithm(Algorithm):
     def __init__(self, context: TrainingContext) -> None:
         settings, compute = context.settings, context.compute
         self.context, self.settings, self.compute = context, settings, compute
+        if count := settings.training.freeze_d_layers:
+            raise GanpipeError(
+                f"training.freeze_d_layers is {count}, and model.name=vae has no D; set it to 0, or choose a GAN."
+            )
         decoder, encoder = (
             compute.place(context.distributed.convert_batch_norm(network))
             for network in build_networks(settings.model, context.data.shape, settings.training.seed)

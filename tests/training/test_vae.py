@@ -18,6 +18,7 @@ from ganpipe.compute.checkpoints import load_checkpoint
 from ganpipe.compute.device import Compute
 from ganpipe.data.anchor import reference_rows
 from ganpipe.data.shards import PreparedData, Split
+from ganpipe.errors import GanpipeError
 from ganpipe.imaging.image import ImageShape
 from ganpipe.imaging.tensors import to_float, to_uint8
 from ganpipe.models.registry import build_gan, build_networks, count_parameters, sample
@@ -280,6 +281,13 @@ def test_a_loss_that_is_not_finite_rolls_back_and_halves_the_learning_rate(
     saved = load_checkpoint(tmp_path / "checkpoints", CPU)
     assert saved is not None
     assert all(torch.isfinite(weight).all() for weight in saved["decoder"].values())
+
+
+def test_layers_of_a_discriminator_that_is_not_there_cannot_be_frozen(vae: Settings) -> None:
+    with pytest.raises(
+        GanpipeError, match=r"freeze_d_layers is 2, and model\.name=vae has no D; set it to 0"
+    ):
+        algorithm_of(with_(vae, training__freeze_d_layers=2))
 
 
 def test_trial_steps_leave_the_networks_and_the_statistics_alone(vae: Settings) -> None:
