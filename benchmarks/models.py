@@ -27,6 +27,7 @@ from torch import Tensor
 
 from benchmarks.quality import FASHION, JUDGED, SIDE_PX, prepared
 from ganpipe.compute.device import choose_compute, training_compute
+from ganpipe.data.anchor import reference_rows
 from ganpipe.data.shards import PreparedData
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.evaluation.evaluate import evaluate
@@ -166,7 +167,8 @@ def measured(given: argparse.Namespace) -> Iterator[Result]:
             settings = settings_of(model, given.minutes, given.images)
             done.append((place, result_of(place, data, settings)))
             yield done[-1][1]
-        save_sheet(done, data.holdout.pixels[:SHOWN_IMAGES], given.out / f"{dataset}.png")
+        real, _ = data.holdout.rows(reference_rows(data, SHOWN_IMAGES))
+        save_sheet(done, real, given.out / f"{dataset}.png")
 
 
 def main() -> None:
