@@ -27,8 +27,8 @@ JUDGED = 2000
 PROBE_IMAGES = 6400
 
 
-def prepared(name: str, scratch: Path, fashion: str) -> Any:
-    """The dataset, stylized or read once, at 32×32."""
+def prepared(name: str, scratch: Path, source: str) -> Any:
+    """The dataset of a source, read once, at 32×32; `name` is that of its files in `scratch`."""
     from ganpipe.data.ingest import add_items
     from ganpipe.data.prepare import prepare
     from ganpipe.data.shards import load_prepared
@@ -37,7 +37,6 @@ def prepared(name: str, scratch: Path, fashion: str) -> Any:
 
     out = scratch / f"{name}-prepared"
     if not (out / "meta.json").exists():
-        source = "sample:flowers" if name == "flowers" else fashion
         add_items(scratch / name, read_source(source, scratch / f"{name}-files"))
         prepare(scratch / name, out, DataSettings(height_px=SIDE_PX, width_px=SIDE_PX))
     return load_prepared(out, "bench")
@@ -144,7 +143,8 @@ def main() -> None:
     parser.add_argument("--scratch", default="")
     given = parser.parse_args()
     if given.side:
-        data = prepared(given.data[0], Path(given.scratch), given.fashion)
+        source = "sample:flowers" if given.data[0] == "flowers" else given.fashion
+        data = prepared(given.data[0], Path(given.scratch), source)
         picture = Path(given.out) / f"{given.data[0]}-{given.side}.png"
         if given.side == "ganpipe":
             print(json.dumps(run_ganpipe(data, given.seconds, given.overrides, picture)))

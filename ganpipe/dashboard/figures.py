@@ -43,7 +43,9 @@ MEANINGS = {
 # Charts of a run: a title, what it says, and the scalars in it. What no row names is not drawn.
 CURVES = (
     ("Losses", "the loss of G and of D; neither alone says how good the images are", ("loss_g", "loss_d")),
-    ("Loss", "of the training images", ("loss", "reconstruction")),
+    ("Loss", "of the training images; the VAE's is reconstruction + β·KL, in nats", ("loss", "recon")),
+    ("KL divergence", "nats that the latents say about an image; near 0: posterior collapse", ("kl",)),
+    ("Reconstruction error", "standard deviation of the pixels, which are from -1 to 1", ("sigma",)),
     ("Validation", "energy distance to held-out images; lower is better", ("validation_energy",)),
     (
         "Repeats and copies",

@@ -71,10 +71,13 @@ def _draw_run(workspace: Workspace, found: RunDetails) -> None:
                 _draw_report_card(workspace, record)
     if found.grids:
         with card("Grids through training"):
-            _draw_grids(workspace, found.grids)
+            _draw_grids(workspace, found.grids, "the latents are the same in each")
             if (folder / FILM).is_file():
                 with Element("p").classes("choices"):
                     link("As a film", picture_url(workspace, folder / FILM))
+    if found.reconstructions:
+        with card("Reconstructions through training"):
+            _draw_grids(workspace, found.reconstructions, "each held-out image is left of its reconstruction")
     if record.evaluation and record.evaluation.grid and Path(record.evaluation.grid).is_file():
         with card("Generated beside real images"):
             image(picture_url(workspace, Path(record.evaluation.grid)), "generated images beside real ones")
@@ -147,8 +150,8 @@ def _draw_verdict(evaluation: Evaluation) -> None:
         text(f"Next: {evaluation.advice}")
 
 
-def _draw_grids(workspace: Workspace, grids: list[Grid]) -> None:
-    """The grids under a slider, which a button moves."""
+def _draw_grids(workspace: Workspace, grids: list[Grid], about: str) -> None:
+    """The grids under a slider, which a button moves; `about` says what they show."""
     last = len(grids) - 1
     shown = image(picture_url(workspace, grids[last].path), "", "picture grid-picture").style(
         "max-width: 48rem"
@@ -158,7 +161,7 @@ def _draw_grids(workspace: Workspace, grids: list[Grid]) -> None:
     def show(position: float) -> None:
         grid = grids[round(position)]
         shown.props["src"] = picture_url(workspace, grid.path)
-        label.text = f"after {grid.nimg:,} images ({round(position) + 1} of {len(grids)}; the latents are the same in each)"
+        label.text = f"after {grid.nimg:,} images ({round(position) + 1} of {len(grids)}; {about})"
         shown.props["alt"] = f"generated images {label.text}"
 
     show(last)

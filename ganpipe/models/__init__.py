@@ -1,1 +1,1 @@
-"""Generators and discriminators; `registry.MODELS` is the table that `model.name` chooses from."""
+"""Generators, discriminators and encoders; `registry.MODELS` is the table that `model.name` chooses from."""

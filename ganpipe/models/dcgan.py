@@ -111,25 +111,37 @@ class MinibatchStd(nn.Module):
         )
 
 
+def halving_layers(shape: ImageShape, narrowest: int, batch_norm: bool) -> list[nn.Module]:
+    """Strided 4×4 convolutions and leaky ReLU from an image to its smallest map, `smallest_map_channels` wide."""
+    widths = [channels_at(level, narrowest) for level in range(doublings(shape))]
+    layers: list[nn.Module] = [
+        nn.Conv2d(shape.channels, widths[0], 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2, inplace=True),
+    ]
+    for narrow, wide in pairwise(widths):
+        layers.append(nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=not batch_norm))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(wide))
+        layers.append(nn.LeakyReLU(0.2, inplace=True))
+    return layers
+
+
+def smallest_map_channels(shape: ImageShape, narrowest: int) -> int:
+    """Channels of the smallest map."""
+    return channels_at(doublings(shape) - 1, narrowest)
+
+
 class DcganDiscriminator(nn.Module):
     """Images `[N, C, H, W]` → logits `[N]` by strided 4×4 convolutions and leaky ReLU."""
 
     def __init__(self, settings: ModelSettings, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
-        widths = [channels_at(level, settings.d_channels) for level in range(doublings(shape))]
         batch_norm = settings.d_norm == "batch"
-        layers: list[nn.Module] = [
-            nn.Conv2d(shape.channels, widths[0], 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
-        for narrow, wide in pairwise(widths):
-            layers.append(nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=not batch_norm))
-            if batch_norm:
-                layers.append(nn.BatchNorm2d(wide))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        layers = halving_layers(shape, settings.d_channels, batch_norm)
         if settings.d_minibatch_std:
             layers.append(MinibatchStd())
-        layers.append(nn.Conv2d(widths[-1] + settings.d_minibatch_std, 1, base_size(shape)))
+        widest = smallest_map_channels(shape, settings.d_channels)
+        layers.append(nn.Conv2d(widest + settings.d_minibatch_std, 1, base_size(shape)))
         self.layers = nn.Sequential(*layers)
         self.apply(init_weights if batch_norm else init_without_norm)
 

@@ -1,8 +1,8 @@
-"""Generators and discriminators. `MODELS` is the table from which `model.name` chooses.
+"""Generators and what they are trained with. `MODELS` is the table from which `model.name` chooses.
 
 Every generator maps latents `z: [N, z_dim]` (and labels `[N]`, if it is class-conditional) to images
 `[N, C, H, W]` in about `[-1, 1]`; every discriminator maps images (and labels) to logits `[N]` or `[N, P]`, larger
-for images that look real.
+for images that look real. A VAE's generator is its decoder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ganpipe.compute.random import MEAN, latents
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.image import ImageShape
-from ganpipe.models import dcgan, fastgan, mlp, msggan, progan, r3gan, stylegan2
+from ganpipe.models import dcgan, fastgan, mlp, msggan, progan, r3gan, stylegan2, vae
 from ganpipe.settings.schema import ModelSettings
 
 MEAN_LATENTS = 4096  # whose mean learned input truncation moves towards
@@ -28,14 +28,15 @@ Build = Callable[[ModelSettings, ImageShape, int], nn.Module]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Builders of generator and discriminator (the int is the number of classes, 0 for none), and what they support.
+    """Builders of the generator and of its partner (the int is the number of classes, 0 for none), and what they support.
 
+    `partner`: the network that the generator is trained with and that is not exported: a discriminator, or an encoder.
     `shape_problem`: None, or why a shape is impossible. `conditional`: the model can be class-conditional.
     `random_numbers`: how many numbers G draws for one image beside its latent.
     """
 
     generator: Build
-    discriminator: Build
+    partner: Build
     shape_problem: Callable[[ImageShape], str | None]
     conditional: bool = False
     algorithm: str = "gan"  # a row of training.algorithms.ALGORITHMS
@@ -60,6 +61,7 @@ MODELS: dict[str, Architecture] = {
         conditional=True,
         random_numbers=stylegan2.random_numbers,
     ),
+    "vae": Architecture(dcgan.DcganGenerator, vae.VaeEncoder, dcgan.shape_problem, algorithm="vae"),
 }
 
 
@@ -147,28 +149,33 @@ def build_generator(settings: ModelSettings, shape: ImageShape, classes: int = 0
     return MODELS[settings.name].generator(settings, shape, classes)
 
 
-def build_discriminator(settings: ModelSettings, shape: ImageShape, classes: int = 0) -> nn.Module:
-    """Builds a discriminator, with spectral normalization if `model.spectral_norm` is set."""
+def build_partner(settings: ModelSettings, shape: ImageShape, classes: int = 0) -> nn.Module:
+    """Builds a generator's partner, with spectral normalization if `model.spectral_norm` is set."""
     check_shape(settings, shape)
-    D = MODELS[settings.name].discriminator(settings, shape, classes)
+    partner = MODELS[settings.name].partner(settings, shape, classes)
     if settings.spectral_norm:
-        for module in list(D.modules()):
+        for module in list(partner.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear) and not hasattr(module, "parametrizations"):
                 if (
                     not module.weight.any()
                 ):  # r3gan's fix-up starts at 0, and a norm of 0 cannot be divided by
                     nn.init.kaiming_normal_(module.weight)
                 spectral_norm(module)
-                if isinstance(module, progan.EqualConv2d | progan.EqualLinear):
-                    module.scale = 1.0  # the norm is 1 whatever the weights were scaled by
-    return D
+    return partner
+
+
+def build_networks(
+    settings: ModelSettings, shape: ImageShape, seed: int, classes: int = 0
+) -> tuple[nn.Module, nn.Module]:
+    """Generator and partner with initial weights that depend only on `seed`; keeps torch's global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_generator(settings, shape, classes), build_partner(settings, shape, classes)
 
 
 def build_gan(settings: ModelSettings, shape: ImageShape, seed: int, classes: int = 0) -> Gan:
-    """Builds G and D with initial weights that depend only on `seed`; keeps torch's global random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Gan(build_generator(settings, shape, classes), build_discriminator(settings, shape, classes))
+    """The networks of a GAN."""
+    return Gan(*build_networks(settings, shape, seed, classes))
 
 
 def first_layers(D: nn.Module, count: int, shape: ImageShape, classes: int = 0) -> frozenset[str]:

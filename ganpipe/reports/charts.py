@@ -12,6 +12,9 @@ from ganpipe.training.callbacks import Point
 
 PANELS = {
     "losses": ("loss_g", "loss_d"),
+    "loss and reconstruction, nats per image": ("loss", "recon"),
+    "KL divergence, nats per image": ("kl",),
+    "reconstruction error, pixels from -1 to 1": ("sigma",),
     "logits of D: real minus fake": ("d_gap",),
     "sign of D(real) − D(fake), mean": ("d_sign",),
     "validation: energy distance to held-out images": ("validation_energy",),

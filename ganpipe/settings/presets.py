@@ -61,6 +61,8 @@ R3GAN_CPU: Row = R3GAN | {
     "training.ema_halflife_images": 5_000,
 }
 DCGAN_R1: Row = {"model.d_norm": "none", "model.d_minibatch_std": True, "loss.penalty_every": 4}
+# β1 and β2 as Kingma & Ba 2015 (arXiv 1412.6980) recommend; the low β1 is a remedy for GANs.
+VAE: Row = {"training.g_lr": 1e-3, "training.beta1": 0.9, "training.beta2": 0.999}
 # Liu et al. 2021 (arXiv 2101.04775), section 4, and its DiffAugment.
 FASTGAN: Row = {
     "model.z_dim": 256,
@@ -147,6 +149,11 @@ DEMO_DCGAN: Row = DCGAN_R1 | {
     "training.lr_end": 0.3,
     "training.ema_halflife_images": 8_000,
 }
+DEMO_VAE: Row = VAE | {
+    "model.g_channels": 32,
+    "training.lr_end": 0.3,
+    "training.ema_halflife_images": 8_000,
+}
 SMALL: Row = {
     "training.total_images": 500_000,
     "training.validate_every_images": 50_000,
@@ -193,6 +200,7 @@ PRESETS: dict[str, Preset] = {
             "progan": PROGAN_CPU,
             "msggan": MSGGAN_CPU,
             "stylegan2": STYLEGAN2_CPU,
+            "vae": DEMO_VAE,
         },
     ),
     "small": Preset(
@@ -206,6 +214,7 @@ PRESETS: dict[str, Preset] = {
             "progan": PROGAN_CPU,
             "msggan": MSGGAN_CPU,
             "stylegan2": STYLEGAN2_CPU,
+            "vae": VAE,
         },
     ),
     "few": Preset(
@@ -250,6 +259,7 @@ PRESETS: dict[str, Preset] = {
                 "loss.gamma": 0.1,
                 "training.ema_halflife_images": 10_000,
             },
+            "vae": VAE,
         },
     ),
     "few-gpu": Preset(
@@ -294,7 +304,7 @@ CPU_SIZES = (CpuSize(0, 32, 32), CpuSize(20, 64, 32), CpuSize(60, 64, 64))
 ASKED_FOR = "asked for"
 FEW_IMAGES = 1_000  # up to here FastGAN; its paper shows 60 to 1,000
 NEEDED_IMAGES = {"fastgan": 50} | dict.fromkeys(
-    ("dcgan", "mlp", "r3gan", "progan", "msggan", "stylegan2"), FEW_IMAGES
+    ("dcgan", "mlp", "r3gan", "progan", "msggan", "stylegan2", "vae"), FEW_IMAGES
 )
 
 

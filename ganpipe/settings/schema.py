@@ -82,7 +82,8 @@ class ModelSettings(Section):
     name: ModelName = Field(
         default="dcgan",
         description="architecture: r3gan as the modern baseline, stylegan2 for style mixing and projection, fastgan for "
-        "50 to 1,000 images, progan that grows, msggan with gradients at every scale, dcgan and mlp as simple baselines",
+        "50 to 1,000 images, progan that grows, msggan with gradients at every scale, dcgan and mlp as simple baselines, vae "
+        "as the model without a discriminator",
     )
     z_dim: int = Field(default=100, ge=1, le=4096, description="dimensions of a latent vector")
     conditional: Literal["auto", "yes", "no"] = Field(
@@ -90,7 +91,8 @@ class ModelSettings(Section):
         description="class-conditional G and D; auto: r3gan and stylegan2 are conditional if the dataset has labels",
     )
     spectral_norm: bool = Field(
-        default=False, description="spectral normalization of all weights of D (Miyato et al. 2018)"
+        default=False,
+        description="spectral normalization of all weights of D, or of the VAE's encoder (Miyato et al. 2018)",
     )
     width: float = Field(
         default=1.0,
@@ -125,7 +127,7 @@ class ModelSettings(Section):
         description="fastgan: reconstruction loss of D, on pixels (mse) or VGG19 features (vgg)",
     )
     g_channels: int = Field(
-        default=64, ge=4, le=512, description="dcgan: channels of G at its largest feature map (ngf)"
+        default=64, ge=4, le=512, description="dcgan, vae: channels of G at its largest feature map (ngf)"
     )
     d_channels: int = Field(
         default=64, ge=4, le=512, description="dcgan: channels of D at its largest feature map (ndf)"
@@ -141,7 +143,7 @@ class ModelSettings(Section):
 
 
 class LossSettings(Section):
-    """The adversarial loss and the gradient penalty."""
+    """The adversarial loss and the gradient penalty; the VAE has its own loss."""
 
     name: LossName = Field(
         default="logistic", description="adversarial loss; rpgan is the relativistic pairing loss of R3GAN"
@@ -189,6 +191,11 @@ class LossSettings(Section):
         default=4,
         ge=1,
         description="steps between path-length regularizations (lazy); scales their weight",
+    )
+    beta: float = Field(
+        default=1.0,
+        ge=0.0,
+        description="vae: weight β of the KL divergence (Higgins et al. 2017); 0: an autoencoder, without noise",
     )
 
 
@@ -251,7 +258,9 @@ class TrainingSettings(Section):
         le=65536,
         description="images per forward pass, with gradient accumulation up to batch_images; 0: as many as fit",
     )
-    g_lr: float = Field(default=2e-4, ge=0.0, le=1.0, description="learning rate of G (Adam)")
+    g_lr: float = Field(
+        default=2e-4, ge=0.0, le=1.0, description="learning rate of G (Adam); vae: of both networks"
+    )
     d_lr: float = Field(default=2e-4, ge=0.0, le=1.0, description="learning rate of D (Adam)")
     lr_end: float = Field(
         default=1.0,

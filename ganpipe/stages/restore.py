@@ -19,7 +19,7 @@ from ganpipe.stores.dataset_versions import pointer_text
 from ganpipe.stores.mlflow_database import lacks_mlflow
 from ganpipe.stores.mlflow_runs import DATASET_VERSION, STARTS_FROM, Tracker, dataset_of, read_start_point
 from ganpipe.stores.model_registry import ModelRegistry
-from ganpipe.stores.run_files import GATE_PICTURE, SAMPLES
+from ganpipe.stores.run_files import GATE_PICTURE, SAMPLES, TRAINING_PICTURES
 from ganpipe.stores.run_records import RECORD, RunRecord, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.points import POINTS, read_points
@@ -58,8 +58,9 @@ def _log_again(workspace: Workspace, tracker: Tracker, record: RunRecord) -> str
     folder = run_folder(workspace, record.run_id)
     run_id = tracker.begin(record, pointer_text(workspace, record.dataset, record.version))
     tracker.curve(run_id).write(read_points(folder / POINTS))
-    for path in sorted((folder / "grids").glob("*.png")):
-        tracker.grid(run_id, path, int(path.stem))
+    for pictures in TRAINING_PICTURES:
+        for path in sorted((folder / pictures).glob("*.png")):
+            tracker.grid(run_id, path, int(path.stem))
     for path, place in report_files(folder):
         tracker.picture(run_id, path, place)
     assert record.train is not None

@@ -8,7 +8,7 @@ from torch import nn
 from ganpipe.compute.checkpoints import KEEP
 from ganpipe.files import require_room
 from ganpipe.imaging.image import ImageShape
-from ganpipe.models.registry import build_discriminator, build_generator
+from ganpipe.models.registry import build_generator, build_partner
 from ganpipe.settings.schema import Settings
 from ganpipe.stores.dataset_shards import version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion
@@ -34,9 +34,9 @@ def checkpoints_bytes(settings: Settings) -> int:
     with torch.device("meta"):  # shapes without memory
         G = _count(build_generator(settings.model, _shape(settings)))
         plain = settings.with_values({"model.spectral_norm": False}).model  # its start needs numbers
-        D = _count(build_discriminator(plain, _shape(settings)))
+        partner = _count(build_partner(plain, _shape(settings)))
     ema = G
-    return (KEEP + 2) * BYTES_PER_WEIGHT * (COPIES * (G + D) + ema)
+    return (KEEP + 2) * BYTES_PER_WEIGHT * (COPIES * (G + partner) + ema)
 
 
 def _count(network: nn.Module) -> int:

@@ -19,7 +19,7 @@ MOST_POINTS = 1000  # of a curve; a chart has no more pixels
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid of images of the fixed latents, made after `nimg` images."""
+    """A grid of images of the fixed latents, or of fixed reconstructions, made after `nimg` images."""
 
     nimg: int
     path: Path
@@ -44,6 +44,7 @@ class RunDetails:
     record: RunRecord
     points: list[Point]
     grids: list[Grid]
+    reconstructions: list[Grid]
     before: str | None
     changes: list[SettingChange]
     pages: dict[str, str]
@@ -61,6 +62,7 @@ def run_details(workspace: Workspace, reference: str) -> RunDetails:
         record,
         thin_out(read_curve(workspace, record.run_id)),
         list_grids(workspace, record.run_id),
+        list_grids(workspace, record.run_id, "reconstructions"),
         before.run_id if before else None,
         _changes(before, record) if before else [],
         _pages(workspace, record),
@@ -109,9 +111,9 @@ def thin_out(points: list[Point]) -> list[Point]:
     return points[::-1][::step][::-1]
 
 
-def list_grids(workspace: Workspace, run_id: str) -> list[Grid]:
-    """The grids of a run so far, in order."""
-    paths = sorted((run_folder(workspace, run_id) / "grids").glob("*.png"))
+def list_grids(workspace: Workspace, run_id: str, folder: str = "grids") -> list[Grid]:
+    """The grids of a run so far, in order. `folder`: which kind, a row of TRAINING_PICTURES."""
+    paths = sorted((run_folder(workspace, run_id) / folder).glob("*.png"))
     return [Grid(int(path.stem), path) for path in paths if path.stem.isdecimal()]
 
 

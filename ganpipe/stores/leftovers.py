@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ganpipe.compute.process_identity import began_at
+from ganpipe.stores.run_files import TRAINING_PICTURES
 from ganpipe.stores.workspace import Workspace
 
 # ".NAME.PID.random.tmp" (ganpipe.files.replacing), "scratch-PID-random", "reproduction-PID", "activity-PID-number.json"
@@ -30,7 +31,8 @@ PLACES = (
     "stylized/*",
     "feedforward/*",
 )
-RUN_PLACES = ("", "grids", "model", "checkpoints", "checkpoints/best")
+CHECKPOINTED = ("checkpoints", "checkpoints/best")
+RUN_PLACES = ("", "model", *TRAINING_PICTURES, *CHECKPOINTED)
 
 
 def find_leftovers(workspace: Workspace, live_runs: set[str]) -> list[Path]:
@@ -40,7 +42,7 @@ def find_leftovers(workspace: Workspace, live_runs: set[str]) -> list[Path]:
     for run in workspace.runs.iterdir() if workspace.runs.is_dir() else []:
         found += [path for place in RUN_PLACES for path in _gone_in(run / place)]
         if run.name not in live_runs:
-            found += [path for place in RUN_PLACES[3:] for path in _parts_in(run / place)]
+            found += [path for place in CHECKPOINTED for path in _parts_in(run / place)]
     return found
 
 

@@ -36,6 +36,7 @@ from ganpipe.stores.mlflow_database import database_damage, relocate_artifacts
 from ganpipe.stores.mlflow_store import ensure_database, require_tracking_server
 from ganpipe.stores.recorded_paths import artifacts_root
 from ganpipe.stores.registered_models import damaged_database, missing_runs
+from ganpipe.stores.run_files import TRAINING_PICTURES
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace, mlflow_database, tracks_here
 from ganpipe.style.batch.report import StyleReport, mean_quality
@@ -53,9 +54,8 @@ SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIME
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 # Tags for columns of the runs' table; what only ganpipe reads begins with "ganpipe.". `champion`: on one run of a dataset.
 VERDICT, DATASET, DATASET_VERSION, CHAMPION_TAG = "verdict", "dataset", "dataset_version", "champion"
-GRID = "grid"  # the key of MLflow's images of a training, whose step is nimg
-# The smaller copy, which MLflow writes last: an image without it was cut off.
-LOGGED_GRID = re.compile(rf"images/{GRID}\+step\+(\d+)\+.*\+compressed\.webp")
+# The smaller copy, which MLflow writes last: an image without it was cut off. Its step is nimg.
+LOGGED_PICTURE = re.compile(r"images/(?P<key>\w+)\+step\+(?P<nimg>\d+)\+.*\+compressed\.webp")
 STARTS_FROM = "ganpipe.starts_from"  # JSON: a StartPoint
 PROCESS = "ganpipe.process"  # the tag that names the process of a run (process_identity)
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
@@ -236,16 +236,21 @@ class Tracker:
         self.client.log_artifact(run_id, str(path), folder)
 
     def grid(self, run_id: str, path: Path, nimg: int) -> None:
-        """Logs a grid of the training, for the slider on MLflow's page; nothing if the run has one of this `nimg`."""
-        if nimg in self.logged_grids(run_id):
+        """Logs a grid of the training, for the slider on MLflow's page; nothing if the run has one of this `nimg`.
+
+        The folder that it lies in says which kind it is, a row of TRAINING_PICTURES.
+        """
+        key = TRAINING_PICTURES[path.parent.name]
+        if nimg in self.logged_grids(run_id, key):
             return
         with Image.open(path) as image:
-            self.client.log_image(run_id, image, key=GRID, step=nimg)
+            self.client.log_image(run_id, image, key=key, step=nimg)
 
-    def logged_grids(self, run_id: str) -> list[int]:
-        """The `nimg` of each grid that a run has, in order."""
+    def logged_grids(self, run_id: str, key: str = TRAINING_PICTURES["grids"]) -> list[int]:
+        """The `nimg` of each grid of a kind that a run has, in order."""
         names = [artifact.path for artifact in self.client.list_artifacts(run_id, "images")]
-        return sorted(int(found[1]) for name in names if (found := LOGGED_GRID.fullmatch(name)))
+        found = [match for name in names if (match := LOGGED_PICTURE.fullmatch(name))]
+        return sorted(int(match["nimg"]) for match in found if match["key"] == key)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Sets tags of a run."""

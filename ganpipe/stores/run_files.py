@@ -7,3 +7,5 @@ SAMPLES = "samples.png"  # generated beside real images
 SUSPECTS_SHEET = "nearest-training-images.png"
 GATE_PICTURE = "gate.png"
 FILM = "film.mp4"  # of the training grids
+# Folders of the pictures that a training makes, in files named by nimg, each with its key in MLflow.
+TRAINING_PICTURES = {"grids": "grid", "reconstructions": "reconstructions"}

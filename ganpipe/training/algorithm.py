@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ganpipe.compute.device import Compute
@@ -121,6 +122,10 @@ class Algorithm(ABC):
         self, means: dict[str, float], nimg: int, position: int, remedies: Remedies
     ) -> dict[str, float]:
         """Further scalars of a point of the curve: differences, scheduled values, learning signals."""
+        return {}
+
+    def pictures(self, ema: nn.Module) -> dict[str, Image.Image]:
+        """Pictures of the training beside its sample grids, each by the name of its folder in the run folder."""
         return {}
 
     def notes(self) -> list[str]:

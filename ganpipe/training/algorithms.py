@@ -5,8 +5,9 @@ from __future__ import annotations
 from ganpipe.models.registry import MODELS
 from ganpipe.training.algorithm import Algorithm, TrainingContext
 from ganpipe.training.gan import GanAlgorithm
+from ganpipe.training.vae import VaeAlgorithm
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"gan": GanAlgorithm}
+ALGORITHMS: dict[str, type[Algorithm]] = {"gan": GanAlgorithm, "vae": VaeAlgorithm}
 
 
 def build_algorithm(context: TrainingContext) -> Algorithm:

@@ -98,7 +98,8 @@ class Training:
             if due(options.log_interval(), before, state.nimg) or ended:
                 self.log_point()
             if (due(options.grid_interval(), before, state.nimg) or ended) and self.distributed.is_main:
-                self.tell(self.callbacks.picture, self.save_grid(), state.nimg)
+                for path in self.save_pictures():
+                    self.tell(self.callbacks.picture, path, state.nimg)
             self.tell(self.callbacks.report, self.progress(first, started))
             self.stop_if_asked()
             if due(options.save_interval(), before, state.nimg) and not algorithm.is_suspect:
@@ -141,13 +142,17 @@ class Training:
         last = state.nimg - state.pending_steps * options.batch_images
         return due(options.validation_interval(), last, state.nimg) or state.nimg >= options.total_images
 
-    def save_grid(self) -> Path:
-        """A grid of the average's images for the fixed latents, in a file named by nimg."""
-        setup, nimg = self.setup, self.setup.state.nimg
-        path = setup.run_dir / "grids" / f"{nimg:012d}.png"
-        images = sample(setup.state.ema, setup.fixed_latents, setup.fixed_labels)
+    def save_pictures(self) -> list[Path]:
+        """A grid of the average's images for the fixed latents, and the algorithm's own pictures, in files named by nimg."""
+        setup, state = self.setup, self.setup.state
+        images = sample(state.ema, setup.fixed_latents, setup.fixed_labels)
         pixels: Pixels = to_uint8(images).cpu().numpy()
-        return save_png(grid(pixels), path, self.origin | {"kind": "training grid", "nimg": nimg})
+        pictures = {"grids": grid(pixels)} | state.algorithm.pictures(state.ema)
+        origin = self.origin | {"kind": "training grid", "nimg": state.nimg}
+        return [
+            save_png(picture, setup.run_dir / folder / f"{state.nimg:012d}.png", origin)
+            for folder, picture in pictures.items()
+        ]
 
     def progress(self, first: int, started: float) -> Progress:
         """How far training is, with the losses of the last point."""

@@ -160,6 +160,22 @@ def test_the_slider_shows_each_grid_of_the_training(noise: Workspace) -> None:
     visit(noise, f"/runs/{run}", look)
 
 
+def test_the_reconstructions_of_a_vae_have_a_slider_of_their_own(noise: Workspace) -> None:
+    run = run_of_seed(noise, 0).run_id
+    folder = noise.runs / run / "reconstructions"
+    folder.mkdir()
+    for nimg in (32, 64):
+        noise_image(nimg, (64, 64)).save(folder / f"{nimg:012d}.png")
+
+    async def look(user: User) -> None:
+        shown = f"/picture/.ganpipe/runs/{run}/reconstructions/"
+        await sees("each held-out image is left of its reconstruction")(user)
+        assert f"{shown}000000000064.png" in sources(user)
+        assert len(user.find(ui.slider).elements) == 2
+
+    visit(noise, f"/runs/{run}", look)
+
+
 def test_models_show_champion_beside_challenger_and_the_history(noise: Workspace) -> None:
     challenger = run_of_seed(noise, 1)
 

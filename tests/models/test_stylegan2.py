@@ -15,9 +15,9 @@ from ganpipe.models.equalized import EqualizedConv, EqualizedLinear, widths
 from ganpipe.models.registry import (
     Mapped,
     Styled,
-    build_discriminator,
     build_gan,
     build_generator,
+    build_partner,
     count_parameters,
     sample,
 )
@@ -179,7 +179,7 @@ def test_configuration_f_has_the_published_numbers_of_parameters_and_layers() ->
     """30M and 29M at 1024 pixels (section 4.1 of the paper); exactly: 30,370,060 and 29,012,513."""
     shape = ImageShape(3, 1024, 1024)
     with torch.device("meta"):
-        G, D = build_generator(FACES, shape), build_discriminator(FACES, shape)
+        G, D = build_generator(FACES, shape), build_partner(FACES, shape)
     assert isinstance(G, stylegan2.StyleGan2Generator)
     assert widths(FACES, shape) == [512, 512, 512, 512, 512, 256, 128, 64, 32]
     assert (G.layers, count_parameters(G.mapping_layers)) == (18, 8 * 512 * 513)
@@ -195,7 +195,7 @@ def test_configuration_f_has_the_published_numbers_of_parameters_and_layers() ->
 def test_spectral_normalization_replaces_the_scale_of_equalized_weights() -> None:
     """Both would make D's signal vanish: its weights have a largest singular value of 1 in use."""
     torch.manual_seed(0)
-    D = build_discriminator(SMALL.model_copy(update={"spectral_norm": True}), SHAPE)
+    D = build_partner(SMALL.model_copy(update={"spectral_norm": True}), SHAPE)
     images = torch.randn(4, 3, 16, 16)
     for _ in range(30):
         logits = D(images)

@@ -21,6 +21,8 @@ from ganpipe.style.params import STYLE_PRESETS
 from ganpipe.training.augment import KINDS, parse_kinds
 from ganpipe.training.losses import LOSSES
 
+MODEL_NAMES = ", ".join(MODELS)
+
 
 def test_the_defaults_are_allowed_values() -> None:
     """Pydantic does not validate defaults by itself."""
@@ -76,8 +78,8 @@ def test_every_setting_has_a_description_and_every_word_its_american_spelling() 
             "perhaps",
             "training.horizontal_flip is 'perhaps'; it must be true or false.",
         ),
-        ("model.name", "stylegan", f"model.name is 'stylegan'; it must be one of {', '.join(MODELS)}."),
-        ("model.name", 3, f"model.name is 3; it must be one of {', '.join(MODELS)}."),
+        ("model.name", "stylegan", f"model.name is 'stylegan'; it must be one of {MODEL_NAMES}."),
+        ("model.name", 3, f"model.name is 3; it must be one of {MODEL_NAMES}."),
         ("data.channels", 2, "data.channels is 2; it must be one of 0, 1, 3, 4."),
         ("data.channels", True, "data.channels is True; it must be one of 0, 1, 3, 4."),
         ("style.blend", None, "style.blend is None; it must be a word."),

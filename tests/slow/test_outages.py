@@ -15,7 +15,7 @@ import pytest
 from ganpipe.compute.processes import start_process, stop_process
 from ganpipe.services.prefect import free_port, start_prefect
 from ganpipe.stores.addresses import answers
-from ganpipe.stores.mlflow_runs import LOGGED_GRID
+from ganpipe.stores.mlflow_runs import LOGGED_PICTURE
 from ganpipe.stores.run_records import load_record
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated, copied
@@ -97,7 +97,7 @@ def test_mlflow_goes_away_and_comes_back_during_a_training(
         assert client.get_run(run).info.status == "FINISHED"
         assert [point.step for point in client.get_metric_history(run, "loss_g")] == STEPS
         images = [artifact.path for artifact in client.list_artifacts(run, "images")]
-        grids = [found[1] for image in images if (found := LOGGED_GRID.fullmatch(image))]
+        grids = [found["nimg"] for image in images if (found := LOGGED_PICTURE.fullmatch(image))]
         assert len(grids) == len(set(grids)) >= IMAGES // 4000
     finally:
         training.kill()

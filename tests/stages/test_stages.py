@@ -22,8 +22,11 @@ from ganpipe.imaging.provenance import read_origin
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import evaluate, generate, promote, reproduce, train
+from ganpipe.stages.compare import compare
 from ganpipe.stages.requests import RunRequest
+from ganpipe.stages.restore import restore_in_mlflow
 from ganpipe.stages.run import cancelled_training, find_up_to_date
+from ganpipe.stages.run_details import run_details
 from ganpipe.stages.status import workspace_status
 from ganpipe.stores import dataset_versions, datasets
 from ganpipe.stores.code import read_code
@@ -151,6 +154,31 @@ def test_an_interrupted_training_goes_on_under_the_same_mlflow_run_with_one_curv
     assert runs[0].data.params["training.batch_images"] == "8"
     assert runs[0].inputs.dataset_inputs[0].dataset.digest == record.version
     assert tracker.logged_grids(str(record.mlflow_run_id)) == [32, 64]
+
+
+def test_a_vae_is_generated_from_compared_and_its_reconstructions_are_in_mlflow_even_when_logged_again(
+    noise: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    vae = run_train(noise, "noise", settings.with_values({"model.name": "vae"}))
+    gan = run_train(noise, "noise", settings)
+    found = compare(noise, (vae.run_id, gan.run_id), None, settings)
+    assert (found.a.name, found.b.name) == (vae.run_id, gan.run_id)
+    assert Path(found.sheet).exists()
+    model = generate.load_run_model(noise, vae)
+    assert len(generate.generate_images(model, 3, 0, tmp_path / "drawn")) == 3
+    tracker = Tracker(noise)
+    for again in (False, True):
+        if again:
+            tracker.client.delete_run(str(vae.mlflow_run_id))
+            vae = restore_in_mlflow(noise, vae)
+        run_id = str(vae.mlflow_run_id)
+        assert tracker.logged_grids(run_id) == [32, 64]
+        assert tracker.logged_grids(run_id, "reconstructions") == [32, 64]
+        curve = tracker.client.get_metric_history(run_id, "kl")
+        assert [point.step for point in curve] == [16, 32, 48, 64]
+    details = run_details(noise, vae.run_id)
+    assert [picture.path.parent.name for picture in details.reconstructions] == ["reconstructions"] * 2
+    assert run_details(noise, gan.run_id).reconstructions == []
 
 
 def test_a_signal_before_the_first_step_interrupts_and_an_error_fails(

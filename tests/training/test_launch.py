@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ganpipe.compute.checkpoints import load_checkpoint
-from ganpipe.data.shards import KEYS
+from ganpipe.data.shards import KEYS, PreparedData
 from ganpipe.files import sha256_of, write_json
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
@@ -23,12 +23,9 @@ from tests.conftest import R3, noise_data, with_
 CPU = torch.device("cpu")
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> None:
-    """torch.distributed.run, gloo: weights within float noise, one curve, one set of checkpoints, and a resume."""
-    prepared = tmp_path / "prepared"
+def write_prepared(data: PreparedData, prepared: Path) -> Path:
+    """The data as a prepared dataset, in the folder `prepared`."""
     prepared.mkdir()
-    data = noise_data()
     sums = {}
     for side in ("train", "holdout"):
         path, pixels = prepared / f"{side}-00000-0123456789abcdef.npy", getattr(data, side).pixels
@@ -46,6 +43,14 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
             "sha256": sums,
         },
     )
+    return prepared
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> None:
+    """torch.distributed.run, gloo: weights within float noise, one curve, one set of checkpoints, and a resume."""
+    data = noise_data()
+    prepared = write_prepared(data, tmp_path / "prepared")
     alone = with_(settings, **R3, training__g_lr=1e-4, training__d_lr=1e-4)
     points: list[Point] = []
     result = train(data, alone, tmp_path / "one", Callbacks(points=points.extend))
@@ -69,6 +74,19 @@ def test_two_processes_train_as_one_does(settings: Settings, tmp_path: Path) -> 
     for p in points:
         assert unique[p.nimg].values["loss_d"] == pytest.approx(p.values["loss_d"], abs=1e-3)
     assert train_distributed(job, Callbacks()).weights_sha256 == told.weights_sha256
+
+
+@pytest.mark.slow
+def test_a_vae_of_two_processes_ends_with_the_same_bits_each_time(settings: Settings, tmp_path: Path) -> None:
+    """And draws its reconstructions once."""
+    prepared = write_prepared(noise_data(), tmp_path / "prepared")
+    vae = with_(settings, model__name="vae", training__processes=2)
+    told = []
+    for name in ("one", "again"):
+        (tmp_path / name).mkdir()
+        told.append(train_distributed(Job(prepared, "v", vae, tmp_path / name, {}), Callbacks()))
+    assert told[0].weights_sha256 == told[1].weights_sha256
+    assert len(list((tmp_path / "one" / "reconstructions").iterdir())) == 2
 
 
 def listening_addresses() -> list[str]:

@@ -13,7 +13,7 @@ from ganpipe.compute.device import training_compute
 from ganpipe.compute.distributed import Distributed
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.image import ImageShape
-from ganpipe.models.registry import build_discriminator, first_layers
+from ganpipe.models.registry import build_partner, first_layers
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.schedules import values_at
@@ -88,7 +88,7 @@ def test_frozen_layers_keep_their_weights_and_the_others_learn(
     train(noise_data(), frozen, tmp_path / "second")
     after = load_checkpoint(tmp_path / "second" / "checkpoints", CPU)
     assert after is not None
-    D = build_discriminator(frozen.model, ImageShape(3, 16, 16))
+    D = build_partner(frozen.model, ImageShape(3, 16, 16))
     names = first_layers(D, 2, ImageShape(3, 16, 16))
     assert 2 <= len(names) < len(dict(D.named_parameters()))
     for name, _ in D.named_parameters():
@@ -98,7 +98,7 @@ def test_frozen_layers_keep_their_weights_and_the_others_learn(
 def test_layers_are_counted_in_the_order_in_which_an_image_passes_them(settings: Settings) -> None:
     """R3GAN registers the layers that halve an image after all others."""
     shape, model = ImageShape(3, 16, 16), with_(settings, **R3, model__taper_from_px=4).model
-    D = build_discriminator(model, shape)
+    D = build_partner(model, shape)
     assert first_layers(D, 1, shape) == {"from_image.weight"}
     assert first_layers(D, 8, shape) - first_layers(D, 7, shape) == {"changes.1.1.weight"}
     assert not any(name.startswith("stages.2") for name in first_layers(D, 8, shape))
