@@ -30,7 +30,7 @@ PLACES = (
     "stylized/*",
     "feedforward/*",
 )
-RUN_PLACES = ("", "grids", "model", "checkpoints", "checkpoints/best")
+RUN_PLACES = ("", "grids", "model", "checkpoints", "checkpoints/best", "checkpoints/averages")
 
 
 def find_leftovers(workspace: Workspace, live_runs: set[str]) -> list[Path]:
