@@ -30,7 +30,8 @@ Build = Callable[[ModelSettings, ImageShape, int], nn.Module]
 class Architecture:
     """Builders of generator and discriminator (the int is the number of classes, 0 for none), and what they support.
 
-    `shape_problem`: None, or why a shape is impossible. `conditional`: the model can be class-conditional.
+    `shape_problem`: None, or why a shape is impossible. `conditional`: the model can be class-conditional. `widths`: the
+    settings that decide how many channels or units its layers have.
     """
 
     generator: Build
@@ -38,11 +39,19 @@ class Architecture:
     shape_problem: Callable[[ImageShape], str | None]
     conditional: bool = False
     algorithm: str = "gan"  # a row of training.algorithms.ALGORITHMS
+    widths: tuple[str, ...] = ("model.width",)
 
 
 MODELS: dict[str, Architecture] = {
-    "dcgan": Architecture(dcgan.DcganGenerator, dcgan.DcganDiscriminator, dcgan.shape_problem),
-    "mlp": Architecture(mlp.MlpGenerator, mlp.MlpDiscriminator, lambda shape: None),
+    "dcgan": Architecture(
+        dcgan.DcganGenerator,
+        dcgan.DcganDiscriminator,
+        dcgan.shape_problem,
+        widths=("model.g_channels", "model.d_channels"),
+    ),
+    "mlp": Architecture(
+        mlp.MlpGenerator, mlp.MlpDiscriminator, lambda shape: None, widths=("model.mlp_width",)
+    ),
     "r3gan": Architecture(
         r3gan.R3GanGenerator, r3gan.R3GanDiscriminator, r3gan.shape_problem, conditional=True
     ),
