@@ -142,5 +142,5 @@ def _show_gamma(workspace: Workspace, result: GammaResult) -> None:
 def _probe_row(probe: Probe, is_best: bool) -> tuple[str, ...]:
     mark = " *" if is_best else ""
     energy = "diverged" if probe.energy is None else f"{probe.energy:.3f}{mark}"
-    told = f"{probe.told_apart:.0%}"
-    return (f"{probe.gamma:g}", energy, told, f"{probe.d_grad:.3g}", f"{probe.g_grad:.3g}", probe.run)
+    figures = (f"{probe.told_apart:.0%}", f"{probe.d_grad:.3g}", f"{probe.g_grad:.3g}")
+    return (f"{probe.gamma:g}", energy, *figures, probe.run)

@@ -33,6 +33,7 @@ from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, run_folder
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training.algorithms import ALGORITHMS
+from ganpipe.training.callbacks import Point
 from ganpipe.training.divergence import RolledBackTooOften
 from ganpipe.training.gan import GanAlgorithm
 from ganpipe.training.gradient_penalties import select_penalty
@@ -48,7 +49,7 @@ BEYOND, MOST_BEYOND = 4.0, 4  # steps beyond an end that is the best, and how ma
 class Probe:
     """A short training. `energy`: None if it diverged. `told_apart`: the share of pairs of images that D tells apart.
 
-    It and the gradient norms are means over the second half of the training.
+    It and the gradient norms are means over the second half of the training; NaN if it diverged at once.
     """
 
     gamma: float
@@ -170,14 +171,17 @@ class Tuning:
     def describe(self, gamma: float) -> Probe:
         """A probe with what its loss curve shows."""
         points = read_points(run_folder(self.workspace, self.runs[gamma]) / POINTS)
-        last = points[len(points) // 2 :]
-        d_sign, d_grad, g_grad = (
-            mean(p.values[name] for p in last) for name in ("d_sign", "d_grad", "g_grad")
-        )
+        d_sign, d_grad, g_grad = (late_mean(points, name) for name in ("d_sign", "d_grad", "g_grad"))
         energy, own, best = self.energy(gamma), self.validated[gamma], self.validated[self.best()]
         as_good = own is not None and best is not None and not self.validator.is_better(best, own)
         shown = None if own is None else energy
         return Probe(gamma, self.runs[gamma], shown, (1 + d_sign) / 2, d_grad, g_grad, as_good)
+
+
+def late_mean(points: Sequence[Point], name: str) -> float:
+    """The mean of a scalar over the second half of a curve; NaN if the training diverged before its first point."""
+    values = [point.values[name] for point in points[len(points) // 2 :]]
+    return mean(values) if values else math.nan
 
 
 def tune_gamma(
@@ -224,9 +228,9 @@ def describe_choice(probes: Sequence[Probe], best: float) -> str:
     below = [probe for probe in probes if probe.gamma < best and not probe.as_good_as_best]
     above = [probe for probe in probes if probe.gamma > best and not probe.as_good_as_best]
     sides = [_fault(probe, chosen) for probe in (*below[-1:], *above[:1])]
-    shown = [*below[-1:], chosen, *above[:1]]
+    shown = [probe for probe in (*below[-1:], chosen, *above[:1]) if probe.energy is not None]
     told = ", ".join(f"{probe.told_apart:.0%}" for probe in shown)
-    energies = ", ".join("diverged" if probe.energy is None else f"{probe.energy:.3f}" for probe in shown)
+    energies = ", ".join(f"{probe.energy:.3f}" for probe in shown)
     figures = f"D tells {told} of the pairs apart, energy {energies}"
     sentence = f"γ {best:g}; {', '.join(sides)} ({figures})." if sides else f"γ {best:g} ({figures})."
     alike = [f"{probe.gamma:g}" for probe in probes if probe.as_good_as_best and probe.gamma != best]
