@@ -34,6 +34,7 @@ from ganpipe.stages.trials import (
     check_comparable,
     drop_checkpoints,
     energy_of,
+    has_discriminator,
     nest_under,
     with_validations,
 )
@@ -124,10 +125,10 @@ def plan_sweep(
 
 def default_space(settings: Settings) -> tuple[Dimension, ...]:
     """Learning rates, γ, batch and width, around the settings."""
-    flat = settings.flat()
-    rates = ["training.g_lr", "training.d_lr"]
-    if select_penalty(settings.loss) in ("r1", "r2", "both"):
-        rates.append("loss.gamma")
+    flat, rates = settings.flat(), ["training.g_lr"]
+    if has_discriminator(settings):
+        rates.append("training.d_lr")
+        rates += ["loss.gamma"] if select_penalty(settings.loss) in ("r1", "r2", "both") else []
     sizes = ("training.batch_images", *MODELS[settings.model.name].widths)
     around = [_around(key, flat[key]) for key in rates if flat[key] > 0]
     doubled = [_doubled(key, flat[key]) for key in sizes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ganpipe.errors import GanpipeError
+from ganpipe.models.registry import MODELS
 from ganpipe.settings.schema import Settings
 from ganpipe.stages.continuation import CHECKPOINTS
 from ganpipe.stages.gc import delete_all_checkpoints
@@ -12,6 +13,8 @@ from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import RunRecord, all_records, run_folder
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training.algorithms import ALGORITHMS
+from ganpipe.training.gan import GanAlgorithm
 from ganpipe.training.validation import LEAST_HELD_OUT
 
 VALIDATIONS = 4  # of each trial, at equal distances
@@ -29,6 +32,11 @@ def check_comparable(version: DatasetVersion, settings: Settings) -> None:
             f"{version.name} has {version.holdout} images held out, and trials are compared on at least {LEAST_HELD_OUT}; "
             "add images, or raise data.holdout_fraction."
         )
+
+
+def has_discriminator(settings: Settings) -> bool:
+    """Whether the model is a GAN."""
+    return issubclass(ALGORITHMS[MODELS[settings.model.name].algorithm], GanAlgorithm)
 
 
 def with_validations(settings: Settings) -> Settings:

@@ -17,14 +17,19 @@ from PIL import Image
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.grid import row_of_sheets
 from ganpipe.imaging.provenance import save_png
-from ganpipe.models.registry import MODELS
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import train
 from ganpipe.stages.evaluate import evaluation_compute
 from ganpipe.stages.generate import load_run_model
 from ganpipe.stages.run import compute_names
-from ganpipe.stages.trials import check_comparable, drop_checkpoints, nest_under, with_validations
+from ganpipe.stages.trials import (
+    check_comparable,
+    drop_checkpoints,
+    has_discriminator,
+    nest_under,
+    with_validations,
+)
 from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.dataset_shards import load_dataset
 from ganpipe.stores.dataset_versions import DatasetVersion
@@ -32,10 +37,8 @@ from ganpipe.stores.fingerprint import train_fingerprint
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import RunRecord, run_folder
 from ganpipe.stores.workspace import Workspace
-from ganpipe.training.algorithms import ALGORITHMS
 from ganpipe.training.callbacks import Point
 from ganpipe.training.divergence import RolledBackTooOften
-from ganpipe.training.gan import GanAlgorithm
 from ganpipe.training.gradient_penalties import select_penalty
 from ganpipe.training.points import POINTS, read_points
 from ganpipe.training.validation import Validated, Validator
@@ -85,7 +88,7 @@ def _rounded(gamma: float) -> float:
 def check_gamma(settings: Settings) -> None:
     """Raises GanpipeError if the training has no γ."""
     model, loss = settings.model.name, settings.loss
-    if not issubclass(ALGORITHMS[MODELS[model].algorithm], GanAlgorithm):
+    if not has_discriminator(settings):
         raise GanpipeError(f"model.name={model} has no gradient penalty, so there is no γ to tune.")
     if select_penalty(loss.model_copy(update={"gamma": 1.0})) in ("none", "interpolated"):
         raise GanpipeError(

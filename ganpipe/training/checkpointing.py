@@ -176,17 +176,12 @@ class Checkpointing:
         ema, validator, before = self.setup.state.ema, self.setup.validator, choice.validated
         assert before is not None
         try:
-            tried = [self.measure(rebuild_average(self.snapshots, ema, sigma)) for sigma in TRIED_SIGMA_REL]
+            tried = {s: self.measure(rebuild_average(self.snapshots, ema, s)) for s in TRIED_SIGMA_REL}
         except GanpipeError as error:
             return replace(choice, notes=(*choice.notes, f"Post-hoc EMA rebuilt no average. {error}"))
-        energies = {
-            sigma: validated.validation.energy
-            for sigma, validated in zip(TRIED_SIGMA_REL, tried, strict=True)
-        }
-        sigma, found = min(
-            zip(TRIED_SIGMA_REL, tried, strict=True), key=lambda pair: pair[1].validation.energy or 0.0
-        )
-        listed = ", ".join(f"{sigma:g} {energy:.3f}" for sigma, energy in energies.items())
+        sigma = min(tried, key=lambda s: tried[s].validation.energy or 0.0)
+        found = tried[sigma]
+        listed = ", ".join(f"{s:g} {validated.validation.energy:.3f}" for s, validated in tried.items())
         if not validator.is_better(found, before):
             note = (
                 f"Post-hoc EMA: σ_rel {sigma:g} is the best of {len(tried)} lengths, and not better than the average at "
