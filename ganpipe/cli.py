@@ -163,6 +163,21 @@ def build_parser() -> argparse.ArgumentParser:
     trains(sub)
     json_too(sub)
 
+    sub = add(
+        "sweep",
+        "sweep.sweep",
+        "search for better settings: many short trainings, the best settings as params.yaml",
+    )
+    chosen(sub)
+    trains(sub)
+    sub.add_argument("--trials", type=int, default=20, metavar="N", help="trainings in all; default: 20")
+    json_too(sub)
+
+    sub = add("tune-gamma", "sweep.tune_gamma", "find γ of R1 and R2: short trainings around the usual value")
+    chosen(sub)
+    trains(sub)
+    json_too(sub)
+
     sub = add("evaluate", "models.evaluate", "evaluate a run's model, or a folder of generated images")
     sub.add_argument(
         "run_reference",

@@ -199,5 +199,16 @@ def noise_data(side: int = 16, count: int = 40, labels: bool = False) -> Prepare
     return PreparedData("noise", "v", ImageShape(3, side, side), names, split(count), split(20))
 
 
+@pytest.fixture
+def pixel_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validations compare some pixels instead of VGG19's features."""
+    from ganpipe.training.validation import Validator
+
+    def pixels(self: Validator, images: torch.Tensor) -> object:
+        return images.reshape(len(images), -1)[:, ::37].double().numpy()
+
+    monkeypatch.setattr(Validator, "_features", pixels)
+
+
 class Killed(BaseException):
     """What a kill -9 is to the code under test: nothing is caught, nothing is cleaned up."""

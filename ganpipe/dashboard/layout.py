@@ -26,7 +26,17 @@ SHORT = 16  # characters of a cell that is not broken into lines
 Cell = str | Callable[[], object]
 TONES = {
     "good": ("finished", "good", "promoted", "Completed", "fair"),
-    "warn": ("interrupted", "waiting", "undecided", "inconclusive", "cancelled", "Cancelled", "Late", "poor"),
+    "warn": (
+        "interrupted",
+        "pruned",
+        "waiting",
+        "undecided",
+        "inconclusive",
+        "cancelled",
+        "Cancelled",
+        "Late",
+        "poor",
+    ),
     "bad": ("damaged", "failed", "Failed", "Crashed", "collapsed", "memorized"),
 }
 

@@ -32,7 +32,8 @@ class Architecture:
 
     `partner`: the network that the generator is trained with and that is not exported: a discriminator, or an encoder.
     `shape_problem`: None, or why a shape is impossible. `conditional`: the model can be class-conditional.
-    `random_numbers`: how many numbers G draws for one image beside its latent.
+    `random_numbers`: how many numbers a `Styled` generator draws for one image beside its latent. `widths`: the settings
+    that decide how many channels or units its layers have.
     """
 
     generator: Build
@@ -40,14 +41,20 @@ class Architecture:
     shape_problem: Callable[[ImageShape], str | None]
     conditional: bool = False
     algorithm: str = "gan"  # a row of training.algorithms.ALGORITHMS
-    random_numbers: Callable[[ModelSettings, ImageShape], int] | None = (
-        None  # of a generator that is `Styled`
-    )
+    random_numbers: Callable[[ModelSettings, ImageShape], int] | None = None
+    widths: tuple[str, ...] = ("model.width",)
 
 
 MODELS: dict[str, Architecture] = {
-    "dcgan": Architecture(dcgan.DcganGenerator, dcgan.DcganDiscriminator, dcgan.shape_problem),
-    "mlp": Architecture(mlp.MlpGenerator, mlp.MlpDiscriminator, lambda shape: None),
+    "dcgan": Architecture(
+        dcgan.DcganGenerator,
+        dcgan.DcganDiscriminator,
+        dcgan.shape_problem,
+        widths=("model.g_channels", "model.d_channels"),
+    ),
+    "mlp": Architecture(
+        mlp.MlpGenerator, mlp.MlpDiscriminator, lambda shape: None, widths=("model.mlp_width",)
+    ),
     "r3gan": Architecture(
         r3gan.R3GanGenerator, r3gan.R3GanDiscriminator, r3gan.shape_problem, conditional=True
     ),
@@ -61,7 +68,13 @@ MODELS: dict[str, Architecture] = {
         conditional=True,
         random_numbers=stylegan2.random_numbers,
     ),
-    "vae": Architecture(dcgan.DcganGenerator, vae.VaeEncoder, dcgan.shape_problem, algorithm="vae"),
+    "vae": Architecture(
+        dcgan.DcganGenerator,
+        vae.VaeEncoder,
+        dcgan.shape_problem,
+        algorithm="vae",
+        widths=("model.g_channels",),
+    ),
 }
 
 

@@ -15,23 +15,25 @@ from ganpipe.settings.notifications import parse_notify
 from ganpipe.settings.presets import INTERVALS, PRESETS, Row, preset_row
 from ganpipe.settings.schedules import Schedule, parse_schedules
 from ganpipe.settings.schema import SECTIONS, NotifySettings, Settings, Work, validated
+from ganpipe.settings.sweep import Dimension, parse_sweep
 from ganpipe.settings.validation import Section, choices_of, shown
 from ganpipe.settings.yaml_files import parse_document, read_yaml
 
 NAMES = ("dataset", "preset")
-TOP_LEVEL = (*NAMES, "schedules", "notify")
+TOP_LEVEL = (*NAMES, "schedules", "notify", "sweep")
 
 
 @dataclass(frozen=True)
 class Params:
     """A workspace's `params.yaml`: the dataset, the preset, the settings that differ from the defaults, the schedules,
-    and who is told of what."""
+    who is told of what, and the search space of sweeps."""
 
     dataset: str = "flowers"
     preset: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     schedules: tuple[Schedule, ...] = ()
     notify: NotifySettings = field(default_factory=NotifySettings)
+    space: tuple[Dimension, ...] = ()
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -69,12 +71,12 @@ def read_params(path: Path) -> Params:
         notify = parse_notify(tree.get("notify"))
         values = validated(_flattened(tree))
         dataset, preset = (_name(tree, key) for key in NAMES)
-        schedules = parse_schedules(tree.get("schedules"))
+        schedules, space = parse_schedules(tree.get("schedules")), parse_sweep(tree.get("sweep"))
         if preset is not None:
             preset_row(preset)
     except GanpipeError as error:
         raise GanpipeError(f"In {path}: {error}") from None
-    return Params(dataset or Params.dataset, preset, values, schedules, notify)
+    return Params(dataset or Params.dataset, preset, values, schedules, notify, space)
 
 
 def _name(tree: Mapping[str, Any], key: str) -> str | None:
@@ -150,6 +152,10 @@ def params_template() -> str:
         f"# preset: demo   # {', '.join(PRESETS)}; without it ganpipe chooses by the number of images and the device",
         "# schedules:      # of `ganpipe up`; each may also have timezone, dataset, minutes and settings (docs/operations.md)",
         f"#   - {{name: nightly, cron: 0 2 * * *, work: retrain}}   # {', '.join(get_args(Work))}",
+    ]
+    lines += [
+        "# sweep:          # of `ganpipe sweep`; without it the space lies around the settings (docs/training.md)",
+        "#   space: {training.g_lr: {low: 0.0005, high: 0.008, log: true}, training.batch_images: [16, 32, 64]}",
     ]
     sections: dict[str, type[Section]] = {**SECTIONS, "notify": NotifySettings}
     for section, cls in sections.items():

@@ -304,6 +304,13 @@ class TrainingSettings(Section):
         default="linear",
         description="EMA half-life warm-up: linear (at most 5% of the images seen) or cosine from 0",
     )
+    ema_snapshots: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="snapshots of two power-function averages of G, from which one of any length is rebuilt after training "
+        "(post-hoc EMA); 0: none",
+    )
     horizontal_flip: bool = Field(
         default=False, description="random horizontal flips: useful for faces, wrong for text"
     )
@@ -359,6 +366,10 @@ class TrainingSettings(Section):
     def save_interval(self) -> int:
         """Images between checkpoints."""
         return self.save_every_images or self._share_of_training(20)
+
+    def snapshot_interval(self) -> int:
+        """Images between snapshots of the power-function averages."""
+        return max(self.batch_images, self.total_images // self.ema_snapshots)
 
     def validation_interval(self) -> int:
         """Images between validations."""

@@ -14,6 +14,8 @@ from ganpipe.stores.run_records import (
     started_record,
 )
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training.posthoc_ema import FOLDER as AVERAGES
+from ganpipe.training.posthoc_ema import copy_snapshots
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +120,12 @@ def find_obstacle(parent: RunRecord, fresh: RunRecord) -> str | None:
 def copy_start(workspace: Workspace, record: RunRecord) -> int | None:
     """Copies the last checkpoint of the run that a record continues into its own folder; returns the images seen there.
 
-    None if there is none. After a kill it is copied again.
+    None if there is none. After a kill it is copied again. Snapshots of the averages come with it, before it.
     """
     source, target = (
         run_folder(workspace, run) / CHECKPOINTS for run in (str(record.continues), record.run_id)
     )
+    copy_snapshots(source / AVERAGES, target / AVERAGES)
     return copy_newest_checkpoint(source, target)
 
 

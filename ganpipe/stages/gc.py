@@ -30,6 +30,8 @@ from ganpipe.stores.recorded_paths import artifacts_root, local_artifact
 from ganpipe.stores.run_records import RunRecord, read_records, run_folder
 from ganpipe.stores.unneeded_objects import check_readable, find_unneeded
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training.posthoc_ema import FOLDER as AVERAGES
+from ganpipe.training.posthoc_ema import delete_snapshots
 
 KINDS = ("checkpoints", "shards", "images", "mlflow", "features")
 
@@ -96,7 +98,7 @@ def plan_removals(workspace: Workspace, settings: Settings) -> Plan:
 
 def _kept_runs(workspace: Workspace, records: list[RunRecord], settings: GcSettings) -> _Kept:
     done = [r for r in records if r.state == "finished" and r.evaluation]
-    at_work = [r for r in records if r not in done]
+    at_work = [r for r in records if r not in done and not r.is_ended_trial]
     champions: set[str] = set()
     if any(record.mlflow_run_id for record in records):
         registry = ModelRegistry(workspace, reading=True)
@@ -116,10 +118,12 @@ def _checkpoints(workspace: Workspace, records: list[RunRecord], kept: _Kept) ->
     for record in records:
         folder = run_folder(workspace, record.run_id) / CHECKPOINTS
         if record.run_id not in kept.runs and (size := _bytes_in(folder)):
-            yield Removal("checkpoints", record.run_id, size, partial(_delete_checkpoints, folder))
+            yield Removal("checkpoints", record.run_id, size, partial(delete_all_checkpoints, folder))
 
 
-def _delete_checkpoints(folder: Path) -> None:
+def delete_all_checkpoints(folder: Path) -> None:
+    """Deletes the checkpoints in a run's folder, the best one and the snapshots of averages, too."""
+    delete_snapshots(folder / AVERAGES)
     delete_checkpoints(best_folder(folder))
     delete_checkpoints(folder)
 

@@ -13,6 +13,7 @@ from ganpipe.settings.schema import Settings
 from ganpipe.stores.dataset_shards import version_shards
 from ganpipe.stores.dataset_versions import DatasetVersion
 from ganpipe.stores.workspace import Workspace
+from ganpipe.training.posthoc_ema import KEPT_SIGMA_REL
 from ganpipe.training.setup import GRID_IMAGES
 
 BYTES_PER_WEIGHT = 4
@@ -30,13 +31,16 @@ def check_room(workspace: Workspace, version: DatasetVersion, settings: Settings
 
 
 def checkpoints_bytes(settings: Settings) -> int:
-    """The size of all checkpoints of a training: the last ones, the best one, and one that is being written."""
+    """The size of all checkpoints of a training: the last ones, the best one, one that is being written, and snapshots."""
     with torch.device("meta"):  # shapes without memory
         G = _count(build_generator(settings.model, _shape(settings)))
         plain = settings.with_values({"model.spectral_norm": False}).model  # its start needs numbers
         partner = _count(build_partner(plain, _shape(settings)))
+    snapshots = settings.training.ema_snapshots
+    averages = len(KEPT_SIGMA_REL) * G if snapshots else 0
     ema = G
-    return (KEEP + 2) * BYTES_PER_WEIGHT * (COPIES * (G + partner) + ema)
+    saved = (KEEP + 2) * (COPIES * (G + partner) + ema + averages)
+    return BYTES_PER_WEIGHT * (saved + (snapshots + 1) * averages)
 
 
 def _count(network: nn.Module) -> int:

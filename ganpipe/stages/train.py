@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,7 +51,7 @@ from ganpipe.stores.system_metrics import log_system_metrics
 from ganpipe.stores.workspace import Workspace
 from ganpipe.training import length
 from ganpipe.training.augment import parse_kinds
-from ganpipe.training.callbacks import Callbacks
+from ganpipe.training.callbacks import Callbacks, Point
 from ganpipe.training.launch import Job, check_processes, train_distributed
 from ganpipe.training.summary import TrainSummary
 from ganpipe.training.trainer import train
@@ -60,6 +60,21 @@ log = logging.getLogger(__name__)
 
 
 TRAINER_WAIT_S = 24 * 3600.0
+
+
+class Pruned(Exception):
+    """A trial is worse than others at the same point: it ends early, with a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What makes a training a trial of the sweep `sweep`. `on_points` gets the new points of the curve at each checkpoint.
+
+    It may raise Pruned.
+    """
+
+    sweep: str
+    on_points: Callable[[list[Point]], object] = lambda points: None
 
 
 def check_request(settings: Settings) -> None:
@@ -123,19 +138,23 @@ def train_model(
     report: Report = ignore,
     wait: bool = True,
     on_begin: Callable[[RunRecord], object] = lambda record: None,
+    trial: Trial | None = None,
 ) -> RunRecord:
     """Trains, resumes, continues a shorter run, or finds the finished run: returns its record.
 
     `wait`: wait for another trainer of this workspace or GPU; otherwise GanpipeError names it.
     `on_begin`: gets the record before the first step of a training, when MLflow has its run.
+    `trial`: it is trained as a trial of a sweep.
 
     Raises:
         Interrupted: a signal; the checkpoint is written and the MLflow run marked.
+        Pruned: `trial.on_points` has raised it.
         GanpipeError: the user must change something; the sentence says what.
     """
     check_request(settings)
     settings = fix_length(workspace, version, settings, wait)
     fresh = new_record(version.name, version.version, settings, compute_names(settings))
+    fresh = replace(fresh, sweep=trial.sweep if trial else "")
     if done := finished_request(workspace, fresh):
         return restore_in_mlflow(workspace, done)
     with (
@@ -164,14 +183,20 @@ def train_model(
             on_begin(record)
             outbox.artifacts(page_files(write_page(workspace, version, settings.data, activity)), "data")
             outbox.artifacts(record_code(folder), "code")
-            callbacks = Callbacks(points=outbox.points, picture=outbox.picture, report=activity)
+
+            def take_points(points: list[Point]) -> None:
+                outbox.points(points)
+                if trial:
+                    trial.on_points(points)
+
+            callbacks = Callbacks(points=take_points, picture=outbox.picture, report=activity)
             with log_system_metrics(run_id):
                 summary = train_or_launch(workspace, data, settings, folder, callbacks, record)
             film = write_film(folder, record.origin())
         except BaseException as error:
             # Prefect turns a signal into an exception of its own, which is no Exception either.
             stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-            state = "interrupted" if stopped else "failed"
+            state = "pruned" if isinstance(error, Pruned) else "interrupted" if stopped else "failed"
             why = redact(first_line(error)) or type(error).__name__
             save_record(workspace, replace(_ended(record, state, started), reason=why))
             outbox.training(state)

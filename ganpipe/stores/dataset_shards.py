@@ -145,7 +145,8 @@ def _remove_unneeded(workspace: Workspace, version: DatasetVersion) -> None:
     kept = {version.version.removesuffix(".dir")}
     try:
         for record in all_records(workspace):
-            if record.state != "failed" and not (record.state == "finished" and record.evaluation):
+            over = record.state == "failed" or (record.state == "finished" and record.evaluation)
+            if not over and not record.is_ended_trial:
                 kept.add(record.version.removesuffix(".dir"))
         for meta in (workspace.state / "prepared").glob(f"*/*/{META}"):
             if meta.parent.name not in kept and read_json(meta).get("dataset") == version.name:

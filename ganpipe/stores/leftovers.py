@@ -32,7 +32,7 @@ PLACES = (
     "feedforward/*",
 )
 CHECKPOINTED = ("checkpoints", "checkpoints/best")
-RUN_PLACES = ("", "model", *TRAINING_PICTURES, *CHECKPOINTED)
+RUN_PLACES = ("", "model", *TRAINING_PICTURES, *CHECKPOINTED, "checkpoints/averages")
 
 
 def find_leftovers(workspace: Workspace, live_runs: set[str]) -> list[Path]:

@@ -58,6 +58,7 @@ VERDICT, DATASET, DATASET_VERSION, CHAMPION_TAG = "verdict", "dataset", "dataset
 LOGGED_PICTURE = re.compile(r"images/(?P<key>\w+)\+step\+(?P<nimg>\d+)\+.*\+compressed\.webp")
 STARTS_FROM = "ganpipe.starts_from"  # JSON: a StartPoint
 PROCESS = "ganpipe.process"  # the tag that names the process of a run (process_identity)
+SWEEP = "ganpipe.sweep"  # the tag of the run under which the trials of a sweep are nested
 STYLE_EXPERIMENT = "stylized"  # of batches that belong to no training
 MOST_METRICS = 1000  # in one batch; MLflow's own limit
 PARAM_CHARACTERS = 6000  # of one value; MLflow's own limit
@@ -231,6 +232,27 @@ class Tracker:
         self.end(run_id, "finished")
         return run_id
 
+    def begin_sweep(self, dataset: str, name: str) -> str:
+        """The run under which the trials of a sweep are nested: the earlier one if it is still there; its id."""
+        experiment = self.experiment(dataset)
+        found = self.client.search_runs([experiment], f"tags.`{SWEEP}` = '{name}'", max_results=1)
+        tags = {DATASET: dataset, SWEEP: name}
+        run = found[0] if found else self.client.create_run(experiment, run_name=name, tags=tags)
+        self.client.update_run(run.info.run_id, status="RUNNING")
+        self.client.set_tag(run.info.run_id, PROCESS, this_process())
+        return str(run.info.run_id)
+
+    def trial(self, run_id: str, number: int, energy: float) -> None:
+        """Adds a trial's validation energy to the curve of its sweep, whose steps are the numbers of the trials."""
+        self.client.log_metric(run_id, "validation_energy", energy, step=number)
+
+    def end_sweep(self, run_id: str, best: Mapping[str, object], files: Iterable[Path]) -> None:
+        """Logs the best settings as tags and the files of a sweep's outcome, and closes its run."""
+        self.tag(run_id, {f"best.{key}": str(value) for key, value in best.items()})
+        for path in files:
+            self.picture(run_id, path, "sweep")
+        self.end(run_id, "finished")
+
     def picture(self, run_id: str, path: Path, folder: str) -> None:
         """Logs an image as an artifact."""
         self.client.log_artifact(run_id, str(path), folder)
@@ -305,9 +327,9 @@ class Tracker:
         self.outcome(run_id, numbers, {"ganpipe.gate": gate.outcome, "ganpipe.gate_reason": gate.reason})
 
     def end(self, run_id: str, state: str) -> None:
-        """Closes the run: `finished`, `interrupted` (MLflow's KILLED) or `failed`."""
+        """Closes the run: `finished`, `interrupted` or `pruned` (MLflow's KILLED), or `failed`."""
         self.client.set_tag(run_id, "ganpipe.state", state)
-        status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
+        status = {"finished": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}.get(state, "FAILED")
         self.client.set_terminated(run_id, status)
 
 

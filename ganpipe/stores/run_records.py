@@ -43,7 +43,7 @@ class RunRecord:
     source_sha256: str
     environment: dict[str, str]
     compute: list[str]
-    state: str = "running"  # running, interrupted, finished
+    state: str = "running"  # running, interrupted, cancelled, pruned, failed, finished
     process: str | None = None  # that trains, or did (process_identity)
     mlflow_run_id: str | None = None
     train: TrainSummary | None = None
@@ -58,6 +58,7 @@ class RunRecord:
     reason: str = ""  # why it failed or was interrupted
     drift: Drift | None = None  # of the data since the training before
     starts_from: StartPoint | None = None  # the networks of another run that it started with (warm start)
+    sweep: str = ""  # the sweep that it is a trial of
 
     def resolved(self) -> Settings:
         """The settings, checked again."""
@@ -67,6 +68,11 @@ class RunRecord:
     def parent(self) -> str:
         """The run that this one continues, or whose networks it started with; empty if there is none."""
         return self.continues or (self.starts_from.run if self.starts_from else "")
+
+    @property
+    def is_ended_trial(self) -> bool:
+        """Whether it was a trial of a sweep that is over: nothing needs its checkpoints or its dataset version any more."""
+        return bool(self.sweep) and self.state in ("finished", "pruned", "failed") and not self.evaluation
 
     @property
     def refusal(self) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import TrainingSettings
 
 MOST_ROLLBACKS = 3
@@ -38,6 +39,10 @@ class Diverged(Exception):
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(divergence.why)
         self.divergence = divergence
+
+
+class RolledBackTooOften(GanpipeError):
+    """Training has diverged after the last rollback that there is: these settings do not train."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from ganpipe.settings.schema import Settings
 from ganpipe.training.algorithm import Algorithm, Phase, TrainingContext
 from ganpipe.training.algorithms import build_algorithm
 from ganpipe.training.divergence import Remedies
+from ganpipe.training.posthoc_ema import FOLDER as SNAPSHOTS
+from ganpipe.training.posthoc_ema import KEPT_SIGMA_REL, delete_snapshots
 from ganpipe.training.probe import PROBE_FILE, ProbeResult, TrialStep, probe_steps, read_probe
 from ganpipe.training.state import State
 from ganpipe.training.validation import Validator
@@ -50,6 +52,8 @@ class TrainingSetup:
         if saved := load_checkpoint(self.checkpoints, device):
             self.state.restore(saved)
             log.info("Resuming at %s of %s images.", f"{self.state.nimg:,}", f"{self.options.total_images:,}")
+        if distributed.is_main:  # the training takes those again
+            delete_snapshots(self.checkpoints / SNAPSHOTS, after_nimg=self.state.nimg)
         self.first_nimg = self.state.nimg
 
     def new_algorithm(self) -> Algorithm:
@@ -67,12 +71,13 @@ class TrainingSetup:
     def new_state(self) -> State:
         """The state before the first step: fresh weights, or those of the run that it starts from."""
         algorithm = self.new_algorithm()
+        kept = KEPT_SIGMA_REL if self.options.ema_snapshots else ()
         if self.warm_start is None:
-            return State.start(algorithm)
+            return State.start(algorithm, kept)
         for name, frozen in algorithm.frozen.items():
             self.warm_start.check_frozen(name, algorithm.networks[name], frozen)
         self.warm_start.load(algorithm.networks)
-        state = State.start(algorithm)
+        state = State.start(algorithm, kept)
         self.warm_start.load({state.ema_name: state.ema})
         return state
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from ganpipe.training.algorithm import Algorithm
+from ganpipe.training.algorithm import Algorithm, set_progress
 from ganpipe.training.divergence import Remedies
 from ganpipe.training.validation import Validated
 
@@ -17,10 +18,14 @@ NUMBERS = ("nimg", "step", "pending", "pending_steps")
 
 @dataclass
 class State:
-    """Everything that changes while training. `ema`: the moving average of the exported network."""
+    """Everything that changes while training. `ema`: the moving average of the exported network.
+
+    `averages`: its power-function averages by σ_rel (posthoc_ema); empty if none are kept.
+    """
 
     algorithm: Algorithm
     ema: nn.Module
+    averages: dict[float, nn.Module] = field(default_factory=dict)
     nimg: int = 0
     step: int = 0
     pending: dict[str, float] = field(default_factory=dict)  # sums of scalars since the last point
@@ -30,9 +35,10 @@ class State:
     warnings: dict[str, str] = field(default_factory=dict)  # the first of each kind
 
     @classmethod
-    def start(cls, algorithm: Algorithm) -> State:
-        """The state before the first step: the average is a copy of the exported network."""
-        return cls(algorithm, copy.deepcopy(algorithm.networks[algorithm.exported]).requires_grad_(False))
+    def start(cls, algorithm: Algorithm, sigma_rel: Sequence[float] = ()) -> State:
+        """The state before the first step: the averages are copies of the exported network."""
+        ema = copy.deepcopy(algorithm.networks[algorithm.exported]).requires_grad_(False)
+        return cls(algorithm, ema, {sigma: copy.deepcopy(ema) for sigma in sigma_rel})
 
     @property
     def ema_name(self) -> str:
@@ -44,9 +50,16 @@ class State:
         return self.nimg + self.remedies.skipped_images
 
     def modules(self) -> dict[str, Any]:
-        """Networks, their average and optimizers by name, in the order of `weights_sha256`."""
+        """Networks, their averages and optimizers by name, in the order of `weights_sha256`."""
         optimizers = {f"{name}_optimizer": opt for name, opt in self.algorithm.optimizers.items()}
-        return {**self.algorithm.networks, self.ema_name: self.ema, **optimizers}
+        averages = {f"{self.ema_name}_{sigma:g}": average for sigma, average in self.averages.items()}
+        return {**self.algorithm.networks, self.ema_name: self.ema, **averages, **optimizers}
+
+    def set_progress(self) -> None:
+        """Passes `nimg` to all networks whose shape changes with time."""
+        self.algorithm.set_progress(self.nimg)
+        for average in (self.ema, *self.averages.values()):
+            set_progress(average, self.nimg)
 
     def as_dict(self) -> dict[str, Any]:
         """Tensors and plain values only."""
@@ -61,11 +74,11 @@ class State:
 
     def restore(self, saved: dict[str, Any]) -> None:
         """The inverse of `as_dict`."""
-        self.algorithm.set_progress(saved["nimg"])
-        for name, module in self.modules().items():
-            module.load_state_dict(saved[name])
         for name in NUMBERS:
             setattr(self, name, saved[name])
+        self.set_progress()
+        for name, module in self.modules().items():
+            module.load_state_dict(saved[name])
         self.remedies = Remedies(**saved["remedies"])
         self.algorithm.load_state_dict(saved["algorithm"])
         self.best = Validated.from_dict(saved["best"]) if saved["best"] else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import signal
 import time
 from collections.abc import Callable
@@ -22,12 +21,12 @@ from ganpipe.imaging.tensors import to_uint8
 from ganpipe.models.registry import sample
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
-from ganpipe.training.algorithm import set_progress
 from ganpipe.training.callbacks import Callbacks, Point, TrainResult
 from ganpipe.training.checkpointing import Checkpointing
 from ganpipe.training.divergence import Diverged, Rollback
 from ganpipe.training.ema import update_ema
 from ganpipe.training.length import fix_length
+from ganpipe.training.posthoc_ema import update_power_averages
 from ganpipe.training.scalars import ScalarAccumulator
 from ganpipe.training.setup import TrainingSetup
 from ganpipe.training.summary import TrainSummary
@@ -87,14 +86,16 @@ class Training:
         started, first = time.monotonic(), state.nimg
         while state.nimg < total:
             before, values = state.nimg, algorithm.values_at(state.nimg, state.remedies)
-            algorithm.set_progress(state.nimg)
-            set_progress(state.ema, state.nimg)
+            state.set_progress()
             batch = algorithm.batch(state.position, options.batch_images, state.step)
             self.scalars.add(state, algorithm.step(batch, values, state.step, microbatch_images))
             state.nimg, state.step = state.nimg + options.batch_images, state.step + 1
             exported = algorithm.networks[algorithm.exported]
             update_ema(state.ema, exported, options.batch_images, values.ema_halflife_images)
+            update_power_averages(state.averages, exported, state.nimg, options.batch_images)
             ended = state.nimg >= total
+            if state.averages and (due(options.snapshot_interval(), before, state.nimg) or ended):
+                self.checkpointing.save_averages()
             if due(options.log_interval(), before, state.nimg) or ended:
                 self.log_point()
             if (due(options.grid_interval(), before, state.nimg) or ended) and self.distributed.is_main:
@@ -179,21 +180,14 @@ class Training:
             )
 
     def result(self, rate: float) -> TrainResult:
-        """The result: the best average instead of the last one if that is worse by more than chance explains."""
+        """The result; its model is the average that `choose` returns."""
         setup, state = self.setup, self.setup.state
         notes = [*setup.notes(), *(Rollback(**record).sentence() for record in state.remedies.rollbacks)]
         notes += [*state.algorithm.notes(), *state.warnings.values()]
-        model, choice = state.ema, self.checkpointing.choose()
-        if choice.saved:
-            model = copy.deepcopy(model)
-            set_progress(model, choice.saved["nimg"])
-            model.load_state_dict(choice.saved[state.ema_name])
-            notes.append(
-                f"The model is the average at {choice.saved['nimg']:,} images: it is nearer to the held-out images than "
-                f"the last one (energy distance gained {choice.gain}; validation_energy in MLflow)."
-            )
+        choice = self.checkpointing.choose()
+        notes += choice.notes
         return TrainResult(
-            model=model,
+            model=choice.model,
             summary=TrainSummary(
                 nimg=state.nimg,
                 images_per_second=round(rate, 2),

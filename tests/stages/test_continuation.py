@@ -154,3 +154,19 @@ def test_without_an_undamaged_checkpoint_training_starts_at_zero(
         record, begun = train_and_count(trained, longer(settings))
     assert (record.continues, begun) == (None, 0)
     assert "no undamaged checkpoint" in caplog.text
+
+
+def test_a_continued_run_goes_on_with_the_snapshots_of_its_parent(
+    migrated: Workspace, prepared_noise: Path, settings: Settings
+) -> None:
+    place, keeping = copied(prepared_noise, migrated), longer(settings, 64, **{"training.ema_snapshots": 4})
+    first, second = (run_train(place, "noise", longer(keeping, images)) for images in (64, 128))
+    assert second.continues == first.run_id
+    names = {
+        record.run_id: sorted(
+            p.stem for p in run_folder(place, record.run_id).rglob("averages/*.safetensors")
+        )
+        for record in (first, second)
+    }
+    assert names[first.run_id] == [f"{nimg:012d}" for nimg in (16, 32, 48, 64)]
+    assert names[second.run_id] == [*names[first.run_id], f"{96:012d}", f"{128:012d}"]

@@ -26,7 +26,14 @@ from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.outbox import Outbox
 from ganpipe.stores.run_records import RunRecord, load_record, run_folder, save_record
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import Killed, activated, copied, with_
+from ganpipe.training.trainer import train as train_model
+from tests.conftest import Killed, activated, copied, noise_data, with_
+
+
+def test_snapshots_of_averages_go_with_the_checkpoints(settings: Settings, tmp_path: Path) -> None:
+    train_model(noise_data(), with_(settings, training__ema_snapshots=4), tmp_path)
+    gc.delete_all_checkpoints(tmp_path / "checkpoints")
+    assert [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()] == []
 
 
 def registered(workspace: Workspace, settings: Settings, verdict: str = "fair") -> RunRecord:

@@ -31,6 +31,18 @@ def test_the_estimate_is_the_size_of_real_checkpoints(
     assert 0.9 < checkpoints_bytes(wide) / (4 * written) < 1.1
 
 
+def test_the_estimate_includes_the_snapshots_of_averages(
+    prepared: PreparedData, settings: Settings, tmp_path: Path
+) -> None:
+    wide = with_(settings, model__g_channels=64, training__total_images=32, training__ema_snapshots=4)
+    train(prepared, wide, tmp_path)
+    folder = tmp_path / "checkpoints"
+    checkpoint = max(path.stat().st_size for path in folder.glob("*.pt"))
+    snapshots = [path.stat().st_size for path in folder.rglob("*.safetensors")]
+    assert len(snapshots) == 4
+    assert 0.9 < checkpoints_bytes(wide) / (4 * checkpoint + sum(snapshots) + snapshots[0]) < 1.1
+
+
 @pytest.mark.parametrize("model", list(MODELS))
 def test_every_model_is_counted_without_memory(model: str, settings: Settings) -> None:
     values = R3 if model == "r3gan" else {"model__name": model}
