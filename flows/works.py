@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed
 
 from flows.new_data import require_worth
 from flows.notices import tell_crash, tell_evaluation, tell_failure, tell_result
-from flows.runs import begin_run, end_if_cancelled, is_scheduled
+from flows.runs import begin_run, deployment_name, end_if_cancelled, is_scheduled
 from flows.stops import STOPS, failed_state, stopped_state
 from flows.turns import Skipped, take_turn
 from ganpipe.compute.locks import Busy
@@ -188,12 +188,13 @@ def run_alone(work: Work, request: RunRequest, if_busy: str, do: Callable[[Works
         place, dataset = request.open_workspace(), request.dataset_name()
     except GanpipeError as error:  # nobody is told: it may be a stranger's request
         return Failed(message=str(error), data=error)
-    name = begin_run(dataset)
+    name, deployment = begin_run(dataset), deployment_name()
     end_if_cancelled(runner_process())
     try:
         with take_turn(place, work, dataset, name, if_busy):
             ended = do(place)
-            note_success(place, work, dataset)
+            if deployment:
+                note_success(place, work, deployment)
     except Skipped as skipped:
         return Completed(name=SKIPPED, message=f"Skipped: {skipped}.")
     except STOPS as stop:
