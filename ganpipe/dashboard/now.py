@@ -189,7 +189,8 @@ def _run_row(run: RunStatus) -> tuple[Cell, ...]:
 def _draw_planned(planned: list[PlannedRun], is_up: bool) -> None:
     with card("Next"):
         if planned:
-            plain_table(("when", "what"), [(time_cell(p.at), p.deployment) for p in planned])
+            rows = [(time_cell(p.at), p.deployment, p.timing) for p in planned]
+            plain_table(("when", "what", "schedule"), rows)
         elif is_up:
             text("Nothing is planned. A schedule starts runs by itself; see ganpipe up --help.")
         else:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ganpipe.compute.process_identity import is_gone
+from ganpipe.settings.schedules import describe_timing
 from ganpipe.stores.workspace import Workspace, prefect_database, prefect_database_uri
 
 PROCESS_TAG = "process:"  # before the name of the process that executes a flow run
@@ -44,10 +45,22 @@ class FlowRun:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A flow run that a schedule has planned: of which deployment, and when (UTC)."""
+    """A flow run that a schedule has planned: of which deployment, and when (UTC).
+
+    `cron`, `interval_s`, `timezone`: of the schedule; None: not set, or it has been deleted since.
+    """
 
     deployment: str
     at: str
+    cron: str | None = None
+    interval_s: float | None = None
+    timezone: str | None = None
+
+    @property
+    def timing(self) -> str:
+        """When the schedule starts runs, in words; empty if it is not known."""
+        known = self.cron or self.interval_s
+        return describe_timing(self.cron, self.interval_s, self.timezone) if known else ""
 
 
 def is_here(workspace: Workspace) -> bool:
@@ -74,11 +87,17 @@ def planned_runs(workspace: Workspace, count: int) -> list[PlannedRun]:
     """The next flow runs of schedules, the earliest first."""
     (rows,) = _ask(
         workspace,
-        "SELECT d.name, f.next_scheduled_start_time FROM flow_run f JOIN deployment d ON d.id = f.deployment_id "  # noqa: S608
+        "SELECT d.name, f.next_scheduled_start_time, s.schedule FROM flow_run f "  # noqa: S608
+        "JOIN deployment d ON d.id = f.deployment_id "
+        "LEFT JOIN deployment_schedule s ON s.id = json_extract(f.created_by, '$.id') "
         "WHERE f.state_type = 'SCHEDULED' AND f.auto_scheduled AND f.next_scheduled_start_time IS NOT NULL "
         f"AND NOT d.paused ORDER BY f.next_scheduled_start_time LIMIT {count:d}",
     )
-    return [PlannedRun(name, _utc(at)) for name, at in rows]
+    return [PlannedRun(name, _utc(at), *_timing(json.loads(schedule or "{}"))) for name, at, schedule in rows]
+
+
+def _timing(schedule: dict[str, Any]) -> tuple[str | None, float | None, str | None]:
+    return schedule.get("cron"), schedule.get("interval"), schedule.get("timezone")
 
 
 def _ask(workspace: Workspace, *questions: str) -> list[list[tuple[Any, ...]]]:
