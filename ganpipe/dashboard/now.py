@@ -12,6 +12,7 @@ from ganpipe.dashboard.figures import curve, rate_and_left, share, size, took
 from ganpipe.dashboard.layout import (
     Cell,
     card,
+    clock_time,
     code,
     frame,
     heading,
@@ -28,6 +29,7 @@ from ganpipe.dashboard.layout import (
 from ganpipe.dashboard.links import dataset_url, run_url
 from ganpipe.dashboard.pictures import picture_url
 from ganpipe.dashboard.readings import LOSSES, Readings, Training
+from ganpipe.stages.last_day import LastDay
 from ganpipe.stages.status import DatasetStatus, DiskUse, RunStatus, WorkspaceStatus
 from ganpipe.stores.activities import Activity
 from ganpipe.stores.prefect_database import FlowRun, PlannedRun
@@ -154,6 +156,18 @@ def _refresh_work(
             cards[key].show_training(training, newest)
 
 
+def _draw_last_day(last_day: LastDay) -> None:
+    if not last_day.told:
+        return
+    with card("The last 24 hours"):
+        for told in last_day.told:
+            with Element("p").classes("told"):
+                clock_time(told.began_at)
+                text(f" {told.sentence}", "span")
+        if last_day.others:
+            text(f"and {last_day.others:,} more", classes="soft")
+
+
 def _draw_flow_runs(flow_runs: list[FlowRun]) -> None:
     if not flow_runs:
         return
@@ -249,7 +263,10 @@ def _used(use: DiskUse) -> tuple[str, str]:
 
 
 # The parts of the page: what each shows of the status, and the function that draws that.
-BEFORE: tuple[Row, ...] = ((lambda s: (s.flow_runs,), _draw_flow_runs),)
+BEFORE: tuple[Row, ...] = (
+    (lambda s: (s.last_day,), _draw_last_day),
+    (lambda s: (s.flow_runs,), _draw_flow_runs),
+)
 BESIDE: tuple[Row, ...] = (
     (lambda s: (s.planned[:SHOWN_PLANNED], bool(s.up_pid)), _draw_planned),
     (lambda s: (s.champions, s.challengers), _draw_models),

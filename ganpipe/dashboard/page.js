@@ -2,7 +2,9 @@
 (() => {
   const show = (element) => {
     const at = new Date(element.getAttribute('datetime'));
-    const text = at.toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
+    const text = element.classList.contains('clock')
+      ? at.toLocaleTimeString([], { timeStyle: 'short' })
+      : at.toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
     if (!isNaN(at) && element.textContent !== text) element.textContent = text;
   };
   // Quasar lays a file's input into a button; one of the two is enough for the keyboard and for screen readers.

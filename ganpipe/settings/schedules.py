@@ -22,6 +22,13 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))  # of an interval
 KEYS = (*ScheduleSettings.model_fields, "settings")
 BY_HAND = "scheduled"  # the deployment for runs that are started by hand
 ON_NEW_DATA = "on new data"  # for runs that an event starts; no schedule can be called so
+FLOW_NAMES: dict[Work, str] = {  # in Prefect
+    "retrain": "ganpipe",
+    "stylize": "ganpipe-stylize-settings",
+    "evaluate-champion": "ganpipe-evaluate-champion",
+    "verify-data": "ganpipe-verify-data",
+    "gc": "ganpipe-gc",
+}
 FROM_GALLERY = "from the gallery"  # for photos and styles of the dashboard's gallery; nor so
 
 

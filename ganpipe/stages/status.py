@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from ganpipe.errors import GanpipeError, first_line
 from ganpipe.settings.params import resolve
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stages.last_day import LastDay, read_last_day
 from ganpipe.stages.retraining import Decision, read_decisions
 from ganpipe.stores.activities import Activity, read_activities
 from ganpipe.stores.addresses import announced, running_servers
@@ -42,7 +43,7 @@ from ganpipe.stores.run_records import RunRecord, RunRecords, read_records, reco
 from ganpipe.stores.workspace import Workspace, mlflow_database, prefect_database, tracks_here
 
 SHOWN = 10  # of Prefect's runs, and of planned ones
-DISK_EVERY_S, SERVERS_EVERY_S = 60.0, 15.0
+DISK_EVERY_S, SERVERS_EVERY_S, LAST_DAY_EVERY_S = 60.0, 15.0, 60.0
 DISK_PATIENCE_S = 0.3  # a folder that takes longer to measure is said to hold "more than"
 # Where the bytes are. What a folder inside another one holds counts there alone.
 DISK_PLACES = (
@@ -141,6 +142,7 @@ class WorkspaceStatus:
     workspace: str
     activities: list[Activity]
     flow_runs: list[FlowRun]
+    last_day: LastDay
     planned: list[PlannedRun]
     datasets: list[DatasetStatus]
     runs: list[RunStatus]
@@ -194,8 +196,8 @@ def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceS
 class StatusReader:
     """Reads the status again and again, for pages that stay open: a part is read anew only if one of its files has changed.
 
-    No file says that the disk or the servers' processes have changed: they are looked at every DISK_EVERY_S and
-    SERVERS_EVERY_S.
+    No file says that the disk or the servers' processes have changed, nor that a day has passed: those parts are read anew
+    every DISK_EVERY_S, SERVERS_EVERY_S and LAST_DAY_EVERY_S.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -205,7 +207,7 @@ class StatusReader:
         self._models: Remembered[tuple[list[RegisteredModel], str | None]] = Remembered()
         self._runs: Remembered[list[RunStatus]] = Remembered()
         self._datasets: Remembered[list[tuple[DatasetSummary, int]]] = Remembered()
-        self._flow_runs: Remembered[tuple[list[FlowRun], list[PlannedRun]]] = Remembered()
+        self._flow_runs: Remembered[tuple[list[FlowRun], list[PlannedRun], LastDay]] = Remembered()
         self._servers: Remembered[tuple[int | None, list[ServerStatus]]] = Remembered()
         self._disk: Remembered[list[DiskUse]] = Remembered()
 
@@ -221,11 +223,12 @@ class StatusReader:
         models, problem = self._read_models(records)
         champions = None if problem else [_champion_run(model) for model in models]
         up_pid, servers = self._read_servers()
-        flow_runs, planned = self._read_flow_runs()
+        flow_runs, planned, last_day = self._read_flow_runs()
         return WorkspaceStatus(
             workspace=str(place.root),
             activities=read_activities(place),
             flow_runs=flow_runs,
+            last_day=last_day,
             planned=planned if up_pid else [],  # otherwise nothing starts them
             datasets=self._read_datasets(settings, models),
             runs=self._runs.get((records, champions), partial(_run_statuses, records, champions)),
@@ -246,11 +249,11 @@ class StatusReader:
         key = states_of(database_files(mlflow_database(self.workspace))), records
         return self._models.get(key, partial(_models, self.workspace, records))
 
-    def _read_flow_runs(self) -> tuple[list[FlowRun], list[PlannedRun]]:
+    def _read_flow_runs(self) -> tuple[list[FlowRun], list[PlannedRun], LastDay]:
         place = self.workspace
         return self._flow_runs.get(
-            states_of(database_files(prefect_database(place))),
-            lambda: (latest_flow_runs(place, SHOWN), planned_runs(place, SHOWN)),
+            (states_of(database_files(prefect_database(place))), time.monotonic() // LAST_DAY_EVERY_S),
+            lambda: (latest_flow_runs(place, SHOWN), planned_runs(place, SHOWN), read_last_day(place)),
         )
 
     def _read_datasets(self, settings: DataSettings, models: list[RegisteredModel]) -> list[DatasetStatus]:
