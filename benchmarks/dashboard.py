@@ -1,20 +1,26 @@
-"""First paint of each page, and `ganpipe status`, on a large workspace: `python -m benchmarks.dashboard [FOLDER]`.
+"""First paint of each page, open pages, and `ganpipe status`, on a large workspace: `python -m benchmarks.dashboard [FOLDER]`.
 
 Makes 1,000 runs, 50 versions of a dataset, 10,000 stylized images and a champion's history as files and databases, as
-runs leave them, without training; then serves them and asks for each page. With FOLDER the workspace is kept there.
+runs leave them, without training; then serves them and asks for each page. Then a run writes what a training writes, and
+the server's CPU time is measured with Now pages open as in a browser. With FOLDER the workspace is kept there.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import math
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,16 +28,21 @@ from tempfile import TemporaryDirectory
 from urllib.request import Request, urlopen
 
 import numpy as np
+import psutil
+import socketio
 from PIL import Image
 
 from ganpipe.data.manifest import MANIFEST
 from ganpipe.evaluation.gate_result import GateResult
 from ganpipe.evaluation.verdict import Evaluation, Metric
-from ganpipe.files import json_lines, write_json, write_text
+from ganpipe.files import append_json_lines, json_lines, sha256_of, write_json, write_text
 from ganpipe.imaging.provenance import save_png
+from ganpipe.progress import Progress
 from ganpipe.services.prefect import free_port
 from ganpipe.services.prefect_server import SIGN_IN_PATH
 from ganpipe.settings.schema import Settings
+from ganpipe.stages.run_details import read_curve
+from ganpipe.stores.activities import record_activity
 from ganpipe.stores.dataset_summaries import note_file
 from ganpipe.stores.dvc import new_pointer, pointer_file
 from ganpipe.stores.mlflow_store import ensure_database
@@ -43,6 +54,9 @@ from ganpipe.style.batch.manifest import ManifestEntry
 from ganpipe.training.summary import TrainSummary
 
 RUNS, VERSIONS, STYLIZED, POINTS, GRIDS = 1000, 50, 10_000, 400, 12
+OPEN_PAGES, OPEN_S = (1, 20), 60.0
+GRID_EVERY_S = 15
+CLIENT_ID = re.compile(r"'client_id': '([^']+)'")
 BEGIN = datetime(2026, 1, 1, 2, tzinfo=UTC)
 VERDICTS = ("good", "fair", "poor", "collapsed", "inconclusive")
 DATASET = "flowers"
@@ -83,12 +97,17 @@ def _make_dataset(workspace: Workspace, versions: list[str]) -> None:
         for k, version in enumerate(versions)
     ]
     records = [
-        {"sha256": f"{k:064x}", "name": f"{k}.png", "file": f"files/{k:064x}.png"}
+        {"sha256": f"{k:064x}", "name": f"{k}.png", "file": f"files/00/{k:064x}.png"}
         for k in range(1000 + 40 * VERSIONS)
     ]
     write_text(workspace.raw(DATASET) / MANIFEST, json_lines(records))
     write_text(pointer_file(workspace, DATASET), new_pointer(DATASET, versions[-1]))
-    write_json(note_file(workspace, DATASET), {"version": versions[-1], "versions": entries})
+    note = {
+        "version": versions[-1],
+        "versions": entries,
+        "manifest_sha256": sha256_of(workspace.raw(DATASET) / MANIFEST),
+    }
+    write_json(note_file(workspace, DATASET), note)
 
 
 def _make_run(workspace: Workspace, k: int, version: str) -> None:
@@ -253,6 +272,7 @@ def measure(workspace: Workspace) -> None:
             print(
                 f"{page:<34}{times[0][0]:>8.2f}{min(t for t, _ in times[1:]):>8.2f}{times[0][1] / 1024:>8.0f}"
             )
+        _measure_open_pages(workspace, server.pid, port, cookie)
     finally:
         server.terminate()
         server.wait()
@@ -280,6 +300,84 @@ def _ask(port: int, page: str, cookie: str) -> tuple[float, int]:
     with urlopen(Request(f"http://127.0.0.1:{port}{page}", headers={"Cookie": cookie}), timeout=60) as reply:
         size = len(reply.read())
     return time.monotonic() - started, size
+
+
+def _measure_open_pages(workspace: Workspace, pid: int, port: int, cookie: str) -> None:
+    """Prints the server's CPU time per second of wall-clock while Now pages are open and a run trains."""
+    with _training(workspace):
+        for count in OPEN_PAGES:
+            name = f"{count} open Now page{'s' if count > 1 else ''}, of a core"
+            print(f"{name:<34}{asyncio.run(_cpu_share(pid, port, cookie, count)):>8.3f}")
+
+
+@contextmanager
+def _training(workspace: Workspace) -> Iterator[None]:
+    """While the block lasts, the latest run's files grow like those of a training: progress and a point each second."""
+    run, ended = f"{DATASET}-{RUNS - 1:012x}", threading.Event()
+    folder = run_folder(workspace, run)
+
+    def train() -> None:
+        rng, before = random.Random(0), len(read_curve(workspace, run))
+        with record_activity(workspace, run, lambda _: None) as report:
+            for second in itertools.count(1):
+                nimg = 160 * (before + second)
+                report(Progress("train", nimg, 1_000_000, "images", float(second)))
+                append_json_lines(
+                    folder / "points.jsonl", [{"nimg": nimg, "values": _scalars(rng, before + second)}]
+                )
+                if second % GRID_EVERY_S == 0:
+                    save_png(_noise(second, 8 * 66), folder / "grids" / f"{nimg:012d}.png", {"run": run})
+                if ended.wait(1.0):
+                    return
+
+    trains = threading.Thread(target=train)
+    trains.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        trains.join()
+
+
+async def _cpu_share(pid: int, port: int, cookie: str, count: int) -> float:
+    """The share of a core that the server takes while `count` Now pages are open, over OPEN_S."""
+    pages = [await _open_page(port, cookie) for _ in range(count)]
+    await asyncio.sleep(5.0)  # until each is drawn
+    process, started = psutil.Process(pid), time.monotonic()
+    before = process.cpu_times()
+    await asyncio.sleep(OPEN_S)
+    after = process.cpu_times()
+    took = time.monotonic() - started
+    for page in pages:
+        await page.disconnect()
+    return (after.user + after.system - before.user - before.system) / took
+
+
+async def _open_page(port: int, cookie: str) -> socketio.AsyncClient:
+    """The websocket of a Now page, which acknowledges what it receives as NiceGUI's script does."""
+    url, headers = f"http://127.0.0.1:{port}", {"Cookie": cookie}
+    with urlopen(Request(f"http://127.0.0.1:{port}/", headers=headers), timeout=60) as reply:
+        found = CLIENT_ID.search(reply.read().decode())
+    assert found, "NiceGUI's page names no client"
+    who = {"client_id": found[1], "tab_id": found[1], "document_id": found[1], "next_message_id": 0}
+    page = socketio.AsyncClient()
+    seen = 0
+
+    async def receive(event: str, data: dict[str, object]) -> None:
+        nonlocal seen
+        if isinstance(data, dict) and "_id" in data and int(str(data["_id"])) >= seen + 20:
+            seen = int(str(data["_id"]))
+            await page.emit("ack", {"client_id": found[1], "next_message_id": seen})
+
+    page.on("*", receive)
+    await page.connect(
+        f"{url}?client_id={found[1]}",
+        headers=headers,
+        transports=["websocket"],
+        socketio_path="/_nicegui_ws/socket.io",
+    )
+    assert await page.call("handshake", who), "NiceGUI refuses the page's websocket"
+    return page
 
 
 if __name__ == "__main__":

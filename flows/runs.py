@@ -74,6 +74,13 @@ def is_scheduled() -> bool:
     return "auto-scheduled" in (runtime.flow_run.tags or [])
 
 
+def deployment_name() -> str | None:
+    """The deployment that the current flow run is of; None if a person started it with a command, or if the server is away."""
+    found: list[str | None] = []
+    call_prefect(lambda: found.append(runtime.deployment.name))
+    return found[0] if found else None
+
+
 def set_running(name: str, message: str) -> None:
     """Says in Prefect what the current flow run does: `Running`, or that it waits."""
 

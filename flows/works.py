@@ -14,11 +14,12 @@ from prefect.states import Completed, Failed
 
 from flows.new_data import require_worth
 from flows.notices import tell_crash, tell_evaluation, tell_failure, tell_result
-from flows.runs import begin_run, end_if_cancelled, is_resumed, is_scheduled
+from flows.runs import begin_run, deployment_name, end_if_cancelled, is_resumed, is_scheduled
 from flows.stops import STOPS, failed_state, stopped_state
 from flows.turns import Skipped, take_turn
 from ganpipe.compute.locks import Busy
 from ganpipe.errors import GanpipeError
+from ganpipe.settings.schedules import FLOW_NAMES
 from ganpipe.settings.schema import Work
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.served import runner_process
@@ -44,7 +45,7 @@ class Ended:
     message: str = ""
 
 
-@flow(name="ganpipe", **PLAIN)
+@flow(name=FLOW_NAMES["retrain"], **PLAIN)
 def retrain(
     workspace: str,
     dataset: str | None = None,
@@ -81,7 +82,7 @@ def up_to_date(result: RunResult) -> Ended:
     return Ended(result, UP_TO_DATE, f"Up to date: same data, settings and code as run {result.run}.")
 
 
-@flow(name="ganpipe-stylize-settings", **PLAIN)
+@flow(name=FLOW_NAMES["stylize"], **PLAIN)
 def stylize_settings(
     workspace: str,
     dataset: str | None = None,
@@ -110,7 +111,7 @@ def stylize_settings(
     return run_alone("stylize", request, if_busy, work)
 
 
-@flow(name="ganpipe-evaluate-champion", **PLAIN)
+@flow(name=FLOW_NAMES["evaluate-champion"], **PLAIN)
 def evaluate_champion(
     workspace: str,
     dataset: str | None = None,
@@ -131,7 +132,7 @@ def evaluate_champion(
     return run_alone("evaluate-champion", request, if_busy, work)
 
 
-@flow(name="ganpipe-verify-data", **PLAIN)
+@flow(name=FLOW_NAMES["verify-data"], **PLAIN)
 def verify_data(
     workspace: str,
     dataset: str | None = None,
@@ -158,7 +159,7 @@ def verify_data(
     return run_alone("verify-data", request, if_busy, work)
 
 
-@flow(name="ganpipe-gc", **PLAIN)
+@flow(name=FLOW_NAMES["gc"], **PLAIN)
 def free_room(
     workspace: str,
     dataset: str | None = None,
@@ -190,12 +191,13 @@ def run_alone(work: Work, request: RunRequest, if_busy: str, do: Callable[[Works
         place, dataset = request.open_workspace(), request.dataset_name()
     except GanpipeError as error:  # nobody is told: it may be a stranger's request
         return Failed(message=str(error), data=error)
-    name = begin_run(dataset)
+    name, deployment = begin_run(dataset), deployment_name()
     end_if_cancelled(runner_process())
     try:
         with take_turn(place, work, dataset, name, if_busy):
             ended = do(place)
-            note_success(place, work, dataset)
+            if deployment:
+                note_success(place, work, deployment)
     except Skipped as skipped:
         return Completed(name=SKIPPED, message=f"Skipped: {skipped}.")
     except STOPS as stop:

@@ -29,7 +29,8 @@ def _show(found: WorkspaceStatus) -> None:
     if found.activities:
         table("Now", ("process", "on", "", ""), [_activity_row(activity) for activity in found.activities])
     if found.planned:
-        table("Next", ("when", "deployment"), [(local_time(p.at), p.deployment) for p in found.planned[:3]])
+        planned = [(local_time(p.at), p.deployment, p.timing) for p in found.planned[:3]]
+        table("Next", ("when", "deployment", "schedule"), planned)
     too_little = {d.dataset: d.reason for d in found.retraining if not d.worth}
     datasets = [_dataset_row(dataset, too_little.get(dataset.name, "")) for dataset in found.datasets]
     if datasets:

@@ -125,6 +125,13 @@ def time_of(utc: str | None) -> Element:
     return element
 
 
+def clock_time(utc: str) -> Element:
+    """The hour and the minute of a time, which the browser shows in the reader's zone."""
+    element = text(f"{utc[11:16]} UTC", "time", "clock strong")
+    element.props["datetime"] = utc
+    return element
+
+
 def time_cell(utc: str | None) -> Cell:
     """A cell with a time."""
     return lambda: time_of(utc)

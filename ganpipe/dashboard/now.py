@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
+from collections.abc import Callable
+from typing import Any
 
 from nicegui import ui
 from nicegui.element import Element
 
-from ganpipe.dashboard.figures import CURVES, curve, curve_options, present, rate_and_left, share, size, took
+from ganpipe.dashboard.figures import curve, rate_and_left, share, size, took
 from ganpipe.dashboard.layout import (
     Cell,
     card,
+    clock_time,
     code,
     frame,
     heading,
@@ -27,15 +28,16 @@ from ganpipe.dashboard.layout import (
 )
 from ganpipe.dashboard.links import dataset_url, run_url
 from ganpipe.dashboard.pictures import picture_url
-from ganpipe.dashboard.readings import Readings
-from ganpipe.stages.run_details import list_grids
-from ganpipe.stages.status import DatasetStatus, RunStatus, WorkspaceStatus
+from ganpipe.dashboard.readings import LOSSES, Readings, Training
+from ganpipe.stages.last_day import LastDay
+from ganpipe.stages.status import DatasetStatus, DiskUse, RunStatus, WorkspaceStatus
 from ganpipe.stores.activities import Activity
-from ganpipe.training.callbacks import Point
+from ganpipe.stores.prefect_database import FlowRun, PlannedRun
 
 REFRESH_S = 2.0
-LOSSES = CURVES[0][2]
-SHOWN_RUNS = 8
+SHOWN_RUNS, SHOWN_PLANNED = 8, 5
+Shown = Callable[[WorkspaceStatus], tuple[Any, ...]]
+Row = tuple[Shown, Callable[..., None]]
 
 
 async def draw(readings: Readings) -> None:
@@ -50,31 +52,50 @@ async def draw(readings: Readings) -> None:
                 "ganpipe data add FOLDER --name NAME",
             )
         idle = text("Nothing runs at the moment.", classes="soft")
-        work, rest = Element("div"), Element("div")
+        work = Element("div")
+        parts = [Part(*row) for row in BEFORE]
+        with Element("div").classes("cards narrow"):
+            parts += [Part(*row) for row in BESIDE]
+        parts += [Part(*row) for row in AFTER]
     cards: dict[tuple[str, str], ActivityCard] = {}
-    drawn: WorkspaceStatus | None = None
 
     async def refresh() -> None:
-        nonlocal drawn
         status = await readings.status()
         idle.set_visibility(not status.activities)
-        await _refresh_work(readings, status.activities, work, cards)
-        # The rest is drawn anew only when it has changed: who reads or selects something is not disturbed.
-        still = replace(status, activities=[], disk_free_bytes=0)
-        if still != drawn:
-            drawn = still
-            rest.clear()
-            with rest:
-                _draw_rest(status)
+        _refresh_work(readings, status.activities, work, cards)
+        for part in parts:
+            part.refresh(status)
 
     await refresh()
     ui.timer(REFRESH_S, refresh, immediate=False)
+
+
+class Part:
+    """A part of the page, drawn anew only when what it shows has changed: who reads or selects something is not disturbed.
+
+    `shown`: that, of the status: the arguments of `draw_it`.
+    """
+
+    def __init__(self, shown: Shown, draw_it: Callable[..., None]) -> None:
+        self.shown, self.draw_it = shown, draw_it
+        self.drawn: tuple[Any, ...] | None = None
+        self.place = Element("div").classes("part")
+
+    def refresh(self, status: WorkspaceStatus) -> None:
+        """Draws it if it has changed."""
+        now = self.shown(status)
+        if now != self.drawn:
+            self.drawn = now
+            self.place.clear()
+            with self.place:
+                self.draw_it(*now)
 
 
 class ActivityCard:
     """One piece of work: a bar with rate and time left, and for a training its newest grid and its losses."""
 
     def __init__(self, activity: Activity, trains: bool) -> None:
+        self.training: Training | None = None
         with card() as self.box:
             with Element("div").classes("row"):
                 name = activity.subject.rpartition("/")[2]
@@ -100,64 +121,72 @@ class ActivityCard:
         if self.fill.parent_slot:
             self.fill.parent_slot.parent.props["aria-valuenow"] = round(100 * (share(p) if p else 0))
 
-    def show_training(self, points: list[Point], newest: str | None) -> None:
+    def show_training(self, training: Training, newest: str | None) -> None:
         """The losses and the newest grid of a training."""
         if self.grid is not None:
             self.grid.set_visibility(newest is not None)
             if newest is not None and self.grid.props.get("src") != newest:
                 self.grid.props["src"] = newest
         if self.chart is not None:
-            names = present(points, LOSSES) or present(points, tuple(points[-1].values)[:2] if points else ())
-            self.chart.set_visibility(bool(names))
-            options = curve_options(points, names, zoom=False)
-            if options != self.chart.options:
+            self.chart.set_visibility(training.chart is not None)
+            if training.chart is not None:
                 self.chart.options.clear()
-                self.chart.options.update(options)
+                self.chart.options.update(training.chart)
                 self.chart.update()
+        self.training = training
 
 
-async def _refresh_work(
+def _refresh_work(
     readings: Readings,
     activities: list[Activity],
     place: Element,
     cards: dict[tuple[str, str], ActivityCard],
 ) -> None:
-    workspace = readings.workspace
     now = {(a.process, a.subject): a for a in activities}
     for key in [key for key in cards if key not in now]:
         cards.pop(key).box.delete()
     for key, activity in now.items():
-        trains = (workspace.runs / activity.subject).is_dir() and "/" not in activity.subject
+        training = readings.training(activity.subject)
         if key not in cards:
             with place:
-                cards[key] = ActivityCard(activity, trains)
+                cards[key] = ActivityCard(activity, training is not None)
         cards[key].show(activity)
-        if trains and not activity.waits_for:
-            points = await readings.curve(activity.subject)
-            grids = await asyncio.to_thread(list_grids, workspace, activity.subject)
-            newest = picture_url(workspace, grids[-1].path) if grids else None
-            cards[key].show_training(points, newest)
+        if training and training is not cards[key].training and not activity.waits_for:
+            newest = picture_url(readings.workspace, training.grid) if training.grid else None
+            cards[key].show_training(training, newest)
 
 
-def _draw_rest(status: WorkspaceStatus) -> None:
-    if status.flow_runs:
-        with card("Lately"):
-            plain_table(
-                ("when", "what", "took", "outcome", "why"),
-                [
-                    (time_cell(f.began_at), f.name, took(f.seconds), word_cell(f.state), f.message)
-                    for f in status.flow_runs
-                ],
-            )
-    with Element("div").classes("cards narrow"):
-        _draw_planned(status)
-        _draw_models(status)
-        _draw_datasets(status)
-        _draw_disk(status)
-    if status.runs:
+def _draw_last_day(last_day: LastDay) -> None:
+    if not last_day.told:
+        return
+    with card("The last 24 hours"):
+        for told in last_day.told:
+            with Element("p").classes("told"):
+                clock_time(told.began_at)
+                text(f" {told.sentence}", "span")
+        if last_day.others:
+            text(f"and {last_day.others:,} more", classes="soft")
+
+
+def _draw_flow_runs(flow_runs: list[FlowRun]) -> None:
+    if not flow_runs:
+        return
+    with card("Lately"):
+        plain_table(
+            ("when", "what", "took", "outcome", "why"),
+            [
+                (time_cell(f.began_at), f.name, took(f.seconds), word_cell(f.state), f.message)
+                for f in flow_runs
+            ],
+        )
+
+
+def _draw_runs(runs: list[RunStatus]) -> None:
+    if runs:
         with card("Latest trainings"):
-            rows = [_run_row(run) for run in status.runs[::-1][:SHOWN_RUNS]]
-            plain_table(("run", "began", "training", "state", "verdict", "why"), rows)
+            plain_table(
+                ("run", "began", "training", "state", "verdict", "why"), [_run_row(run) for run in runs]
+            )
 
 
 def _run_row(run: RunStatus) -> tuple[Cell, ...]:
@@ -171,11 +200,12 @@ def _run_row(run: RunStatus) -> tuple[Cell, ...]:
     )
 
 
-def _draw_planned(status: WorkspaceStatus) -> None:
+def _draw_planned(planned: list[PlannedRun], is_up: bool) -> None:
     with card("Next"):
-        if status.planned:
-            plain_table(("when", "what"), [(time_cell(p.at), p.deployment) for p in status.planned[:5]])
-        elif status.up_pid:
+        if planned:
+            rows = [(time_cell(p.at), p.deployment, p.timing) for p in planned]
+            plain_table(("when", "what", "schedule"), rows)
+        elif is_up:
             text("Nothing is planned. A schedule starts runs by itself; see ganpipe up --help.")
         else:
             text("Nothing starts by itself: ganpipe up is not running.")
@@ -183,29 +213,29 @@ def _draw_planned(status: WorkspaceStatus) -> None:
                 code('ganpipe up --cron "0 2 * * *"')
 
 
-def _draw_models(status: WorkspaceStatus) -> None:
+def _draw_models(champions: dict[str, str], challengers: dict[str, str]) -> None:
     with card("Champions"):
-        for name in dict.fromkeys([*status.champions, *status.challengers]):
+        for name in dict.fromkeys([*champions, *challengers]):
             with Element("div").classes("pairs"):
                 text("champion")
-                text(status.champions.get(name, "none yet"), classes="strong")
+                text(champions.get(name, "none yet"), classes="strong")
                 text("challenger")
-                text(status.challengers.get(name, "none"))
-        if not status.champions and not status.challengers:
+                text(challengers.get(name, "none"))
+        if not champions and not challengers:
             text("No model yet. A run registers one and makes it the champion if it is good enough.")
         else:
             link("Compare them", "/models")
 
 
-def _draw_datasets(status: WorkspaceStatus) -> None:
+def _draw_datasets(datasets: list[DatasetStatus]) -> None:
     with card("Datasets"):
-        for dataset in status.datasets:
+        for dataset in datasets:
             with Element("div").classes("row"):
                 link(dataset.name, dataset_url(dataset.name), "strong")
                 text(f"{dataset.images:,} images" if dataset.images is not None else "", "span")
                 text((dataset.version or "")[:8], "span", "mono")
             text(dataset.problem or seen(dataset), classes="warn" if dataset.problem else "soft")
-        if not status.datasets:
+        if not datasets:
             text("No dataset yet.")
             code("ganpipe data add FOLDER --name NAME")
 
@@ -219,10 +249,28 @@ def seen(dataset: DatasetStatus) -> str:
     }[dataset.champion_has_seen]
 
 
-def _draw_disk(status: WorkspaceStatus) -> None:
+def _draw_disk(free: str, used: list[tuple[str, str]]) -> None:
     with card("Disk"), Element("div").classes("pairs"):
         text("free")
-        text(size(status.disk_free_bytes), classes="strong")
-        for use in status.disk:
-            text(use.what)
-            text(("" if use.whole else "more than ") + size(use.bytes))
+        text(free, classes="strong")
+        for what, amount in used:
+            text(what)
+            text(amount)
+
+
+def _used(use: DiskUse) -> tuple[str, str]:
+    return use.what, ("" if use.whole else "more than ") + size(use.bytes)
+
+
+# The parts of the page: what each shows of the status, and the function that draws that.
+BEFORE: tuple[Row, ...] = (
+    (lambda s: (s.last_day,), _draw_last_day),
+    (lambda s: (s.flow_runs,), _draw_flow_runs),
+)
+BESIDE: tuple[Row, ...] = (
+    (lambda s: (s.planned[:SHOWN_PLANNED], bool(s.up_pid)), _draw_planned),
+    (lambda s: (s.champions, s.challengers), _draw_models),
+    (lambda s: (s.datasets,), _draw_datasets),
+    (lambda s: (size(s.disk_free_bytes), [_used(use) for use in s.disk]), _draw_disk),
+)
+AFTER: tuple[Row, ...] = ((lambda s: (s.runs[::-1][:SHOWN_RUNS],), _draw_runs),)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from nicegui import ui
@@ -29,7 +28,7 @@ from ganpipe.dashboard.links import dataset_url, run_url
 from ganpipe.dashboard.readings import Readings
 from ganpipe.errors import GanpipeError
 from ganpipe.services.prefect_api import Deployment, PrefectApi, Run, Timing, find_api
-from ganpipe.settings.schedules import BY_HAND, FROM_GALLERY, ON_NEW_DATA, Schedule
+from ganpipe.settings.schedules import BY_HAND, FROM_GALLERY, ON_NEW_DATA, Schedule, describe_timing
 from ganpipe.settings.schema import FIELDS
 from ganpipe.stages.status import WorkspaceStatus
 from ganpipe.stores.addresses import WatchedFolder
@@ -37,7 +36,6 @@ from ganpipe.stores.workspace import Workspace
 
 REFRESH_S = 5.0
 SHOWN_TIMES = 3
-UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))  # of an interval
 NOT_BY_TIME = {
     BY_HAND: "only by hand",
     FROM_GALLERY: "when somebody asks for it in the gallery",
@@ -108,7 +106,7 @@ def _draw_without_server(plan: Plan) -> None:
         return
     with card("In params.yaml"):
         for schedule in plan.written:
-            text(f"{schedule} ({schedule.timezone or 'local time'})")
+            text(schedule.describe("local time"))
         with Element("p"):
             code("ganpipe up")
 
@@ -249,15 +247,8 @@ def _title(deployment: Deployment) -> str:
 
 
 def _when(timing: Timing) -> str:
-    zone = f" ({timing.timezone})" if timing.timezone else ""
-    return f"{timing.cron or _every(timing.interval)}{zone}"
-
-
-def _every(interval: timedelta | None) -> str:
-    """Such as "every 6 h"."""
-    seconds = interval.total_seconds() if interval else 0
-    length, unit = next((row for row in UNITS if seconds % row[0] == 0), (1, "s"))
-    return f"every {seconds / length:g} {unit}"
+    interval_s = timing.interval.total_seconds() if timing.interval else None
+    return describe_timing(timing.cron, interval_s, timing.timezone)
 
 
 def _draw_settings(overrides: list[str]) -> None:

@@ -131,6 +131,7 @@ def serve(workspace: Workspace, port: int, acts: bool) -> None:
         guarded_app(workspace, port, acts),
         host=HOST,
         port=port,
+        ws_per_message_deflate=False,  # on one machine that costs more than it saves
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,

@@ -40,7 +40,7 @@ class Alarms:
         for schedule in self.schedules:
             dataset = schedule.dataset or self.dataset
             # A schedule that has never succeeded is not overdue at its first start.
-            days = (now - (last_success(self.workspace, schedule.work, dataset) or self._began)).days
+            days = (now - (last_success(self.workspace, schedule.work, schedule.name) or self._began)).days
             is_overdue = 0 < settings.overdue_days <= days
             sentence = f"Schedule {schedule.name} ({schedule.work}) has had no success for {days} days."
             notification = Notification(("overdue",), dataset, sentence)

@@ -262,7 +262,7 @@ def _runner_command(options: UpOptions) -> list[str]:
 def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> None:
     tell_addresses(workspace, addresses, with_secret=sys.stderr.isatty())  # the output may be a log
     for schedule in options.schedules:
-        say(f"Schedule  {schedule} ({schedule.timezone or describe_timezone()})")
+        say(f"Schedule  {schedule.describe(describe_timezone())}")
     if not options.schedules:
         how = "by hand or by new data" if options.retrains() else "by hand"
         say(f"Schedule  none (runs are started {how})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,9 +18,17 @@ from ganpipe.settings.validation import seconds_in, sentence, shown
 from ganpipe.settings.yaml_files import parse_document
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))  # of an interval
 KEYS = (*ScheduleSettings.model_fields, "settings")
 BY_HAND = "scheduled"  # the deployment for runs that are started by hand
 ON_NEW_DATA = "on new data"  # for runs that an event starts; no schedule can be called so
+FLOW_NAMES: dict[Work, str] = {  # in Prefect
+    "retrain": "ganpipe",
+    "stylize": "ganpipe-stylize-settings",
+    "evaluate-champion": "ganpipe-evaluate-champion",
+    "verify-data": "ganpipe-verify-data",
+    "gc": "ganpipe-gc",
+}
 FROM_GALLERY = "from the gallery"  # for photos and styles of the dashboard's gallery; nor so
 
 
@@ -38,9 +47,40 @@ class Schedule:
     dataset: str | None = None
     overrides: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        when = self.cron or f"every {self.interval_s} s"
+    def describe(self, local_zone: str) -> str:
+        """Such as "nightly: retrain cats, at 02:00 every day (0 2 * * *, Europe/Berlin)". `local_zone`: if it names none."""
+        when = describe_timing(self.cron, self.interval_s, self.timezone or local_zone)
         return f"{self.name}: {self.work} {self.dataset or ''}".rstrip() + f", {when}"
+
+
+def describe_timing(cron: str | None, interval_s: float | None, zone: str | None) -> str:
+    """When a schedule starts runs, in words, and the cron line itself and the time zone in brackets."""
+    words = (_cron_in_words(cron) or cron) if cron else f"every {_in_largest_unit(interval_s or 0)}"
+    beside = ", ".join(part for part in (cron if words != cron else None, zone) if part)
+    return f"{words} ({beside})" if beside else words
+
+
+def _cron_in_words(cron: str) -> str | None:
+    """Such as "at 02:00 every day"; None if two readings of the line differ.
+
+    Prefect starts a run if the day of the month or the day of the week fits when both are given, and reads a sixth field as
+    seconds at the end.
+    """
+    from cronsim import CronSim, CronSimError
+
+    fields = cron.split()
+    if len(fields) != 5 or "*" not in (fields[2], fields[4]):
+        return None
+    try:
+        words = CronSim(cron, datetime(2026, 1, 1)).explain()
+    except CronSimError:
+        return None
+    return words[0].lower() + words[1:]
+
+
+def _in_largest_unit(seconds: float) -> str:
+    length, unit = next((row for row in UNITS if seconds % row[0] == 0), (1, "s"))
+    return f"{seconds / length:g} {unit}"
 
 
 def parse_schedules(entries: Any) -> tuple[Schedule, ...]:

@@ -105,9 +105,9 @@ class GrowingCurve:
         return self.points
 
 
-def thin_out(points: list[Point]) -> list[Point]:
-    """At most MOST_POINTS of the points, evenly spread, with the last one."""
-    step = -(-len(points) // MOST_POINTS) or 1
+def thin_out(points: list[Point], most: int = MOST_POINTS) -> list[Point]:
+    """At most `most` of the points, evenly spread, with the last one."""
+    step = -(-len(points) // most) or 1
     return points[::-1][::step][::-1]
 
 
@@ -115,6 +115,12 @@ def list_grids(workspace: Workspace, run_id: str, folder: str = "grids") -> list
     """The grids of a run so far, in order. `folder`: which kind, a row of TRAINING_PICTURES."""
     paths = sorted((run_folder(workspace, run_id) / folder).glob("*.png"))
     return [Grid(int(path.stem), path) for path in paths if path.stem.isdecimal()]
+
+
+def newest_grid(workspace: Workspace, run_id: str) -> Path | None:
+    """The latest grid of a run; None if there is none yet."""
+    grids = list_grids(workspace, run_id)
+    return grids[-1].path if grids else None
 
 
 def _run_before(workspace: Workspace, record: RunRecord) -> RunRecord | None:

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +19,16 @@ from urllib.parse import urlsplit
 from ganpipe.errors import GanpipeError, first_line
 from ganpipe.settings.params import resolve
 from ganpipe.settings.schema import DataSettings
+from ganpipe.stages.last_day import LastDay, read_last_day
 from ganpipe.stages.retraining import Decision, read_decisions
 from ganpipe.stores.activities import Activity, read_activities
-from ganpipe.stores.addresses import running_servers
-from ganpipe.stores.dataset_summaries import DatasetSummary, summarize_datasets, versions_of
+from ganpipe.stores.addresses import announced, running_servers
+from ganpipe.stores.dataset_summaries import (
+    DatasetSummary,
+    summarize_datasets,
+    summarized_files,
+    versions_of,
+)
 from ganpipe.stores.elsewhere import describe_elsewhere
 from ganpipe.stores.prefect_database import FlowRun, PlannedRun, latest_flow_runs, planned_runs
 from ganpipe.stores.registered_models import (
@@ -31,10 +38,12 @@ from ganpipe.stores.registered_models import (
     RegisteredModel,
     read_registered_models,
 )
-from ganpipe.stores.run_records import RunRecord, RunRecords, read_records
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.rereading import Remembered, database_files, states_of
+from ganpipe.stores.run_records import RunRecord, RunRecords, read_records, record_files
+from ganpipe.stores.workspace import Workspace, mlflow_database, prefect_database, tracks_here
 
 SHOWN = 10  # of Prefect's runs, and of planned ones
+DISK_EVERY_S, SERVERS_EVERY_S, LAST_DAY_EVERY_S = 60.0, 15.0, 60.0
 DISK_PATIENCE_S = 0.3  # a folder that takes longer to measure is said to hold "more than"
 # Where the bytes are. What a folder inside another one holds counts there alone.
 DISK_PLACES = (
@@ -133,6 +142,7 @@ class WorkspaceStatus:
     workspace: str
     activities: list[Activity]
     flow_runs: list[FlowRun]
+    last_day: LastDay
     planned: list[PlannedRun]
     datasets: list[DatasetStatus]
     runs: list[RunStatus]
@@ -175,40 +185,106 @@ def _activity_fields(activity: Activity) -> dict[str, Any]:
 
 def read_status(workspace: Workspace) -> WorkspaceStatus:
     """The status now, under the workspace's own settings."""
-    params = workspace.params()
-    return workspace_status(workspace, resolve(params, params.preset or "demo", []).data)
+    return StatusReader(workspace).read()
 
 
 def workspace_status(workspace: Workspace, settings: DataSettings) -> WorkspaceStatus:
     """The status now; the runs in order of their last change, after those with a damaged record."""
-    records = read_records(workspace)
-    models, problem = _models(workspace, records)
-    champions = None if problem else [_champion_run(model) for model in models]
-    runs = [_damaged_run(run_id, sentence) for run_id, sentence in records.damaged.items()]
-    runs += [_run_status(record, champions) for record in records.whole]
-    changes = [
-        ModelChange(**asdict(change), model=model.name) for model in models for change in model.history
-    ]
-    up_pid, servers = _servers(workspace)
-    return WorkspaceStatus(
-        workspace=str(workspace.root),
-        activities=read_activities(workspace),
-        flow_runs=latest_flow_runs(workspace, SHOWN),
-        planned=planned_runs(workspace, SHOWN) if up_pid else [],  # otherwise nothing starts them
-        datasets=[
-            _dataset_status(workspace, summary, models) for summary in summarize_datasets(workspace, settings)
-        ],
-        runs=runs,
-        models=models,
-        models_problem=problem,
-        changes=sorted(changes, key=lambda change: change.at),
-        up_pid=up_pid,
-        servers=servers,
-        disk=disk_use(workspace),
-        disk_free_bytes=shutil.disk_usage(workspace.root).free,
-        retraining=read_decisions(workspace),
-        elsewhere=describe_elsewhere(workspace),
-    )
+    return StatusReader(workspace).read_under(settings)
+
+
+class StatusReader:
+    """Reads the status again and again, for pages that stay open: a part is read anew only if one of its files has changed.
+
+    No file says that the disk or the servers' processes have changed, nor that a day has passed: those parts are read anew
+    every DISK_EVERY_S, SERVERS_EVERY_S and LAST_DAY_EVERY_S.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._settings: Remembered[DataSettings] = Remembered()
+        self._records: Remembered[RunRecords] = Remembered()
+        self._models: Remembered[tuple[list[RegisteredModel], str | None]] = Remembered()
+        self._runs: Remembered[list[RunStatus]] = Remembered()
+        self._datasets: Remembered[list[tuple[DatasetSummary, int]]] = Remembered()
+        self._flow_runs: Remembered[tuple[list[FlowRun], list[PlannedRun], LastDay]] = Remembered()
+        self._servers: Remembered[tuple[int | None, list[ServerStatus]]] = Remembered()
+        self._disk: Remembered[list[DiskUse]] = Remembered()
+
+    def read(self) -> WorkspaceStatus:
+        """The status now, under the workspace's own settings."""
+        key = states_of([self.workspace.params_file])
+        return self.read_under(self._settings.get(key, partial(_own_settings, self.workspace)))
+
+    def read_under(self, settings: DataSettings) -> WorkspaceStatus:
+        """The status now; the runs in order of their last change, after those with a damaged record."""
+        place = self.workspace
+        records = self._records.get(states_of(record_files(place)), partial(read_records, place))
+        models, problem = self._read_models(records)
+        champions = None if problem else [_champion_run(model) for model in models]
+        up_pid, servers = self._read_servers()
+        flow_runs, planned, last_day = self._read_flow_runs()
+        return WorkspaceStatus(
+            workspace=str(place.root),
+            activities=read_activities(place),
+            flow_runs=flow_runs,
+            last_day=last_day,
+            planned=planned if up_pid else [],  # otherwise nothing starts them
+            datasets=self._read_datasets(settings, models),
+            runs=self._runs.get((records, champions), partial(_run_statuses, records, champions)),
+            models=models,
+            models_problem=problem,
+            changes=_changes(models),
+            up_pid=up_pid,
+            servers=servers,
+            disk=self._disk.get(time.monotonic() // DISK_EVERY_S, partial(disk_use, place)),
+            disk_free_bytes=shutil.disk_usage(place.root).free,
+            retraining=read_decisions(place),
+            elsewhere=describe_elsewhere(place),
+        )
+
+    def _read_models(self, records: RunRecords) -> tuple[list[RegisteredModel], str | None]:
+        if not tracks_here(self.workspace):  # what another server keeps changes no file
+            self._models.forget()
+        key = states_of(database_files(mlflow_database(self.workspace))), records
+        return self._models.get(key, partial(_models, self.workspace, records))
+
+    def _read_flow_runs(self) -> tuple[list[FlowRun], list[PlannedRun], LastDay]:
+        place = self.workspace
+        return self._flow_runs.get(
+            (states_of(database_files(prefect_database(place))), time.monotonic() // LAST_DAY_EVERY_S),
+            lambda: (latest_flow_runs(place, SHOWN), planned_runs(place, SHOWN), read_last_day(place)),
+        )
+
+    def _read_datasets(self, settings: DataSettings, models: list[RegisteredModel]) -> list[DatasetStatus]:
+        place = self.workspace
+        found = self._datasets.get(
+            (states_of(summarized_files(place)), settings),
+            lambda: [(s, len(versions_of(place, s.name))) for s in summarize_datasets(place, settings)],
+        )
+        return [_dataset_status(summary, versions, models) for summary, versions in found]
+
+    def _read_servers(self) -> tuple[int | None, list[ServerStatus]]:
+        key = announced(self.workspace), time.monotonic() // SERVERS_EVERY_S
+        found = self._servers.get(key, partial(_servers, self.workspace))
+        if found[0] is None:  # it may only have been too busy to answer
+            self._servers.forget()
+        return found
+
+
+def _own_settings(workspace: Workspace) -> DataSettings:
+    params = workspace.params()
+    return resolve(params, params.preset or "demo", []).data
+
+
+def _run_statuses(records: RunRecords, champions: list[str | None] | None) -> list[RunStatus]:
+    damaged = [_damaged_run(run_id, sentence) for run_id, sentence in records.damaged.items()]
+    return damaged + [_run_status(record, champions) for record in records.whole]
+
+
+def _changes(models: list[RegisteredModel]) -> list[ModelChange]:
+    found = [ModelChange(**asdict(change), model=model.name) for model in models for change in model.history]
+    return sorted(found, key=lambda change: change.at)
 
 
 def _models(workspace: Workspace, records: RunRecords) -> tuple[list[RegisteredModel], str | None]:
@@ -263,15 +339,13 @@ def _damaged_run(run_id: str, problem: str) -> RunStatus:
     return RunStatus(run_id, "damaged", dataset, "", False, None, None, None, reason=problem)
 
 
-def _dataset_status(
-    workspace: Workspace, summary: DatasetSummary, models: list[RegisteredModel]
-) -> DatasetStatus:
+def _dataset_status(summary: DatasetSummary, versions: int, models: list[RegisteredModel]) -> DatasetStatus:
     model = next((m for m in models if m.dataset == summary.name), None)
     champion = model.with_alias(CHAMPION) if model else None
     trained_on = champion.dataset_version if champion else None
     return DatasetStatus(
         **asdict(summary),
-        versions=len(versions_of(workspace, summary.name)),
+        versions=versions,
         champion_has_seen=trained_on == summary.version if trained_on and summary.version else None,
     )
 

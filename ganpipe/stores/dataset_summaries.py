@@ -90,6 +90,20 @@ def first_version(workspace: Workspace, name: str) -> str | None:
     return str(first) if first else None
 
 
+def summarized_files(workspace: Workspace) -> list[Path]:
+    """The files that the summaries are made from."""
+    return [
+        path
+        for name in dataset_names(workspace)
+        for path in (
+            workspace.raw(name) / MANIFEST,
+            pointer_file(workspace, name),
+            note_file(workspace, name),
+            intent_file(workspace, name),
+        )
+    ]
+
+
 def summarize_datasets(workspace: Workspace, settings: DataSettings) -> list[DatasetSummary]:
     """Every dataset of the workspace."""
     return [summarize_dataset(workspace, name, settings) for name in dataset_names(workspace)]

@@ -11,11 +11,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ganpipe.compute.process_identity import is_gone
+from ganpipe.settings.schedules import describe_timing
 from ganpipe.stores.workspace import Workspace, prefect_database, prefect_database_uri
 
 PROCESS_TAG = "process:"  # before the name of the process that executes a flow run
 INTERRUPTED = "Interrupted"  # the state of a run that the next `ganpipe up` resumes
 UNTAGGED_S = 60.0  # a flow run names its process as soon as it begins
+# Flow runs that began, without those inside others.
+BEGAN = (
+    "SELECT f.id, f.name, f.state_name, s.message, f.start_time, f.end_time, w.name FROM flow_run f "
+    "JOIN flow w ON w.id = f.flow_id LEFT JOIN flow_run_state s ON s.id = f.state_id "
+    "WHERE f.start_time IS NOT NULL AND f.parent_task_run_id IS NULL"
+)
 OPEN = "('RUNNING', 'PENDING', 'CANCELLING')"
 
 
@@ -32,7 +39,10 @@ class OrphanedRun:
 
 @dataclass(frozen=True)
 class FlowRun:
-    """A flow run that began: `state` as Prefect names it (Completed, Skipped, Failed, …), and why it is in it."""
+    """A flow run that began: `state` as Prefect names it (Completed, Skipped, Failed, …), and why it is in it.
+
+    `flow`: of which flow, as Prefect names it.
+    """
 
     id: str
     name: str
@@ -40,14 +50,27 @@ class FlowRun:
     message: str
     began_at: str  # UTC
     seconds: float | None  # None: it has not ended
+    flow: str = ""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A flow run that a schedule has planned: of which deployment, and when (UTC)."""
+    """A flow run that a schedule has planned: of which deployment, and when (UTC).
+
+    `cron`, `interval_s`, `timezone`: of the schedule; None: not set, or it has been deleted since.
+    """
 
     deployment: str
     at: str
+    cron: str | None = None
+    interval_s: float | None = None
+    timezone: str | None = None
+
+    @property
+    def timing(self) -> str:
+        """When the schedule starts runs, in words; empty if it is not known."""
+        known = self.cron or self.interval_s
+        return describe_timing(self.cron, self.interval_s, self.timezone) if known else ""
 
 
 def is_here(workspace: Workspace) -> bool:
@@ -58,27 +81,48 @@ def is_here(workspace: Workspace) -> bool:
 
 def latest_flow_runs(workspace: Workspace, count: int) -> list[FlowRun]:
     """The flow runs that began last, the latest first; empty if the workspace's Prefect knows of none."""
-    (rows,) = _ask(
-        workspace,
-        "SELECT f.id, f.name, f.state_name, s.message, f.start_time, f.end_time FROM flow_run f "  # noqa: S608
-        "LEFT JOIN flow_run_state s ON s.id = f.state_id WHERE f.start_time IS NOT NULL "
-        f"AND f.parent_task_run_id IS NULL ORDER BY f.start_time DESC LIMIT {count:d}",
+    (rows,) = _ask(workspace, f"{BEGAN} ORDER BY f.start_time DESC LIMIT {count:d}")
+    return [_flow_run(*row) for row in rows]
+
+
+def ended_flow_runs(workspace: Workspace, since: datetime, count: int) -> tuple[list[FlowRun], int]:
+    """`count` of the flow runs that ended after `since`, and how many those are.
+
+    The latest first, and after all others those that did nothing: skipped, or up to date.
+    """
+    after = (
+        f"{since.astimezone(UTC):%Y-%m-%d %H:%M:%S}"  # as Prefect writes times, which are compared as texts
     )
-    return [
-        FlowRun(str(id), name, state, message or "", _utc(began), _seconds(began, ended))
-        for id, name, state, message, began, ended in rows
-    ]
+    rows, counted = _ask(
+        workspace,
+        f"{BEGAN} AND f.end_time > '{after}' "
+        f"ORDER BY f.state_name IN ('Skipped', 'Up to date'), f.end_time DESC LIMIT {count:d}",
+        f"SELECT count(*) FROM ({BEGAN} AND f.end_time > '{after}')",  # noqa: S608
+    )
+    return [_flow_run(*row) for row in rows], counted[0][0] if counted else 0
+
+
+def _flow_run(
+    id: str, name: str, state: str, message: str | None, began: str, ended: str | None, flow: str
+) -> FlowRun:
+    return FlowRun(str(id), name, state, message or "", _utc(began), _seconds(began, ended), flow)
 
 
 def planned_runs(workspace: Workspace, count: int) -> list[PlannedRun]:
     """The next flow runs of schedules, the earliest first."""
     (rows,) = _ask(
         workspace,
-        "SELECT d.name, f.next_scheduled_start_time FROM flow_run f JOIN deployment d ON d.id = f.deployment_id "  # noqa: S608
+        "SELECT d.name, f.next_scheduled_start_time, s.schedule FROM flow_run f "  # noqa: S608
+        "JOIN deployment d ON d.id = f.deployment_id "
+        "LEFT JOIN deployment_schedule s ON s.id = json_extract(f.created_by, '$.id') "
         "WHERE f.state_type = 'SCHEDULED' AND f.auto_scheduled AND f.next_scheduled_start_time IS NOT NULL "
         f"AND NOT d.paused ORDER BY f.next_scheduled_start_time LIMIT {count:d}",
     )
-    return [PlannedRun(name, _utc(at)) for name, at in rows]
+    return [PlannedRun(name, _utc(at), *_timing(json.loads(schedule or "{}"))) for name, at, schedule in rows]
+
+
+def _timing(schedule: dict[str, Any]) -> tuple[str | None, float | None, str | None]:
+    return schedule.get("cron"), schedule.get("interval"), schedule.get("timezone")
 
 
 def _ask(workspace: Workspace, *questions: str) -> list[list[tuple[Any, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -170,6 +171,14 @@ def _read_record(path: Path, inode: int, changed_ns: int, bytes: int) -> RunReco
     found = read_dataclass(path, RunRecord)
     found.resolved()
     return found
+
+
+def record_files(workspace: Workspace) -> list[str]:
+    """Where the record of each run folder is, or would be."""
+    try:
+        return [f"{entry.path}/{RECORD}" for entry in os.scandir(workspace.runs)]
+    except OSError:  # no run yet
+        return []
 
 
 @dataclass(frozen=True)

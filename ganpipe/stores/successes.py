@@ -1,4 +1,4 @@
-"""When each kind of work last succeeded for a dataset."""
+"""When each deployment of `ganpipe up` last succeeded: a schedule, runs by hand, on new data, from the gallery."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from ganpipe.settings.schema import Work
 from ganpipe.stores.workspace import Workspace
 
 
-def note_success(workspace: Workspace, work: Work, dataset: str) -> None:
-    """Notes that a work has succeeded now. The caller holds the turn of the workspace."""
+def note_success(workspace: Workspace, work: Work, deployment: str) -> None:
+    """Notes that a run of a deployment has succeeded now. The caller holds the turn of the workspace."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(_file(workspace), _read(workspace) | {f"{work}-{dataset}": now})
+    write_json(_file(workspace), _read(workspace) | {_key(work, deployment): now})
 
 
-def last_success(workspace: Workspace, work: Work, dataset: str) -> datetime | None:
-    """When a work last succeeded; None if it never has, or if the note is damaged."""
+def last_success(workspace: Workspace, work: Work, deployment: str) -> datetime | None:
+    """When a deployment, such as the schedule of this name, last succeeded; None if it never has, or if the note is damaged."""
     try:
-        return datetime.fromisoformat(_read(workspace)[f"{work}-{dataset}"])
+        return datetime.fromisoformat(_read(workspace)[_key(work, deployment)])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _key(work: Work, deployment: str) -> str:
+    return f"{work} {deployment}"
 
 
 def _read(workspace: Workspace) -> dict[str, str]:

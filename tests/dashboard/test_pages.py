@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -23,12 +22,14 @@ from ganpipe.evaluation.metrics import METRICS
 from ganpipe.files import write_json
 from ganpipe.imaging.provenance import save_png
 from ganpipe.progress import Progress
+from ganpipe.stages.run_filter import COLUMNS
 from ganpipe.stores.activities import Activity, activities_folder
 from ganpipe.stores.run_records import run_folder, save_record
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.manifest import ManifestEntry, add_entry
 from tests.conftest import noise_image
 from tests.dashboard.reader import MARKUP, run_of_seed, sees, sources, visit
+from tests.stages.test_last_day import ended, prefect_database_without_runs
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,15 @@ def test_now_shows_champion_dataset_and_runs_with_their_reasons(noise: Workspace
     )
 
 
-def test_runs_can_be_filtered_and_a_damaged_one_hides_no_other(noise: Workspace) -> None:
+def test_now_tells_the_last_24_hours_and_how_many_more_there_were(workspace: Workspace) -> None:
+    prefect_database_without_runs(workspace)
+    for hours, name in enumerate(("cats", "dogs", MARKUP.replace(" ", ""), "birds")):
+        ended(workspace, hours + 0.1, "Failed", name)
+    look = sees("The last 24 hours", "retrain of cats failed.", "retrain of dogs failed.", "and 1 more")
+    visit(workspace, "/", look)
+
+
+def test_runs_are_filtered_by_the_address_and_a_damaged_one_hides_no_other(noise: Workspace) -> None:
     record = run_of_seed(noise, 0)
     (run_folder(noise, record.run_id) / "run.json").write_text("{")
 
@@ -103,11 +112,28 @@ def test_runs_can_be_filtered_and_a_damaged_one_hides_no_other(noise: Workspace)
         assert "ganpipe doctor --fix" in by_run[record.run_id]["reason"]
         other = by_run[run_of_seed(noise, 1).run_id]
         assert (other["state"], other["verdict"], other["kd_text"]) == ("finished", "fair", "12.5")
-        user.find(ui.input).type("fair")
-        await asyncio.sleep(0.2)
-        assert table.filter == "fair"
+
+    async def filtered(user: User) -> None:
+        (table,) = user.find(ui.table).elements
+        assert [row["run"] for row in table.rows] == [run_of_seed(noise, 1).run_id]
+        await sees("1 of 2 runs", "Show all", "minutes_to is 'x'; a number is expected")(user)
+        with user:
+            named = {
+                str(e.props["name"]): e for e in ui.context.client.elements.values() if "name" in e.props
+            }
+        assert {name for column in COLUMNS for name in column.parameters} <= named.keys()
+        assert named["kd_to"].props["value"] == "20"
+        chosen = [e for e in named["verdict"].default_slot.children if e.props["selected"]]
+        assert [e.props["value"] for e in chosen] == ["fair"]
+
+    async def none(user: User) -> None:
+        await sees("No run fits all of these filters.", "Show all 2 runs")(user)
+        await user.should_not_see(kind=ui.table)
+        assert "/runs" in sources(user)
 
     visit(noise, "/runs", look)
+    visit(noise, "/runs?verdict=fair&kd_to=20&minutes_to=x", filtered)
+    visit(noise, "/runs?verdict=memorized", none)
     visit(noise, f"/runs/{record.run_id}", sees("is damaged", "All runs"))
 
 

@@ -18,10 +18,12 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import write_json
 from ganpipe.services.prefect import free_port
 from ganpipe.services.prefect_api import Deployment, PrefectApi, find_api
+from ganpipe.services.timezone import local_timezone
 from ganpipe.settings.schedules import BY_HAND, FROM_GALLERY, ON_NEW_DATA
 from ganpipe.stages.retraining import Decision
 from ganpipe.stores.addresses import Addresses, announce, announced
 from ganpipe.stores.dvc import read_pointer
+from ganpipe.stores.prefect_database import planned_runs
 from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated
@@ -50,12 +52,18 @@ def known(workspace: Workspace, name: str) -> Deployment:
 def test_without_up_the_page_says_what_to_type(workspace: Workspace, quick: None) -> None:
     act(workspace, "/schedules", sees_soon("`ganpipe up` is not running", 'ganpipe up --cron "0 2 * * *"'))
     workspace.params_file.write_text("schedules:\n- {name: nightly, cron: 0 2 * * *}\n")
-    act(workspace, "/schedules", sees_soon("In params.yaml", "nightly: retrain, 0 2 * * * (local time)"))
+    act(
+        workspace,
+        "/schedules",
+        sees_soon("In params.yaml", "nightly: retrain, at 02:00 every day (0 2 * * *, local time)"),
+    )
 
 
 def test_each_deployment_says_what_it_does_when_and_what_came_of_it(up: Workspace) -> None:
     async def look(user: User) -> None:
-        await sees_soon("nightly", "0 2 * * * (Europe/Berlin)", "judge", "every 6 h")(user)
+        await sees_soon("nightly", "at 02:00 every day (0 2 * * *, Europe/Berlin)", "judge", "every 6 h")(
+            user
+        )
         await sees_soon("Judges the dataset's champion again", "It has not run yet.", ON_NEW_DATA)(user)
         await sees_soon("training.minutes=5.0", "only by hand", "when somebody asks for it in the gallery")(
             user
@@ -80,6 +88,11 @@ def test_the_next_times_are_those_that_prefect_has_planned(up: Workspace) -> Non
             break
         asyncio.run(asyncio.sleep(0.2))
     assert len({run.expected_at for run in planned}) == len(planned) > 0
+    timings = {run.deployment: run.timing for run in planned_runs(up, 200)}
+    assert timings == {
+        "nightly": "at 02:00 every day (0 2 * * *, Europe/Berlin)",
+        "judge": f"every 6 h ({local_timezone()})",
+    }
 
     async def look(user: User) -> None:
         shown = {

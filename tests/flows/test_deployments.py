@@ -24,9 +24,10 @@ from flows.notices import tell_crash
 from flows.turns import DOING, Skipped
 from ganpipe.services.timezone import describe_timezone
 from ganpipe.settings.events import UPDATED, resource_id
-from ganpipe.settings.schedules import BY_HAND, FROM_GALLERY, Schedule, parse_schedule
+from ganpipe.settings.schedules import BY_HAND, FLOW_NAMES, FROM_GALLERY, Schedule, parse_schedule
 from ganpipe.settings.schema import Work
 from ganpipe.stages import retraining
+from ganpipe.stages.last_day import SUBJECTS
 from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.retraining import Decision
 from ganpipe.stores.workspace import Workspace
@@ -36,7 +37,8 @@ NIGHTLY = Schedule("nightly", cron="0 2 * * *", work="stylize", dataset="dogs")
 
 
 def test_every_work_has_a_flow_and_a_word() -> None:
-    assert set(FLOWS) == set(DOING) == set(get_args(Work))
+    assert set(FLOWS) == set(DOING) == set(SUBJECTS) == set(get_args(Work))
+    assert {work: flow.name for work, flow in FLOWS.items()} == FLOW_NAMES
 
 
 def test_every_deployment_gives_its_flow_parameters_that_it_takes() -> None:

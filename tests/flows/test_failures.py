@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 
+from ganpipe.files import read_json
 from ganpipe.stores.successes import last_success
 from ganpipe.stores.workspace import Workspace
 from tests.services.receiver import receiving
@@ -59,11 +60,25 @@ with prefect_api(place):
             assert raised is error or str(raised) == str(error), raised
         else:
             assert error is None
+
+    from prefect import get_client
+    from prefect.flow_engine import run_flow
+    from flows.runner import PatientRunner
+
+    @flow(validate_parameters=False)
+    def stylize():
+        request = RunRequest(str(place.root), "success")
+        return run_alone("stylize", request, "wait", lambda place: Ended(3, message="Stylized."))
+
+    deployment = PatientRunner().add_flow(stylize, name="from the gallery")
+    with get_client(sync_client=True) as client:
+        queued = client.create_flow_run_from_deployment(deployment)
+    run_flow(stylize, flow_run=queued, return_type="state")
 """
 
 
 @pytest.mark.slow
-def test_a_failed_run_has_its_sentence_in_prefect_and_is_told_and_a_success_is_noted(
+def test_a_failed_run_has_its_sentence_in_prefect_and_is_told_and_a_success_is_noted_of_its_deployment(
     workspace: Workspace,
 ) -> None:
     with receiving() as receiver:
@@ -91,7 +106,13 @@ def test_a_failed_run_has_its_sentence_in_prefect_and_is_told_and_a_success_is_n
         flows, tasks = column(states.format("flow_run")), column(states.format("task_run"))
         logged = column("SELECT message FROM log WHERE name = 'prefect.flow_runs' AND level = 40")
         texts = json.dumps([flows, logged])
-    assert flows == [SENTENCE, "Unexpected ZeroDivisionError: by ***", "Another ganpipe is busy.", "Done."]
+    assert flows == [
+        SENTENCE,
+        "Unexpected ZeroDivisionError: by ***",
+        "Another ganpipe is busy.",
+        "Done.",
+        "Stylized.",
+    ]
     assert tasks[0] == SENTENCE
     assert [("Traceback" in line, SENTENCE in line) for line in logged] == [
         (False, True),
@@ -99,5 +120,5 @@ def test_a_failed_run_has_its_sentence_in_prefect_and_is_told_and_a_success_is_n
         (False, False),
     ]
     assert "planted-secret" not in texts
-    assert last_success(workspace, "retrain", "success") is not None
-    assert last_success(workspace, "retrain", "sentence") is None
+    assert last_success(workspace, "stylize", "from the gallery") is not None
+    assert list(read_json(workspace.state / "successes.json")) == ["stylize from the gallery"], "by hand"

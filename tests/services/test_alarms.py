@@ -11,7 +11,7 @@ import pytest
 from ganpipe.services import alarms
 from ganpipe.services.alarms import Alarms
 from ganpipe.services.notifications import Notification
-from ganpipe.settings.schedules import Schedule
+from ganpipe.settings.schedules import FROM_GALLERY, Schedule
 from ganpipe.stores.successes import last_success, note_success
 from ganpipe.stores.workspace import Workspace
 
@@ -32,14 +32,15 @@ def test_a_schedule_without_success_is_told_once_and_again_after_a_success(
     workspace: Workspace, told: list[Notification]
 ) -> None:
     watched, now = Alarms(workspace, [NIGHTLY], "cats"), datetime.now(UTC)
-    note_success(workspace, "retrain", "dogs")
+    note_success(workspace, "retrain", "dogs")  # another schedule
+    note_success(workspace, "stylize", "nightly")
     for days in (0, 2):
         watched.check(now + timedelta(days=days, hours=1))
     assert told == [], "it has only begun"
     for days in (3, 4):
         watched.check(now + timedelta(days=days, hours=1))
     assert [n.sentence for n in told] == ["Schedule nightly (retrain) has had no success for 3 days."]
-    note_success(workspace, "retrain", "cats")
+    note_success(workspace, "retrain", "nightly")
     watched.check(now + timedelta(days=2))
     watched.check(now + timedelta(days=9))
     assert [n.events for n in told] == [("overdue",)] * 2
@@ -48,14 +49,26 @@ def test_a_schedule_without_success_is_told_once_and_again_after_a_success(
 def test_a_success_long_ago_is_told_at_once_and_a_damaged_note_is_none(
     workspace: Workspace, told: list[Notification]
 ) -> None:
-    note_success(workspace, "retrain", "cats")
-    at = last_success(workspace, "retrain", "cats")
+    note_success(workspace, "retrain", "nightly")
+    at = last_success(workspace, "retrain", "nightly")
     assert at is not None
     assert abs(at - datetime.now(UTC)) < timedelta(seconds=10)
     Alarms(workspace, [NIGHTLY], "cats").check(at + timedelta(days=5))
     assert len(told) == 1
     (workspace.state / "successes.json").write_text("{")
-    assert last_success(workspace, "retrain", "cats") is None
+    assert last_success(workspace, "retrain", "nightly") is None
+
+
+def test_a_stylization_from_the_gallery_does_not_hide_that_the_scheduled_one_fails(
+    workspace: Workspace, told: list[Notification]
+) -> None:
+    watched, now = (
+        Alarms(workspace, [Schedule("photos", interval_s=3600, work="stylize")], "cats"),
+        datetime.now(UTC),
+    )
+    note_success(workspace, "stylize", FROM_GALLERY)
+    watched.check(now + timedelta(days=3, hours=1))
+    assert [n.sentence for n in told] == ["Schedule photos (stylize) has had no success for 3 days."]
 
 
 def test_a_full_disk_is_told_once_until_there_is_room_again(

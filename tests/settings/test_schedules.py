@@ -10,7 +10,7 @@ import pytest
 from ganpipe.commands.up import schedules_of
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.params import read_params
-from ganpipe.settings.schedules import BY_HAND, Schedule, parse_schedule
+from ganpipe.settings.schedules import BY_HAND, Schedule, describe_timing, parse_schedule
 from ganpipe.stores.workspace import Workspace
 
 PARAMS = """
@@ -92,3 +92,31 @@ def test_a_wrong_list_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("schedules: nightly\n")
     with pytest.raises(GanpipeError, match=r"params.yaml: schedules is 'nightly'; it must be a list"):
         read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("cron", "interval_s", "zone", "words"),
+    [
+        ("0 2 * * *", None, "Europe/Berlin", "at 02:00 every day (0 2 * * *, Europe/Berlin)"),
+        ("0 4 * * 6", None, None, "at 04:00 on Saturday (0 4 * * 6)"),
+        ("30 1 1 * *", None, None, "at 01:30 on the first day of every month (30 1 1 * *)"),
+        ("0 2 1 * 1", None, "UTC", "0 2 1 * 1 (UTC)"),  # the first day of a month, or any Monday
+        ("0 2 * * * 30", None, None, "0 2 * * * 30"),  # the last field: seconds
+        ("@daily", None, None, "@daily"),
+        ("0 2 * * MON-XYZ", None, None, "0 2 * * MON-XYZ"),
+        (None, 21_600, "UTC", "every 6 h (UTC)"),
+        (None, 172_800.0, None, "every 2 d"),
+        (None, 90, None, "every 90 s"),
+    ],
+)
+def test_a_schedule_says_in_words_when_it_starts_runs(
+    cron: str | None, interval_s: float | None, zone: str | None, words: str
+) -> None:
+    assert describe_timing(cron, interval_s, zone) == words
+
+
+def test_a_schedule_names_its_own_time_zone_or_the_local_one() -> None:
+    nightly = Schedule("nightly", cron="0 2 * * *", dataset="cats")
+    assert nightly.describe("UTC") == "nightly: retrain cats, at 02:00 every day (0 2 * * *, UTC)"
+    berlin = Schedule("judge", interval_s=3600, timezone="Europe/Berlin", work="evaluate-champion")
+    assert berlin.describe("UTC") == "judge: evaluate-champion, every 1 h (Europe/Berlin)"

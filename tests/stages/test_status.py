@@ -19,9 +19,10 @@ from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import write_json
 from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
+from ganpipe.stages import status
 from ganpipe.stages.run_details import GrowingCurve, thin_out
-from ganpipe.stages.status import disk_use, read_status, workspace_status
-from ganpipe.stores import activities, addresses, run_records
+from ganpipe.stages.status import StatusReader, disk_use, read_status, workspace_status
+from ganpipe.stores import activities, addresses, rereading, run_records
 from ganpipe.stores.activities import Activity, activities_folder, read_activities, record_activity
 from ganpipe.stores.leftovers import find_leftovers
 from ganpipe.stores.prefect_database import latest_flow_runs, planned_runs
@@ -124,18 +125,47 @@ def test_a_record_says_when_a_run_began_how_long_it_trained_and_why_it_stopped(
     assert str(again.ended_at) > first.ended_at
 
 
-def test_the_status_says_whether_the_champion_has_seen_a_dataset(
+def test_who_reads_again_and_again_sees_at_once_whether_the_champion_has_seen_a_dataset(
     noise: Workspace, settings: Settings
 ) -> None:
-    assert workspace_status(noise, settings.data).datasets[0].champion_has_seen is None
+    reader = StatusReader(noise)
+    assert reader.read_under(settings.data).datasets[0].champion_has_seen is None
     record = run_register(noise, run_train(noise, "noise", settings), settings)
-    found = workspace_status(noise, settings.data)
+    found = reader.read_under(settings.data)
     assert (found.datasets[0].champion_has_seen, found.datasets[0].versions) == (True, 1)
     assert found.champions == {"ganpipe-noise": record.model_version}
     assert found.runs[0].champion
     with closing(sqlite3.connect(noise.state / "mlflow.db")) as database, database:
         database.execute("UPDATE model_version_tags SET value = 'x' WHERE key = 'ganpipe.dataset_version'")
-    assert workspace_status(noise, settings.data).datasets[0].champion_has_seen is False
+    assert reader.read_under(settings.data).datasets[0].champion_has_seen is False
+
+
+def test_a_part_is_read_again_only_if_its_files_have_changed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rereading, "SETTLED_NS", 0)
+    prefect_database_with(workspace)
+    read: list[str] = []
+    for name in ("latest_flow_runs", "disk_use", "read_records"):
+        whole = getattr(status, name)
+        monkeypatch.setattr(status, name, lambda *given, n=name, w=whole: read.append(n) or w(*given))
+    reader = StatusReader(workspace)
+    first = reader.read()
+    with record_activity(workspace, "cats-1", lambda _: None) as activity:
+        activity(Progress("train", 50, 100, "images", 5.0))
+        again = reader.read()
+    assert sorted(read) == ["disk_use", "latest_flow_runs", "read_records"]
+    assert [a.subject for a in again.activities] == ["cats-1"], "what moves is read each time"
+    assert again.flow_runs is first.flow_runs
+    time.sleep(0.02)
+    with closing(sqlite3.connect(workspace.state / "prefect/prefect.db")) as database, database:
+        database.execute("UPDATE flow_run SET state_name = 'Completed' WHERE id = 'a'")
+    (workspace.runs / "cats-1").mkdir(parents=True)
+    (workspace.runs / "cats-1" / "run.json").write_text("{")
+    last = reader.read()
+    assert [f.state for f in last.flow_runs] == ["Completed", "Skipped"]
+    assert [r.state for r in last.runs] == ["damaged"]
+    assert read.count("disk_use") == 1
 
 
 def prefect_database_with(workspace: Workspace) -> None:
@@ -144,13 +174,19 @@ def prefect_database_with(workspace: Workspace) -> None:
     path.parent.mkdir(parents=True)
     with closing(sqlite3.connect(path)) as database, database:
         database.executescript("""
+            CREATE TABLE flow (id, name);
+            INSERT INTO flow VALUES (1, 'ganpipe');
             CREATE TABLE flow_run (id, name, state_type, state_name, state_id, start_time, end_time,
-                next_scheduled_start_time, auto_scheduled, deployment_id, parent_task_run_id);
+                next_scheduled_start_time, auto_scheduled, deployment_id, parent_task_run_id, flow_id DEFAULT 1,
+                created_by DEFAULT '{"id": "s"}');
+            CREATE TABLE deployment_schedule (id, schedule);
+            INSERT INTO deployment_schedule VALUES ('s', '{"cron": "0 2 * * *", "timezone": "Europe/Berlin"}');
             CREATE TABLE flow_run_state (id, message);
             CREATE TABLE deployment (id, name, paused);
             INSERT INTO deployment VALUES (1, 'nightly', 0), (2, 'paused', 1);
             INSERT INTO flow_run_state VALUES (1, 'Skipped: run a is training.');
-            INSERT INTO flow_run VALUES
+            INSERT INTO flow_run (id, name, state_type, state_name, state_id, start_time, end_time,
+                next_scheduled_start_time, auto_scheduled, deployment_id, parent_task_run_id) VALUES
               ('a', 'goes on', 'RUNNING', 'Running', NULL, '2026-11-29 02:10:00.5', NULL, NULL, 0, 1, NULL),
               ('b', 'left out', 'COMPLETED', 'Skipped', 1, '2026-11-29 02:05:00.25', '2026-11-29 02:05:02.75', NULL, 1, 1, NULL),
               ('c', 'inside', 'RUNNING', 'Running', NULL, '2026-11-29 02:11:00', NULL, NULL, 0, 1, 'task'),
@@ -171,10 +207,12 @@ def test_skipped_and_planned_runs_are_read_from_prefects_database(workspace: Wor
         2.5,
     )
     assert skipped.began_at == "2026-11-29T02:05:00+00:00"
-    assert [(p.deployment, p.at) for p in planned_runs(workspace, 10)] == [
+    planned = planned_runs(workspace, 10)
+    assert [(p.deployment, p.at) for p in planned] == [
         ("nightly", "2026-11-30T02:00:00+00:00"),
         ("nightly", "2026-12-01T02:00:00+00:00"),
     ]
+    assert planned[0].timing == "at 02:00 every day (0 2 * * *, Europe/Berlin)"
     assert read_status(workspace).planned == [], "nothing starts them while `ganpipe up` does not run"
 
 
