@@ -142,8 +142,7 @@ def rebuild_weights(kept: Sequence[tuple[int, float]], nimg: int, sigma_rel: flo
     wanted = np.array([nimg], float), np.array([power_of(sigma_rel)])
     A = inner_products((times, powers), (times, powers))
     b = inner_products((times, powers), wanted)
-    weights: Vector = np.linalg.solve(A, b)[:, 0]
-    return weights
+    return np.asarray(np.linalg.solve(A, b)[:, 0], np.float64)
 
 
 def inner_products(a: tuple[Vector, Vector], b: tuple[Vector, Vector]) -> Vector:
