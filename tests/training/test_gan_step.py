@@ -75,7 +75,7 @@ def test_gradients_lie_in_memory_as_their_weights_do(settings: Settings, model: 
     t = options.training
     phases = GanStep(G, D, adam(G, t.g_lr, t), adam(D, t.d_lr, t), options, FP32)
     phases.step(GanBatches(data, options, 0, CPU, Distributed()).batch(0, 8, 0), values_at(0, options), 0)
-    for weight in [*D.parameters(), *G.parameters()]:
+    for weight in [*phases._learned("D").values(), *phases._learned("G").values()]:
         assert weight.grad is not None
         assert weight.grad.stride() == weight.stride()
 
