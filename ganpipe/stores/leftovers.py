@@ -28,6 +28,7 @@ PLACES = (
     "reports/*",
     "reports/*/*",
     "stylized/*",
+    "sweeps/*",
     "feedforward/*",
 )
 RUN_PLACES = ("", "grids", "model", "checkpoints", "checkpoints/best", "checkpoints/averages")
