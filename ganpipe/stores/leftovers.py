@@ -29,6 +29,7 @@ PLACES = (
     "reports/*",
     "reports/*/*",
     "stylized/*",
+    "sweeps/*",
     "feedforward/*",
 )
 CHECKPOINTED = ("checkpoints", "checkpoints/best")
