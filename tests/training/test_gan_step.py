@@ -94,7 +94,11 @@ def test_a_compiled_step_gives_the_gradients_of_an_eager_one(
 
 @pytest.mark.parametrize(
     "changed",
-    [FULL, FULL | {"model__name": "msggan", "model__width": 0.02}, STYLE],
+    [
+        FULL,
+        FULL | {"model__name": "msggan", "model__width": 0.02},
+        STYLE | {"training__separate_g_batch": True},  # otherwise both phases share one eager G(z)
+    ],
     ids=["r3gan", "msggan", "stylegan2"],
 )
 def test_the_functional_step_gives_the_gradients_of_an_eager_one(
