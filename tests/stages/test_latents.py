@@ -18,6 +18,7 @@ from ganpipe.files import sha256_of
 from ganpipe.imaging.image import ImageShape
 from ganpipe.imaging.provenance import read_origin
 from ganpipe.models.latents import Latent
+from ganpipe.models.projection import LAYERS
 from ganpipe.models.registry import build_generator
 from ganpipe.settings.schema import ModelSettings
 from ganpipe.stages.generate import LoadedModel, generate_from_latents, generate_images, latent_frames
@@ -26,6 +27,7 @@ from ganpipe.stages.mix import draw_sheet, mix_styles, parse_sources
 from ganpipe.stages.project import project_photos
 from ganpipe.stages.trace import remaking_command
 from ganpipe.stores.model_registry import ModelRef
+from ganpipe.vgg19.network import Vgg19
 from tests.conftest import noise_image
 
 LABELS = {"cats": 20, "dogs": 10}
@@ -46,6 +48,17 @@ def loaded(name: str = "stylegan2", labels: dict[str, int] | None = None) -> Loa
     return LoadedModel(ModelRef("flowers", "3", "m", ""), G, config, Compute(torch.device("cpu"), "fp32"))
 
 
+@pytest.fixture(scope="module")
+def network() -> Vgg19:
+    return Vgg19(LAYERS[-1])
+
+
+@pytest.fixture(autouse=True)
+def one_network(network: Vgg19, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading its weights takes longer than all steps of these tests."""
+    monkeypatch.setattr("ganpipe.stages.project.Vgg19", lambda last: network)
+
+
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     noise_image(3).save(tmp_path / "cat.png")
@@ -62,7 +75,7 @@ def test_a_projected_photo_has_a_latent_that_draws_the_image_beside_it(
     photo: Path, tmp_path: Path, space: str
 ) -> None:
     model = loaded()
-    (found,) = project_photos(model, [photo], tmp_path / "out", 10, 4, space)
+    (found,) = project_photos(model, [photo], tmp_path / "out", 5, 4, space)
     assert found.distance < found.distance_before
     assert Path(found.film).stat().st_size > 500
     file = read_latent(Path(found.latent), model)
@@ -82,17 +95,17 @@ def test_a_projected_photo_has_a_latent_that_draws_the_image_beside_it(
     made = read_origin(Path(found.picture))
     assert made["photo"] == {"name": "cat.png", "sha256": sha256_of(photo)}
     more = " --space w+" if space == "w+" else ""
-    expected = f"ganpipe project cat.png --model flowers/3{more} --steps 10 --seed 4 --out DIR"
+    expected = f"ganpipe project cat.png --model flowers/3{more} --steps 5 --seed 4 --out DIR"
     assert remaking_command(made) == expected
 
 
 def test_a_projection_depends_on_photo_model_steps_and_seed_alone(photo: Path, tmp_path: Path) -> None:
     model = loaded()
     noise_image(4).save(tmp_path / "other.png")
-    first = project_photos(model, [photo], tmp_path / "a", 4, 0)[0]
-    second = project_photos(model, [tmp_path / "other.png", photo], tmp_path / "b", 4, 0)[1]
+    first = project_photos(model, [photo], tmp_path / "a", 2, 0)[0]
+    second = project_photos(model, [tmp_path / "other.png", photo], tmp_path / "b", 2, 0)[1]
     assert Path(first.latent).read_bytes() == Path(second.latent).read_bytes()
-    third = project_photos(model, [photo], tmp_path / "c", 4, 1)[0]
+    third = project_photos(model, [photo], tmp_path / "c", 2, 1)[0]
     assert Path(first.latent).read_bytes() != Path(third.latent).read_bytes()
 
 
