@@ -1,4 +1,4 @@
-"""`train`, `evaluate`, `compare`, `generate`, `interpolate`, `stylize`."""
+"""`train`, `evaluate`, `compare`, `generate`, `interpolate`, `export`, `stylize`."""
 
 from __future__ import annotations
 
@@ -199,6 +199,30 @@ def interpolate(arguments: Namespace) -> int:
         print_json(written)
     else:
         out.print(f"{len(frames)} frames of {model.reference} in {arguments.out}")
+    return 0
+
+
+def export(arguments: Namespace) -> int:
+    """Writes a model's file, model card and picture, if the file draws what the model draws."""
+    from ganpipe.stages.export import export_model
+
+    workspace = open_named_workspace(arguments)
+    done = export_model(
+        workspace,
+        arguments.model,
+        arguments.dataset,
+        arguments.format,
+        absolute(arguments.out),
+        arguments.license,
+    )
+    if arguments.json:
+        print_json(asdict(done))
+        return 0
+    out.print(
+        f"{done.model} as {done.format}: in {done.checked_images} images the file's pixels differ from the model's by at "
+        f"most {255 * done.largest_difference:.3f}/255."
+    )
+    pairs("", [("file", done.file), ("model card", done.card), ("picture", done.picture)])
     return 0
 
 

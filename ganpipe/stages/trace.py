@@ -63,15 +63,23 @@ def remaking_command(origin: dict[str, Any]) -> str | None:
         return None
 
 
+def name_model(shown: str) -> str:
+    """A model as `--model` takes it: NAME/VERSION, or a run that nothing has registered. `shown`: as an origin names it."""
+    name, _, version = shown.partition(" v")
+    return f"{name}/{version}" if version else name
+
+
 def _generate(origin: dict[str, Any]) -> str:
-    name, _, version = str(origin["model"]).partition(" v")
-    model = (
-        f"{name}/{version}" if version else name
-    )  # without one it is a run's, which nothing has registered
+    model = name_model(str(origin["model"]))
     words = ["ganpipe", "generate", "--model", model, "--seed", str(int(origin["seed"]))]
     words += ["-n", str(int(origin["index"]) + 1)]
     words += ["--label", str(origin["label"])] if "label" in origin else []
     words += ["--truncation", str(float(origin["truncation"]))] if "truncation" in origin else []
+    return shlex.join([*words, "--out", "DIR"])
+
+
+def _export(origin: dict[str, Any]) -> str:
+    words = ["ganpipe", "export", name_model(str(origin["model"])), "--format", str(origin["format"])]
     return shlex.join([*words, "--out", "DIR"])
 
 
@@ -116,6 +124,7 @@ def _evaluate(origin: dict[str, Any]) -> str:
 
 COMMANDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "generated": _generate,
+    "exported samples": _export,
     "stylized": _stylize,
     "report card": _evaluate,
     "sample grid": _evaluate,
