@@ -22,6 +22,7 @@ from prefect.events import DeploymentEventTrigger, DeploymentTriggerTypes, Trigg
 from prefect.exceptions import TerminationSignal
 from prefect.flows import EntrypointType
 
+from flows.killed import resume_killed
 from flows.new_data import start_missed
 from flows.registration import close_registrations, read_registration, resume_interrupted, skip_overdue
 from flows.runner import PatientRunner
@@ -149,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     close_registrations([flow.name for flow in FLOWS.values()], registered)
     skip_overdue(registered)
     resume_interrupted(registered)
+    resume_killed(Workspace(Path(given.workspace)))
     if given.on_new_data:
         start_missed(f"{given.parent} {start_time(given.parent)}")
     with suppress(KeyboardInterrupt, TerminationSignal):

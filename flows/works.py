@@ -12,6 +12,7 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed, Failed
 
+from flows.killed import require_same
 from flows.new_data import require_worth
 from flows.notices import tell_crash, tell_evaluation, tell_failure, tell_result
 from flows.runs import begin_run, deployment_name, end_if_cancelled, is_resumed, is_scheduled
@@ -55,13 +56,19 @@ def retrain(
     quiet: bool = False,
     if_busy: str = "wait",
     by_rule: bool = False,
+    killed_run: str = "",
 ) -> Any:
-    """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists."""
+    """From images to an evaluated, registered model and stylized images; "up to date" if all of it exists.
+
+    `killed_run`: the run that it should resume; it is skipped if it would train another one.
+    """
     request = RunRequest(workspace, dataset, preset, overrides or [], source)
 
     def work(place: Workspace) -> Ended:
         if by_rule:
             require_worth(place, request)
+        if killed_run:
+            require_same(place, request, killed_run)
         from ganpipe.stages.run import find_up_to_date
 
         if not source and (result := find_up_to_date(place, request)):

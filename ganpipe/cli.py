@@ -19,6 +19,7 @@ from ganpipe import __version__
 from ganpipe.compute.signals import is_ignored, leave_terminal
 from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError, Interrupted, describe_error
+from ganpipe.stages.export_formats import FORMATS
 
 MAX_REFERENCE = 256
 MAX_REASON = 500
@@ -44,10 +45,10 @@ def _reference(text: str) -> str:
 
 
 def _sentence_of(text: str) -> str:
-    """A reason that a tag of MLflow can hold and a table can show."""
+    """One line of text that a tag of MLflow can hold and a table can show."""
     if len(text) > MAX_REASON or not text.isprintable():
         raise argparse.ArgumentTypeError(
-            f"a reason is one line of at most {MAX_REASON} printable characters, not {text[:40]!r}"
+            f"one line of at most {MAX_REASON} printable characters is expected, not {text[:40]!r}"
         )
     return text
 
@@ -252,6 +253,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--steps", type=int, default=300, help="steps of the optimization; default: 300")
     sub.add_argument("--out", required=True, metavar="DIR", help="for latents, pictures and films")
+    json_too(sub)
+
+    sub = add("export", "models.export", "a model as a file for other programs, with a model card")
+    sub.add_argument(
+        "model",
+        type=_reference,
+        nargs="?",
+        default="champion",
+        metavar="MODEL",
+        help="champion, challenger, previous, NAME/VERSION or a run; default: champion",
+    )
+    sub.add_argument("--dataset", metavar="NAME", help="whose champion; default: the latest changed model")
+    sub.add_argument("--format", required=True, choices=tuple(FORMATS))
+    sub.add_argument("--out", required=True, metavar="DIR", help="other files there are kept")
+    sub.add_argument(
+        "--license", type=_sentence_of, metavar="TEXT", help="for the model card; default: not stated"
+    )
     json_too(sub)
 
     sub = add("stylize", "models.stylize", "style transfer: every content in every style")

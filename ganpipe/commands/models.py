@@ -1,4 +1,4 @@
-"""`train`, `evaluate`, `compare`, `generate`, `interpolate`, `stylize`."""
+"""`train`, `evaluate`, `compare`, `generate`, `interpolate`, `export`, `stylize`."""
 
 from __future__ import annotations
 
@@ -223,6 +223,30 @@ def _takes_latents(arguments: Namespace, command: str) -> bool:
         return True
     say(f"ganpipe {command}: a latent's file fixes its image; leave --seed, --label and --truncation out.")
     return False
+
+
+def export(arguments: Namespace) -> int:
+    """Writes a model's file, model card and picture, if the file draws what the model draws."""
+    from ganpipe.stages.export import export_model
+
+    workspace = open_named_workspace(arguments)
+    done = export_model(
+        workspace,
+        arguments.model,
+        arguments.dataset,
+        arguments.format,
+        absolute(arguments.out),
+        arguments.license,
+    )
+    if arguments.json:
+        print_json(asdict(done))
+        return 0
+    out.print(
+        f"{done.model} as {done.format}: in {done.checked_images} images the file's pixels differ from the model's by at "
+        f"most {255 * done.largest_difference:.3f}/255."
+    )
+    pairs("", [("file", done.file), ("model card", done.card), ("picture", done.picture)])
+    return 0
 
 
 def stylize(arguments: Namespace) -> int:

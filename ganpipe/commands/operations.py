@@ -173,6 +173,7 @@ def completion(arguments: Namespace) -> int:
 def doctor(arguments: Namespace) -> int:
     """Shows leftovers of killed processes and damages; with --fix they are settled. Exit 1 if some of it cannot be."""
     from ganpipe.services import recovery
+    from ganpipe.stores.elsewhere import describe_untouched
 
     workspace = open_named_workspace(arguments, reading=not arguments.fix)
     found = recovery.find_unsettled(workspace)
@@ -181,14 +182,16 @@ def doctor(arguments: Namespace) -> int:
         with workspace.lock("recovery", say=say):
             left = recovery.settle(recovery.find_unsettled(workspace))
     rows = [(f.kind, f.what, f.action, "no" if f in left else "yes") for f in found]
-    names = ("kind", "what", "action", "settled")
+    names, notes = ("kind", "what", "action", "settled"), describe_untouched(workspace, "ganpipe doctor")
     if arguments.json:
         settled = [dict(zip(names, row, strict=True)) | {"settled": row[3] == "yes"} for row in rows]
-        print_json({"workspace": str(workspace.root), "findings": settled, "left": len(left)})
+        print_json({"workspace": str(workspace.root), "findings": settled, "left": len(left), "notes": notes})
     elif not found:
         out.print("Nothing is left to settle.")
     else:
         table("Findings", names, rows)
         if not arguments.fix:
             say("Settle it with: ganpipe doctor --fix")
+    for note in notes if not arguments.json else ():
+        say(note)
     return 1 if arguments.fix and left else 0

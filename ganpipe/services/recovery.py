@@ -19,12 +19,19 @@ from ganpipe.services.notifications import Notification, notify
 from ganpipe.stores.addresses import running_servers, up_file
 from ganpipe.stores.leftovers import delete_leftover, find_leftovers
 from ganpipe.stores.mlflow_database import database_damage, is_elsewhere, open_runs, relocate_artifacts
-from ganpipe.stores.prefect_database import INTERRUPTED, OrphanedRun, orphaned_runs
+from ganpipe.stores.prefect_database import (
+    INTERRUPTED,
+    OrphanedRun,
+    RunByHand,
+    latest_run_by_hand,
+    orphaned_runs,
+)
 from ganpipe.stores.run_records import (
     DOCTOR,
     PENDING,
     RunRecord,
     RunRecords,
+    all_records,
     read_records,
     run_folder,
     save_record,
@@ -272,6 +279,28 @@ def _last_state(run: OrphanedRun) -> State[object]:
     if run.state == "CANCELLING":
         return Cancelled(message=message)
     return Cancelled(name=INTERRUPTED, message=message) if run.deployed else Crashed(message=message)
+
+
+@dataclass(frozen=True)
+class KilledTraining:
+    """An unfinished training, and the `ganpipe run` whose process was killed or stopped by its machine."""
+
+    run: str
+    asked_by: RunByHand
+
+
+def find_killed_training(workspace: Workspace) -> KilledTraining | None:
+    """The training of the last `ganpipe run`, if that was killed and nobody has resumed it.
+
+    One that a person has stopped with Ctrl-C is cancelled, and an older one has been left for other work: None.
+    """
+    latest = latest_run_by_hand(workspace)
+    if latest is None:
+        return None
+    for record in all_records(workspace):
+        if record.state == "interrupted" and record.process in latest.processes:
+            return KilledTraining(record.run_id, latest)
+    return None
 
 
 def _find_files(workspace: Workspace, records: list[RunRecord]) -> list[Finding]:

@@ -26,6 +26,7 @@ from ganpipe.services.mlflow import start_mlflow
 from ganpipe.services.notifications import Notification, check_urls, notify
 from ganpipe.services.prefect import choose_port, first_start, point_to, start_prefect, wait_until_ready
 from ganpipe.services.prefect_server import HOST, HOSTS, SIGN_IN_PATH
+from ganpipe.services.recovery import find_killed_training
 from ganpipe.services.supervisor import Service, Supervisor
 from ganpipe.services.timezone import describe_timezone
 from ganpipe.services.watcher import FolderWatch, watch_folder
@@ -268,6 +269,8 @@ def _tell(workspace: Workspace, addresses: Addresses, options: UpOptions) -> Non
         say(f"Schedule  none (runs are started {how})")
     if watched := options.watched_folder():
         _tell_watch(watched)
+    if killed := find_killed_training(workspace):
+        say(f"Run {killed.run} was killed; it resumes now if its data, settings and code are the same.")
     say("Ctrl-C stops everything.")
 
 

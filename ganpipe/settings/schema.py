@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ganpipe.errors import GanpipeError, nearest
+from ganpipe.settings.start_from import SCRATCH
 from ganpipe.settings.tables import table_keys
 from ganpipe.settings.validation import OTHER, Section, seconds_in, sentence, shown
 
@@ -241,15 +242,16 @@ class TrainingSettings(Section):
         description="training length, in minutes: the step is measured before the first one, and total_images follows; "
         "0: total_images as given",
     )
-    start_from: Literal["scratch", "champion"] = Field(
-        default="scratch",
-        description="initial weights: fresh ones, or those of the dataset's champion (warm start)",
+    start_from: str = Field(
+        default=SCRATCH,
+        description="initial weights: scratch for fresh ones, champion for those of the dataset's champion, or a run, a "
+        "safetensors file or the folder of a generator (warm start); paths are relative to the workspace",
     )
     freeze_d_layers: int = Field(
         default=0,
         ge=0,
         le=1000,
-        description="start_from=champion: layers of D, counted from the image, that do not learn (FreezeD)",
+        description="with start_from: layers of D, counted from the image, that do not learn (FreezeD)",
     )
     batch_images: int = Field(default=64, ge=2, le=65536, description="images per step")
     microbatch_images: int = Field(

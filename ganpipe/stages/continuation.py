@@ -26,7 +26,7 @@ TRAINED_BY = ("data", "model", "loss", "augment", "training")
 def find_attempt(workspace: Workspace, fresh: RunRecord) -> RunRecord:
     """The record under which a training was begun before; else fresh.
 
-    That is its own, that of a run that continues another, or that of a run that starts from a champion's networks.
+    That is its own, that of a run that continues another, or that of a run that starts from given networks.
     """
     if run_folder(workspace, fresh.run_id).exists():
         return fresh
@@ -42,7 +42,7 @@ def is_continuation(record: RunRecord, fresh: RunRecord) -> bool:
 
 
 def is_warm_start(record: RunRecord, fresh: RunRecord) -> bool:
-    """Whether a run is what `fresh` asks for, started from another run's networks."""
+    """Whether a run is what `fresh` asks for, started from given networks."""
     if record.starts_from is None:
         return False
     return record.fingerprint == started_record(fresh, record.starts_from).fingerprint

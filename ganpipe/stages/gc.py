@@ -24,6 +24,7 @@ from ganpipe.stages.continuation import CHECKPOINTS
 from ganpipe.stores.dataset_summaries import dataset_names, first_version
 from ganpipe.stores.dataset_versions import data_lock
 from ganpipe.stores.dvc import pointer_file, read_pointer
+from ganpipe.stores.elsewhere import describe_untouched
 from ganpipe.stores.mlflow_database import DeletedRun, deleted_runs
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.recorded_paths import artifacts_root, local_artifact
@@ -93,7 +94,7 @@ def plan_removals(workspace: Workspace, settings: Settings) -> Plan:
     folders, dropped = _shards(workspace, kept, settings)
     images, notes = _images(workspace, kept, dropped)
     removals = [*_checkpoints(workspace, records.whole, kept), *folders, *images, *_mlflow_runs(workspace)]
-    return Plan([*removals, *_features(workspace)], notes)
+    return Plan([*removals, *_features(workspace)], [*notes, *describe_untouched(workspace, "ganpipe gc")])
 
 
 def _kept_runs(workspace: Workspace, records: list[RunRecord], settings: GcSettings) -> _Kept:

@@ -104,7 +104,8 @@ def _split(workspace: Workspace, reference: str) -> tuple[str, str] | None:
 
 def _link_of_run(run: RunRecord, servers: Addresses | None) -> Link:
     verdict = f", {run.evaluation.verdict}" if run.evaluation else ""
-    parent = f", {'continues' if run.continues else 'starts from'} {run.parent}" if run.parent else ""
+    parent = f", continues {run.continues}" if run.continues else ""
+    parent += f", starts from {run.starts_from.reference}" if run.starts_from else ""
     page = servers.mlflow_run_page(run.mlflow_run_id) if servers and run.mlflow_run_id else None
     command = f"ganpipe reproduce {run.run_id}" if run.state == "finished" else ""
     return Link("run", run.run_id, f"{run.state}{verdict}{parent}", command, page)

@@ -52,7 +52,7 @@ def reproduce(workspace: Workspace, record: RunRecord, report: Report = ignore) 
         start = run_folder(workspace, record.run_id) / warm_start.FOLDER
         if copy_newest_checkpoint(start, folder / warm_start.FOLDER) is None:
             raise GanpipeError(
-                f"Run {record.run_id} starts from the networks of run {record.starts_from.run}, which are no longer in {start}."
+                f"Run {record.run_id} starts from the networks of {record.starts_from}, which are no longer in {start}."
             )
     summary = train_or_launch(workspace, data, settings, folder, Callbacks(report=report), record)
     same = summary.weights_sha256 == record.train.weights_sha256

@@ -11,6 +11,7 @@ from ganpipe.settings.params import parse_assignments, resolve
 from ganpipe.settings.presets import ASKED_FOR, Choice, choose_preset
 from ganpipe.settings.schema import Settings, WatchSettings
 from ganpipe.stages.served import check_served
+from ganpipe.stores.start_weights import pin_start
 from ganpipe.stores.workspace import Workspace, check_name
 
 LENGTHS = {"training.minutes", "training.total_images"}  # one takes the place of the other
@@ -55,8 +56,8 @@ class RunRequest:
 
     def settings(self) -> Settings:
         """All settings, resolved as on the command line."""
-        choice = self.choice()
-        return resolve(self._workspace().params(), choice.preset, self.overrides, choice.sizes)
+        choice, workspace = self.choice(), self._workspace()
+        return pin_start(workspace, resolve(workspace.params(), choice.preset, self.overrides, choice.sizes))
 
     def check_settings(self) -> Settings:
         """The settings as far as they are known without torch, which knows whether there is a GPU; wrong ones fail here."""

@@ -100,14 +100,19 @@ def find_up_to_date(workspace: Workspace, request: RunRequest) -> RunResult | No
     return up_to_date(workspace, open_version(workspace, name, settings.data).version, settings)
 
 
-def cancelled_training(workspace: Workspace, version: DatasetVersion, settings: Settings) -> str | None:
-    """The unfinished training of this request, if somebody has cancelled it."""
+def begun_training(workspace: Workspace, version: DatasetVersion, settings: Settings) -> RunRecord | None:
+    """The record of the training that this request began earlier; None if there is none, or if it is damaged."""
     known = known_length(workspace, version.version, settings)
     if known is None:
         return None
     fresh = new_record(version.name, version.version, known, compute_names(known))
     try:
-        begun = load_record(workspace, find_attempt(workspace, fresh).run_id)
-    except GanpipeError:  # damaged: training says so
+        return load_record(workspace, find_attempt(workspace, fresh).run_id)
+    except GanpipeError:  # training says so
         return None
+
+
+def cancelled_training(workspace: Workspace, version: DatasetVersion, settings: Settings) -> str | None:
+    """The unfinished training of this request, if somebody has cancelled it."""
+    begun = begun_training(workspace, version, settings)
     return begun.run_id if begun and begun.state == "cancelled" else None

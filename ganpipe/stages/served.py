@@ -18,7 +18,9 @@ from ganpipe.compute.processes import hang_up_with
 from ganpipe.data.sources import SOURCE_NAMES
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.paths import image_paths
+from ganpipe.models.generator_files import WEIGHTS
 from ganpipe.settings.params import parse_assignments
+from ganpipe.settings.start_from import split_pin
 from ganpipe.stores.workspace import Workspace, check_name
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "GANPIPE_SERVED"
 IMAGES = ("style.contents", "style.styles")  # settings that name images
-FILES = ("style.weights",)
+START = "training.start_from"
+FILES = ("style.weights", START)
 NO_PATHS = ("sample:", "model:")
 PACKAGED = tuple(
     name.removesuffix("NAME") for name in SOURCE_NAMES if ":" in name
@@ -63,11 +66,13 @@ class Served:
             self._check_path("source", request.source)
         asked = parse_assignments(o for o in request.overrides if o not in self.overrides)
         for key in (*IMAGES, *FILES):
-            word = str(asked.get(key) or "")
+            word = split_pin(str(asked.get(key) or ""))[0]
             if word and not (key in IMAGES and word.startswith(NO_PATHS)):
                 self._check_path(key, word.removeprefix("@"))
                 if key in IMAGES:
                     self._check_images(key, word)
+                if key == START:
+                    self._check_path(key, f"{word}/{WEIGHTS}")  # a link in a generator's folder
 
     def _check_images(self, key: str, word: str) -> None:
         """A list in the workspace, a pattern or a link must not lead out of it either."""
@@ -92,7 +97,7 @@ class Served:
 def named_paths(workspace: Path, overrides: Sequence[str], watch: Path | None) -> list[str]:
     """The files and folders that the command line of `up` names."""
     asked = parse_assignments(overrides)
-    words = [str(asked.get(key) or "") for key in (*IMAGES, *FILES)]
+    words = [split_pin(str(asked.get(key) or ""))[0] for key in (*IMAGES, *FILES)]
     paths = [
         workspace / Path(word.removeprefix("@")).expanduser()
         for word in words

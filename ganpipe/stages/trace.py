@@ -63,18 +63,18 @@ def remaking_command(origin: dict[str, Any]) -> str | None:
         return None
 
 
+def name_model(shown: str) -> str:
+    """A model as `--model` takes it: NAME/VERSION, or a run that nothing has registered. `shown`: as an origin names it."""
+    name, _, version = shown.partition(" v")
+    return f"{name}/{version}" if version else name
+
+
 def _generate(origin: dict[str, Any]) -> str:
-    words = ["ganpipe", "generate", "--model", _model(origin)]
+    words = ["ganpipe", "generate", "--model", name_model(str(origin["model"]))]
     if "latent" in origin:
         return shlex.join([*words, "--latent", str(origin["latent"]["name"]), "--out", "DIR"])
     words += ["--seed", str(int(origin["seed"])), "-n", str(int(origin["index"]) + 1)]
     return shlex.join([*words, *_options(origin), "--out", "DIR"])
-
-
-def _model(origin: dict[str, Any]) -> str:
-    """The model as `--model` takes it; without a version it is a run's, which nothing has registered."""
-    name, _, version = str(origin["model"]).partition(" v")
-    return f"{name}/{version}" if version else name
 
 
 def _options(origin: dict[str, Any]) -> list[str]:
@@ -89,15 +89,29 @@ def _mix(origin: dict[str, Any]) -> str:
         )
         for side in ("a", "b")
     )
-    words = ["ganpipe", "mix", a, b, "--model", _model(origin), "--seed", str(int(origin["seed"]))]
+    words = [
+        "ganpipe",
+        "mix",
+        a,
+        b,
+        "--model",
+        name_model(str(origin["model"])),
+        "--seed",
+        str(int(origin["seed"])),
+    ]
     return shlex.join([*words, *_options(origin), "--out", "FILE.png"])
 
 
 def _project(origin: dict[str, Any]) -> str:
-    words = ["ganpipe", "project", str(origin["photo"]["name"]), "--model", _model(origin)]
+    words = ["ganpipe", "project", str(origin["photo"]["name"]), "--model", name_model(str(origin["model"]))]
     words += ["--space", str(origin["space"])] if origin["space"] == "w+" else []
     words += ["--steps", str(int(origin["steps"])), "--seed", str(int(origin["seed"]))]
     return shlex.join([*words, *_options(origin), "--out", "DIR"])
+
+
+def _export(origin: dict[str, Any]) -> str:
+    words = ["ganpipe", "export", name_model(str(origin["model"])), "--format", str(origin["format"])]
+    return shlex.join([*words, "--out", "DIR"])
 
 
 def _stylize(origin: dict[str, Any]) -> str:
@@ -143,6 +157,7 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "generated": _generate,
     "style mixing": _mix,
     "projection": _project,
+    "exported samples": _export,
     "stylized": _stylize,
     "report card": _evaluate,
     "sample grid": _evaluate,

@@ -21,6 +21,7 @@ from ganpipe.models.registry import check_shape
 from ganpipe.progress import Report, ignore
 from ganpipe.reports.film import write_film
 from ganpipe.settings.schema import Settings, TrainingSettings
+from ganpipe.settings.start_from import SCRATCH
 from ganpipe.stages.continuation import begin_continuation, find_attempt, lineage_note
 from ganpipe.stages.data import page_files, write_page
 from ganpipe.stages.drift import find_drift
@@ -89,10 +90,10 @@ def check_request(settings: Settings) -> None:
 
 def check_start(training: TrainingSettings) -> None:
     """Raises GanpipeError if layers are to be frozen that nobody has trained."""
-    if training.freeze_d_layers and training.start_from == "scratch":
+    if training.freeze_d_layers and training.start_from == SCRATCH:
         raise GanpipeError(
             f"training.freeze_d_layers is {training.freeze_d_layers}, and training.start_from is scratch: fresh layers must "
-            "learn. Set training.start_from=champion, or freeze none."
+            "learn. Set training.start_from to champion or a run, or freeze none."
         )
 
 
@@ -166,8 +167,8 @@ def train_model(
         begun = find_attempt(workspace, fresh)
         if begun is fresh and not run_folder(workspace, fresh.run_id).exists():
             begun = begin_continuation(workspace, fresh)
-            if begun is fresh and settings.training.start_from == "champion":
-                begun = begin_warm_start(workspace, fresh)
+            if begun is fresh and settings.training.start_from != SCRATCH:
+                begun = begin_warm_start(workspace, fresh, settings.training.start_from)
         record = earlier_record(workspace, begun)
         if record.state == "finished" and (done := finished_training(workspace, record.run_id)):
             return done  # only its record was damaged

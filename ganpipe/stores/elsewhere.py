@@ -27,6 +27,11 @@ def describe_elsewhere(workspace: Workspace) -> list[str]:
     return found
 
 
+def describe_untouched(workspace: Workspace, command: str) -> list[str]:
+    """The same, for a command that changes nothing on shared servers."""
+    return [f"{sentence} `{command}` does not act there." for sentence in describe_elsewhere(workspace)]
+
+
 def _is_own_server(workspace: Workspace, api: str) -> bool:
     """Whether `ganpipe up` has started this Prefect server, even if it is being started again."""
     up = announced(workspace)

@@ -12,6 +12,7 @@ from pathlib import Path
 import ganpipe
 from ganpipe.files import sha256_of, sha256_of_json
 from ganpipe.settings.schema import Settings
+from ganpipe.settings.start_from import identify_start
 
 # The packages whose source decides a result: a test compares them with the imports of the trainer, the evaluation and
 # the style batch. What only prints, schedules or tracks is outside: it cannot change a weight.
@@ -62,6 +63,8 @@ def environment() -> dict[str, str]:
 def train_fingerprint(version: str, settings: Settings, compute: tuple[str, str]) -> str:
     """SHA-256 of all that fixes the weights: source, data, settings with the seed, device, installed lock."""
     sections = settings.as_dict()
+    start = {"start_from": identify_start(settings.training.start_from)}
+    sections["training"] = sections["training"] | start
     return sha256_of_json(
         {
             "source": source_sha256(),
@@ -79,7 +82,7 @@ def continued_fingerprint(training: str, parent: str) -> str:
 
 
 def started_fingerprint(training: str, run: str, weights_sha256: str) -> str:
-    """SHA-256 of all that fixes the weights of a training that starts from these networks of another run."""
+    """SHA-256 of all that fixes the weights of a training that starts from these networks; `run`: empty for a file."""
     return sha256_of_json([training, "starts from", run, weights_sha256])
 
 

@@ -54,6 +54,15 @@ class FlowRun:
 
 
 @dataclass(frozen=True)
+class RunByHand:
+    """The flow run of a `ganpipe run`: its id, the processes that have executed it, and its parameters."""
+
+    id: str
+    processes: list[str]
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """A flow run that a schedule has planned: of which deployment, and when (UTC).
 
@@ -106,6 +115,17 @@ def _flow_run(
     id: str, name: str, state: str, message: str | None, began: str, ended: str | None, flow: str
 ) -> FlowRun:
     return FlowRun(str(id), name, state, message or "", _utc(began), _seconds(began, ended), flow)
+
+
+def latest_run_by_hand(workspace: Workspace) -> RunByHand | None:
+    """The `ganpipe run` that began last; None if the workspace's Prefect knows of none."""
+    (rows,) = _ask(
+        workspace,
+        "SELECT r.id, r.tags, r.parameters FROM flow_run r JOIN flow f ON f.id = r.flow_id WHERE f.name = 'ganpipe' "
+        "AND r.deployment_id IS NULL AND r.start_time IS NOT NULL ORDER BY r.start_time DESC LIMIT 1",
+    )
+    found = [RunByHand(str(id), _processes(tags), json.loads(given or "{}")) for id, tags, given in rows]
+    return found[0] if found else None
 
 
 def planned_runs(workspace: Workspace, count: int) -> list[PlannedRun]:
@@ -174,9 +194,13 @@ def orphaned_runs(workspace: Workspace, runner_lives: bool) -> list[OrphanedRun]
     ]
 
 
+def _processes(tags: str) -> list[str]:
+    """The processes that a flow run's tags name."""
+    return [tag.removeprefix(PROCESS_TAG) for tag in json.loads(tags or "[]") if tag.startswith(PROCESS_TAG)]
+
+
 def _is_orphan(tags: str, updated: str, deployed: bool, runner_lives: bool) -> bool:
-    named = [tag.removeprefix(PROCESS_TAG) for tag in json.loads(tags or "[]") if tag.startswith(PROCESS_TAG)]
-    if named:
+    if named := _processes(tags):
         return all(map(is_gone, named))
     if deployed:  # by the runner of an `up`, which has not yet started its process
         return not runner_lives

@@ -58,7 +58,7 @@ class RunRecord:
     train_s: float = 0.0  # of all attempts together
     reason: str = ""  # why it failed or was interrupted
     drift: Drift | None = None  # of the data since the training before
-    starts_from: StartPoint | None = None  # the networks of another run that it started with (warm start)
+    starts_from: StartPoint | None = None  # the networks that it started with (warm start)
     sweep: str = ""  # the sweep that it is a trial of
 
     def resolved(self) -> Settings:
@@ -91,7 +91,7 @@ class RunRecord:
             "source_sha256": self.source_sha256,
             "ganpipe": ganpipe.__version__,
             **({"continues": self.continues} if self.continues else {}),
-            **({"starts_from": self.starts_from.run} if self.starts_from else {}),
+            **({"starts_from": self.starts_from.reference} if self.starts_from else {}),
         }
 
 
@@ -119,7 +119,7 @@ def continued_record(fresh: RunRecord, parent: str) -> RunRecord:
 
 
 def started_record(fresh: RunRecord, start: StartPoint) -> RunRecord:
-    """The record of the same training, if it starts from the networks of another run."""
+    """The record of the same training, if it starts from the networks of another run or of a file."""
     fingerprint = started_fingerprint(fresh.fingerprint, start.run, start.weights_sha256)
     return replace(
         fresh, run_id=f"{fresh.dataset}-{fingerprint[:12]}", fingerprint=fingerprint, starts_from=start

@@ -69,11 +69,12 @@ class TrainingSetup:
         return algorithm
 
     def new_state(self) -> State:
-        """The state before the first step: fresh weights, or those of the run that it starts from."""
+        """The state before the first step: fresh weights, or those of the run or file that it starts from."""
         algorithm = self.new_algorithm()
         kept = KEPT_SIGMA_REL if self.options.ema_snapshots else ()
         if self.warm_start is None:
             return State.start(algorithm, kept)
+        self.warm_start = self.warm_start.for_networks(algorithm)
         for name, frozen in algorithm.frozen.items():
             self.warm_start.check_frozen(name, algorithm.networks[name], frozen)
         self.warm_start.load(algorithm.networks)
@@ -87,7 +88,7 @@ class TrainingSetup:
         return self.state
 
     def notes(self) -> list[str]:
-        """A sentence for the report on the run that it starts from."""
+        """A sentence for the report on the run or file that it starts from."""
         return [self.warm_start.sentence(self.state.algorithm.networks)] if self.warm_start else []
 
     def probe(self) -> ProbeResult:

@@ -37,11 +37,23 @@ class Validation:
 
 @dataclass(frozen=True)
 class StartPoint:
-    """The networks that a training starts from: their run, the images that they had seen, and their SHA-256."""
+    """The networks that a training starts from: those of a run, or the tensors of a file.
+
+    `nimg`: images that a run's networks had seen. `weights_sha256`: of a run's networks; of a file, of its bytes.
+    """
 
     run: str
     nimg: int
     weights_sha256: str
+    file: str = ""  # its name, without folders
+
+    @property
+    def reference(self) -> str:
+        """The run, or the file with its SHA-256, as `training.start_from` names them."""
+        return self.run or f"{self.file}@sha256:{self.weights_sha256}"
+
+    def __str__(self) -> str:
+        return f"run {self.run}" if self.run else f"{self.file} (SHA-256 {self.weights_sha256[:12]})"
 
 
 @dataclass(frozen=True)

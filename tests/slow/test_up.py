@@ -21,7 +21,7 @@ from ganpipe.stores.dataset_summaries import versions_of
 from ganpipe.stores.secret import secret_file
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated, copied, fill_folder, noise_image
-from tests.slow.processes import Up, overrides_of, rows, soon
+from tests.slow.processes import Up, overrides_of, rows, soon, start, words_of
 
 LONG = overrides_of(
     {
@@ -136,6 +136,49 @@ def test_everything_that_up_started_ends_with_it_and_training_writes_its_checkpo
     finally:
         again.process.send_signal(signal.SIGTERM)
         again.process.wait(90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_in_a_terminal_that_was_killed_is_resumed_and_one_that_was_cancelled_is_not(
+    workspace: Workspace, added_noise: Path, tmp_path: Path, signum: int
+) -> None:
+    copied(added_noise, workspace)
+    words = words_of(
+        {
+            "training.total_images": 4_000_000,
+            "training.log_every_images": 800,
+            "training.save_every_images": 800,
+            "training.grid_every_images": 400_000,
+        }
+    )
+    by_hand = start(workspace.root, "run", "--dataset", "noise", *words)
+    soon(lambda: list(workspace.runs.glob("*/checkpoints/*.json")))
+    by_hand.send_signal(signum)
+    by_hand.wait(60)
+    [record] = workspace.runs.glob("*/run.json")
+    ended = read_json(record)["process"]
+    up = Up(workspace, "noise", tmp_path)
+    try:
+        by_up = "SELECT id FROM flow_run WHERE deployment_id IS NOT NULL"
+        database, log = workspace.state / "prefect" / "prefect.db", workspace.root / "up.log"
+        if signum == signal.SIGINT:
+            up.deployment()
+            time.sleep(10)
+            assert read_json(record)["state"] == "cancelled"
+            assert rows(database, by_up) == []
+            assert "was killed" not in log.read_text()
+            return
+        soon(lambda: read_json(record)["process"] != ended)
+        [(run,)] = rows(database, by_up)
+        assert up.ask(f"/flow_runs/{run}")[1]["state"]["type"] == "RUNNING"
+        assert f"Run {record.parent.name} was killed; it resumes now" in log.read_text()
+        assert len(list(workspace.runs.glob("*/run.json"))) == 1, "it is the same run"
+        up.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        assert up.ended(run)[0] == "CANCELLED"
+    finally:
+        up.process.send_signal(signal.SIGTERM)
+        up.process.wait(90)
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ def served(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (workspace.root / "list").write_text("own/000.png\nPRIVATE KEY\n")
     (workspace.root / "leads-out").write_text("../foreign/000.png\n")
     (workspace.root / "link").symlink_to(tmp_path / "foreign")
+    (workspace.root / "leads.safetensors").symlink_to(tmp_path / "foreign" / "list")
+    (workspace.root / "generator").mkdir()
+    (workspace.root / "generator" / "generator.safetensors").symlink_to(tmp_path / "foreign" / "list")
     uploads = fill_folder(workspace.uploads / "photos", 1)
     (uploads / "link.png").symlink_to(tmp_path / "foreign" / "000.png")
     overrides = [f"style.styles={tmp_path / 'named'}"]
@@ -52,6 +55,9 @@ def asked(workspace: Workspace, tmp_path: Path, text: str) -> RunRequest:
         "style.contents=TMP/named/000.png",
         "style.styles=TMP/named",
         "training.seed=3",
+        "training.start_from=champion",
+        "training.start_from=cats-0123456789ab",
+        "training.start_from=own/weights.safetensors",
         "source=TMP/watched",
         "source=sample:flowers",
     ],
@@ -79,6 +85,11 @@ def test_what_the_workspace_and_the_command_line_name_is_served(
         "style.contents=@leads-out",
         "style.contents=~/x",
         "style.weights=TMP/foreign/list",
+        "training.start_from=TMP/foreign/weights.safetensors",
+        "training.start_from=../foreign/weights.safetensors",
+        "training.start_from=link/weights.safetensors",
+        f"training.start_from=leads.safetensors@sha256:{'0' * 64}",
+        "training.start_from=generator",
         "source=TMP/foreign",
         "source=../foreign",
         "source=/etc",

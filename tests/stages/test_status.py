@@ -24,6 +24,7 @@ from ganpipe.stages.run_details import GrowingCurve, thin_out
 from ganpipe.stages.status import StatusReader, disk_use, read_status, workspace_status
 from ganpipe.stores import activities, addresses, rereading, run_records
 from ganpipe.stores.activities import Activity, activities_folder, read_activities, record_activity
+from ganpipe.stores.elsewhere import describe_untouched
 from ganpipe.stores.leftovers import find_leftovers
 from ganpipe.stores.prefect_database import latest_flow_runs, planned_runs
 from ganpipe.stores.run_records import all_records, load_record, run_folder
@@ -335,5 +336,7 @@ def test_what_servers_elsewhere_keep_is_said_without_their_passwords(
     assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" in flows
     assert "pa55word" not in runs + flows
     assert found.flow_runs == [], "those in the workspace are of another time"
+    told = describe_untouched(workspace, "ganpipe gc")
+    assert told == [f"{sentence} `ganpipe gc` does not act there." for sentence in (runs, flows)]
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     assert "kept by http://127.0.0.1:9/api (PREFECT_API_URL)" in read_status(workspace).elsewhere[1]

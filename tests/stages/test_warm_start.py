@@ -1,4 +1,4 @@
-"""A training that starts from the champion: which one is pinned, and the same request finds the same run."""
+"""A training that starts from the champion, a run or a file: which one is pinned, and the same request finds the same run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import pytest
 
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.drift import Drift
+from ganpipe.files import sha256_of
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import reproduce, train
+from ganpipe.stages.lineage import trace_lineage
 from ganpipe.stages.promote import promote_run
+from ganpipe.stages.requests import RunRequest
 from ganpipe.stages.restore import restore_record
 from ganpipe.stores import datasets
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RECORD, RunRecord, all_records, run_folder
 from ganpipe.stores.workspace import Workspace
-from tests.conftest import Killed, copied, fill_folder, with_
+from tests.conftest import TINY, Killed, copied, fill_folder, with_
 from tests.stages.test_stages import run_train, with_runs
 
 
@@ -120,6 +123,89 @@ def test_without_a_champion_or_its_checkpoint_it_starts_from_scratch_and_says_wh
 def test_fresh_layers_are_not_to_be_frozen(settings: Settings) -> None:
     with pytest.raises(GanpipeError, match=r"start_from is scratch: fresh layers must learn"):
         train.check_request(with_(settings, training__freeze_d_layers=1))
+
+
+def asked(workspace: Workspace, start_from: str, *overrides: str) -> Settings:
+    """The settings of a command with this start, on the dataset `noise`."""
+    tiny = [f"{key}={value}" for key, value in TINY.items()]
+    given = [*tiny, "training.seed=7", f"training.start_from={start_from}", *overrides]
+    return RunRequest(str(workspace.root), "noise", "demo", given).settings()
+
+
+def generator_of(workspace: Workspace, seed: int, folder: str) -> RunRecord:
+    """The run of this seed; its generator's files are copied into a folder of the workspace."""
+    record = next(r for r in all_records(workspace) if r.resolved().training.seed == seed)
+    shutil.copytree(
+        run_folder(workspace, record.run_id) / "model", workspace.root / folder, dirs_exist_ok=True
+    )
+    return record
+
+
+def test_a_run_starts_from_a_run_that_is_no_champion(noise: Workspace, settings: Settings) -> None:
+    source = next(r for r in all_records(noise) if r.resolved().training.seed == 1)
+    by_name, by_mlflow = (asked(noise, name) for name in (source.run_id, str(source.mlflow_run_id)))
+    assert by_name == by_mlflow, "one run, one fingerprint"
+    record = run_train(noise, "noise", by_name)
+    assert record.starts_from is not None
+    assert (record.starts_from.run, record.starts_from.nimg) == (source.run_id, 64)
+    assert record.parent == source.run_id
+    shutil.rmtree(run_folder(noise, source.run_id) / "checkpoints")
+    assert run_train(noise, "noise", by_name).run_id == record.run_id, "it is finished"
+    with pytest.raises(GanpipeError, match=f"run {source.run_id}, .* has no checkpoint any more"):
+        run_train(noise, "noise", asked(noise, source.run_id, "training.d_lr=1e-4"))
+
+
+def test_a_run_starts_from_a_generators_folder_and_its_file_decides_the_fingerprint(
+    noise: Workspace, settings: Settings
+) -> None:
+    generator_of(noise, 0, "own")
+    record = run_train(noise, "noise", asked(noise, "own"))
+    assert record.starts_from is not None
+    sha256 = sha256_of(noise.root / "own" / "generator.safetensors")
+    assert record.starts_from.reference == f"generator.safetensors@sha256:{sha256}"
+    assert record.origin()["starts_from"] == record.starts_from.reference
+    assert record.train is not None
+    assert record.train.notes[0].startswith("It starts from generator.safetensors (SHA-256 ")
+    [link] = [step for step in trace_lineage(noise, record.run_id).chain if step.kind == "run"]
+    assert f"starts from generator.safetensors@sha256:{sha256}" in link.about
+
+    shutil.copytree(noise.root / "own", noise.root / "moved")
+    assert run_train(noise, "noise", asked(noise, "moved/generator.safetensors")).run_id == record.run_id
+    generator_of(noise, 1, "own")
+    assert run_train(noise, "noise", asked(noise, "own")).run_id != record.run_id, "other contents"
+    shutil.rmtree(noise.root / "moved")
+    assert reproduce.reproduce(noise, record)["identical"], "from what its own folder keeps"
+    (run_folder(noise, record.run_id) / RECORD).write_text("damaged")
+    assert restore_record(noise, record.run_id).starts_from == record.starts_from
+
+
+def test_a_file_that_changed_since_it_was_named_is_refused(noise: Workspace) -> None:
+    generator_of(noise, 0, "own")
+    named = asked(noise, "own")
+    generator_of(noise, 1, "own")
+    with pytest.raises(GanpipeError, match="it has changed"):
+        run_train(noise, "noise", named)
+    assert len(all_records(noise)) == 2, "no run has begun"
+
+
+@pytest.mark.parametrize(
+    ("start_from", "why"),
+    [
+        (
+            "nowhere",
+            r"is 'nowhere', and there is neither a run of this name nor a file .*/nowhere; name a run",
+        ),
+        ("own", r"nor a file .*/own/generator\.safetensors"),
+        ("weights.pt", r"is 'weights\.pt'; it must be a \.safetensors file"),
+    ],
+)
+def test_a_start_that_is_not_there_is_refused_before_anything_begins(
+    workspace: Workspace, start_from: str, why: str
+) -> None:
+    (workspace.root / "own").mkdir()
+    (workspace.root / "weights.pt").write_bytes(b"pickle")
+    with pytest.raises(GanpipeError, match=why):
+        asked(workspace, start_from)
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from ganpipe.compute.checkpoints import load_checkpoint
 from ganpipe.compute.device import training_compute
@@ -19,7 +21,7 @@ from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.schedules import values_at
 from ganpipe.training.setup import TrainingSetup
 from ganpipe.training.trainer import train
-from ganpipe.training.warm_start import WarmStart, networks_in, write_start
+from ganpipe.training.warm_start import WarmStart, networks_in
 from tests.conftest import R3, Killed, noise_data, with_
 
 CPU = torch.device("cpu")
@@ -35,7 +37,7 @@ def trained(settings: Settings, folder: Path, side: int = 16) -> dict[str, Any]:
 
 def setup_from(saved: dict[str, Any], settings: Settings, folder: Path, side: int = 16) -> TrainingSetup:
     """What a training that starts from this checkpoint begins with."""
-    write_start(folder, "noise-1", saved)
+    WarmStart.of_run("noise-1", saved).write(folder)
     return TrainingSetup(noise_data(side), settings, folder, Distributed())
 
 
@@ -84,7 +86,7 @@ def test_frozen_layers_keep_their_weights_and_the_others_learn(
     settings = with_(settings, **changed)
     saved = trained(settings, tmp_path / "first")
     frozen = with_(settings, training__start_from="champion", training__freeze_d_layers=2)
-    write_start(tmp_path / "second", "noise-1", saved)
+    WarmStart.of_run("noise-1", saved).write(tmp_path / "second")
     train(noise_data(), frozen, tmp_path / "second")
     after = load_checkpoint(tmp_path / "second" / "checkpoints", CPU)
     assert after is not None
@@ -124,7 +126,7 @@ def test_a_killed_warm_start_ends_with_the_same_bits(settings: Settings, tmp_pat
     saved = trained(settings, tmp_path / "first")
     settings = with_(settings, training__start_from="champion", training__freeze_d_layers=1)
     for name in ("whole", "parts"):
-        write_start(tmp_path / name, "noise-1", saved)
+        WarmStart.of_run("noise-1", saved).write(tmp_path / name)
     expected = train(noise_data(), settings, tmp_path / "whole")
 
     def kill(progress: object) -> None:
@@ -150,7 +152,74 @@ def test_the_average_of_a_warm_start_has_no_warm_up(settings: Settings, schedule
 def test_optimizers_and_histories_are_no_networks(settings: Settings, tmp_path: Path) -> None:
     saved = trained(settings, tmp_path)
     assert set(networks_in(saved)) == {"G", "D", "G_ema"}
-    write_start(tmp_path, "noise-1", saved)
+    WarmStart.of_run("noise-1", saved).write(tmp_path)
     start = WarmStart.read(tmp_path, training_compute(settings.training).device)
     assert start is not None
     assert set(start.weights) == {"G", "D", "G_ema"}
+
+
+def setup_from_file(tensors: dict[str, Tensor], settings: Settings, folder: Path) -> TrainingSetup:
+    """What a training that starts from a file with these tensors begins with."""
+    folder.mkdir(parents=True)
+    save_file({key: t.contiguous() for key, t in tensors.items()}, folder / "weights.safetensors")
+    WarmStart.of_file(folder / "weights.safetensors").write(folder)
+    return TrainingSetup(noise_data(), settings, folder, Distributed())
+
+
+def test_a_file_of_a_generator_gives_g_and_its_average_and_d_starts_fresh(
+    settings: Settings, tmp_path: Path
+) -> None:
+    saved = trained(settings, tmp_path / "first")
+    setup = setup_from_file(saved["G_ema"], settings, tmp_path / "second")
+    fresh = TrainingSetup(noise_data(), settings, tmp_path / "alone", Distributed()).state.algorithm.networks
+    for own in (setup.state.algorithm.networks["G"], setup.state.ema):
+        assert all(torch.equal(tensor, saved["G_ema"][key]) for key, tensor in own.state_dict().items())
+    D = setup.state.algorithm.networks["D"].state_dict()
+    assert all(torch.equal(D[key], tensor) for key, tensor in fresh["D"].state_dict().items())
+    [said] = setup.notes()
+    assert said.startswith("It starts from weights.safetensors (SHA-256 ")
+    assert ": G 14 of 14 tensors, D 0 of 10 " in said
+    assert setup.restart().nimg == 0, "a rollback to the start finds the tensors again"
+
+
+def test_a_file_names_networks_by_the_beginning_of_its_tensors(settings: Settings, tmp_path: Path) -> None:
+    saved = trained(settings, tmp_path / "first")
+    tensors = {f"{name}.{key}": t.clone() for name in ("G", "D", "G_ema") for key, t in saved[name].items()}
+    frozen = with_(settings, training__freeze_d_layers=1)
+    setup = setup_from_file(tensors, frozen, tmp_path / "second")
+    for name, own in (*setup.state.algorithm.networks.items(), ("G_ema", setup.state.ema)):
+        assert all(torch.equal(tensor, saved[name][key]) for key, tensor in own.state_dict().items()), name
+    assert "start fresh" not in setup.notes()[0]
+
+
+def test_a_file_of_which_nothing_fits_is_refused(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(
+        GanpipeError, match=r"no tensor of weights\.safetensors .* fits\. It has other \(2, 3\);"
+    ):
+        setup_from_file({"other": torch.zeros(2, 3)}, settings, tmp_path / "run")
+
+
+def test_layers_that_a_file_does_not_hold_are_not_to_be_frozen(settings: Settings, tmp_path: Path) -> None:
+    saved = trained(settings, tmp_path / "first")
+    frozen = with_(settings, training__freeze_d_layers=1)
+    with pytest.raises(GanpipeError, match=r"layers\.0\.weight of D is not in weights\.safetensors"):
+        setup_from_file(saved["G"], frozen, tmp_path / "second")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "why"),
+    [
+        ({"x": torch.tensor([1.0, float("nan")])}, "holds values that are not finite, the first in x"),
+        ({}, "holds no tensor"),
+        (b"PK no tensors", "is no readable safetensors file"),
+        (None, "is no readable safetensors file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(tensors: Any, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    if isinstance(tensors, dict):
+        save_file(tensors, path)
+    elif tensors:
+        path.write_bytes(tensors)
+    with pytest.raises(GanpipeError, match=why):
+        WarmStart.of_file(path)
