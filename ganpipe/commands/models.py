@@ -140,8 +140,8 @@ def compare(arguments: Namespace) -> int:
     pairs(
         "",
         [
-            ("A", f"{result.a.name}: {result.a.evaluation.verdict}"),
-            ("B", f"{result.b.name}: {result.b.evaluation.verdict}"),
+            ("A", f"{result.a.title}: {result.a.evaluation.verdict}"),
+            ("B", f"{result.b.title}: {result.b.evaluation.verdict}"),
             ("gate", COMPARED[result.gate.outcome]),
             ("why", result.gate.reason),
             ("side by side", relative_path(workspace, result.sheet)),

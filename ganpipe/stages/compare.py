@@ -67,6 +67,11 @@ class Candidate:
         return with_shape(drawn, data.shape)
 
     @property
+    def architecture(self) -> str | None:
+        """The model's `model.name`; None for a folder."""
+        return str(self.model.config["model"]["name"]) if self.model else None
+
+    @property
     def shape(self) -> ImageShape | None:
         """Of the images that a model makes; None for a folder, whose images are cropped to the dataset's."""
         return self.model.shape if self.model else None
@@ -81,10 +86,21 @@ def _label_counts(model: LoadedModel, data: PreparedData) -> list[int]:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison, evaluated alone."""
+    """One side of a comparison, evaluated alone. `architecture`: its `model.name`; None for a folder."""
 
     name: str
     evaluation: Evaluation
+    architecture: str | None
+
+    @property
+    def title(self) -> str:
+        """Its name, and what it is, such as "flowers-0123456789ab (vae)"."""
+        return titled(self.name, self.architecture)
+
+
+def titled(name: str, architecture: str | None) -> str:
+    """The name of a side, with its architecture if it has one."""
+    return f"{name} ({architecture})" if architecture else name
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,7 @@ def compare(
     drawn = draw_equally(a, b, data, options)
     judge = open_judge(data, options, compute, workspace.features, report)
     one, other = (
-        Side(side.name, judge.evaluate(judge.image_set(pixels)))
+        Side(side.name, judge.evaluate(judge.image_set(pixels)), side.architecture)
         for side, pixels in zip((a, b), drawn, strict=True)
     )
     gate = decide_between((a, b), drawn, other.evaluation.verdict, judge)
@@ -229,7 +245,10 @@ def save_sheets(
     origin: dict[str, Any],
 ) -> None:
     """Saves what `draw_sheets` drew as one picture, each sheet below its name."""
-    names = [f"{role}: {_printable(side.name)}" for role, side in zip(roles, sides, strict=True)]
+    names = [
+        f"{role}: {_printable(titled(side.name, side.architecture))}"
+        for role, side in zip(roles, sides, strict=True)
+    ]
     save_png(row_of_sheets(sheets, [*names, "real, held out"]), path, origin)
 
 

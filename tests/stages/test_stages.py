@@ -162,7 +162,7 @@ def test_a_vae_is_generated_from_compared_and_its_reconstructions_are_in_mlflow_
     vae = run_train(noise, "noise", settings.with_values({"model.name": "vae"}))
     gan = run_train(noise, "noise", settings)
     found = compare(noise, (vae.run_id, gan.run_id), None, settings)
-    assert (found.a.name, found.b.name) == (vae.run_id, gan.run_id)
+    assert (found.a.title, found.b.title) == (f"{vae.run_id} (vae)", f"{gan.run_id} (dcgan)")
     assert Path(found.sheet).exists()
     model = generate.load_run_model(noise, vae)
     assert len(generate.generate_images(model, 3, 0, tmp_path / "drawn")) == 3
