@@ -125,7 +125,6 @@ STYLEGAN2_CPU: Row = STYLEGAN2 | {
     "model.width": 0.125,
     "model.taper_from_px": 8,
     "model.mapping_layers": 4,
-    "loss.gamma": 0.05,
     "training.batch_images": 16,
     "training.ema_halflife_images": 5_000,
 }
