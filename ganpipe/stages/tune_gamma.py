@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from statistics import mean
 
@@ -224,14 +225,14 @@ def tune_gamma(
 def describe_choice(probes: Sequence[Probe], best: float) -> str:
     """Such as "γ 0.6; 0.15 let D win, 2.4 starved it.", made from what was measured.
 
-    Named are the nearest γ on each side that are worse by more than chance explains. Below the best one D wins if it tells
-    more pairs apart than there, above it starves if it tells fewer apart.
+    Named are the nearest γ on each side from which on all are worse by more than chance explains. Below the best one D wins
+    if it tells more pairs apart than there, above it starves if it tells fewer apart.
     """
     chosen = next(probe for probe in probes if probe.gamma == best)
-    below = [probe for probe in probes if probe.gamma < best and not probe.as_good_as_best]
-    above = [probe for probe in probes if probe.gamma > best and not probe.as_good_as_best]
-    sides = [_fault(probe, chosen) for probe in (*below[-1:], *above[:1])]
-    shown = [probe for probe in (*below[-1:], chosen, *above[:1]) if probe.energy is not None]
+    below = _worse_from_the_end([probe for probe in probes if probe.gamma < best])
+    above = _worse_from_the_end([probe for probe in reversed(probes) if probe.gamma > best])
+    sides = [_fault(probe, chosen) for probe in (*below[-1:], *above[-1:])]
+    shown = [probe for probe in (*below[-1:], chosen, *above[-1:]) if probe.energy is not None]
     told = ", ".join(f"{probe.told_apart:.0%}" for probe in shown)
     energies = ", ".join(f"{probe.energy:.3f}" for probe in shown)
     figures = f"D tells {told} of the pairs apart, energy {energies}"
@@ -242,6 +243,10 @@ def describe_choice(probes: Sequence[Probe], best: float) -> str:
     if best in (min(gammas), max(gammas)):
         sentence += f" It is the {'lowest' if best == min(gammas) else 'highest'} that was tried."
     return sentence
+
+
+def _worse_from_the_end(side: Sequence[Probe]) -> list[Probe]:
+    return list(takewhile(lambda probe: not probe.as_good_as_best, side))
 
 
 def _fault(probe: Probe, best: Probe) -> str:

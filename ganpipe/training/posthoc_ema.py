@@ -13,6 +13,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ TRIED_SIGMA_REL = (0.03, 0.05, 0.07, 0.10, 0.13, 0.16, 0.20)
 HIGHEST_SIGMA_REL = 0.28  # 1/√12 is that of the plain mean over all steps
 FOLDER = "averages"  # below the checkpoints
 
-Vector = NDArray[np.float64]
+Vector = NDArray[np.floating[Any]]
 
 
 @cache

@@ -134,6 +134,11 @@ def test_the_sentence_says_what_was_measured() -> None:
     )
 
 
+def test_a_gamma_is_no_limit_if_a_farther_one_is_as_good() -> None:
+    lower = [replace(PROBES[0], gamma=0.04, as_good_as_best=True), PROBES[0]]
+    assert describe_choice([*lower, *PROBES[2:]], 0.6).startswith("γ 0.6; 2.4 starved it (")
+
+
 def test_the_sentence_claims_no_more_than_was_measured() -> None:
     odd = [replace(PROBES[0], told_apart=0.5), PROBES[2], replace(PROBES[3], told_apart=0.95)]
     assert describe_choice(odd, 0.6).startswith("γ 0.6; 0.15 was worse, 2.4 was worse (")
