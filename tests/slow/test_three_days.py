@@ -31,6 +31,11 @@ SCHEDULES = (
     "name: room, interval: 6h, work: gc",
 )
 WATCH = ("watch.quiet_s=2", "watch.min_new_images=3", "watch.min_changed_percent=0", "watch.at_most_every=6h")
+LONG = {
+    "training.total_images": 4_000_000,
+    "training.log_every_images": 800,
+    "training.save_every_images": 8000,
+}
 ENDED = ("COMPLETED", "CANCELLED", "FAILED", "CRASHED")
 Item = tuple[str, str, str]  # when it came due in Berlin, its deployment, the name of its last state
 
@@ -52,7 +57,7 @@ EXPECTED: list[Item] = [
     ("Sun 00:00", "room", "Completed"),
     ("Sun 01:00", "verify", "Completed"),
     ("Sun 01:30", "nightly", "Up to date"),  # what Prefect makes of 02:30
-    # photos are paused from 05:00 to 15:00
+    # photos are paused from 05:00 to 15:00, and nightly from then on
     ("Sun 07:00", "room", "Completed"),
     ("Sun 10:00", BY_HAND, "Cancelled"),
     ("Sun 11:00", ON_NEW_DATA, "Skipped"),  # `up` starts again
@@ -62,7 +67,6 @@ EXPECTED: list[Item] = [
     # `up` does not run until Monday, 20:00
     ("Mon 01:00", "room", "Skipped"),
     ("Mon 02:00", "verify", "Completed"),
-    ("Mon 02:30", "nightly", "Up to date"),
     ("Mon 06:00", "photos", "Up to date"),
     ("Mon 07:00", "room", "Skipped"),
     ("Mon 13:00", "room", "Completed"),
@@ -171,7 +175,7 @@ def test_what_ran_in_three_days_is_what_was_expected(workspace: Workspace, tmp_p
         photos = f"/deployments/{up.deployment('ganpipe-stylize-settings/photos')}"
         assert up.ask(f"{photos}/pause_deployment", {})[0] == 200
         days.pass_until("Sun 10:00")
-        cancelled = up.start_run(overrides=overrides_of({"training.total_images": 4_000_000}))
+        cancelled = up.start_run(overrides=overrides_of(LONG))
         soon(lambda: "running" in days.trainings())
         assert up.ask(f"/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}})[0] == 201
         days.check()
@@ -180,8 +184,10 @@ def test_what_ran_in_three_days_is_what_was_expected(workspace: Workspace, tmp_p
         days.check()
         days.pass_until("Sun 15:00")
         assert up.ask(f"{photos}/resume_deployment", {})[0] == 200
+        nightly = f"/deployments/{up.deployment('ganpipe/nightly')}"
+        assert up.ask(f"{nightly}/pause_deployment", {})[0] == 200
         days.pass_until("Sun 22:00")
-        up.start_run(overrides=overrides_of({"training.total_images": 40_000}))
+        up.start_run(overrides=overrides_of(LONG | {"training.total_images": 40_000}))
         soon(lambda: "running" in days.trainings())
     assert "interrupted" in days.trainings()
     days.set_clock("Mon 20:00")
