@@ -25,6 +25,11 @@ from ganpipe.stores.workspace import Workspace
 from tests.conftest import TINY
 
 Sets = dict[str, object]
+LONG: Sets = {  # a training that no test waits for
+    "training.total_images": 4_000_000,
+    "training.log_every_images": 800,
+    "training.save_every_images": 8000,
+}
 
 
 def soon(true: Callable[[], Any], within_s: float = 240.0) -> Any:

@@ -18,7 +18,7 @@ from ganpipe.settings.schedules import BY_HAND, ON_NEW_DATA
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import fill_folder, noise_image
 from tests.slow.clock import Clock
-from tests.slow.processes import Up, overrides_of, rows, soon
+from tests.slow.processes import LONG, Up, overrides_of, rows, soon
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FRIDAY = datetime(2026, 3, 27, tzinfo=BERLIN)
@@ -31,11 +31,6 @@ SCHEDULES = (
     "name: room, interval: 6h, work: gc",
 )
 WATCH = ("watch.quiet_s=2", "watch.min_new_images=3", "watch.min_changed_percent=0", "watch.at_most_every=6h")
-LONG = {
-    "training.total_images": 4_000_000,
-    "training.log_every_images": 800,
-    "training.save_every_images": 8000,
-}
 ENDED = ("COMPLETED", "CANCELLED", "FAILED", "CRASHED")
 Item = tuple[str, str, str]  # when it came due in Berlin, its deployment, the name of its last state
 

@@ -21,15 +21,8 @@ from ganpipe.stores.dataset_summaries import versions_of
 from ganpipe.stores.secret import secret_file
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import activated, copied, fill_folder, noise_image
-from tests.slow.processes import Up, overrides_of, rows, soon, start, words_of
+from tests.slow.processes import LONG, Up, overrides_of, rows, soon, start, words_of
 
-LONG = overrides_of(
-    {
-        "training.total_images": 4_000_000,
-        "training.log_every_images": 800,
-        "training.save_every_images": 8000,
-    }
-)
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "planted-aws-secret", "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-secret"}
 DVC_SECRET = "planted-dvc-secret"
 SKIPPED = ("COMPLETED", "Skipped")
@@ -113,7 +106,7 @@ def test_up_serves_its_own_workspace_and_tells_no_secret(up: Up, tmp_path: Path)
 def test_everything_that_up_started_ends_with_it_and_training_writes_its_checkpoint(
     up: Up, signum: int, tmp_path: Path
 ) -> None:
-    run = up.start_run(overrides=LONG)
+    run = up.start_run(overrides=overrides_of(LONG))
     soon(lambda: list(up.workspace.runs.glob("*/checkpoints/*.json")))
     processes = up.descendants()
     assert len(processes) >= 5
@@ -183,7 +176,7 @@ def test_a_run_in_a_terminal_that_was_killed_is_resumed_and_one_that_was_cancell
 
 @pytest.mark.slow
 def test_a_training_goes_on_while_the_children_of_up_die_one_after_the_other(up: Up) -> None:
-    run = up.start_run(overrides=LONG)
+    run = up.start_run(overrides=overrides_of(LONG))
     soon(lambda: list(up.workspace.runs.glob("*/checkpoints/*.json")))
     [record] = up.workspace.runs.glob("*/run.json")
     process = json.loads(record.read_text())["process"]
@@ -201,7 +194,7 @@ def test_a_training_goes_on_while_the_children_of_up_die_one_after_the_other(up:
 
 @pytest.mark.slow
 def test_of_five_starts_at_once_one_trains_and_four_say_which(up: Up) -> None:
-    runs = [up.start_run(overrides=LONG) for _ in range(5)]
+    runs = [up.start_run(overrides=overrides_of(LONG)) for _ in range(5)]
 
     def skipped() -> list[str]:
         states = [up.ask(f"/flow_runs/{run}")[1]["state"] for run in runs]
@@ -257,7 +250,7 @@ def test_a_thousand_images_that_arrive_during_a_run_are_one_further_run(
     try:
         finished = "SELECT name FROM flow_run WHERE state_name = 'Completed'"
         soon(lambda: rows(database, finished))
-        long = up.start_run(overrides=LONG)
+        long = up.start_run(overrides=overrides_of(LONG))
         soon(lambda: '"running"' in "".join(path.read_text() for path in workspace.runs.glob("*/run.json")))
         log = workspace.root / "up.log"
         for part, seeds in enumerate((range(1000, 1400), range(1400, 1800), range(1800, 2000))):
