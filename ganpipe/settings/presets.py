@@ -91,7 +91,7 @@ PROGAN: Row = {
     "training.beta2": 0.99,
     "training.ema_halflife_images": 11_000,  # 0.999 a step
 }
-# Logistic loss with lazy R1: a step of WGAN-GP takes twice as long (LOG.md).
+# Logistic loss with lazy R1: 64 images per second of CPU time against 39 with WGAN-GP; half the width, 158 (LOG.md).
 PROGAN_CPU: Row = PROGAN | {
     "model.z_dim": 128,
     "model.width": 0.0625,
