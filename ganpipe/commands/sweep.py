@@ -84,7 +84,8 @@ def _show_sweep(workspace: Workspace, result: SweepResult) -> None:
             ("params.yaml", relative_path(workspace, result.fragment)),
         ],
     )
-    out.print(result.settings)
+    for line in result.settings.splitlines():
+        out.print(line)
 
 
 def _trial_row(trial: TrialResult, names: list[str], is_best: bool) -> tuple[str, ...]:

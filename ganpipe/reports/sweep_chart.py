@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DPI, HEIGHT_IN, BARS_IN, AXIS_IN = 100, 4.6, 4.2, 1.5
+ON_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}  # letters that paths cross
 BEST, OTHERS = "#c2410c", "viridis_r"
 
 
@@ -84,7 +85,8 @@ def _draw_axis(panel: Axes, x: int, dimension: Dimension) -> None:
     panel.axvline(x, color="#9ca3af", linewidth=0.8, zorder=0)
     for value in dimension.choices or (dimension.low, dimension.high):
         text = f"{value:.3g}" if isinstance(value, float) else str(value)
-        panel.text(x + 0.04, height_of(dimension, value), text, fontsize=7.5, va="center", color="#374151")
+        height = height_of(dimension, value)
+        panel.text(x + 0.04, height, text, fontsize=7.5, va="center", color="#374151", bbox=ON_WHITE)
 
 
 def height_of(dimension: Dimension, value: Any) -> float:

@@ -322,8 +322,10 @@ def finish_sweep(workspace: Workspace, plan: SweepPlan) -> SweepResult:
 def find_importances(study: optuna.Study) -> dict[str, float]:
     """The share of the variance of the energy that each setting explains (fANOVA; Hutter et al. 2014), largest first.
 
-    Empty if fewer than two trials are finished, or if all are equally good.
+    Empty if fewer than RANDOM_TRIALS are finished, or if all are equally good.
     """
+    if sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)) < RANDOM_TRIALS:
+        return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -31,12 +31,18 @@ from tests.conftest import MSGGAN, PROGAN, R3, STYLE, Killed, noise_data, with_
             "training__validation_images": 32,
             "model__spectral_norm": True,
         },
-        STYLE,
+        STYLE | {"training__ema_snapshots": 4},
         STYLE
         | {"training__microbatch_images": 3, "model__conditional": "yes", "training__separate_g_batch": True},
         {"loss__name": "wgan-gp", "augment__mode": "fixed"},
         {"loss__name": "hinge", "model__name": "fastgan", "model__width": 0.05, "side": 32},
         {"loss__name": "lsgan", "loss__penalty": "r2", "model__name": "mlp", "model__mlp_width": 8},
+        PROGAN
+        | {
+            "training__ema_snapshots": 4,
+            "training__validation_images": 32,
+            "training__validate_every_images": 64,
+        },
         PROGAN | {"augment__mode": "adaptive", "augment__signal": "held_out", "augment__adapt_images": 100},
         PROGAN
         | {"loss__name": "rpgan", "training__separate_g_batch": True, "training__microbatch_images": 3},
