@@ -286,7 +286,7 @@ def tell_addresses(workspace: Workspace, addresses: Addresses, with_secret: bool
             f"Dashboard {addresses.dashboard}{SIGN_IN_PATH}# (with the contents of {secret_file(workspace)} behind it)"
         )
         say(f"Prefect   {prefect} (the password is in {secret_file(workspace)})")
-    say(f"MLflow    {addresses.mlflow}")
+    say(f"MLflow    {addresses.mlflow_page}")
 
 
 def _tell_of_service(workspace: Workspace, sentence: str) -> None:

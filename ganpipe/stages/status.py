@@ -357,7 +357,7 @@ def _servers(workspace: Workspace) -> tuple[int | None, list[ServerStatus]]:
     urls = {
         "Dashboard": found.dashboard,
         "Prefect": found.prefect_api.removesuffix("/api"),
-        "MLflow": found.mlflow,
+        "MLflow": found.mlflow_page if found.mlflow else "",
     }
     listening = _listening_processes(found.pid)
     return found.pid, [

@@ -60,6 +60,7 @@ class RunRecord:
     drift: Drift | None = None  # of the data since the training before
     starts_from: StartPoint | None = None  # the networks that it started with (warm start)
     sweep: str = ""  # the sweep that it is a trial of
+    mlflow_experiment_id: str | None = None  # of the run in MLflow; None: recorded by an earlier ganpipe
 
     def resolved(self) -> Settings:
         """The settings, checked again."""
