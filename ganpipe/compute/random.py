@@ -23,7 +23,7 @@ G_ORDER, G_MIRROR, G_LATENTS, DRAWN, NOISE, LABELS, DIRECTION, MIX, SIGNAL, MEAN
     13,
     14,
 )
-G_RANDOM, PATH, FIXED_NOISE, PROJECTION = 31, 32, 33, 34  # of models with styles
+G_RANDOM, PATH, FIXED_NOISE, PROJECTION = 15, 16, 17, 18  # of models with styles
 
 
 def generator_at(seed: int, stream: int, counter: int) -> torch.Generator:

@@ -4,7 +4,8 @@ Gradient descent on w (or w+, or z of a generator without a mapping) and on the 
 that falls is added to w, and the noise maps are kept free of a signal: their neighbors are to be uncorrelated at every scale.
 
 Departures: the perceptual distance is that of VGG19's normalized features (Zhang et al. 2018, arXiv 1801.03924, eq. 1, with
-all weights 1) instead of LPIPS with learned weights; the schedules are shares of any number of steps.
+all weights 1) instead of LPIPS with learned weights, and the mean square of the pixels' difference, since normalized
+features hardly see brightness; the schedules are shares of any number of steps.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ NOISE_OF_W, NOISY_SHARE = 0.05, 0.75  # of the deviation of w, and for so many o
 CORRELATION_WEIGHT = 1e5
 SMALLEST_MAP_PX = 8  # of the pyramid on which neighbors are compared
 SMALLEST_PX, LARGEST_PX = 64, 256  # longer edge of the images that VGG19 compares
+PIXEL_WEIGHT = 10.0
 LAYERS = ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_4")
 
 
@@ -44,13 +46,14 @@ class PerceptualDistance:
     """The distance of images from one target `[1, C, H, W]` in `[-1, 1]`: 0 for the same image."""
 
     def __init__(self, target: Tensor, network: Vgg19) -> None:
-        self.network = network
+        self.network, self.target = network, target
         with torch.no_grad():
             self.wanted = self._features(target)
 
     def __call__(self, image: Tensor) -> Tensor:
         pairs = zip(self._features(image), self.wanted, strict=True)
-        return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).sum()
+        features = torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).sum()
+        return features + PIXEL_WEIGHT * F.mse_loss(image, self.target)
 
     def _features(self, image: Tensor) -> list[Tensor]:
         found = self.network(_sized((color_on_white(image) + 1) / 2), LAYERS)
