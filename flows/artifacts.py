@@ -116,7 +116,7 @@ def _summarize(report: RunReport, record: RunRecord, servers: Addresses | None) 
             "",
             *[f"- {escape_markdown(sentence)}" for sentence in sentences],
             "",
-            *_linked_pictures(str(record.mlflow_run_id), servers),
+            *_linked_pictures(record, servers),
             f"The whole report: `{report.page}`",
             "",
             escape_markdown(card.origin),
@@ -124,15 +124,16 @@ def _summarize(report: RunReport, record: RunRecord, servers: Addresses | None) 
     )
 
 
-def _linked_pictures(run_id: str, servers: Addresses | None) -> list[str]:
+def _linked_pictures(record: RunRecord, servers: Addresses | None) -> list[str]:
     if servers is None:
         return []
+    run_id = str(record.mlflow_run_id)
     return [
         f"![Generated beside real images]({servers.artifact(run_id, SAMPLES)})",
         "",
         f"![Images of the dataset]({servers.artifact(run_id, CONTACT_SHEET)})",
         "",
-        f"[This run in MLflow]({servers.mlflow_run_page(run_id)})",
+        f"[This run in MLflow]({servers.mlflow_run_page(run_id, record.mlflow_experiment_id)})",
         "",
     ]
 

@@ -29,7 +29,7 @@ class MlflowLink:
             return
         self._made = True
         tag_run([f"data:{record.version[:12]}", f"mlflow:{record.mlflow_run_id}"])
-        if page := mlflow_run_page(self.workspace, str(record.mlflow_run_id)):
+        if page := mlflow_run_page(self.workspace, str(record.mlflow_run_id), record.mlflow_experiment_id):
             self._publish(page, record.run_id)
         Outbox(self.workspace, record).tags(self._tags())
 

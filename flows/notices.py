@@ -12,7 +12,7 @@ from ganpipe.services.notifications import Notification, notify
 from ganpipe.settings.schema import Event, Work
 from ganpipe.stages.served import served_workspace
 from ganpipe.stores.addresses import running_servers
-from ganpipe.stores.run_records import RunRecord
+from ganpipe.stores.run_records import RunRecord, load_record
 from ganpipe.stores.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,14 +31,15 @@ def tell_result(workspace: Workspace, result: RunResult) -> None:
         gate_events, gate_sentences = _decided(result.gate, str(result.model_version))
         events, sentences = events + gate_events, sentences + gate_sentences
     dataset, text = str(result.dataset["name"]), f"Run {result.run}: {' '.join(sentences)}"
-    _tell(workspace, events, dataset, text, result.report_card or result.grid, result.mlflow_run_id)
+    record = load_record(workspace, result.run)
+    _tell(workspace, events, dataset, text, result.report_card or result.grid, record)
 
 
 def tell_evaluation(workspace: Workspace, record: RunRecord, evaluation: Evaluation) -> None:
     """A champion was judged again: its verdict if that is not healthy."""
     events, sentences = _judged(evaluation.verdict, evaluation.evidence)
     text = f"Champion of run {record.run_id}: {' '.join(sentences)}"
-    _tell(workspace, events, record.dataset, text, evaluation.grid, record.mlflow_run_id)
+    _tell(workspace, events, record.dataset, text, evaluation.grid, record)
 
 
 def tell_crash(flow: Any, flow_run: Any, state: Any) -> None:
@@ -69,12 +70,13 @@ def _tell(
     dataset: str,
     sentence: str,
     picture: str | None,
-    mlflow_run_id: str | None,
+    record: RunRecord | None,
     flow_run_id: str | None = None,
 ) -> None:
     servers, flow_run_id, links = running_servers(workspace), flow_run_id or runtime.flow_run.id, []
     if servers and flow_run_id:
         links.append(f"Prefect: {servers.flow_run_page(flow_run_id)}")
-    if servers and mlflow_run_id:
-        links.append(f"MLflow: {servers.mlflow_run_page(mlflow_run_id)}")
+    if servers and record and record.mlflow_run_id:
+        page = servers.mlflow_run_page(record.mlflow_run_id, record.mlflow_experiment_id)
+        links.append(f"MLflow: {page}")
     notify(workspace, Notification(events, dataset, sentence, picture, tuple(links)))

@@ -106,7 +106,9 @@ def _link_of_run(run: RunRecord, servers: Addresses | None) -> Link:
     verdict = f", {run.evaluation.verdict}" if run.evaluation else ""
     parent = f", continues {run.continues}" if run.continues else ""
     parent += f", starts from {run.starts_from.reference}" if run.starts_from else ""
-    page = servers.mlflow_run_page(run.mlflow_run_id) if servers and run.mlflow_run_id else None
+    page = None
+    if servers and run.mlflow_run_id:
+        page = servers.mlflow_run_page(run.mlflow_run_id, run.mlflow_experiment_id)
     command = f"ganpipe reproduce {run.run_id}" if run.state == "finished" else ""
     return Link("run", run.run_id, f"{run.state}{verdict}{parent}", command, page)
 

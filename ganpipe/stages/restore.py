@@ -40,7 +40,10 @@ def restore_in_mlflow(workspace: Workspace, record: RunRecord) -> RunRecord:
     tracker = registry.tracker
     if not tracker.exists(str(record.mlflow_run_id)):
         log.warning(f"MLflow no longer has run {record.run_id}; it is logged again from {folder}.")
-        record = save_record(workspace, replace(record, mlflow_run_id=_log_again(workspace, tracker, record)))
+        run_id = _log_again(workspace, tracker, record)
+        experiment_id = tracker.experiment_of(run_id)
+        record = replace(record, mlflow_run_id=run_id, mlflow_experiment_id=experiment_id)
+        save_record(workspace, record)
     if record.model_version is None:
         return record
     if damage := generator_damage(folder / "model"):
@@ -143,6 +146,7 @@ def _record_of(workspace: Workspace, tracker: Tracker, run_id: str) -> RunRecord
         compute=[device, precision],
         state="finished" if summary else "interrupted",
         mlflow_run_id=str(run.info.run_id),
+        mlflow_experiment_id=str(run.info.experiment_id),
         train=summary,
         evaluation=evaluation,
         gate=gate,

@@ -72,7 +72,7 @@ def run_details(workspace: Workspace, reference: str) -> RunDetails:
 def _pages(workspace: Workspace, record: RunRecord) -> dict[str, str]:
     servers, pages = running_servers(workspace), dict[str, str]()
     if servers and record.mlflow_run_id:
-        pages["MLflow"] = servers.mlflow_run_page(record.mlflow_run_id)
+        pages["MLflow"] = servers.mlflow_run_page(record.mlflow_run_id, record.mlflow_experiment_id)
     flow_runs = [r.flow_run_id for r in results_of_run(workspace, record.run_id) if r.flow_run_id]
     if servers and flow_runs:
         pages["Prefect"] = servers.flow_run_page(flow_runs[-1])

@@ -175,7 +175,7 @@ def train_model(
         data = load_dataset(workspace, version, settings.data)
         tracker = Tracker(workspace)
         run_id = tracker.begin(record, pointer_text(workspace, version.name, version.version))
-        record, started = _begun(record, run_id), time.monotonic()
+        record, started = _begun(record, run_id, tracker.experiment_of(run_id)), time.monotonic()
         record = replace(record, drift=record.drift or find_drift(workspace, version, settings))
         record = save_record(workspace, record)
         outbox = Outbox(workspace, record, tracker)
@@ -214,12 +214,13 @@ def train_model(
         return record
 
 
-def _begun(record: RunRecord, mlflow_run_id: str) -> RunRecord:
+def _begun(record: RunRecord, mlflow_run_id: str, mlflow_experiment_id: str) -> RunRecord:
     """The record of an attempt that begins now, in this process."""
     return replace(
         record,
         state="running",
         mlflow_run_id=mlflow_run_id,
+        mlflow_experiment_id=mlflow_experiment_id,
         process=this_process(),
         began_at=record.began_at or _now(),
         ended_at=None,

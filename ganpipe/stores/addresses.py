@@ -21,6 +21,8 @@ from ganpipe.files import write_json
 from ganpipe.stores.secret import prove, read_secret
 from ganpipe.stores.workspace import Workspace
 
+# MLflow 3.17 opens pages for language models in a new browser; its short link `#/runs/RUN` drops this on the way.
+TRAINING_VIEW = "workflowType=machine_learning"
 PROOF_PATH = "/ganpipe/proof/"  # our Prefect server answers it, followed by a question
 
 
@@ -69,9 +71,17 @@ class Addresses:
         """The page of a flow run in Prefect."""
         return f"{self.prefect_api.removesuffix('/api')}/runs/flow-run/{flow_run_id}"
 
-    def mlflow_run_page(self, run_id: str) -> str:
-        """The page of a run in MLflow."""
-        return f"{self.mlflow}/#/runs/{run_id}"
+    def mlflow_page(self, experiment_id: str | None) -> str:
+        """The runs of an experiment in MLflow, which is a dataset; the list of experiments if there is none yet.
+
+        A click in the list drops the view, so it is no substitute for the experiment.
+        """
+        place = f"experiments/{experiment_id}/runs" if experiment_id else "experiments"
+        return f"{self.mlflow}/#/{place}?{TRAINING_VIEW}"
+
+    def mlflow_run_page(self, run_id: str, experiment_id: str | None) -> str:
+        """The page of a run in MLflow; see `run_page`."""
+        return run_page(self.mlflow, run_id, experiment_id)
 
     def artifact(self, run_id: str, path: str) -> str:
         """A file among the artifacts of a run in MLflow, such as a picture."""
@@ -101,13 +111,23 @@ def running_servers(workspace: Workspace) -> Addresses | None:
     return found if found and is_ours(workspace, found.prefect_api) else None
 
 
-def mlflow_run_page(workspace: Workspace, run_id: str) -> str | None:
+def run_page(mlflow: str, run_id: str, experiment_id: str | None) -> str:
+    """The page of a run in the MLflow server at an address, among its pages for training.
+
+    `experiment_id`: None if an earlier ganpipe recorded the run; the page then opens as the browser last chose.
+    """
+    if experiment_id is None:
+        return f"{mlflow}/#/runs/{run_id}"
+    return f"{mlflow}/#/experiments/{experiment_id}/runs/{run_id}?{TRAINING_VIEW}"
+
+
+def mlflow_run_page(workspace: Workspace, run_id: str, experiment_id: str | None) -> str | None:
     """The page of a run in the MLflow server of MLFLOW_TRACKING_URI, or of `ganpipe up`; None if neither is there."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri.startswith(("http://", "https://")):
-        return f"{uri.rstrip('/')}/#/runs/{run_id}"
+        return run_page(uri.rstrip("/"), run_id, experiment_id)
     found = running_servers(workspace)
-    return found.mlflow_run_page(run_id) if found else None
+    return found.mlflow_run_page(run_id, experiment_id) if found else None
 
 
 def is_ours(workspace: Workspace, prefect_api: str) -> bool:

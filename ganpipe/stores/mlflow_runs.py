@@ -195,6 +195,10 @@ class Tracker:
             return self.client.get_run(run_id).info.lifecycle_stage == "active"
         return False
 
+    def experiment_of(self, run_id: str) -> str:
+        """The id of the experiment that a run belongs to."""
+        return str(self.client.get_run(run_id).info.experiment_id)
+
     def curve(self, run_id: str) -> CurveWriter:
         """Writes the loss curve; after a resume it leaves out what was logged before the kill."""
         return CurveWriter(self.client, run_id)

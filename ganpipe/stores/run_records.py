@@ -60,6 +60,7 @@ class RunRecord:
     drift: Drift | None = None  # of the data since the training before
     starts_from: StartPoint | None = None  # the networks that it started with (warm start)
     sweep: str = ""  # the sweep that it is a trial of
+    mlflow_experiment_id: str | None = None  # of the run in MLflow; None: recorded by an earlier ganpipe
 
     def resolved(self) -> Settings:
         """The settings, checked again."""
@@ -204,6 +205,13 @@ def read_records(workspace: Workspace) -> RunRecords:
 def all_records(workspace: Workspace) -> list[RunRecord]:
     """Every run of the workspace with an undamaged record, the latest last."""
     return read_records(workspace).whole
+
+
+def newest_experiment(workspace: Workspace) -> str | None:
+    """The id of the experiment in MLflow of the latest run that has one; None if none has."""
+    return next(
+        (r.mlflow_experiment_id for r in all_records(workspace)[::-1] if r.mlflow_experiment_id), None
+    )
 
 
 def find_record(workspace: Workspace, reference: str) -> RunRecord:

@@ -12,10 +12,11 @@ from nicegui.testing.user import User
 from ganpipe.dashboard.pictures import find_report
 from ganpipe.stages import run_details
 from ganpipe.stores.addresses import Addresses
+from ganpipe.stores.mlflow_database import open_reading
 from ganpipe.stores.run_files import FILM, REPORT_PAGE, REPORT_PICTURE, SUSPECTS_SHEET
-from ganpipe.stores.run_records import run_folder, save_record
+from ganpipe.stores.run_records import newest_experiment, run_folder, save_record
 from ganpipe.stores.run_results import RunResult, save_result
-from ganpipe.stores.workspace import Workspace
+from ganpipe.stores.workspace import Workspace, mlflow_database
 from tests.conftest import noise_image
 from tests.dashboard.reader import run_of_seed, sees, sources, visit
 
@@ -124,12 +125,16 @@ def test_a_run_links_to_its_pages_in_mlflow_and_prefect(
 
     visit(noise, f"/runs/{record.run_id}", no_server)
     up = Addresses(1, "", "http://127.0.0.1:4200/api", "http://127.0.0.1:5000")
+    with open_reading(mlflow_database(noise)) as database:
+        of_run = "SELECT experiment_id FROM runs WHERE run_uuid = ?"
+        ((experiment,),) = database.execute(of_run, (record.mlflow_run_id,)).fetchall()
+    assert newest_experiment(noise) == str(experiment)
     monkeypatch.setattr(run_details, "running_servers", lambda _: up)
 
     async def servers(user: User) -> None:
         assert {
             "http://127.0.0.1:4200/runs/flow-run/0a1b-flow",
-            f"http://127.0.0.1:5000/#/runs/{record.mlflow_run_id}",
+            f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{record.mlflow_run_id}?workflowType=machine_learning",
         } <= set(sources(user))
 
     visit(noise, f"/runs/{record.run_id}", servers)

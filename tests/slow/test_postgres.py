@@ -95,15 +95,17 @@ def test_of_five_runs_that_a_worker_starts_at_once_one_trains_and_four_are_skipp
     )
     assert (status, [run["verdict"] for run in told["runs"]]) == ("FINISHED", [verdict])
     assert ask(postgres, "prefect", "SELECT count(*) FROM flow_run") == [(5,)]
-    ((run, note),) = ask(
-        postgres, "mlflow", "SELECT run_uuid, value FROM tags WHERE key = 'mlflow.note.content'"
+    ((run, experiment, note),) = ask(
+        postgres,
+        "mlflow",
+        "SELECT run_uuid, experiment_id, value FROM runs JOIN tags USING (run_uuid) WHERE key = 'mlflow.note.content'",
     )
     ((flow_run, link),) = ask(
         postgres, "prefect", "SELECT flow_run_id, data FROM artifact WHERE key = 'mlflow-run'"
     )
     assert f"({client['PREFECT_API_URL'].removesuffix('/api')}/" in note
     assert f"/flow-run/{flow_run})" in note
-    assert f"{mlflow}/#/runs/{run})" in str(link)
+    assert f"{mlflow}/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning)" in str(link)
     assert [model["name"] for model in told["models"]] == ["ganpipe-noise"]
     assert [sentence.partition(" are kept by ")[2].split()[0] for sentence in told["elsewhere"]] == [
         mlflow,

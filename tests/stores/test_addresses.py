@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ganpipe.compute.process_identity import start_time
-from ganpipe.stores.addresses import PROOF_PATH, Addresses, announce, running_servers
+from ganpipe.stores.addresses import PROOF_PATH, Addresses, announce, mlflow_run_page, running_servers
 from ganpipe.stores.secret import prove, secret_file, workspace_secret
 from ganpipe.stores.workspace import Workspace
 
@@ -52,6 +52,25 @@ def test_another_workspaces_server_on_the_same_port_is_not_ours(workspace: Works
     with server_of(workspace_secret(Workspace(tmp_path / "other"))) as url:
         announce(workspace, Addresses(os.getpid(), start_time(os.getpid()), f"{url}/api", ""))
         assert running_servers(workspace) is None
+
+
+def test_links_to_mlflow_open_its_pages_for_training(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = Addresses(1, "", "http://127.0.0.1:4200/api", "http://127.0.0.1:5000")
+    view = "?workflowType=machine_learning"
+    assert up.mlflow_page(None) == f"http://127.0.0.1:5000/#/experiments{view}"
+    assert up.mlflow_page("3") == f"http://127.0.0.1:5000/#/experiments/3/runs{view}"
+    assert up.mlflow_run_page("ab12", "3") == f"http://127.0.0.1:5000/#/experiments/3/runs/ab12{view}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example/")
+    assert (
+        mlflow_run_page(workspace, "ab12", "3") == f"https://mlflow.example/#/experiments/3/runs/ab12{view}"
+    )
+
+
+def test_a_run_of_an_earlier_ganpipe_keeps_the_short_link() -> None:
+    up = Addresses(1, "", "http://127.0.0.1:4200/api", "http://127.0.0.1:5000")
+    assert up.mlflow_run_page("ab12", None) == "http://127.0.0.1:5000/#/runs/ab12"
 
 
 @pytest.mark.parametrize(
