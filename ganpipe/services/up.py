@@ -35,6 +35,7 @@ from ganpipe.settings.schema import WatchSettings
 from ganpipe.stages.requests import FolderImport, RunRequest
 from ganpipe.stages.served import named_paths
 from ganpipe.stores.addresses import Addresses, WatchedFolder, announce, announced, up_file
+from ganpipe.stores.run_records import newest_experiment
 from ganpipe.stores.secret import secret_file, workspace_secret
 from ganpipe.stores.workspace import Workspace
 
@@ -286,7 +287,7 @@ def tell_addresses(workspace: Workspace, addresses: Addresses, with_secret: bool
             f"Dashboard {addresses.dashboard}{SIGN_IN_PATH}# (with the contents of {secret_file(workspace)} behind it)"
         )
         say(f"Prefect   {prefect} (the password is in {secret_file(workspace)})")
-    say(f"MLflow    {addresses.mlflow_page}")
+    say(f"MLflow    {addresses.mlflow_page(newest_experiment(workspace))}")
 
 
 def _tell_of_service(workspace: Workspace, sentence: str) -> None:

@@ -39,7 +39,7 @@ from ganpipe.stores.registered_models import (
     read_registered_models,
 )
 from ganpipe.stores.rereading import Remembered, database_files, states_of
-from ganpipe.stores.run_records import RunRecord, RunRecords, read_records, record_files
+from ganpipe.stores.run_records import RunRecord, RunRecords, newest_experiment, read_records, record_files
 from ganpipe.stores.workspace import Workspace, mlflow_database, prefect_database, tracks_here
 
 SHOWN = 10  # of Prefect's runs, and of planned ones
@@ -357,7 +357,7 @@ def _servers(workspace: Workspace) -> tuple[int | None, list[ServerStatus]]:
     urls = {
         "Dashboard": found.dashboard,
         "Prefect": found.prefect_api.removesuffix("/api"),
-        "MLflow": found.mlflow_page if found.mlflow else "",
+        "MLflow": found.mlflow_page(newest_experiment(workspace)) if found.mlflow else "",
     }
     listening = _listening_processes(found.pid)
     return found.pid, [

@@ -71,10 +71,13 @@ class Addresses:
         """The page of a flow run in Prefect."""
         return f"{self.prefect_api.removesuffix('/api')}/runs/flow-run/{flow_run_id}"
 
-    @property
-    def mlflow_page(self) -> str:
-        """MLflow's list of experiments, which are datasets."""
-        return f"{self.mlflow}/#/experiments?{TRAINING_VIEW}"
+    def mlflow_page(self, experiment_id: str | None) -> str:
+        """The runs of an experiment in MLflow, which is a dataset; the list of experiments if there is none yet.
+
+        A click in the list drops the view, so it is no substitute for the experiment.
+        """
+        place = f"experiments/{experiment_id}/runs" if experiment_id else "experiments"
+        return f"{self.mlflow}/#/{place}?{TRAINING_VIEW}"
 
     def mlflow_run_page(self, run_id: str, experiment_id: str | None) -> str:
         """The page of a run in MLflow; see `run_page`."""

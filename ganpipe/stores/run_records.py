@@ -207,6 +207,13 @@ def all_records(workspace: Workspace) -> list[RunRecord]:
     return read_records(workspace).whole
 
 
+def newest_experiment(workspace: Workspace) -> str | None:
+    """The id of the experiment in MLflow of the latest run that has one; None if none has."""
+    return next(
+        (r.mlflow_experiment_id for r in all_records(workspace)[::-1] if r.mlflow_experiment_id), None
+    )
+
+
 def find_record(workspace: Workspace, reference: str) -> RunRecord:
     """The run that `reference` names: a run id, an MLflow run id, or the beginning of one of them or of a fingerprint.
 

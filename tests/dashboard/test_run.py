@@ -14,7 +14,7 @@ from ganpipe.stages import run_details
 from ganpipe.stores.addresses import Addresses
 from ganpipe.stores.mlflow_database import open_reading
 from ganpipe.stores.run_files import FILM, REPORT_PAGE, REPORT_PICTURE, SUSPECTS_SHEET
-from ganpipe.stores.run_records import run_folder, save_record
+from ganpipe.stores.run_records import newest_experiment, run_folder, save_record
 from ganpipe.stores.run_results import RunResult, save_result
 from ganpipe.stores.workspace import Workspace, mlflow_database
 from tests.conftest import noise_image
@@ -128,6 +128,7 @@ def test_a_run_links_to_its_pages_in_mlflow_and_prefect(
     with open_reading(mlflow_database(noise)) as database:
         of_run = "SELECT experiment_id FROM runs WHERE run_uuid = ?"
         ((experiment,),) = database.execute(of_run, (record.mlflow_run_id,)).fetchall()
+    assert newest_experiment(noise) == str(experiment)
     monkeypatch.setattr(run_details, "running_servers", lambda _: up)
 
     async def servers(user: User) -> None:

@@ -59,7 +59,8 @@ def test_links_to_mlflow_open_its_pages_for_training(
 ) -> None:
     up = Addresses(1, "", "http://127.0.0.1:4200/api", "http://127.0.0.1:5000")
     view = "?workflowType=machine_learning"
-    assert up.mlflow_page == f"http://127.0.0.1:5000/#/experiments{view}"
+    assert up.mlflow_page(None) == f"http://127.0.0.1:5000/#/experiments{view}"
+    assert up.mlflow_page("3") == f"http://127.0.0.1:5000/#/experiments/3/runs{view}"
     assert up.mlflow_run_page("ab12", "3") == f"http://127.0.0.1:5000/#/experiments/3/runs/ab12{view}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example/")
     assert (
