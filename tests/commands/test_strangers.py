@@ -156,6 +156,7 @@ def test_pictures_of_any_name_are_added(shell: Shell, tmp_path: Path, kind: str)
             assert all(line.isprintable() for line in (out + err).split("\n"))
 
 
+@pytest.mark.slow
 def test_a_folder_of_any_name_is_evaluated(shell: Shell, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"gen\xe9")
     fill_folder(folder, 24)

@@ -96,6 +96,7 @@ def test_a_process_is_told_by_its_number_and_its_start(dead: str, living: subpro
     assert not is_gone(f"elsewhere/{boot}/1/1"), "nothing is known of another machine"
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_interrupted_and_a_live_one_is_left_alone(
     noise: Workspace, settings: Settings, dead: str
 ) -> None:
@@ -193,9 +194,8 @@ def test_looking_for_nothing_is_quick_and_imports_no_tool(noise: Workspace, sett
     assert done.stdout == "True set()\n"
 
 
-@pytest.mark.parametrize(
-    "how", [*(pytest.param(how, marks=pytest.mark.slow) for how in ("deleted", "damaged")), "cut"]
-)
+@pytest.mark.parametrize("how", ["deleted", "damaged", "cut"])
+@pytest.mark.slow
 def test_mlflows_database_is_built_again_from_the_runs(
     noise: Workspace, settings: Settings, how: str
 ) -> None:
@@ -230,7 +230,9 @@ def test_mlflows_database_is_built_again_from_the_runs(
     assert find_unsettled(noise) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["{", *(pytest.param(text, marks=pytest.mark.slow) for text in ("", "[]", '{"run_id": "x"}'))]
+)
 def test_a_damaged_record_hides_no_other_run_and_is_rebuilt(
     noise: Workspace, settings: Settings, text: str
 ) -> None:

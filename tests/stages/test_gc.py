@@ -95,6 +95,7 @@ def lived(workspace: Workspace, lived_template: Path, settings: Settings) -> Liv
     return Lived(workspace, keep, by_seed[0], by_seed[1], by_seed[3])
 
 
+@pytest.mark.slow
 def test_the_plan_is_what_is_deleted_and_the_dry_run_deletes_nothing(
     lived: Lived, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,6 +203,7 @@ def test_nothing_of_the_cache_goes_if_a_kept_version_is_not_whole(lived: Lived) 
     assert "DVC's cache is left alone" in plan.notes[0]
 
 
+@pytest.mark.slow
 def test_shards_of_other_settings_go_and_those_of_a_run_at_work_stay(lived: Lived) -> None:
     place, larger = lived.place, with_(lived.settings, data__height_px=32, data__width_px=32)
     version = dataset_versions.open_version(place, "noise", larger.data)

@@ -266,6 +266,7 @@ def test_a_champion_that_cannot_be_read_leaves_it_undecided(noise: Workspace, se
     assert (gate.outcome, "generator.safetensors is missing or damaged" in gate.reason) == (UNDECIDED, True)
 
 
+@pytest.mark.slow
 def test_a_challenger_is_compared_on_the_newest_images(
     noise: Workspace, settings: Settings, tmp_path: Path
 ) -> None:

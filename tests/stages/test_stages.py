@@ -94,6 +94,7 @@ def test_the_version_is_dvcs_own_hash_and_follows_the_bytes(
     assert (len(old), len(now)) == (90, 91)
 
 
+@pytest.mark.slow
 def test_preparing_is_a_dvc_stage_and_is_done_once(
     workspace: Workspace, added_noise: Path, settings: Settings
 ) -> None:
