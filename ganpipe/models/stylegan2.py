@@ -182,7 +182,7 @@ class StyleGan2Generator(nn.Module):
         """The images of `w: [N, w_dim]`, or of one per layer `[N, layers, w_dim]`. `noise: [N, pixels]`: of all layers."""
         styles = w.unbind(1) if w.ndim == 3 else [w] * self.layers
         maps = self.noise_maps(self.fixed_noise if noise is None else noise)
-        x = self.constant.expand(len(w), -1, -1, -1)
+        x = self.constant.expand(w.shape[0], -1, -1, -1)  # len(w) would fix the batch of an exported file
         x = self.styled[0](x, styles[0], maps[0])
         image = self.to_image[0](x, styles[1])
         for level, enlarge in enumerate(self.doubles):

@@ -25,7 +25,7 @@ from ganpipe.training.gan import GanAlgorithm
 from ganpipe.training.probe import ProbeResult
 from ganpipe.training.setup import TrainingSetup
 from ganpipe.training.trainer import train
-from ganpipe.training.warm_start import write_start
+from ganpipe.training.warm_start import WarmStart
 from tests.conftest import PROGAN, Killed, noise_data, with_
 
 CPU = torch.device("cpu")
@@ -198,7 +198,7 @@ def test_parts_of_a_batch_are_larger_while_images_are_smaller(growing: Settings)
 def test_a_warm_start_begins_at_the_size_that_the_other_run_had(
     growing: Settings, whole: Trained, tmp_path: Path
 ) -> None:
-    write_start(tmp_path, "noise-1", whole.checkpoint)
+    WarmStart.of_run("noise-1", whole.checkpoint).write(tmp_path)
     warm = with_(
         growing,
         training__start_from="champion",
@@ -215,7 +215,7 @@ def test_a_warm_start_begins_at_the_size_that_the_other_run_had(
 
 
 def test_a_warm_start_grows_on_to_a_larger_size(growing: Settings, whole: Trained, tmp_path: Path) -> None:
-    write_start(tmp_path, "noise-1", whole.checkpoint)
+    WarmStart.of_run("noise-1", whole.checkpoint).write(tmp_path)
     larger = with_(growing, training__start_from="champion")
     setup = TrainingSetup(noise_data(32), larger, tmp_path, Distributed())
     for network in (*setup.state.algorithm.networks.values(), setup.state.ema):
@@ -228,7 +228,7 @@ def test_a_warm_start_grows_on_to_a_larger_size(growing: Settings, whole: Traine
 def test_frozen_layers_that_the_other_run_did_not_have_are_refused(
     growing: Settings, whole: Trained, tmp_path: Path
 ) -> None:
-    write_start(tmp_path, "noise-1", whole.checkpoint)
+    WarmStart.of_run("noise-1", whole.checkpoint).write(tmp_path)
     larger = with_(growing, training__start_from="champion", training__freeze_d_layers=1)
     with pytest.raises(GanpipeError, match=r"would freeze fresh weights: images\.3\."):
         TrainingSetup(noise_data(32), larger, tmp_path, Distributed())
