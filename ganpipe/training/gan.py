@@ -90,6 +90,13 @@ class GanAlgorithm(Algorithm):
         alone._use(G, D, context, compiled=False)  # every batch size would be compiled
         return alone
 
+    def set_progress(self, nimg: int) -> None:
+        """G and D have one size: a network that starts fresh beside a grown one grows to it at once."""
+        growing = [network for network in self.networks.values() if isinstance(network, Growing)]
+        for network in growing:
+            network.saved_progress = max(other.saved_progress for other in growing)
+        super().set_progress(nimg)
+
     def phases(self, nimg: int, total_images: int) -> tuple[Phase, ...]:
         G = self.networks["G"]
         if not isinstance(G, Growing):

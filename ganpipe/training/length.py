@@ -81,8 +81,8 @@ def measure_length(path: Path, data: PreparedData, settings: Settings) -> Length
 def measure_rate(data: PreparedData, settings: Settings) -> float:
     """Images per second of steps on fresh networks; `training.processes` are taken to share each batch evenly.
 
-    Networks that grow are measured in each phase. With `training.start_from=champion` the dearest phase counts alone: they
-    start at the champion's size.
+    Networks that grow are measured in each phase. In a warm start the dearest phase counts alone: they
+    may start at full size.
     """
     options, compute = settings.training, training_compute(settings.training)
     tune(compute, options.deterministic)

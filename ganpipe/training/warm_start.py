@@ -25,6 +25,7 @@ from ganpipe.training.summary import StartPoint
 
 FOLDER = "start"  # in the run folder; it holds one checkpoint
 ANY = "any"  # the tensors of a file, before the networks are known
+PROGRESS = "_extra_state"  # torch's name for the state of a network beside its tensors
 MOST_NAMED = 4  # tensors in one sentence
 
 Weights = dict[str, dict[str, Tensor]]  # by network and tensor
@@ -131,7 +132,10 @@ class WarmStart:
         """The tensors of a network that stay fresh."""
         given = self.weights.get(name, {})
         own = network.state_dict()
-        return [key for key, tensor in own.items() if key not in given or given[key].shape != tensor.shape]
+        left = [key for key, tensor in own.items() if key not in given or given[key].shape != tensor.shape]
+        # How far a network has grown means nothing without its weights; a bias of one value always fits.
+        grown_alone = PROGRESS in own and PROGRESS not in left and 2 * len(left) > len(own)
+        return [*left, PROGRESS] if grown_alone else left
 
     def check_frozen(self, name: str, network: nn.Module, frozen: frozenset[str]) -> None:
         """Raises GanpipeError if a layer that does not learn would keep its fresh weights."""

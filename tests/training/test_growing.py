@@ -14,6 +14,7 @@ from ganpipe.compute.checkpoints import load_checkpoint
 from ganpipe.compute.device import Compute
 from ganpipe.compute.distributed import Distributed
 from ganpipe.errors import GanpipeError
+from ganpipe.models.io import save_generator
 from ganpipe.models.progan import Growing
 from ganpipe.models.registry import sample
 from ganpipe.settings.schema import Settings
@@ -223,6 +224,29 @@ def test_a_warm_start_grows_on_to_a_larger_size(growing: Settings, whole: Traine
         assert (network.levels, network.progress) == (3, 2)
         network.set_progress(128)
         assert network.progress == 3
+
+
+def test_a_fresh_d_has_the_size_of_a_generator_that_was_given(
+    growing: Settings, whole: Trained, tmp_path: Path
+) -> None:
+    """From the file of a saved generator, which holds no D."""
+    save_generator(tmp_path, whole.result.model, growing.model, noise_data().shape, {})
+    WarmStart.of_file(tmp_path / "generator.safetensors").write(tmp_path)
+    options = with_(growing, training__start_from="champion", training__total_images=16)
+    result = train(noise_data(), options, tmp_path)
+    D = checkpoint(tmp_path)["D"]
+    assert float(D["_extra_state"]) == 2
+    assert "G " in result.summary.notes[0]
+
+
+def test_progress_is_not_taken_over_without_weights(growing: Settings, whole: Trained) -> None:
+    """Of a D with other widths a few biases fit."""
+    start = WarmStart.of_run("noise-1", whole.checkpoint)
+    wider = algorithm_of(with_(growing, model__width=0.05)).networks
+    start.load(wider)
+    assert "_extra_state" in start.unfit("D", wider["D"])
+    assert isinstance(wider["D"], Growing)
+    assert wider["D"].progress == 0
 
 
 def test_frozen_layers_that_the_other_run_did_not_have_are_refused(
