@@ -99,8 +99,9 @@ def exported(workspace: Workspace, model: LoadedModel, settings: Settings, name:
 
 def cases() -> list[Any]:
     """Every model in every format; an ONNX file of convolutions takes more than six seconds."""
+    quick = {("mlp", "onnx"), ("mlp", "torch-export"), ("dcgan", "torch-export"), ("r3gan", "torch-export")}
     return [
-        pytest.param(name, chosen, marks=pytest.mark.slow if chosen == "onnx" and name != "mlp" else ())
+        pytest.param(name, chosen, marks=() if (name, chosen) in quick else pytest.mark.slow)
         for name in MODELS
         for chosen in FORMATS
     ]
