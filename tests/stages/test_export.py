@@ -98,7 +98,7 @@ def exported(workspace: Workspace, model: LoadedModel, settings: Settings, name:
 
 
 def cases() -> list[Any]:
-    """Every model in every format; an ONNX file of convolutions takes more than six seconds."""
+    """Every model in every format; all but the quick ones take more than six seconds."""
     quick = {("mlp", "onnx"), ("mlp", "torch-export"), ("dcgan", "torch-export"), ("r3gan", "torch-export")}
     return [
         pytest.param(name, chosen, marks=() if (name, chosen) in quick else pytest.mark.slow)
