@@ -29,6 +29,7 @@ LONG: Sets = {  # a training that no test waits for
     "training.total_images": 4_000_000,
     "training.log_every_images": 800,
     "training.save_every_images": 8000,
+    "training.grid_every_images": 4_000_000,
 }
 
 
