@@ -58,6 +58,7 @@ def test_scores_under_equal_conditions_are_compared_and_unknown_conditions_are_n
     assert "does not say how it was measured" in str(find_difference(None, SAME))
 
 
+@pytest.mark.slow
 def test_an_evaluation_carries_what_it_was_measured_with() -> None:
     first = _measured().conditions
     assert first is not None

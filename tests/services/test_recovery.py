@@ -122,6 +122,7 @@ def test_a_killed_training_is_interrupted_and_a_live_one_is_left_alone(
     assert run_train(noise, settings).mlflow_run_id == run_id
 
 
+@pytest.mark.slow
 def test_a_kill_between_mlflow_and_the_record_makes_no_second_run(
     noise: Workspace, settings: Settings
 ) -> None:

@@ -369,6 +369,7 @@ def test_only_one_process_does_a_thing_at_a_time(workspace: Workspace) -> None:
 
 
 @pytest.mark.usefixtures("migrated")
+@pytest.mark.slow
 def test_a_labeled_data_set_gives_a_model_that_draws_by_label(
     workspace: Workspace, settings: Settings, tmp_path: Path
 ) -> None:
@@ -401,6 +402,7 @@ def test_a_labeled_data_set_gives_a_model_that_draws_by_label(
 
 
 @pytest.mark.usefixtures("migrated")
+@pytest.mark.slow
 def test_images_with_alpha_keep_it_from_the_file_to_the_generated_image(
     workspace: Workspace, settings: Settings, tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def test_trials_are_nested_under_one_run_of_mlflow(comparable: Workspace, settin
     assert {m.step: m.value for m in curve} == {t.number: t.energy for t in result.trials}
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_its_trial_and_ends_as_if_nothing_had_happened(
     comparable: Workspace, settings: Settings, tmp_path: Path, prepared_noise: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_killed_sweep_resumes_its_trial_and_ends_as_if_nothing_had_happened(
     ]
 
 
+@pytest.mark.slow
 def test_more_trials_are_added_to_those_that_there_are(comparable: Workspace, settings: Settings) -> None:
     first = run_all(comparable, plan(comparable, settings, 1))
     second = run_all(comparable, plan(comparable, settings, 2))
@@ -147,6 +149,7 @@ def test_a_trial_that_is_worse_than_the_others_ends_early(
     assert Tracker(comparable).client.get_run(str(record.mlflow_run_id)).info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_only_the_best_trial_keeps_its_checkpoints_and_gc_takes_those_too(
     comparable: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
