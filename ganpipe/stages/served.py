@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 VARIABLE = "GANPIPE_SERVED"
 IMAGES = ("style.contents", "style.styles")  # settings that name images
 START = "training.start_from"
-FILES = ("style.weights", START)
+FILES = ("style.weights", "evaluation.extractor_file", START)
 NO_PATHS = ("sample:", "model:")
 PACKAGED = tuple(
     name.removesuffix("NAME") for name in SOURCE_NAMES if ":" in name

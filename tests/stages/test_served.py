@@ -85,6 +85,7 @@ def test_what_the_workspace_and_the_command_line_name_is_served(
         "style.contents=@leads-out",
         "style.contents=~/x",
         "style.weights=TMP/foreign/list",
+        "evaluation.extractor_file=TMP/foreign/list",
         "training.start_from=TMP/foreign/weights.safetensors",
         "training.start_from=../foreign/weights.safetensors",
         "training.start_from=link/weights.safetensors",
