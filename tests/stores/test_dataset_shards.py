@@ -45,6 +45,7 @@ def kept(pets: Workspace) -> set[str]:
     return {f"{p.parent.name}.dir" for p in (pets.state / "prepared").glob(f"*/*/{META}")}
 
 
+@pytest.mark.slow
 def test_a_version_is_loaded_as_it_was_after_the_dataset_has_changed(
     pets: Workspace, first: DatasetVersion, settings: Settings, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_version_is_loaded_as_it_was_after_the_dataset_has_changed(
     assert not list(pets.state.glob("scratch-*"))
 
 
+@pytest.mark.slow
 def test_a_checkout_while_a_run_trains_changes_nothing_for_it(
     pets: Workspace, first: DatasetVersion, settings: Settings, tmp_path: Path
 ) -> None:

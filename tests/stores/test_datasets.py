@@ -184,6 +184,7 @@ def test_a_fresh_clone_pulls_its_data_from_the_remote(
     assert (report.accepted, report.duplicates) == (2, 12)
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_made_again(pets: Workspace, settings: Settings) -> None:
     out = datasets.prepare_dataset(pets, "pets", settings.data)
     shard = next(out.glob("train-*.npy"))

@@ -58,6 +58,7 @@ def test_an_awkward_name_keeps_everything_inside(finished: Path) -> None:
     assert {p.name for p in finished.parent.iterdir()} == {AWKWARD, "in"}
 
 
+@pytest.mark.slow
 def test_records_hold_no_path_of_the_machine(finished: Path) -> None:
     for path in [*(finished / ".ganpipe/runs").glob("*/*.json"), *(finished / ".ganpipe/results").iterdir()]:
         assert str(finished) not in path.read_text(), path

@@ -186,7 +186,9 @@ def test_the_drift_penalty_is_the_mean_square_of_the_real_logits(settings: Setti
     torch.testing.assert_close(gradient(0.1) - gradient(0.0), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "loss", ["rpgan", *(pytest.param(loss, marks=pytest.mark.slow) for loss in LOSSES if loss != "rpgan")]
+)
 def test_every_loss_moves_every_model(settings: Settings, tmp_path: Path, loss: str) -> None:
     """Any loss with any model, with every penalty: finite losses and changed weights."""
     sides = {"mlp": 16, "dcgan": 16, "r3gan": 16, "fastgan": 32, "progan": 8, "msggan": 8, "stylegan2": 16}
