@@ -16,7 +16,7 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# About 40 minutes. The browser tests need Debian's chromium; .ci/run installs it.
+# An hour or more. The browser tests need Debian's chromium; .ci/run installs it.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
