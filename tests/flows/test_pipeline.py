@@ -137,6 +137,7 @@ def test_sigterm_ends_with_143_and_the_next_run_gives_the_same_weights(
         (("data.height_px=48",), "data.height_px is 48: set it to 32"),
     ],
 )
+@pytest.mark.slow
 def test_a_run_that_cannot_succeed_is_one_sentence_without_a_traceback(
     added: Workspace, sets: tuple[str, ...], said: str
 ) -> None:

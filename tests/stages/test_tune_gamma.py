@@ -63,6 +63,7 @@ def test_five_probes_are_trained_and_the_best_is_named(
     assert len(all_records(comparable)) == 5
 
 
+@pytest.mark.slow
 def test_the_search_goes_on_beyond_an_end_that_is_the_best(
     comparable: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +73,7 @@ def test_the_search_goes_on_beyond_an_end_that_is_the_best(
     assert result.gamma == 0.1
 
 
+@pytest.mark.slow
 def test_the_search_ends_after_four_steps_beyond_an_end(
     comparable: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

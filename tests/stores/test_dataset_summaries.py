@@ -76,6 +76,7 @@ def test_a_dataset_that_is_only_a_pointer_is_listed_and_nothing_is_written(
     assert tree(pets.root) == before
 
 
+@pytest.mark.slow
 def test_nobody_who_reads_waits_for_the_lock_or_needs_the_remote(pets: Workspace, settings: Settings) -> None:
     dvc(pets, "remote", "add", "-d", "store", str(pets.root / "no/such/folder"))
     with pets.lock("data"):
@@ -94,6 +95,7 @@ def _can_mount_read_only() -> bool:
 
 
 @pytest.mark.skipif(not _can_mount_read_only(), reason="needs the right to mount")
+@pytest.mark.slow
 def test_a_workspace_on_a_read_only_mount_can_be_read(pets: Workspace, settings: Settings) -> None:
     place = str(pets.root)
     mount = f'mount --bind "{place}" "{place}" && mount -o remount,bind,ro "{place}" && ! touch "{place}/x" && exec "$@"'

@@ -229,6 +229,7 @@ def test_the_cache_may_be_elsewhere_and_linked(
     assert dataset_versions.checkout_dataset(workspace, "pets", first.version[:8], settings.data) == first
 
 
+@pytest.mark.slow
 def test_ganpipe_runs_only_its_own_stage(clone: Workspace, settings: Settings) -> None:
     dataset_versions.pull_dataset(clone, "pets", settings.data)
     stages = clone.root / "dvc.yaml"
