@@ -96,6 +96,12 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
         raise GanpipeError(f"Could not write {path}: {why}.") from error
 
 
+def require_absent(path: Path) -> None:
+    """Raises GanpipeError if the file, or a link of that name, is there: nothing of the user's is overwritten."""
+    if os.path.lexists(path):
+        raise GanpipeError(f"{path} exists already; choose another --out, or delete it first.")
+
+
 def require_room(folder: Path, needed_bytes: int = 0) -> None:
     """Makes `folder`, and checks that files of `needed_bytes` in all can be written into it.
 

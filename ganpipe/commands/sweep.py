@@ -13,6 +13,7 @@ from ganpipe.commands.context import (
     open_named_workspace,
     require_utf8,
 )
+from ganpipe.commands.models import USAGE_ERROR
 from ganpipe.commands.tables import relative_path
 from ganpipe.console import Bars, out, pairs, print_json, say, table
 from ganpipe.files import require_room
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ganpipe.stages.sweep import SweepResult, TrialResult
     from ganpipe.stages.tune_gamma import GammaResult, Probe
 
-USAGE_ERROR = 2
 PROBE_MINUTES = 2  # of training, for each γ, if no length is asked for
 
 

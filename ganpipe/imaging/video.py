@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
-from ganpipe.files import replacing, require_room
+from ganpipe.files import replacing, require_absent, require_room
 from ganpipe.imaging.grid import grid, to_pil
 from ganpipe.imaging.image import Pixels
 from ganpipe.imaging.provenance import save_png
@@ -34,8 +33,7 @@ def check_suffix(path: Path) -> None:
 def check_target(path: Path) -> None:
     """Raises GanpipeError, before any work, if the file cannot be written or would take the place of another."""
     check_suffix(path)
-    if os.path.lexists(path):
-        raise GanpipeError(f"{path} exists already; choose another --out, or delete it first.")
+    require_absent(path)
     require_room(path.parent)
 
 

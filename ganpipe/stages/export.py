@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ganpipe.compute.device import Compute
 from ganpipe.compute.random import LATENTS, latents
 from ganpipe.errors import GanpipeError, first_line
-from ganpipe.files import require_room, write_bytes, write_text
+from ganpipe.files import require_absent, require_room, write_bytes, write_text
 from ganpipe.imaging.grid import grid
 from ganpipe.imaging.provenance import save_png
 from ganpipe.imaging.tensors import to_uint8
@@ -126,8 +125,7 @@ def _targets(out: Path, chosen: Format) -> tuple[Path, Path, Path]:
     file = out / chosen.file
     found = file, out / f"{chosen.file}.md", out / f"{chosen.file}.png"
     for path in found:
-        if os.path.lexists(path):
-            raise GanpipeError(f"{path} exists already; choose another --out, or delete it first.")
+        require_absent(path)
     require_room(out)
     return found
 

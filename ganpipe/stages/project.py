@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from torch import Tensor
 from ganpipe.compute.random import draw_labels
 from ganpipe.data.resize import resize_image
 from ganpipe.errors import GanpipeError
-from ganpipe.files import require_room, sha256_of
+from ganpipe.files import require_absent, require_room, sha256_of
 from ganpipe.imaging.decode import decode_image, read_image_file
 from ganpipe.imaging.grid import grid
 from ganpipe.imaging.image import RejectedImage
@@ -156,8 +155,8 @@ def _target_paths(photos: Sequence[Path], out: Path) -> list[Path]:
         again = seen[photo.stem]
         stems.append(out / (photo.stem if again == 1 else f"{photo.stem}-{again}"))
     for stem in stems:
-        if there := [p for p in _files(stem) if os.path.lexists(p)]:
-            raise GanpipeError(f"{there[0]} exists already; choose another --out, or delete it first.")
+        for path in _files(stem):
+            require_absent(path)
     return stems
 
 
