@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: `done` of `total` units of a stage (0: unknown), and the time that the stage has taken."""
+    """One report: `done` of `total` units of a stage (0: unknown), and the time that the stage has taken.
+
+    `work_left`: work that is left, as a multiple of what this process has done; None: every unit takes the same time.
+    """
 
     stage: str
     done: float
@@ -21,6 +24,7 @@ class Progress:
     elapsed_s: float
     start: float = 0.0  # where this process began: a resumed stage does not count what came before
     note: str = ""
+    work_left: float | None = None
 
     @property
     def per_second(self) -> float:
@@ -29,7 +33,9 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at the present rate; None if nothing can be said yet."""
+        """Seconds left if work goes on at the present rate; None if nothing can be said yet."""
+        if self.work_left is not None:
+            return self.elapsed_s * self.work_left
         return (self.total - self.done) / self.per_second if self.per_second > 0 and self.total else None
 
 

@@ -33,10 +33,13 @@ class ProbeResult:
     free_bytes: int
     shares: Sequence[float] = ()
 
+    def work(self, images: Sequence[int]) -> float:
+        """What so many images of each phase take, in images of the dearest phase."""
+        return sum(count * share for count, share in zip(images, (*self.shares, 1.0), strict=True))
+
     def sentence(self, images_left: Sequence[int], batch_images: int, processes: int, where: str) -> str:
         """For people, before the first step. `images_left`: by phase."""
-        dearest = sum(images * share for images, share in zip(images_left, (*self.shares, 1.0), strict=True))
-        seconds = dearest / batch_images * self.seconds_a_step
+        seconds = self.work(images_left) / batch_images * self.seconds_a_step
         each = batch_images // processes
         split = (
             f", each batch in parts of {self.microbatch_images} images"

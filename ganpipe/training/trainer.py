@@ -27,6 +27,7 @@ from ganpipe.training.divergence import Diverged, Rollback
 from ganpipe.training.ema import update_ema
 from ganpipe.training.length import fix_length
 from ganpipe.training.posthoc_ema import update_power_averages
+from ganpipe.training.probe import ProbeResult
 from ganpipe.training.scalars import ScalarAccumulator
 from ganpipe.training.setup import TrainingSetup
 from ganpipe.training.summary import TrainSummary
@@ -73,6 +74,7 @@ class Training:
         self.setup, self.callbacks, self.origin, self.stop = setup, callbacks, origin, stop
         self.scalars = ScalarAccumulator(setup.state.algorithm.lazy_scalars)
         self.checkpointing = Checkpointing(setup, self.scalars, callbacks)
+        self.probed: ProbeResult | None = None  # no step is left
 
     @property
     def distributed(self) -> Distributed:
@@ -82,7 +84,8 @@ class Training:
         """Trains from the present state to the end."""
         setup, state, options = self.setup, self.setup.state, self.setup.options
         algorithm, total = state.algorithm, options.total_images
-        microbatch_images = setup.probe().microbatch_images if state.nimg < total else 0
+        self.probed = setup.probe() if state.nimg < total else None
+        microbatch_images = self.probed.microbatch_images if self.probed else 0
         started, first = time.monotonic(), state.nimg
         while state.nimg < total:
             before, values = state.nimg, algorithm.values_at(state.nimg, state.remedies)
@@ -161,8 +164,20 @@ class Training:
         points = (p.values for p in reversed(self.scalars.points))
         values = next((v for v in points if set(names.values()) <= v.keys()), None)
         note = "  ".join(f"{label} {values[name]:.2f}" for label, name in names.items()) if values else ""
-        nimg, total = self.setup.state.nimg, self.setup.options.total_images
-        return Progress("train", min(nimg, total), total, "images", time.monotonic() - started, first, note)
+        nimg, total = (
+            min(self.setup.state.nimg, self.setup.options.total_images),
+            self.setup.options.total_images,
+        )
+        elapsed, left = time.monotonic() - started, self.work_left(first, nimg)
+        return Progress("train", nimg, total, "images", elapsed, first, note, left)
+
+    def work_left(self, first: int, nimg: int) -> float | None:
+        """The work from `nimg` to the end as a multiple of that from `first` on; None if all steps take the same time."""
+        if not (self.probed and self.probed.shares) or nimg == first:
+            return None
+        total, phases = self.setup.options.total_images, self.setup.state.algorithm.phases
+        whole, left = (self.probed.work([p.images for p in phases(k, total)]) for k in (first, nimg))
+        return left / (whole - left)
 
     def stop_if_asked(self) -> None:
         """Raises Interrupted after SIGINT or SIGTERM, with a checkpoint written."""

@@ -17,6 +17,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.models.io import save_generator
 from ganpipe.models.progan import Growing
 from ganpipe.models.registry import sample
+from ganpipe.progress import Progress
 from ganpipe.settings.schema import Settings
 from ganpipe.training import length, probe
 from ganpipe.training.algorithm import Phase, TrainingContext
@@ -136,6 +137,29 @@ def test_phases_say_how_many_images_are_left_of_each(growing: Settings) -> None:
 def test_the_expected_duration_counts_cheaper_phases_by_their_share() -> None:
     plan = ProbeResult(8, 2.0, 0, 0, (0.25, 0.5))
     assert "about 40 s" in plan.sentence([160, 160, 40], 8, 1, "cpu")  # (40 + 80 + 40) / 8 · 2 s
+
+
+@pytest.mark.parametrize("killed_at", [None, 56])
+def test_the_time_left_counts_the_dearer_steps_to_come(
+    growing: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int | None
+) -> None:
+    """Of 24, 24, 24, 24 and 32 images that take 0.1, 0.1, 0.1, 0.5 and 1: 7.2 + 12 + 32 in images at full size."""
+    monkeypatch.setattr(probe, "_share", lambda *_: next(shares))
+    shares = iter([0.1, 0.1, 0.1, 0.5])
+    if killed_at:
+
+        def kill(progress: Progress) -> None:
+            if progress.done >= killed_at:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(noise_data(), growing, tmp_path, Callbacks(report=kill))
+    reports: list[Progress] = []
+    train(noise_data(), growing, tmp_path, Callbacks(report=reports.append))
+    at_72 = next(report for report in reports if report.done == 72)
+    done = 7.2 - (4.8 if killed_at else 0)  # resumed at 48
+    assert at_72.left_s == pytest.approx(at_72.elapsed_s * (12 + 32) / done)
+    assert reports[-1].left_s == 0
 
 
 def test_the_probe_finds_memory_at_full_size_and_the_share_of_each_phase(
