@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from ganpipe.errors import GanpipeError
-from ganpipe.files import sha256_of_json
+from ganpipe.files import escape_control, sha256_of_json
 from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.provenance import read_origin, save_png
+from ganpipe.reports.fonts import font
 from ganpipe.reports.thumbnails import read_small
 
 KIND = "contact sheet"
-CELL_PX, GAP_PX = 224, 6
+CELL_PX, GAP_PX, BAR_PX, TITLE_PX = 224, 6, 22, 13
+NARROWEST, WIDEST = 0.5, 2.5  # shapes of a cell: width per height
+MIXED = " + "  # between styles that are mixed
 ROWS, COLUMNS = 12, 8  # of results, on one sheet
 
 Result = tuple[str, str, str]  # content, style, output
@@ -63,38 +68,74 @@ def _may_replace(path: Path, names: set[str]) -> bool:
 
 
 def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Image.Image:
-    step = CELL_PX + GAP_PX
-    sheet = Image.new("RGB", ((len(columns) + 1) * step + GAP_PX, (len(rows) + 1) * step + GAP_PX), "white")
-
-    def place(source: str, column: int, row: int) -> None:
-        picture = _thumbnail(source)
-        x = GAP_PX + column * step + (CELL_PX - picture.width) // 2
-        sheet.paste(picture, (x, GAP_PX + row * step + (CELL_PX - picture.height) // 2))
-
-    for column, style in enumerate(columns, start=1):
-        parts = style.split(" + ")
-        place(parts[0], column, 0) if len(parts) == 1 else sheet.paste(
-            _halves(parts), (GAP_PX + column * step, GAP_PX)
-        )
-    for row, content in enumerate(rows, start=1):
-        place(content, 0, row)
+    """Every picture fills its cell. All cells are equally wide; those of a row have the shape of its content."""
+    contents = [_read(source) for source in rows]
+    heights = [_cell_height(image) for image in contents]
+    top = statistics.median_low(heights)
+    lefts = [GAP_PX + k * (CELL_PX + GAP_PX) for k in range(len(columns) + 1)]
+    tops = list(accumulate(heights, lambda y, height: y + height + GAP_PX, initial=top + 2 * GAP_PX))
+    sheet = Image.new("RGB", (lefts[-1] + CELL_PX + GAP_PX, tops[-1]), "white")
+    sheet.paste(_corner(len(rows), len(columns), top), (GAP_PX, GAP_PX))
+    for left, style in zip(lefts[1:], columns, strict=True):
+        sources = style.split(MIXED)
+        name = MIXED.join(Path(source).stem for source in sources)
+        sheet.paste(_titled(_strips([_read(source) for source in sources], top), name), (left, GAP_PX))
+    for y, height, content, image in zip(tops, heights, rows, contents, strict=False):
+        sheet.paste(_titled(_fill(image, CELL_PX, height), Path(content).stem), (GAP_PX, y))
     for content, style, output in results:
         if content in rows and style in columns:
-            place(output, columns.index(style) + 1, rows.index(content) + 1)
+            row = rows.index(content)
+            sheet.paste(
+                _fill(_read(output), CELL_PX, heights[row]), (lefts[columns.index(style) + 1], tops[row])
+            )
     return sheet
 
 
-def _thumbnail(source: str) -> Image.Image:
-    """An image that fits a cell; an empty one if the file is gone by now."""
+def _read(source: str) -> Image.Image:
+    """An image that is large enough for every cell; an empty one if the file is gone by now."""
     try:
-        return read_small(Path(source), CELL_PX)
+        return read_small(Path(source), round(CELL_PX / NARROWEST))
     except RejectedImage:
         return Image.new("RGB", (CELL_PX, CELL_PX), (224, 224, 224))
 
 
-def _halves(sources: list[str]) -> Image.Image:
-    """Strips of several styles that are mixed."""
-    cell, width = Image.new("RGB", (CELL_PX, CELL_PX), "white"), CELL_PX // len(sources)
-    for k, source in enumerate(sources):
-        cell.paste(_thumbnail(source).resize((CELL_PX, CELL_PX)).crop((0, 0, width, CELL_PX)), (k * width, 0))
+def _cell_height(image: Image.Image) -> int:
+    """The height of a cell with the image's shape; very long ones are cropped."""
+    return round(CELL_PX / min(max(image.width / image.height, NARROWEST), WIDEST))
+
+
+def _fill(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The image scaled to fill the cell; what is too long is cut off on both sides."""
+    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+
+
+def _strips(images: list[Image.Image], height: int) -> Image.Image:
+    """A cell with an upright strip of each of several styles that are mixed."""
+    cell = Image.new("RGB", (CELL_PX, height), "white")
+    edges = [CELL_PX * k // len(images) for k in range(len(images) + 1)]
+    for image, (left, right) in zip(images, pairwise(edges), strict=True):
+        cell.paste(_fill(image, right - left, height), (left, 0))
+    return cell
+
+
+def _titled(cell: Image.Image, name: str) -> Image.Image:
+    """The cell with a name on a bar along its lower edge."""
+    letters, text = font(TITLE_PX), escape_control(name)
+    while letters.getlength(text) > CELL_PX - 2 * GAP_PX:
+        middle = len(text) // 2
+        text = f"{text[: middle - 1]}…{text[middle + 1 :]}"
+    bar = cell.crop((0, cell.height - BAR_PX, CELL_PX, cell.height)).point(lambda value: value // 3)
+    ImageDraw.Draw(bar).text((CELL_PX / 2, BAR_PX / 2), text, "white", letters, anchor="mm")
+    cell.paste(bar, (0, cell.height - BAR_PX))
+    return cell
+
+
+def _corner(contents: int, styles: int, height: int) -> Image.Image:
+    """The cell that says how many contents and styles stand along the edges."""
+    cell, letters = Image.new("RGB", (CELL_PX, height), (236, 236, 236)), font(TITLE_PX)
+    draw, edge = ImageDraw.Draw(cell), 2 * GAP_PX
+    across = f"{styles} style{'s' * (styles > 1)} →"
+    down = f"{contents} content{'s' * (contents > 1)} ↓"
+    draw.text((CELL_PX - edge, height / 2 - TITLE_PX), across, "black", letters, anchor="rm")
+    draw.text((CELL_PX - edge, height / 2 + TITLE_PX), down, "black", letters, anchor="rm")
     return cell

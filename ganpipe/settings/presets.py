@@ -146,6 +146,7 @@ DEMO_DCGAN: Row = DCGAN_R1 | {
     "training.g_lr": 2e-3,
     "training.d_lr": 2e-3,
     "training.lr_end": 0.3,
+    "training.beta1": 0.0,
     "training.ema_halflife_images": 8_000,
 }
 DEMO_VAE: Row = VAE | {
