@@ -4,7 +4,7 @@
 
 A comment behind a command of `ganpipe train`, such as `# VAE`, is the word by which later commands name its run. Every
 command, its output and its seconds are kept in lesson.json in the workspace; a second call goes on behind the last one.
-Commands of folders that the reader has to bring (`~/…`) are left out.
+Behind a command that is meant to fail stands `# exit code 1`. Commands with folders of the reader (`~/…`) are left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ganpipe.training.points import POINTS, read_points
 
 PAGE = Path(__file__).parents[1] / "docs" / "lesson.md"
 GROWTH_GRIDS = 4
+FAILS = "exit code "
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,23 @@ def commands_of(page: str) -> Iterator[tuple[str, str]]:
                 yield " ".join(command.split()), comment.strip()
 
 
-def run(command: str, runs: dict[str, str], workspace: Path) -> Step:
-    """Runs it with --json in the workspace; its progress goes to this terminal."""
+def run(command: str, runs: dict[str, str], workspace: Path, code: int) -> Step:
+    """Runs it with --json in the workspace, and expects this exit code; its progress goes to this terminal."""
     words = [runs.get(word, word) for word in shlex.split(command)[1:]]
     ganpipe = Path(sys.executable).with_name("ganpipe")
     started = time.monotonic()
     done = subprocess.run([ganpipe, *words, "--json"], cwd=workspace, text=True, stdout=subprocess.PIPE)
-    if done.returncode:
+    if done.returncode != code:
         sys.exit(f"{command} ended with exit code {done.returncode}.")
-    return Step(command, time.monotonic() - started, json.loads(done.stdout.splitlines()[-1]))
+    output = {} if code else json.loads(done.stdout.splitlines()[-1])
+    return Step(command, time.monotonic() - started, output)
 
 
 def run_all(page: str, workspace: Path, until: str | None) -> tuple[list[Step], dict[str, str]]:
     """The steps of the page, old ones from lesson.json, and the run that each word names."""
     known: dict[str, Step] = {}
-    record, runs = workspace / "lesson.json", {}
+    runs: dict[str, str] = {}
+    record = workspace / "lesson.json"
     if record.exists():
         steps = [Step(**row) for row in json.loads(record.read_text())]
         known = {step.command: step for step in steps}
@@ -72,9 +75,12 @@ def run_all(page: str, workspace: Path, until: str | None) -> tuple[list[Step], 
     for command, word in commands_of(page):
         if until and until in command:
             break
-        step = known.get(command) or run(command, runs, workspace)
+        fails = word.startswith(FAILS)
+        step = known.get(command) or run(
+            command, runs, workspace, int(word.removeprefix(FAILS)) if fails else 0
+        )
         print(f"{step.seconds:6.0f} s  {command}", flush=True)
-        if word:
+        if word and not fails:
             runs[word] = Path(str(step.output["run_dir"])).name
         done.append(step)
         write_json(record, [asdict(step) for step in done])
@@ -110,7 +116,7 @@ KINDS = {
 
 
 def draw(name: str, steps: list[Step], runs: dict[str, str], workspace: Path, out: Path) -> None:
-    """Makes a picture: WORD-KIND.png of a run, or one that a command wrote, by the picture's own name."""
+    """Makes a picture: WORD-KIND.png of a run, COMMAND.png of `ganpipe COMMAND`, or FOLDER.png or a file of --out."""
     word, _, kind = Path(name).stem.partition("-")
     if word in runs:
         KINDS[kind](workspace / ".ganpipe" / "runs" / runs[word]).save(out / name)
@@ -120,7 +126,8 @@ def draw(name: str, steps: list[Step], runs: dict[str, str], workspace: Path, ou
             found = step.output.get("sheet") or step.output["picture"]
             shutil.copyfile(workspace / str(found), out / name)
             return
-    shutil.copyfile(workspace / name, out / name)
+    folder = workspace / Path(name).stem
+    shutil.copyfile(folder / "contact-sheet.png" if folder.is_dir() else workspace / name, out / name)
 
 
 def main() -> None:

@@ -141,7 +141,7 @@ DEMO: Row = dict.fromkeys(INTERVALS, 0) | {
 }
 # High rates: minutes are too short for low ones. 90 s at 5e-4, 1e-3, 2e-3: KD 1,996, 1,661, 1,498 (LOG.md).
 DEMO_DCGAN: Row = DCGAN_R1 | {
-    "model.g_channels": 32,
+    "model.g_channels": 48,
     "model.d_channels": 32,
     "training.g_lr": 2e-3,
     "training.d_lr": 2e-3,
