@@ -65,7 +65,7 @@ def fill(folder: Path, count: int, make: Callable[[Path, int], None], ending: st
 
 
 def plain_loop(folder: Path, side_px: int) -> int:
-    """What a home-made script does."""
+    """Decodes and resizes the images one by one, as a home-made script does; returns their number."""
     images = [
         np.asarray(Image.open(p).convert("RGB").resize((side_px, side_px))) for p in sorted(folder.iterdir())
     ]

@@ -182,7 +182,7 @@ def _mixed(draw: Draw, share: float, part: Part) -> list[Part]:
 
 @dataclass(frozen=True)
 class Case:
-    """What a person would say, and the images."""
+    """The verdicts that a person would accept, and the images."""
 
     expected: tuple[str, ...]
     make: Callable[[Draw], list[Part]]

@@ -1,4 +1,4 @@
-"""What the metrics of features cost, and whether their standard errors are right.
+"""The cost of the metrics of features, and whether their standard errors are right.
 
     python -m benchmarks.metrics [--sizes 1000 10000] [--dimensions 512]
     python -m benchmarks.metrics --errors [--draws 40] [--sizes 250 1000] [--blurred 0 0.2 1]

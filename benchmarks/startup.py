@@ -1,4 +1,4 @@
-"""What the chain costs besides its work: `ganpipe --help`, and `ganpipe run` less its four stages.
+"""The overhead of the chain besides its work: `ganpipe --help`, and `ganpipe run` less its four stages.
 
     python -m benchmarks.startup [--up]
 

@@ -1,4 +1,4 @@
-"""What Prefect's server knows of earlier deployments of this workspace, and what becomes of their runs."""
+"""Earlier deployments of this workspace on Prefect's server, and what becomes of their runs."""
 
 from __future__ import annotations
 

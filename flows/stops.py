@@ -28,7 +28,10 @@ R = TypeVar("R")
 
 
 class _LastStop:
-    """What has stopped a task of this process. Prefect passes on that the task was cancelled, and not by what."""
+    """The exception that last stopped a task of this process.
+
+    Prefect passes on that the task was cancelled, and not by what.
+    """
 
     stop: BaseException | None = None
 

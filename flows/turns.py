@@ -102,6 +102,6 @@ class _Queue:
         set_running("Waiting", sentence)
 
     def _name_training(self, holder: str) -> str:
-        """What `ganpipe train` works on, of which the lock knows the process alone."""
+        """Names the run that `ganpipe train` works on, of which the lock knows the process alone."""
         running = [r.run_id for r in read_records(self.workspace).whole if r.state == "running"]
         return f"run {running[-1]} is training" if running and holder.startswith("process") else holder

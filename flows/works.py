@@ -39,7 +39,7 @@ PLAIN: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Ended:
-    """What a work has come to: its result, and the name and the sentence of the flow run's state."""
+    """The outcome of a work: its result, and the name and the sentence of the flow run's state."""
 
     data: Any
     name: str = "Completed"

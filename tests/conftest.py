@@ -1,4 +1,4 @@
-"""What the tests share: a workspace of their own, small settings, images that are known."""
+"""Fixtures and helpers that the tests share: a workspace of their own, small settings, images that are known."""
 
 from __future__ import annotations
 
@@ -211,4 +211,4 @@ def pixel_features(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Killed(BaseException):
-    """What a kill -9 is to the code under test: nothing is caught, nothing is cleaned up."""
+    """The equivalent of a kill -9 for the code under test: nothing is caught, nothing is cleaned up."""

@@ -1,4 +1,4 @@
-"""What people read: text of strangers is shown, and nothing in it is obeyed."""
+"""Output that people read: text of strangers is shown, and nothing in it is obeyed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a disk or database is told apart, whoever says it and however it is wrapped."""
+"""Faults of a disk or database are told apart, whoever reports them and however they are wrapped."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PeerRun:
-    """What a peer made, and how long it took, on a clock that stands still while snapshots are taken."""
+    """The picture that a peer made, and the time it took, on a clock that stands still while snapshots are taken."""
 
     name: str
     seconds_per_step: float  # median at the final size, its first step excluded

@@ -1,4 +1,4 @@
-"""What the peers look at: VGG19 as torchvision lays it out, with the weights that ganpipe uses, and images for it.
+"""The peers' network: VGG19 as torchvision lays it out, with the weights that ganpipe uses, and images for it.
 
 The peers know VGG19 in that layout and would download its weights.
 """
@@ -54,7 +54,7 @@ def embedded_vgg19() -> nn.Sequential:
 
 
 def activations(network: nn.Sequential, picture: Tensor) -> dict[int, Tensor]:
-    """What the losses read, by place, for `picture: [1, 3, H, W]` in [0, 1]."""
+    """Computes the activations that the losses read, by place, for `picture: [1, 3, H, W]` in [0, 1]."""
     x, found = TF.normalize(picture, list(MEAN), list(STD)), {}
     for place, layer in enumerate(network):
         x = layer(x)

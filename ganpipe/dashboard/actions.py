@@ -1,4 +1,4 @@
-"""What the pages may do: ganpipe's own commands, each in a process of its own.
+"""Actions of the pages: ganpipe's own commands, each in a process of its own.
 
 The dashboard itself so imports neither torch nor DVC, and a command that dies takes no page with it.
 """
@@ -18,7 +18,7 @@ from ganpipe.stores.workspace import Workspace
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a command: the JSON that it printed, or one sentence that says why it failed."""
+    """The outcome of a command: the JSON that it printed, or one sentence that says why it failed."""
 
     result: dict[str, Any] = field(default_factory=dict)
     error: str = ""

@@ -65,7 +65,7 @@ class DrawingForm:
         self.place = Element("div")
 
     def wanted(self) -> Drawing:
-        """What the form says."""
+        """Returns the drawing that the form describes."""
         version = self.model.with_alias(str(self.side.value))
         assert version is not None
         return Drawing(

@@ -1,4 +1,4 @@
-"""What something came from and what came of it, as links to the pages of each and thumbnails of pictures."""
+"""The lineage of a dataset, run, model or picture, as links to the pages of each and thumbnails of pictures."""
 
 from __future__ import annotations
 

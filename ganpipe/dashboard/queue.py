@@ -1,4 +1,4 @@
-"""What the gallery has asked Prefect for: waiting, at work, and what came of the last ones."""
+"""The runs that the gallery has asked Prefect for: waiting, at work, and the outcomes of the last ones."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Queue:
 
 
 def describe_run(run: Run) -> str:
-    """What a run stylizes: "beach in swirl, strength 0.70"."""
+    """Describes what a run stylizes, such as "beach in swirl, strength 0.70"."""
     try:
         asked = parse_assignments(run.overrides)
     except GanpipeError:  # somebody else has asked for it

@@ -1,4 +1,4 @@
-"""What all open pages share: the status, read once in MOST_AGE_S beside the event loop, trainings, and what pages may do."""
+"""State shared by all open pages: the status, read once in MOST_AGE_S beside the event loop, trainings, and actions."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What Prefect says; if it cannot be asked, why (`problem`), and the schedules that params.yaml names (`written`)."""
+    """Deployments in Prefect; if it cannot be asked, why (`problem`), and the schedules of params.yaml (`written`)."""
 
     deployments: tuple[Deployment, ...] = ()
     watched: WatchedFolder | None = None

@@ -94,7 +94,7 @@ class SmallBodiesOnly:
 
 
 def cookie_of(secret: str) -> str:
-    """What a browser that has signed in sends.
+    """Derives the cookie value of a browser that has signed in.
 
     It is made with another key than the secret itself, with which the server answers anybody's questions (PROOF_PATH).
     """

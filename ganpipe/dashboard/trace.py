@@ -51,7 +51,7 @@ async def _draw_upload(readings: Readings, event: events.UploadEventArguments) -
 
 
 def draw_trace(found: Trace) -> None:
-    """What a picture comes from, with links to what is here."""
+    """Draws the origin of a picture, with links to what is here."""
     with card(f"Where {found.file} comes from"):
         with Element("div").classes("pairs"):
             for name, value in found.facts():

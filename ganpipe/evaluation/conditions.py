@@ -9,7 +9,7 @@ from ganpipe.files import sha256_of_json
 
 @dataclass(frozen=True)
 class Conditions:
-    """What scores depend on besides the generated images.
+    """Everything that scores depend on besides the generated images.
 
     `extractor_sha256`: of its weights. `version`: of the dataset. `held_out_sha256`: of the pixels of the held-out images
     that were measured, which depend on the split and the preparation, too.

@@ -16,7 +16,7 @@ Space = Literal["z", "w", "w+"]  # input of G; of its synthesis, for all layers 
 
 @dataclass(frozen=True)
 class Latent:
-    """What fixes an image of a generator: `value: [1, …]`, the noise `[1, pixels]` of its layers, the label in z.
+    """Inputs that fix a generator's image: `value: [1, …]`, the noise `[1, pixels]` of its layers, the label in z.
 
     No noise is the generator's fixed one.
     """

@@ -23,9 +23,10 @@ START = "training.start_from"  # may hold a path of this machine; the row "start
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the card says. `config`: the JSON of the generator's files. `record`: of its run; None if it is not here.
+    """The contents of a model card. `config`: the JSON of the generator's files.
 
-    `license`: None if nobody has stated one. `example`: lines of Python that draw an image from the file.
+    `record`: of its run; None if it is not here. `license`: None if nobody has stated one.
+    `example`: lines of Python that draw an image from the file.
     """
 
     model: str

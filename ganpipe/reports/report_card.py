@@ -29,7 +29,7 @@ VERDICT_COLORS = {
 
 @dataclass(frozen=True)
 class Additions:
-    """What only a whole run has: seconds by stage, a contact sheet of stylized images, and their mean qualities."""
+    """Parts only a whole run has: seconds by stage, a contact sheet of stylized images, and their mean qualities."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     contact_sheet: Path | None = None
@@ -58,7 +58,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class ReportCard:
-    """What the page says, in its order. `settings`: name and value, one line each."""
+    """The contents of the page, in its order. `settings`: name and value, one line each."""
 
     dataset: str
     verdict: str

@@ -1,4 +1,4 @@
-"""What `ganpipe up` watches beside its services: schedules without success for long, and a disk that is nearly full."""
+"""Alarms of `ganpipe up`, beside its services: schedules without success for long, and a disk that is nearly full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages ask of the Prefect server of `ganpipe up`, over its REST API. Imports no Prefect, which takes 100 MB."""
+"""The pages' client of the REST API of `ganpipe up`'s Prefect server. Imports no Prefect, which takes 100 MB."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What can be started: a flow with parameters. `paused`: somebody has paused all of it.
+    """A flow with parameters, which can be started. `paused`: somebody has paused all of it.
 
     `last`: the run that ended last; `open`: those that work or wait; `planned`: those that wait for their time.
     """

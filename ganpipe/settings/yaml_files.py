@@ -103,7 +103,7 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def _problem(error: yaml.YAMLError) -> str:
-    """What is wrong and in which line; not the line itself, which may hold a secret."""
+    """Describes the error and gives its line number; leaves out the line itself, which may hold a secret."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"{error.problem or error.context} in line {error.problem_mark.line + 1}"
     return " ".join(str(error).split())

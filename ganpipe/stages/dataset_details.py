@@ -172,7 +172,7 @@ def _newest_page(workspace: Workspace, name: str) -> Path | None:
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
-    """What a file of a report holds; None if it is not there or not readable: the next run writes it again."""
+    """Reads a file of a report; None if it is not there or not readable: the next run writes it again."""
     try:
         return read_dataclass(path, kind)
     except GanpipeError:

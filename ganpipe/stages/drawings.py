@@ -17,8 +17,9 @@ FILM = "interpolation.mp4"
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn. `model`: NAME/VERSION. `mlflow_run_id`: of the version, whose number a restored MLflow may give to another.
+    """Settings of drawn images or a film. `model`: NAME/VERSION.
 
+    `mlflow_run_id`: of the version, whose number a restored MLflow may give to another.
     `label`: None for labels as the dataset has them.
     """
 

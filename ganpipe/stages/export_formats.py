@@ -40,7 +40,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a program must know to draw with a file."""
+    """The facts about a file that a program must know to draw with it."""
 
     file: str
     z_dim: int

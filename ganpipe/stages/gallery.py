@@ -77,7 +77,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Made:
-    """What a stylized image was made of: None where the image does not say."""
+    """The content, style and run of a stylized image: None where the image does not say."""
 
     content: Source | None
     style: Source | None
@@ -99,7 +99,7 @@ def list_stylized(workspace: Workspace) -> list[Stylized]:
 
 
 def made_of(workspace: Workspace, path: Path) -> Made:
-    """What the file of a stylized image says about itself."""
+    """Reads the content, style and run from the file of a stylized image."""
     try:
         origin = read_origin(path)
     except GanpipeError:

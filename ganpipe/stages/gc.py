@@ -49,7 +49,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Plan:
-    """What can be deleted. `notes`: what is left alone, and why."""
+    """The removals that can be made. `notes`: what is left alone, and why."""
 
     removals: list[Removal]
     notes: list[str]
@@ -82,7 +82,7 @@ def collect(workspace: Workspace, settings: Settings) -> Plan:
 
 
 def plan_removals(workspace: Workspace, settings: Settings) -> Plan:
-    """What can be deleted now; nothing is written.
+    """Finds everything that can be deleted now; nothing is written.
 
     Raises:
         GanpipeError: a run's record is damaged, or MLflow cannot be asked for the champions.

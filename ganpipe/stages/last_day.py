@@ -1,4 +1,4 @@
-"""What ran in the last 24 hours, in three sentences at most."""
+"""The flow runs of the last 24 hours, in three sentences at most."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Told:
 
 @dataclass(frozen=True)
 class LastDay:
-    """What ended in the last 24 hours: a sentence for the latest flow runs, in the order of their beginnings.
+    """Flow runs that ended in the last 24 hours: a sentence for the latest ones, in the order of their beginnings.
 
     Those that found something to do come first. `others`: how many ended besides.
     """

@@ -94,7 +94,7 @@ def find_obstacle(workspace: Workspace, record: RunRecord, now: RunRecord) -> st
 
 
 def _changed_code(folder: Path) -> tuple[str, list[str]]:
-    """What changed in ganpipe's source, in words, and the command that brings it back."""
+    """Describes in words how ganpipe's source changed, and gives the command that brings it back."""
     code = read_code(folder)
     if code is None:
         return "ganpipe's source changed (the run is from before ganpipe recorded its commit)", []

@@ -105,7 +105,7 @@ class FolderImport:
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of it. `refused`: files that could not be used, and `why` of the first of them."""
+    """The result of importing a folder. `refused`: files that could not be used, and `why` of the first of them."""
 
     dataset: str
     version: str

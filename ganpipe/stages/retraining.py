@@ -17,7 +17,7 @@ from ganpipe.stores.workspace import Workspace
 
 @dataclass(frozen=True)
 class Decision:
-    """What the rule says of a dataset version, and why.
+    """The rule's decision on a dataset version, and the reason.
 
     `new`: images that the version trained on last does not have; `changed_percent`: new and removed ones, as a share of
     that version. `not_before`: the change is enough, and a run may start at this time (ISO 8601). `started`: when the

@@ -1,4 +1,4 @@
-"""What has been done already: a finished training, or a whole run. Imports neither MLflow nor SciPy: schedules ask often."""
+"""Work already done: a finished training, or a whole run. Imports neither MLflow nor SciPy: schedules ask often."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Column:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """What can be asked of it."""
+        """The parameters of the page's address that filter by this column."""
         return (self.name + LEAST, self.name + MOST) if self.kind == "number" else (self.name,)
 
 

@@ -131,7 +131,7 @@ class DiskUse:
 
 @dataclass(frozen=True)
 class WorkspaceStatus:
-    """What runs and waits, what ran and is planned, datasets, runs, models, servers and disk.
+    """Running, waiting, past and planned work; datasets, runs, models, servers and disk.
 
     `champions` and `challengers`: by registered model. `models_problem`: why MLflow could not be asked; None if it could.
     `changes` of champions, and `runs`: the latest last; `flow_runs`: the latest first. `up_pid`: of `ganpipe up`; None if it
@@ -381,7 +381,7 @@ def _listening_processes(parent: int) -> dict[int, int]:
 
 
 def disk_use(workspace: Workspace) -> list[DiskUse]:
-    """What uses the disk, the largest first; places that are not there are left out."""
+    """Measures the places that use the disk, the largest first; places that are not there are left out."""
     deadline = time.monotonic() + DISK_PATIENCE_S
     found = [_measure(what, workspace.root / place, deadline) for what, place in DISK_PLACES]
     return sorted((use for use in found if use.bytes), key=lambda use: -use.bytes)

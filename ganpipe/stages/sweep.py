@@ -87,7 +87,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came of a sweep. `importances`: shares of the variance of the energy (fANOVA), by setting; they sum to 1.
+    """The result of a sweep. `importances`: shares of the variance of the energy (fANOVA), by setting; they sum to 1.
 
     `settings`: the best ones as a fragment of params.yaml, which is in the file `fragment`, too. Paths are strings; without a
     finished trial there are none.

@@ -39,7 +39,7 @@ class Trace:
         } | made
 
     def facts(self) -> list[tuple[str, str]]:
-        """What the origin says, each as a name and a text; what is empty is left out."""
+        """Lists the facts of the origin, each as a name and a text; empty ones are left out."""
         said = {key: value for key, value in self.origin.items() if value not in ([], {}, None)}
         return [(key.replace("_", " "), _as_text(value)) for key, value in said.items()]
 

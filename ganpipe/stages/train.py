@@ -69,7 +69,7 @@ class Pruned(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """What makes a training a trial of the sweep `sweep`. `on_points` gets the new points of the curve at each checkpoint.
+    """A training as a trial of the sweep `sweep`. `on_points` gets the new points of the curve at each checkpoint.
 
     It may raise Pruned.
     """

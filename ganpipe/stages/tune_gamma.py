@@ -67,7 +67,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class GammaResult:
-    """What came of it: the best γ, the probes by γ, and a sentence. `picture`: the last grids side by side."""
+    """The result of tuning γ: the best γ, the probes by γ, and a sentence. `picture`: the last grids side by side."""
 
     gamma: float
     sentence: str

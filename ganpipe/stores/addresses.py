@@ -1,4 +1,4 @@
-"""What a running `ganpipe up` announces: its servers, whether they are this workspace's, and the folder that it watches."""
+"""Announcement of a running `ganpipe up`: its servers, whether they are this workspace's, and the watched folder."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _is_tracked() -> bool:
 
 
 def _diff(folder: Path) -> bytes:
-    """What differs from the commit, new files included; the repository's own index stays as it is."""
+    """Computes the diff from the commit, new files included; the repository's own index stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"scratch-{os.getpid()}-") as scratch:
         index = Path(scratch) / "index"
@@ -87,7 +87,7 @@ def _diff(folder: Path) -> bytes:
 
 
 def _git(*words: str, index: Path | None = None) -> bytes | None:
-    """What git answers about ganpipe's own folder; None if it fails or is not there."""
+    """Runs git on ganpipe's own folder and returns its output; None if git fails or is not there."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     if index:
         environment["GIT_INDEX_FILE"] = str(index)

@@ -64,7 +64,7 @@ from ganpipe.stores.workspace import Workspace, check_name, ignore_in_git
 
 @dataclass(frozen=True)
 class WatchedFiles:
-    """What is known of a watched folder: the files that still change, by their names in it."""
+    """The state of a watched folder: the files that still change, by their names in it."""
 
     arriving: frozenset[str] = frozenset()
 

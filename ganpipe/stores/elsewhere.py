@@ -1,4 +1,4 @@
-"""What a server elsewhere keeps, so that nobody takes an empty list for an empty workspace."""
+"""Descriptions of records that a server elsewhere keeps, so that nobody takes an empty list for an empty workspace."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class RunResult:
     conditions: Conditions | None = None  # of the metrics
 
     def sentence(self) -> str:
-        """What became of the run, such as "ganpipe-cats v7: good; promoted (energy distance: z 4.1); 2 images not stylized."."""
+        """Sums up the run, e.g. "ganpipe-cats v7: good; promoted (energy distance: z 4.1); 2 images not stylized."."""
         parts = [f"{self.model_version or 'No model'}: {self.verdict}"]
         if self.gate:
             compared = self.gate.comparison

@@ -1,4 +1,4 @@
-"""What a training needs of its machine, on the page of its MLflow run."""
+"""System metrics: a training's use of its machine, on the page of its MLflow run."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def uploads_folder(workspace: Workspace, kind: Kind) -> Path:
 
 
 def list_uploads(workspace: Workspace, kind: Kind) -> list[Path]:
-    """What was received, the latest first."""
+    """Lists the received images of one kind, the latest first."""
     found = [path for path in uploads_folder(workspace, kind).glob("*") if is_shown(path)]
     return sorted(found, key=lambda path: (-path.stat().st_mtime, path.name))
 

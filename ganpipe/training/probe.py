@@ -34,7 +34,7 @@ class ProbeResult:
     shares: Sequence[float] = ()
 
     def work(self, images: Sequence[int]) -> float:
-        """What so many images of each phase take, in images of the dearest phase."""
+        """Converts the work of so many images of each phase into images of the dearest phase."""
         return sum(count * share for count, share in zip(images, (*self.shares, 1.0), strict=True))
 
     def sentence(self, images_left: Sequence[int], batch_images: int, processes: int, where: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation measured of the average's images, `images` of them for the energy distance.
+    """A validation's measurements of the average's images, `images` of them for the energy distance.
 
     `energy`: energy distance to held-out images, as a share of the distance between two of these. `near_duplicates`:
     share of samples nearer to another one than 95% of training images are. `copied`: share nearer to a training image
@@ -21,7 +21,7 @@ class Validation:
     copied: float | None = None
 
     def scalars(self) -> dict[str, float]:
-        """What was measured, by its name in the loss curve."""
+        """Returns the measured values by their names in the loss curve."""
         names = ("energy", "near_duplicates", "copied")
         values = {f"validation_{name}": getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}

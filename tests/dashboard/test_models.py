@@ -1,4 +1,4 @@
-"""What the page of models changes: each action by its effect in the registry, through the command in a process of its own."""
+"""Changes by the page of models: each action by its effect in the registry, through the command in its own process."""
 
 from __future__ import annotations
 

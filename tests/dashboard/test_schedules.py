@@ -45,7 +45,7 @@ def up(upped: Workspace, quick: None) -> Iterator[Workspace]:
 
 
 def known(workspace: Workspace, name: str) -> Deployment:
-    """What the server knows of a deployment now."""
+    """Asks the server for a deployment as it is now."""
     return asyncio.run(find_api(workspace).deployment(name))
 
 

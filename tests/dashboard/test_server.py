@@ -56,7 +56,7 @@ class Served:
 
     @property
     def cookie(self) -> str:
-        """What a browser that has signed in sends."""
+        """The cookie that a signed-in browser sends."""
         return f"ganpipe-{self.port}={cookie_of(workspace_secret(self.workspace))}"
 
 

@@ -1,4 +1,4 @@
-"""What Prefect's page shows of a run."""
+"""The artifacts of a run, as Prefect's page shows them."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def training(workspace: Workspace, state: str, process: str = DEAD) -> RunRecord
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What Prefect is asked to run."""
+    """The runs that Prefect is asked for: the deployment and the arguments of each."""
     asked: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(deployments, "run_deployment", lambda name, **rest: asked.append((name, rest)))
     return asked

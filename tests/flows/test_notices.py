@@ -1,4 +1,4 @@
-"""What is told of a run: the events, the sentence, the picture."""
+"""Notices of a run: the events, the sentence, the picture."""
 
 from __future__ import annotations
 

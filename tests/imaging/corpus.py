@@ -183,7 +183,7 @@ def hidden(color: np.ndarray, where: np.ndarray) -> Shown:
 
 
 def printed(inks: np.ndarray) -> Shown:
-    """What inks `[H, W, 4]` in 0…255 look like without a profile: each takes its share of the light."""
+    """Computes the colors of inks `[H, W, 4]` in 0…255 without a profile: each takes its share of the light."""
     light = 255.0 - inks
     return light[..., :3] * light[..., 3:] / 255.0
 
@@ -197,7 +197,7 @@ def linear_seen(light: np.ndarray) -> Shown:
 
 
 def saved(picture: np.ndarray | Image.Image, format: str, **options: Any) -> bytes:
-    """What Pillow writes."""
+    """Encodes a picture with Pillow."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     buffer = BytesIO()
     image.save(buffer, format=format, **options)
@@ -1023,7 +1023,7 @@ def gray_gif_with_a_transparent_gray(rng: Random) -> tuple[bytes, Shown]:
 
 @taken(".gif")
 def gif_whose_frame_is_smaller_than_its_canvas(rng: Random) -> tuple[bytes, Shown]:
-    """What the frame leaves free is transparent."""
+    """The part of the canvas that the frame leaves free is transparent."""
     palette, stored = gif_colors(rng, 8), noise(rng, 6, 9, levels=8)
     shown = np.full((20, 30, 3), 255.0)
     shown[4:10, 7:16] = hidden(palette[stored], stored == 2)
@@ -1563,7 +1563,7 @@ def inks_of_a_press_in_a(rng: Random, format: str) -> tuple[bytes, Shown]:
 
 
 def half(data: bytes) -> bytes:
-    """What is there of a file when the disk is full."""
+    """Cuts a file in half, as a full disk leaves it."""
     return data[: len(data) // 2]
 
 
@@ -1951,7 +1951,7 @@ def text_called_jpg(rng: Random) -> bytes:
 
 @refused("not_an_image", file="page.png")
 def web_page_called_png(rng: Random) -> bytes:
-    """What a server sends instead of a picture that is gone."""
+    """The page that a server sends instead of a picture that is gone."""
     return b"<!DOCTYPE html><html><head><title>404</title></head><body>Not Found</body></html>\n"
 
 
@@ -2069,7 +2069,7 @@ def gzip_among_the_pictures(rng: Random) -> bytes:
 
 @refused("not_an_image", file="._picture.jpg")
 def apple_double(rng: Random) -> bytes:
-    """What macOS leaves beside each file on other file systems."""
+    """The file that macOS leaves beside each file on other file systems."""
     return struct.pack(">II16xHIII", 0x00051607, 0x00020000, 1, 9, 38, 82) + bytes(82) + rng.bytes(32)
 
 

@@ -169,7 +169,7 @@ def tiff_bytes(
 
 
 def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
-    """What EXIF 2.3 (table 6) says is seen of rows and columns as they are stored."""
+    """Turns stored rows and columns into the view that EXIF 2.3 (table 6) defines."""
     turned = {
         1: stored,
         2: stored[:, ::-1],
@@ -258,7 +258,7 @@ def test_cmyk_photographs_are_not_inverted(kind: str, ink: int) -> None:
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_a_profile_of_swapped_channels_swaps_them_back_and_keeps_alpha(mode: str, format: str) -> None:
-    """What the file calls red is sRGB's green."""
+    """The channel that the file calls red is sRGB's green."""
     profile = rgb_profile(SRGB[:, [1, 0, 2]], SRGB_CURVE)
     options = {"lossless": True, "exact": True} if format == "WEBP" else {}
     stored = noise_image(0, mode=mode)

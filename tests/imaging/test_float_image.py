@@ -274,7 +274,7 @@ def test_float_tiff_is_finer_than_eight_bits(tmp_path: Path) -> None:
 
 
 def files_turned(orientation: int) -> dict[str, tuple[np.ndarray, bytes]]:
-    """What is stored, `[H, W, C]`, and the file of it that asks to be turned, by kind."""
+    """Makes the stored pixels, `[H, W, C]`, and a file of them that asks to be turned, by kind."""
     eight, sixteen, gray = np.asarray(noise_image(0, (9, 5))), noise(3, 5, 9), noise(1, 5, 9)
     exif = exif_with(orientation)
     chunk = (b"eXIf", exif.tobytes()[6:])

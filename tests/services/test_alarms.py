@@ -1,4 +1,4 @@
-"""What `ganpipe up` tells when nothing happens any more."""
+"""Notifications of `ganpipe up` when nothing happens any more."""
 
 from __future__ import annotations
 

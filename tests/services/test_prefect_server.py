@@ -24,7 +24,7 @@ async def prefect(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def ask(path: str = "/api/flows", kind: str = "http", **headers: str) -> list[MutableMapping[str, Any]]:
-    """What the server sends for a request with these headers."""
+    """Sends a request with these headers, and returns the messages that the server sends."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What a killed process has left is settled; what lives is left alone."""
+"""Everything that a killed process has left is settled; what lives is left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ganpipe up` refuses before it starts anything, the ports that it takes, and what it tells its runner."""
+"""Refusals of `ganpipe up` before it starts anything, the ports that it takes, and what it tells its runner."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ LONG: Sets = {  # a training that no test waits for
 
 
 def soon(true: Callable[[], Any], within_s: float = 240.0) -> Any:
-    """What `true` returns, once that is true."""
+    """Calls `true` until its result is true, and returns that."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if found := true():
@@ -54,7 +54,7 @@ def words_of(sets: Sets) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a shell passes on that knows nothing of the test's own workspace."""
+    """Returns the variables of a shell that knows nothing of the test's own workspace, and `more`."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "DVC_"))}
     path = [str(Path(ganpipe.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return clean | {"PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys(path)))} | more
@@ -127,7 +127,7 @@ def half_done(root: Path) -> list[str]:
 
 
 def rows(database: Path, query: str) -> list[tuple[str, ...]]:
-    """What a query finds in an SQLite database that others write."""
+    """Queries an SQLite database that others write, and returns the rows."""
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as opened:
         return list(opened.execute(query).fetchall())
 

@@ -49,7 +49,7 @@ def running_prefect(folder: Path, database: str) -> Iterator[dict[str, str]]:
 
 
 def prefect(root: Path, around: dict[str, str], *words: str) -> str:
-    """What a command of Prefect prints that succeeds, called in a folder."""
+    """Runs a command of Prefect in a folder, and returns what it prints; it must succeed."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
     done = subprocess.run(
         command, cwd=root, env=around | {"PWD": str(root)}, capture_output=True, text=True, check=False

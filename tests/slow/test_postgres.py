@@ -136,7 +136,7 @@ def run_five(root: Path, around: dict[str, str], api: str, log: Path) -> list[tu
 
 
 def call(url: str, body: Any = None) -> Any:
-    """What Prefect's server answers."""
+    """Sends a request to Prefect's server, and returns the answer."""
     data = None if body is None else json.dumps(body).encode()
     with urlopen(Request(url, data, {"Content-Type": "application/json"}), timeout=30) as reply:  # noqa: S310
         return json.loads(reply.read())

@@ -114,13 +114,13 @@ class Days:
         self.set_clock(text)
 
     def check(self) -> None:
-        """What has come due has ended, and is what was expected."""
+        """Waits until everything that has come due has ended, and checks that it is what was expected."""
         expected = [item for item in EXPECTED if moment(item[0]) <= self.now]
         soon(lambda: len(self.ran()) >= len(expected) and not self.open_runs(), within_s=900)
         assert self.ran() == expected
 
     def ran(self) -> list[Item]:
-        """What has come due until now, in half hours: what an event starts is some seconds later."""
+        """Lists the runs that have come due until now, in half hours: what an event starts is some seconds later."""
         found = [
             (datetime.fromisoformat(due).replace(tzinfo=UTC).astimezone(BERLIN), deployment, state)
             for due, deployment, state in self._runs("f.state_name")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*words: str | Path, cwd: Path) -> str:
-    """What a command prints. Nothing of this checkout is on its path."""
+    """Runs a command and returns what it prints. Nothing of this checkout is on its path."""
     clean = {
         k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "DVC_", "PYTHON"))
     }

@@ -1,4 +1,4 @@
-"""What tests of trials share."""
+"""The fixture that tests of trials share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hangs together: data, runs, models and pictures; and the command that makes a picture again."""
+"""Lineage: how data, runs, models and pictures belong together; and the command that makes a picture again."""
 
 from __future__ import annotations
 

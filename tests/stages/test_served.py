@@ -18,7 +18,7 @@ from tests.conftest import fill_folder
 
 @pytest.fixture
 def served(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
-    """What `up --watch watched --set style.styles=named` serves. `foreign` is named nowhere."""
+    """Everything that `up --watch watched --set style.styles=named` serves. `foreign` is named nowhere."""
     for folder in (workspace.root / "own", tmp_path / "watched", tmp_path / "named", tmp_path / "foreign"):
         fill_folder(folder, 1)
     (tmp_path / "foreign" / "list").write_text("PRIVATE KEY\n")

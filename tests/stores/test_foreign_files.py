@@ -37,7 +37,7 @@ def lay(folder: Path) -> None:
 
 
 def kept_aside(workspace: Workspace, name: str = "pets") -> dict[str, bytes]:
-    """What was moved aside, by its path in the dataset."""
+    """Reads the files that were moved aside, by their paths in the dataset."""
     folder = workspace.root / ".ganpipe/aside" / name
     found = (p for p in folder.rglob("*") if p.is_file())
     return {

@@ -31,7 +31,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 def taken_by_git(folder: Path) -> set[str]:
-    """What `git add -A` would take."""
+    """Lists the paths that `git add -A` would take."""
     return {line.split("'")[1] for line in git(folder, "add", "-A", "-n", ".").splitlines()}
 
 

@@ -1,4 +1,4 @@
-"""What MLflow is to hear of a run arrives once, also if MLflow is away for a while."""
+"""Everything that MLflow is to hear of a run arrives once, also if MLflow is away for a while."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def started(points: int = FIRST_POINTS) -> GanHealth:
 
 
 def failure(health: GanHealth, **changed: float) -> str | None:
-    """What is said after FAILED_POINTS points with the changed values; nothing may be said before."""
+    """Returns the failure reported after FAILED_POINTS points with the changed values; none may be reported before."""
     found = [health.observe(HEALTHY | changed, NOT_EARLY) for _ in range(FAILED_POINTS)]
     assert found[:-1] == [None] * (FAILED_POINTS - 1)
     return found[-1].why if found[-1] else None

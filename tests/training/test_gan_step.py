@@ -101,7 +101,7 @@ def test_a_compiled_step_gives_the_gradients_of_an_eager_one(
 def test_the_functional_step_gives_the_gradients_of_an_eager_one(
     settings: Settings, changed: dict[str, object]
 ) -> None:
-    """What is compiled, before it is compiled: fast enough for every day."""
+    """Checks the code that is compiled, before it is compiled: fast enough for every day."""
     settings = with_(settings, **changed)
     data = noise_data(labels=MODELS[settings.model.name].conditional)
     phases = phases_of(data, settings)

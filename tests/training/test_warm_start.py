@@ -36,7 +36,7 @@ def trained(settings: Settings, folder: Path, side: int = 16) -> dict[str, Any]:
 
 
 def setup_from(saved: dict[str, Any], settings: Settings, folder: Path, side: int = 16) -> TrainingSetup:
-    """What a training that starts from this checkpoint begins with."""
+    """Sets up a training that starts from this checkpoint."""
     WarmStart.of_run("noise-1", saved).write(folder)
     return TrainingSetup(noise_data(side), settings, folder, Distributed())
 
@@ -159,7 +159,7 @@ def test_optimizers_and_histories_are_no_networks(settings: Settings, tmp_path: 
 
 
 def setup_from_file(tensors: dict[str, Tensor], settings: Settings, folder: Path) -> TrainingSetup:
-    """What a training that starts from a file with these tensors begins with."""
+    """Sets up a training that starts from a file with these tensors."""
     folder.mkdir(parents=True)
     save_file({key: t.contiguous() for key, t in tensors.items()}, folder / "weights.safetensors")
     WarmStart.of_file(folder / "weights.safetensors").write(folder)

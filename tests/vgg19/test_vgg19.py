@@ -60,7 +60,7 @@ def embedded() -> Tensors:
 
 
 def shapes_of(name: str) -> dict[str, torch.Size]:
-    """What torchvision calls the tensors of its network `name`, and their shapes."""
+    """Returns the shapes of the tensors of torchvision's network `name`, by their names there."""
     with torch.device("meta"):
         return {key: value.shape for key, value in torchvision.models.get_model(name).state_dict().items()}
 
