@@ -529,7 +529,7 @@ class StyleSettings(Section):
 
 
 class GcSettings(Section):
-    """What `ganpipe gc` keeps beside models, reports, pictures and everything unfinished."""
+    """The history that `ganpipe gc` keeps beside models, reports, pictures and everything unfinished."""
 
     keep_runs: int = Field(
         default=5, ge=0, description="the last runs, whose checkpoints and dataset versions stay"
@@ -546,7 +546,7 @@ class GcSettings(Section):
 
 
 class WatchSettings(Section):
-    """What `ganpipe up` does with the folder that it watches, and when a changed dataset is trained on again."""
+    """The folder that `ganpipe up` watches, and when a changed dataset is trained on again."""
 
     folder: str = Field(
         default="", description="watched folder (--watch DIR); empty: none. Its images go into the dataset"
