@@ -4,7 +4,7 @@
 
 A comment behind a command of `ganpipe train`, such as `# VAE`, is the word by which later commands name its run. Every
 command, its output and its seconds are kept in lesson.json in the workspace; a second call goes on behind the last one.
-Behind a command that is meant to fail stands `# exit code 1`. Commands with folders of the reader (`~/…`) are left out.
+Commands with folders of the reader (`~/…`) are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from ganpipe.training.points import POINTS, read_points
 
 PAGE = Path(__file__).parents[1] / "docs" / "lesson.md"
 GROWTH_GRIDS = 4
-FAILS = "exit code "
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,15 @@ def commands_of(page: str) -> Iterator[tuple[str, str]]:
                 yield " ".join(command.split()), comment.strip()
 
 
-def run(command: str, runs: dict[str, str], workspace: Path, code: int) -> Step:
-    """Runs it with --json in the workspace, and expects this exit code; its progress goes to this terminal."""
+def run(command: str, runs: dict[str, str], workspace: Path) -> Step:
+    """Runs it with --json in the workspace; its progress goes to this terminal."""
     words = [runs.get(word, word) for word in shlex.split(command)[1:]]
     ganpipe = Path(sys.executable).with_name("ganpipe")
     started = time.monotonic()
     done = subprocess.run([ganpipe, *words, "--json"], cwd=workspace, text=True, stdout=subprocess.PIPE)
-    if done.returncode != code:
+    if done.returncode:
         sys.exit(f"{command} ended with exit code {done.returncode}.")
-    output = {} if code else json.loads(done.stdout.splitlines()[-1])
-    return Step(command, time.monotonic() - started, output)
+    return Step(command, time.monotonic() - started, json.loads(done.stdout.splitlines()[-1]))
 
 
 def run_all(page: str, workspace: Path, until: str | None) -> tuple[list[Step], dict[str, str]]:
@@ -75,12 +73,9 @@ def run_all(page: str, workspace: Path, until: str | None) -> tuple[list[Step], 
     for command, word in commands_of(page):
         if until and until in command:
             break
-        fails = word.startswith(FAILS)
-        step = known.get(command) or run(
-            command, runs, workspace, int(word.removeprefix(FAILS)) if fails else 0
-        )
+        step = known.get(command) or run(command, runs, workspace)
         print(f"{step.seconds:6.0f} s  {command}", flush=True)
-        if word and not fails:
+        if word:
             runs[word] = Path(str(step.output["run_dir"])).name
         done.append(step)
         write_json(record, [asdict(step) for step in done])
