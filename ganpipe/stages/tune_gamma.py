@@ -1,7 +1,7 @@
 """The tune-gamma stage: short trainings that differ in γ alone, judged by their validation energy.
 
-They begin around γ₀ = 0.0002·pixels/batch, the heuristic of StyleGAN2-ADA (Karras et al. 2020, arXiv 2006.06676), from a
-quarter to four times as much, and go on beyond an end that is the best so far.
+They begin with the present γ and those around γ₀ = 0.0002·pixels/batch, the heuristic of StyleGAN2-ADA (Karras et al. 2020,
+arXiv 2006.06676), from a quarter to four times as much, and go on around the best so far.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ from ganpipe.training.validation import Validated, Validator
 
 PER_PIXEL = 0.0002
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-BEYOND, MOST_BEYOND = 4.0, 4  # steps beyond an end that is the best, and how many of them
+BEYOND = 4.0  # the step beyond an end that is the best so far
+FAR = 5.0  # a neighbor of the best that is more than so many times larger or smaller is not near enough
+MOST_FURTHER = 4  # probes after the first ones
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ def heuristic_gamma(settings: Settings) -> float:
     """0.0002·height·width/batch, with two digits."""
     pixels = settings.data.height_px * settings.data.width_px
     return _rounded(PER_PIXEL * pixels / settings.training.batch_images)
+
+
+def first_gammas(settings: Settings) -> list[float]:
+    """The γ that are always tried: those around the heuristic, and the present one if it is not 0."""
+    middle = heuristic_gamma(settings)
+    around = {_rounded(factor * middle) for factor in FACTORS}
+    return sorted(around | {settings.loss.gamma} - {0.0})
 
 
 def _rounded(gamma: float) -> float:
@@ -161,12 +170,16 @@ class Tuning:
             )
         return best
 
-    def beyond(self) -> float | None:
-        """The next γ beyond an end that is the best so far; None if the best lies inside, or enough have been tried."""
+    def next_gamma(self) -> float | None:
+        """The next γ to try: beyond the best so far if it is an end, or between it and a neighbor that is far away."""
         best, tried = self.best(), sorted(self.validated)
-        if len(tried) >= len(FACTORS) + MOST_BEYOND or best not in (tried[0], tried[-1]):
-            return None
-        return _rounded(best * BEYOND if best == tried[-1] else best / BEYOND)
+        if best == tried[0]:
+            return _rounded(best / BEYOND)
+        if best == tried[-1]:
+            return _rounded(best * BEYOND)
+        at = tried.index(best)
+        far = [near for near in (tried[at - 1], tried[at + 1]) if max(best / near, near / best) > FAR]
+        return _rounded(math.sqrt(best * far[0])) if far else None
 
     def probes(self) -> list[Probe]:
         """All probes by γ."""
@@ -207,10 +220,12 @@ def tune_gamma(
     middle = heuristic_gamma(settings)
     fixed = train.fix_length(workspace, version, settings.with_values({"loss.gamma": middle}), wait)
     tuning = Tuning(workspace, version, with_validations(fixed), report, wait)
-    for factor in FACTORS:
-        tuning.probe(_rounded(factor * middle))
-    while (gamma := tuning.beyond()) is not None:
+    for gamma in first_gammas(settings):
         tuning.probe(gamma)
+    for _ in range(MOST_FURTHER):
+        if (further := tuning.next_gamma()) is None:
+            break
+        tuning.probe(further)
     probes, best = tuning.probes(), tuning.best()
     picture = workspace.reports / f"{tuning.name}.png"
     save_png(

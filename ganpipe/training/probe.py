@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 PROBE_FILE = "plan.json"  # in the run folder
 PROBE_IMAGES = 4
+SHORT_STEP_S = 2.0  # a step that is expected to take no longer is timed with its own number of images, too
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ def probe_steps(
         2 * small
     )
     seconds = max(times[1] - 2 * small * per_image_s, 0.0) + per_image_s * batch_images
+    if seconds < SHORT_STEP_S:  # the time of small steps is mostly overhead
+        step(micro)
+        seconds = measure_step(step, micro, compute.device)[0] * batch_images / micro
     shares = [_share(earlier, 2 * small, times[1], compute) for earlier in cheaper]
     plan = ProbeResult(micro, seconds, int(fixed + per_image * micro), free, shares)
     if micro < batch_images and not asked_images:

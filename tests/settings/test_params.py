@@ -217,7 +217,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
     assert settings.data.height_px == PRESETS["demo"].scale["data.height_px"]
     assert settings.training.batch_images == 16
     assert settings.training.seed == 9
-    assert settings.training.beta1 == Settings().training.beta1
+    assert settings.training.instance_noise_images == Settings().training.instance_noise_images
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -262,12 +262,30 @@ def test_the_preset_is_chosen_by_images_and_device_and_explained(
         assert "enough for fastgan" in choice.why
 
 
-@pytest.mark.parametrize(("minutes", "side", "channels"), [(3, 32, 32), (25, 64, 32), (60.0, 64, 64)])
-def test_the_time_chooses_the_sizes_and_says_so(minutes: float, side: int, channels: int) -> None:
+@pytest.mark.parametrize(
+    ("minutes", "side", "g_channels", "d_channels"), [(3, 32, 48, 32), (25, 64, 32, 32), (60.0, 64, 64, 64)]
+)
+def test_the_time_chooses_the_sizes_and_says_so(
+    minutes: float, side: int, g_channels: int, d_channels: int
+) -> None:
     choice = choose_preset(4_320, False, {"training.minutes": minutes})
-    assert f"{minutes:g} minutes for 4,320 images on a CPU: {side} pixels, {channels} channels" in choice.why
+    assert choice.why == (
+        f"{minutes:g} minutes for 4,320 images on a CPU: {side} pixels, {g_channels} channels in G, {d_channels} in D"
+    )
     settings = resolve(Params(), choice.preset, [f"training.minutes={minutes}"], choice.sizes)
-    assert (settings.data.height_px, settings.model.g_channels) == (side, channels)
+    model = settings.model
+    assert (settings.data.height_px, model.g_channels, model.d_channels) == (side, g_channels, d_channels)
+
+
+def test_a_short_time_trains_the_demo() -> None:
+    """`ganpipe run --minutes 3` and `ganpipe run --preset demo` are the same training."""
+    choice = choose_preset(4_320, False, {"training.minutes": 3.0})
+    chosen = resolve(Params(), choice.preset, ["training.minutes=3"], choice.sizes)
+    assert chosen == resolve(Params(), "demo", ["training.minutes=3"])
+
+
+def test_a_longer_time_keeps_a_size_that_is_asked_for() -> None:
+    choice = choose_preset(4_320, False, {"training.minutes": 60.0})
     asked = resolve(Params(), choice.preset, ["training.minutes=60", "data.height_px=16"], choice.sizes)
     assert asked.data.height_px == 16
 

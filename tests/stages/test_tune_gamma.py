@@ -11,7 +11,14 @@ from PIL import Image
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import Settings
 from ganpipe.stages import tune_gamma as stage
-from ganpipe.stages.tune_gamma import Probe, check_gamma, describe_choice, heuristic_gamma, tune_gamma
+from ganpipe.stages.tune_gamma import (
+    Probe,
+    check_gamma,
+    describe_choice,
+    first_gammas,
+    heuristic_gamma,
+    tune_gamma,
+)
 from ganpipe.stores.dataset_versions import open_version
 from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.run_records import all_records
@@ -21,9 +28,11 @@ from ganpipe.training.gan import GanAlgorithm
 from tests.conftest import with_
 
 
-def tune(place: Workspace, settings: Settings) -> stage.GammaResult:
+def tune(place: Workspace, settings: Settings, gamma: float = 0.0064) -> stage.GammaResult:
     version = open_version(place, "noise", settings.data)
-    return tune_gamma(place, version, with_(settings, training__validation_images=32))
+    """With a γ that is among those around the heuristic, unless `gamma` is another."""
+    changed = {"training__validation_images": 32, "loss__gamma": gamma}
+    return tune_gamma(place, version, with_(settings, **changed))
 
 
 def give_energies(monkeypatch: pytest.MonkeyPatch, best: float) -> None:
@@ -40,6 +49,13 @@ def test_the_heuristic_is_that_of_stylegan2_ada(settings: Settings) -> None:
     large = {"data__height_px": 256, "data__width_px": 256, "training__batch_images": 64}
     assert heuristic_gamma(with_(settings, **large)) == 0.2
     assert heuristic_gamma(settings) == 0.0064
+
+
+def test_the_present_gamma_is_among_those_that_are_tried(settings: Settings) -> None:
+    around = [0.0016, 0.0032, 0.0064, 0.013, 0.026]
+    assert first_gammas(with_(settings, loss__gamma=1)) == [*around, 1]
+    assert first_gammas(with_(settings, loss__gamma=0.0064)) == around
+    assert first_gammas(with_(settings, loss__gamma=0)) == around
 
 
 def test_five_probes_are_trained_and_the_best_is_named(
@@ -74,6 +90,17 @@ def test_the_search_goes_on_beyond_an_end_that_is_the_best(
 
 
 @pytest.mark.slow
+def test_the_search_goes_on_between_the_best_and_a_neighbor_that_is_far_away(
+    comparable: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.16 between 0.026 and 1, then 0.064 and 0.4 between it and its neighbors."""
+    give_energies(monkeypatch, best=0.2)
+    result = tune(comparable, settings, gamma=1)
+    assert [probe.gamma for probe in result.probes][5:] == [0.064, 0.16, 0.4, 1]
+    assert result.gamma == 0.16
+
+
+@pytest.mark.slow
 def test_the_search_ends_after_four_steps_beyond_an_end(
     comparable: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +118,7 @@ def test_a_probe_that_diverges_is_named(
         return Divergence("made up") if self.settings.loss.gamma > 0.01 else None
 
     monkeypatch.setattr(GanAlgorithm, "diverged", diverged)
-    monkeypatch.setattr(stage, "MOST_BEYOND", 0)
+    monkeypatch.setattr(stage, "MOST_FURTHER", 0)
     result = tune(comparable, settings)
     assert [probe.energy is None for probe in result.probes] == [False, False, False, True, True]
     assert result.gamma <= 0.0064

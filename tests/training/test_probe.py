@@ -21,8 +21,8 @@ FP32 = Compute(torch.device("cpu"), "fp32")
 def test_a_batch_that_does_not_fit_is_split_and_stays_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """10 MiB an image and 100 MiB free: at most 8 at once."""
-    measured = iter([(0.1, 4 * 2**20 * 10), (0.2, 8 * 2**20 * 10)])
+    """10 MiB an image and 100 MiB free: at most 8 at once, which take 0.2 s."""
+    measured = iter([(0.02, 4 * 2**20 * 10), (0.04, 8 * 2**20 * 10), (0.2, 8 * 2**20 * 10)])
     monkeypatch.setattr(probe, "measure_step", lambda step, images, device: next(measured))
     monkeypatch.setattr(probe, "free_memory", lambda device: 100 * 2**20)
     plan = probe.probe_steps(tmp_path / "plan.json", 64, 0, FP32, lambda n: None)
@@ -31,6 +31,27 @@ def test_a_batch_that_does_not_fit_is_split_and_stays_split(
     assert "computed in parts of 8" in caplog.text
     assert "3 min" in plan.sentence([6400], 64, 1, "cpu")
     assert probe.read_probe(tmp_path / "plan.json") == plan
+
+
+@pytest.mark.parametrize(
+    ("small", "twice", "whole", "expected"),
+    [
+        (0.02, 0.02, 0.03, 0.03),  # overhead alone in the trial steps: the whole batch is timed
+        (1.0, 2.0, None, 16.0),  # long steps: 0.25 s an image
+    ],
+)
+def test_the_time_of_a_step(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small: float,
+    twice: float,
+    whole: float | None,
+    expected: float,
+) -> None:
+    measured = iter([(small, 0), (twice, 0), (whole, 0)])
+    monkeypatch.setattr(probe, "measure_step", lambda step, images, device: next(measured))
+    plan = probe.probe_steps(tmp_path / "plan.json", 64, 0, FP32, lambda n: None)
+    assert plan.seconds_a_step == pytest.approx(expected)
 
 
 def test_a_resumed_run_keeps_its_first_plan(settings: Settings, tmp_path: Path) -> None:
