@@ -111,18 +111,19 @@ KINDS = {
 
 
 def draw(name: str, steps: list[Step], runs: dict[str, str], workspace: Path, out: Path) -> None:
-    """Makes a picture: WORD-KIND.png of a run, COMMAND.png of `ganpipe COMMAND`, or FOLDER.png or a file of --out."""
+    """Makes a picture: WORD-KIND.png of a run, a file or FOLDER.png of --out, or COMMAND.png of `ganpipe COMMAND`."""
     word, _, kind = Path(name).stem.partition("-")
     if word in runs:
         KINDS[kind](workspace / ".ganpipe" / "runs" / runs[word]).save(out / name)
         return
-    for step in steps:  # `ganpipe compare` is in compare.png
-        if step.command.split()[1] == Path(name).stem:
-            found = step.output.get("sheet") or step.output["picture"]
-            shutil.copyfile(workspace / str(found), out / name)
-            return
-    folder = workspace / Path(name).stem
-    shutil.copyfile(folder / "contact-sheet.png" if folder.is_dir() else workspace / name, out / name)
+    written = workspace / name, workspace / Path(name).stem / "contact-sheet.png"
+    of_commands = (
+        workspace / str(step.output.get("sheet") or step.output["picture"])
+        for step in steps
+        if step.command.split()[1] == Path(name).stem
+    )
+    found = next((path for path in written if path.exists()), None)
+    shutil.copyfile(found or next(of_commands), out / name)
 
 
 def main() -> None:
