@@ -4,7 +4,7 @@
 
 A comment behind a command of `ganpipe train`, such as `# VAE`, is the word by which later commands name its run. Every
 command, its output and its seconds are kept in lesson.json in the workspace; a second call goes on behind the last one.
-Commands with folders of the reader (`~/…`) are left out.
+The page ends for it where a folder of the reader (`~/…`) comes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ from ganpipe.reports.charts import curves_chart
 from ganpipe.training.points import POINTS, read_points
 
 PAGE = Path(__file__).parents[1] / "docs" / "lesson.md"
-GROWTH_GRIDS = 4
+GROWTH_GRIDS, WIDEST_PX = 4, 1100
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,9 @@ def commands_of(page: str) -> Iterator[tuple[str, str]]:
     """The commands of the page's code blocks, and the word in the comment behind each."""
     for block in re.findall(r"^```\w*\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith("ganpipe ") and "~/" not in line:
+            if "~/" in line:
+                return
+            if line.startswith("ganpipe "):
                 command, _, comment = line.partition("#")
                 yield " ".join(command.split()), comment.strip()
 
@@ -78,7 +79,8 @@ def run_all(page: str, workspace: Path, until: str | None) -> tuple[list[Step], 
         if word:
             runs[word] = Path(str(step.output["run_dir"])).name
         done.append(step)
-        write_json(record, [asdict(step) for step in done])
+        known[command] = step
+        write_json(record, [asdict(step) for step in known.values()])
     return done, runs
 
 
@@ -110,12 +112,11 @@ KINDS = {
 }
 
 
-def draw(name: str, steps: list[Step], runs: dict[str, str], workspace: Path, out: Path) -> None:
-    """Makes a picture: WORD-KIND.png of a run, a file or FOLDER.png of --out, or COMMAND.png of `ganpipe COMMAND`."""
+def draw(name: str, steps: list[Step], runs: dict[str, str], workspace: Path) -> Image.Image:
+    """A picture: WORD-KIND.png of a run, a file or FOLDER.png of --out, or COMMAND.png of `ganpipe COMMAND`."""
     word, _, kind = Path(name).stem.partition("-")
     if word in runs:
-        KINDS[kind](workspace / ".ganpipe" / "runs" / runs[word]).save(out / name)
-        return
+        return KINDS[kind](workspace / ".ganpipe" / "runs" / runs[word])
     written = workspace / name, workspace / Path(name).stem / "contact-sheet.png"
     of_commands = (
         workspace / str(step.output.get("sheet") or step.output["picture"])
@@ -123,7 +124,7 @@ def draw(name: str, steps: list[Step], runs: dict[str, str], workspace: Path, ou
         if step.command.split()[1] == Path(name).stem
     )
     found = next((path for path in written if path.exists()), None)
-    shutil.copyfile(found or next(of_commands), out / name)
+    return Image.open(found or next(of_commands)).convert("RGB")
 
 
 def main() -> None:
@@ -140,7 +141,9 @@ def main() -> None:
     print(f"{sum(step.seconds for step in steps) / 60:.0f} minutes in all")
     if not given.until:
         for name in re.findall(r"\]\(lesson/([\w.-]+\.png)\)", page):
-            draw(name, steps, runs, given.workspace, given.pictures)
+            picture = draw(name, steps, runs, given.workspace)
+            picture.thumbnail((WIDEST_PX, picture.height))
+            picture.save(given.pictures / name, optimize=True)
 
 
 if __name__ == "__main__":

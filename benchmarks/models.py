@@ -33,14 +33,14 @@ from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.evaluation.evaluate import evaluate
 from ganpipe.evaluation.sampling import generate_pixels
 from ganpipe.files import read_dataclass, sha256_of_json, write_json
-from ganpipe.imaging.grid import grid, row_of_sheets
+from ganpipe.imaging.grid import grid, rows_of_sheets
 from ganpipe.imaging.provenance import save_png
 from ganpipe.models.registry import MODELS
 from ganpipe.settings.params import Params, resolve
 from ganpipe.settings.schema import Settings
 from ganpipe.training.trainer import train
 
-SHOWN_IMAGES, SHEET_COLUMNS = 64, 4
+SHOWN_IMAGES = 64
 METRICS = ("kd", "energy", "precision", "coverage", "modes_covered")
 
 
@@ -145,14 +145,7 @@ def save_sheet(places: Sequence[tuple[Place, Result]], real: Tensor, path: Path)
         with Image.open(place.picture) as picture:
             sheets.append(picture.convert("RGB"))
         titles.append(f"{place.model}: {result.verdict}")
-    starts = range(0, len(sheets), SHEET_COLUMNS)
-    rows = [row_of_sheets(sheets[k : k + SHEET_COLUMNS], titles[k : k + SHEET_COLUMNS]) for k in starts]
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    save_png(sheet, path, {"kind": "comparison"})
+    save_png(rows_of_sheets(sheets, titles), path, {"kind": "comparison"})
 
 
 def measured(given: argparse.Namespace) -> Iterator[Result]:

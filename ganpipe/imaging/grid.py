@@ -43,3 +43,15 @@ def row_of_sheets(sheets: Sequence[Image.Image], titles: Sequence[str]) -> Image
         row.paste(image, (x, top))
         x += image.width + gap
     return row
+
+
+def rows_of_sheets(sheets: Sequence[Image.Image], titles: Sequence[str], columns: int = 4) -> Image.Image:
+    """Arranges sheets in rows of `columns`, each below its title."""
+    starts = range(0, len(sheets), columns)
+    rows = [row_of_sheets(sheets[k : k + columns], titles[k : k + columns]) for k in starts]
+    picture = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), BACKGROUND)
+    top = 0
+    for row in rows:
+        picture.paste(row, (0, top))
+        top += row.height
+    return picture

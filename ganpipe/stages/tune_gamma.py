@@ -16,7 +16,7 @@ from statistics import mean
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
-from ganpipe.imaging.grid import row_of_sheets
+from ganpipe.imaging.grid import rows_of_sheets
 from ganpipe.imaging.provenance import save_png
 from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import Settings
@@ -69,7 +69,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class GammaResult:
-    """The result of tuning γ: the best γ, the probes by γ, and a sentence. `picture`: the last grids side by side."""
+    """The result of tuning γ: the best γ, the probes by γ, and a sentence. `picture`: the last grids."""
 
     gamma: float
     sentence: str
@@ -275,13 +275,13 @@ def _fault(probe: Probe, best: Probe) -> str:
 
 
 def draw_grids(workspace: Workspace, probes: Sequence[Probe]) -> Image.Image:
-    """The last grids of all probes side by side, each below its γ; the latents are the same."""
+    """The last grids of all probes, each below its γ; the latents are the same."""
     shown = [(probe, grids[-1]) for probe in probes if (grids := _grids(workspace, probe))]
     titles = [
         f"gamma {probe.gamma:g}: {'diverged' if probe.energy is None else f'energy {probe.energy:.3f}'}"
         for probe, _ in shown
     ]
-    return row_of_sheets([Image.open(path).convert("RGB") for _, path in shown], titles)
+    return rows_of_sheets([Image.open(path).convert("RGB") for _, path in shown], titles)
 
 
 def _grids(workspace: Workspace, probe: Probe) -> list[Path]:

@@ -67,7 +67,8 @@ def test_five_probes_are_trained_and_the_best_is_named(
     assert result.gamma == 0.013
     assert result.sentence.startswith("γ 0.013; 0.0064 ")
     with Image.open(result.picture) as picture:
-        assert picture.width > 5 * 500
+        assert picture.width > 4 * 500
+        assert picture.height > 2 * 500
     client = Tracker(comparable).client
     for record in all_records(comparable):
         assert (
@@ -185,3 +186,4 @@ def test_the_picture_shows_every_probe(comparable: Workspace, settings: Settings
         folder.mkdir(parents=True)
         Image.new("RGB", (50, 40)).save(folder / "000000000064.png")
     assert stage.draw_grids(comparable, probes).size == (4 * 50 + 3 * 12, 40 + 22)
+    assert stage.draw_grids(comparable, [*probes, probes[0]]).size == (4 * 50 + 3 * 12, 2 * (40 + 22))
