@@ -143,7 +143,7 @@ def main() -> None:
         for name in re.findall(r"\]\(lesson/([\w.-]+\.png)\)", page):
             picture = draw(name, steps, runs, given.workspace)
             picture.thumbnail((WIDEST_PX, picture.height))
-            picture.save(given.pictures / name, optimize=True)
+            picture.quantize(256, dither=Image.Dither.NONE).save(given.pictures / name, optimize=True)
 
 
 if __name__ == "__main__":
