@@ -121,6 +121,7 @@ STYLEGAN2: Row = {
     "training.beta2": 0.99,
 }
 STYLEGAN2_CPU: Row = STYLEGAN2 | {
+    "loss.name": "rpgan",
     "model.z_dim": 128,
     "model.width": 0.125,
     "model.taper_from_px": 8,
