@@ -25,6 +25,7 @@ from PIL import Image
 from ganpipe.files import write_json
 from ganpipe.imaging.grid import row_of_sheets
 from ganpipe.reports.charts import curves_chart
+from ganpipe.stores.workspace import Workspace
 from ganpipe.training.points import POINTS, read_points
 
 PAGE = Path(__file__).parents[1] / "docs" / "lesson.md"
@@ -40,10 +41,16 @@ class Step:
     output: dict[str, object]
 
 
+def code_blocks(page: str) -> Iterator[list[str]]:
+    """The lines of each code block of a page; those that end with a backslash are joined with the next."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        yield block.replace("\\\n", " ").splitlines()
+
+
 def commands_of(page: str) -> Iterator[tuple[str, str]]:
     """The commands of the page's code blocks, and the word in the comment behind each."""
-    for block in re.findall(r"^```\w*\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
-        for line in block.replace("\\\n", " ").splitlines():
+    for lines in code_blocks(page):
+        for line in lines:
             if "~/" in line:
                 return
             if line.startswith("ganpipe "):
@@ -116,7 +123,7 @@ def draw(name: str, steps: list[Step], runs: dict[str, str], workspace: Path) ->
     """A picture: WORD-KIND.png of a run, a file or FOLDER.png of --out, or COMMAND.png of `ganpipe COMMAND`."""
     word, _, kind = Path(name).stem.partition("-")
     if word in runs:
-        return KINDS[kind](workspace / ".ganpipe" / "runs" / runs[word])
+        return KINDS[kind](Workspace(workspace).runs / runs[word])
     written = workspace / name, workspace / Path(name).stem / "contact-sheet.png"
     of_commands = (
         workspace / str(step.output.get("sheet") or step.output["picture"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.lesson import code_blocks
 from ganpipe.cli import build_parser
 from ganpipe.settings.params import Params, parse_assignments, resolve
 from ganpipe.settings.presets import PRESETS
@@ -20,9 +21,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def commands() -> Iterator[tuple[str, str]]:
     """Page and command of every line of a code block that begins with `ganpipe`; a block with `[--option]` is a synopsis."""
     for page in PAGES:
-        for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
-            if "[--" not in block:
-                lines = block.replace("\\\n", " ").splitlines()
+        for lines in code_blocks(page.read_text()):
+            if not any("[--" in line for line in lines):
                 yield from ((page.name, line) for line in lines if line.startswith("ganpipe "))
 
 

@@ -47,7 +47,7 @@ CONFIRMED = 500  # images of each side whose nearest training images by thumbnai
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Uint8 images `[N, H, W, C]` with their features; `labels`: -1 where there is none."""
+    """Uint8 images `[N, H, W, C]` with their features; `labels`: -1 for none."""
 
     pixels: Tensor
     features: Extracted

@@ -16,11 +16,11 @@ from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.provenance import read_origin, save_png
 from ganpipe.reports.fonts import font
 from ganpipe.reports.thumbnails import read_small
+from ganpipe.style.batch.plan import MIXED
 
 KIND = "contact sheet"
 CELL_PX, GAP_PX, BAR_PX, TITLE_PX = 224, 6, 22, 13
 NARROWEST, WIDEST = 0.5, 2.5  # shapes of a cell: width per height
-MIXED = " + "  # between styles that are mixed
 ROWS, COLUMNS = 12, 8  # of results, on one sheet
 
 Result = tuple[str, str, str]  # content, style, output

@@ -1,4 +1,4 @@
-"""Two trial steps before training: the expected duration and memory, and the microbatch that fits."""
+"""Trial steps before training: the expected duration and memory, and the microbatch that fits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def probe_steps(
     step: TrialStep,
     cheaper: Sequence[TrialStep] = (),
 ) -> ProbeResult:
-    """Measures two trial steps and writes the result to `path` before the first real step.
+    """Measures trial steps and writes the result to `path` before the first real step.
 
     How a batch is split changes the last digits of a gradient, so a resumed training reads its first result again.
     `step` is that of the dearest phase, `cheaper` are those of the phases before it.

@@ -74,7 +74,7 @@ class Training:
         self.setup, self.callbacks, self.origin, self.stop = setup, callbacks, origin, stop
         self.scalars = ScalarAccumulator(setup.state.algorithm.lazy_scalars)
         self.checkpointing = Checkpointing(setup, self.scalars, callbacks)
-        self.probed: ProbeResult | None = None  # no step is left
+        self.probed: ProbeResult | None = None  # None: no step is left to make
 
     @property
     def distributed(self) -> Distributed:
@@ -164,10 +164,8 @@ class Training:
         points = (p.values for p in reversed(self.scalars.points))
         values = next((v for v in points if set(names.values()) <= v.keys()), None)
         note = "  ".join(f"{label} {values[name]:.2f}" for label, name in names.items()) if values else ""
-        nimg, total = (
-            min(self.setup.state.nimg, self.setup.options.total_images),
-            self.setup.options.total_images,
-        )
+        total = self.setup.options.total_images
+        nimg = min(self.setup.state.nimg, total)
         elapsed, left = time.monotonic() - started, self.work_left(first, nimg)
         return Progress("train", nimg, total, "images", elapsed, first, note, left)
 

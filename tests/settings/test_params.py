@@ -275,6 +275,8 @@ def test_the_time_chooses_the_sizes_and_says_so(
     settings = resolve(Params(), choice.preset, [f"training.minutes={minutes}"], choice.sizes)
     model = settings.model
     assert (settings.data.height_px, model.g_channels, model.d_channels) == (side, g_channels, d_channels)
+    asked = resolve(Params(), choice.preset, ["training.minutes=60", "data.height_px=16"], choice.sizes)
+    assert asked.data.height_px == 16
 
 
 def test_a_short_time_trains_the_demo() -> None:
@@ -282,12 +284,6 @@ def test_a_short_time_trains_the_demo() -> None:
     choice = choose_preset(4_320, False, {"training.minutes": 3.0})
     chosen = resolve(Params(), choice.preset, ["training.minutes=3"], choice.sizes)
     assert chosen == resolve(Params(), "demo", ["training.minutes=3"])
-
-
-def test_a_longer_time_keeps_a_size_that_is_asked_for() -> None:
-    choice = choose_preset(4_320, False, {"training.minutes": 60.0})
-    asked = resolve(Params(), choice.preset, ["training.minutes=60", "data.height_px=16"], choice.sizes)
-    assert asked.data.height_px == 16
 
 
 @pytest.mark.parametrize(

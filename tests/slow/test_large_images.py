@@ -57,6 +57,5 @@ def test_memory_does_not_grow_in_200_steps_at_256_pixels(model: str, tmp_path: P
     # Without the last step, after which a grid is drawn.
     settled, rest = resident[SETTLED_STEPS : STEPS * 3 // 4], resident[STEPS * 3 // 4 : -1]
     print(f"{model}: {max(settled) / 2**20:.0f} MiB, then {max(rest) / 2**20:.0f} MiB")
-    assert max(rest) <= 1.01 * max(
-        settled
-    )  # the allocator moves by some MiB; stylegan2 stays level to 300 steps (LOG.md)
+    # The allocator moves by some MiB; stylegan2 stays level to 300 steps (LOG.md).
+    assert max(rest) <= 1.01 * max(settled)

@@ -22,6 +22,7 @@ from ganpipe.vgg19.weights import style_weights
 
 log = logging.getLogger(__name__)
 
+MIXED = " + "  # between the styles of an image that mixes several
 STEM_BYTES = 100  # of each of the two names in an output's name; file systems allow 255 in all
 
 
@@ -101,7 +102,7 @@ def plan_batch(
         for group in [tuple(styles)] if together else [(style,) for style in styles]:
             name = names.of(content, group)
             output = out / name
-            item = StyledItem(str(content), " + ".join(map(str, group)), str(output), "failed")
+            item = StyledItem(str(content), MIXED.join(map(str, group)), str(output), "failed")
             plan.items.append(item)
             try:
                 own_masks = tuple(mask_path(mask, content) for mask in masks)

@@ -33,7 +33,7 @@ from ganpipe.style.batch.manifest import (
     keys_by_output,
     read_entries,
 )
-from ganpipe.style.batch.plan import BatchTask, StyledItem
+from ganpipe.style.batch.plan import MIXED, BatchTask, StyledItem
 from ganpipe.style.color import is_gray_image, luminance, read_masks, styles_for, transfer_luminance
 from ganpipe.style.feedforward.network import apply_network, load_network
 from ganpipe.style.metrics import structure_similarity, style_distance
@@ -342,5 +342,5 @@ def _made_by(content: Path) -> dict[str, Any]:
 
 
 def _item(task: BatchTask, state: str) -> StyledItem:
-    style = " + ".join(map(str, task.styles))
+    style = MIXED.join(map(str, task.styles))
     return StyledItem(str(task.content), style, str(task.output), state)
