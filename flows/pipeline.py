@@ -116,7 +116,7 @@ def summary(
         notes=list(record.train.notes) if record.train else [],
         grid=evaluation.grid,
         stylized=[item.output for item in styled.items if item.state != "failed"],
-        style_failures=[f"{i.content} in {i.style}: {i.reason}" for i in styled.items if i.state == "failed"],
+        style_failures=[f"{i.name}: {i.reason}" for i in styled.items if i.state == "failed"],
         contact_sheet=styled.sheet,
         style_quality=mean_quality(styled),
         report_card=report.picture,

@@ -15,6 +15,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import from_utf8
 from ganpipe.stages.stylize import StyleRequest
 from ganpipe.style.batch.report import StyleReport
+from ganpipe.style.batch.sweep import plan_sweep
 
 
 def _ray(workers: int) -> TaskRunner[Any]:
@@ -62,8 +63,9 @@ def stylize(
     overrides: list[str] | None = None,
     masks: list[str] | None = None,
     preset: str | None = None,
+    sweep: list[str] | None = None,
 ) -> StyleReport:
-    """Stylizes contents × styles; images that exist already are skipped.
+    """Stylizes contents × styles, with `sweep` × variants of the settings; images that exist already are skipped.
 
     Prefect keeps parameters as JSON: a path that is not UTF-8 comes as `ganpipe.files.to_utf8` writes it.
     """
@@ -71,10 +73,12 @@ def stylize(
 
     begin_run("stylize")
     end_if_cancelled(runner=None)
-    settings = RunRequest(workspace, None, preset, overrides or []).settings()
+    request = RunRequest(workspace, None, preset, overrides or [])
+    settings = request.settings()
+    variants = plan_sweep(sweep or [], lambda more: request.with_overrides(more).settings().style)
     given = (tuple(map(from_utf8, words)) for words in (contents, styles, masks or []))
     content_words, style_words, mask_words = given
-    job = StyleRequest(workspace, content_words, style_words, from_utf8(out), settings, mask_words)
+    job = StyleRequest(workspace, content_words, style_words, from_utf8(out), settings, mask_words, variants)
     report = stylize_batch(job, spread=True)
     if report.done:
         tasks.log_batch_run(job, report)

@@ -285,6 +285,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--out", required=True, metavar="DIR", help="other images there are kept")
     sub.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=V1,V2",
+        help="one image per value, side by side on the contact sheet, such as style.strength=0.3,0.5,0.7; repeatable",
+    )
+    sub.add_argument(
         "--runner",
         default="here",
         choices=("here", "threads", "processes", "ray"),

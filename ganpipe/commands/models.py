@@ -13,6 +13,7 @@ from ganpipe.commands.context import (
     explain_preset,
     find_run,
     open_named_workspace,
+    request_of,
     require_utf8,
     resolve_settings,
 )
@@ -254,6 +255,7 @@ def stylize(arguments: Namespace) -> int:
 
     from ganpipe.services.recovery import recover
     from ganpipe.stages import style_images, stylize
+    from ganpipe.style.batch.sweep import plan_sweep
 
     workspace = open_named_workspace(arguments, tracks=True)
     recover(workspace)
@@ -266,8 +268,10 @@ def stylize(arguments: Namespace) -> int:
         )
         for given in (arguments.content, arguments.style, arguments.mask)
     )
+    request = request_of(arguments, workspace)
+    variants = plan_sweep(arguments.sweep, lambda more: request.with_overrides(more).settings().style)
     job = stylize.StyleRequest(
-        str(workspace.root), contents, styles, str(absolute(arguments.out)), settings, masks
+        str(workspace.root), contents, styles, str(absolute(arguments.out)), settings, masks, variants
     )
     if arguments.runner == "here":
         with Bars(quiet=arguments.json) as bars:
@@ -304,6 +308,7 @@ def _spread(arguments: Namespace, workspace: Workspace, job: Any) -> Any:
             list(arguments.overrides),
             masks,
             arguments.preset,
+            list(arguments.sweep),
         )
 
 
@@ -323,4 +328,4 @@ def _show_stylized(workspace: Workspace, result: Any) -> None:
     pairs("", [(name, text) for name, text in rows if text])
     for item in result.items:
         if item.state == "failed":
-            say(f"  {item.content} in {item.style}: {item.reason}")
+            say(f"  {item.name}: {item.reason}")

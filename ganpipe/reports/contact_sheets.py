@@ -1,10 +1,11 @@
-"""Contact sheets: contents down, styles across, each result where they meet."""
+"""Contact sheets: contents down, styles and their variants across, each result where they meet."""
 
 from __future__ import annotations
 
 import os
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -16,39 +17,56 @@ from ganpipe.imaging.image import RejectedImage
 from ganpipe.imaging.provenance import read_origin, save_png
 from ganpipe.reports.fonts import font
 from ganpipe.reports.thumbnails import read_small
-from ganpipe.style.batch.plan import MIXED
+from ganpipe.style.batch.plan import MIXED, StyledItem
 
 KIND = "contact sheet"
 CELL_PX, GAP_PX, BAR_PX, TITLE_PX = 224, 6, 22, 13
 NARROWEST, WIDEST = 0.5, 2.5  # shapes of a cell: width per height
 ROWS, COLUMNS = 12, 8  # of results, on one sheet
 
-Result = tuple[str, str, str]  # content, style, output
+
+@dataclass(frozen=True)
+class _Column:
+    """What the results of a column have in common."""
+
+    styles: tuple[str, ...]
+    variant: str
+
+    @classmethod
+    def of(cls, item: StyledItem) -> _Column:
+        return cls(item.styles, item.variant)
+
+    def title(self, with_style: bool) -> str:
+        """Its style and its variant."""
+        style = MIXED.join(Path(style).stem for style in self.styles)
+        return ", ".join(part for part in (style if with_style else "", self.variant) if part)
 
 
-def contact_sheets(results: Sequence[Result], out: Path, anew: bool) -> list[Path]:
+def contact_sheets(results: Sequence[StyledItem], out: Path, anew: bool) -> list[Path]:
     """Sheets of all results: `contact-sheet.png`, `contact-sheet-2.png`, …; drawn only where missing unless `anew`.
 
     A sheet of another batch, with images that are not among the results, keeps its file: part of a hash is added to the
     names of the new ones.
     """
-    contents = list(dict.fromkeys(content for content, _, _ in results))
-    styles = list(dict.fromkeys(style for _, style, _ in results))
+    contents = list(dict.fromkeys(item.content for item in results))
+    styles = list(dict.fromkeys(item.styles for item in results))
+    columns = sorted(dict.fromkeys(map(_Column.of, results)), key=lambda column: styles.index(column.styles))
     pages = [
-        (contents[row : row + ROWS], styles[column : column + COLUMNS])
+        (contents[row : row + ROWS], columns[column : column + COLUMNS])
         for row in range(0, len(contents), ROWS)
-        for column in range(0, len(styles), COLUMNS)
+        for column in range(0, len(columns), COLUMNS)
     ]
     paths = _sheet_paths(results, out, len(pages))
     for path, (rows, columns) in zip(paths, pages, strict=True):
         if anew or not path.exists():
-            shown = [Path(o).name for content, style, o in results if content in rows and style in columns]
-            save_png(_sheet(results, rows, columns), path, {"kind": KIND, "shown": shown})
+            shown = [item for item in results if item.content in rows and _Column.of(item) in columns]
+            names = [Path(item.output).name for item in shown]
+            save_png(_sheet(shown, rows, columns), path, {"kind": KIND, "shown": names})
     return paths
 
 
-def _sheet_paths(results: Sequence[Result], out: Path, count: int) -> list[Path]:
-    names = {Path(output).name for _, _, output in results}
+def _sheet_paths(results: Sequence[StyledItem], out: Path, count: int) -> list[Path]:
+    names = {Path(item.output).name for item in results}
     for stem in ("contact-sheet", f"contact-sheet_{sha256_of_json(sorted(names))[:8]}"):
         paths = [out / f"{stem}{f'-{k}' if k > 1 else ''}.png" for k in range(1, count + 1)]
         if all(_may_replace(path, names) for path in paths):
@@ -67,7 +85,7 @@ def _may_replace(path: Path, names: set[str]) -> bool:
     return origin.get("kind") == KIND and names.issuperset(origin.get("shown", ()))
 
 
-def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Image.Image:
+def _sheet(results: Sequence[StyledItem], rows: list[str], columns: list[_Column]) -> Image.Image:
     """Every picture fills its cell. All cells are equally wide; those of a row have the shape of its content."""
     contents = [_read(source) for source in rows]
     heights = [_cell_height(image) for image in contents]
@@ -75,19 +93,18 @@ def _sheet(results: Sequence[Result], rows: list[str], columns: list[str]) -> Im
     lefts = [GAP_PX + k * (CELL_PX + GAP_PX) for k in range(len(columns) + 1)]
     tops = list(accumulate(heights, lambda y, height: y + height + GAP_PX, initial=top + 2 * GAP_PX))
     sheet = Image.new("RGB", (lefts[-1] + CELL_PX + GAP_PX, tops[-1]), "white")
-    sheet.paste(_corner(len(rows), len(columns), top), (GAP_PX, GAP_PX))
-    for left, style in zip(lefts[1:], columns, strict=True):
-        sources = style.split(MIXED)
-        name = MIXED.join(Path(source).stem for source in sources)
-        sheet.paste(_titled(_strips([_read(source) for source in sources], top), name), (left, GAP_PX))
+    swept = any(column.variant for column in columns)
+    with_style = not swept or len({column.styles for column in columns}) > 1
+    across = "variant" if swept else "style"
+    sheet.paste(_corner(len(rows), len(columns), across, top), (GAP_PX, GAP_PX))
+    for left, column in zip(lefts[1:], columns, strict=True):
+        strips = _strips([_read(source) for source in column.styles], top)
+        sheet.paste(_titled(strips, column.title(with_style)), (left, GAP_PX))
     for y, height, content, image in zip(tops, heights, rows, contents, strict=False):
         sheet.paste(_titled(_fill(image, CELL_PX, height), Path(content).stem), (GAP_PX, y))
-    for content, style, output in results:
-        if content in rows and style in columns:
-            row = rows.index(content)
-            sheet.paste(
-                _fill(_read(output), CELL_PX, heights[row]), (lefts[columns.index(style) + 1], tops[row])
-            )
+    for item in results:
+        row, left = rows.index(item.content), lefts[columns.index(_Column.of(item)) + 1]
+        sheet.paste(_fill(_read(item.output), CELL_PX, heights[row]), (left, tops[row]))
     return sheet
 
 
@@ -130,11 +147,11 @@ def _titled(cell: Image.Image, name: str) -> Image.Image:
     return cell
 
 
-def _corner(contents: int, styles: int, height: int) -> Image.Image:
-    """The cell that says how many contents and styles stand along the edges."""
+def _corner(contents: int, columns: int, what: str, height: int) -> Image.Image:
+    """The cell that says how many contents and styles or variants stand along the edges."""
     cell, letters = Image.new("RGB", (CELL_PX, height), (236, 236, 236)), font(TITLE_PX)
     draw, edge = ImageDraw.Draw(cell), 2 * GAP_PX
-    across = f"{styles} style{'s' * (styles > 1)} →"
+    across = f"{columns} {what}{'s' * (columns > 1)} →"
     down = f"{contents} content{'s' * (contents > 1)} ↓"
     draw.text((CELL_PX - edge, height / 2 - TITLE_PX), across, "black", letters, anchor="rm")
     draw.text((CELL_PX - edge, height / 2 + TITLE_PX), down, "black", letters, anchor="rm")

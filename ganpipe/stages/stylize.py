@@ -17,7 +17,7 @@ from ganpipe.stores.mlflow_runs import Tracker
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.run_records import RunRecord
 from ganpipe.stores.workspace import Workspace
-from ganpipe.style.batch.plan import BatchPlan, BatchTask, bytes_to_write, plan_batch
+from ganpipe.style.batch.plan import BatchPlan, BatchTask, Variant, bytes_to_write, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import BatchOutcome, run_batch
 from ganpipe.style.feedforward.break_even import train_or_find_networks
@@ -28,7 +28,10 @@ BYTES_BESIDE = 2**20  # manifest and contact sheet of a small batch
 
 @dataclass(frozen=True)
 class StyleRequest:
-    """A batch as it can be sent to another process or machine: words and settings, no images."""
+    """A batch as it can be sent to another process or machine: words and settings, no images.
+
+    `variants`: of a sweep (`plan_sweep`); without them, every image is stylized with `settings`.
+    """
 
     workspace: str
     contents: tuple[str, ...]
@@ -36,6 +39,7 @@ class StyleRequest:
     out: str
     settings: Settings
     masks: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
 
     def open_workspace(self) -> Workspace:
         """The workspace, with the tools pointed into it."""
@@ -55,14 +59,17 @@ def plan_batch_of(job: StyleRequest) -> BatchPlan:
     contents = resolve_images(workspace, job.contents, workspace.root, [out])
     styles = resolve_images(workspace, job.styles, workspace.root, [out])
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
-    plan = plan_batch(contents.paths, styles.paths, out, job.settings.style, masks)
+    variants = job.variants or (Variant("", job.settings.style),)
+    plan = plan_batch(contents.paths, styles.paths, out, variants, masks)
     if plan.tasks:
-        require_room(out, bytes_to_write(plan, job.settings.style) + BYTES_BESIDE)
+        require_room(out, bytes_to_write(plan) + BYTES_BESIDE)
     return replace(plan, left_out=[*contents.left_out, *styles.left_out])
 
 
 def train_feedforward(job: StyleRequest, plan: BatchPlan, report: Report = ignore) -> dict[Path, Path]:
-    """The feed-forward network of each style that has or is worth one; a new one is registered in MLflow."""
+    """The feed-forward network of each style that has or is worth one, none in a sweep; a new one is registered in MLflow."""
+    if job.variants:
+        return {}
     workspace = job.open_workspace()
     trained = train_or_find_networks(
         plan, job.settings.style, _compute(job), workspace.state / "feedforward", report
@@ -83,7 +90,7 @@ def stylize_tasks(
 ) -> BatchOutcome:
     """Stylizes part of a plan, here: on whichever machine this is called."""
     with record_activity(Workspace(Path(job.workspace)), job.out, report) as activity:
-        return run_batch(tasks, job.settings.style, _compute(job), activity, feedforward_networks)
+        return run_batch(tasks, _compute(job), activity, feedforward_networks)
 
 
 def _compute(job: StyleRequest) -> Compute:
@@ -92,8 +99,8 @@ def _compute(job: StyleRequest) -> Compute:
 
 def finish_batch(job: StyleRequest, plan: BatchPlan, parts: Sequence[BatchOutcome]) -> StyleReport:
     """The report of a batch, and its contact sheets."""
-    result = summarize_batch(plan, parts, job.settings.style)
-    shown = [(i.content, i.style, i.output) for i in result.items if i.state != "failed"]
+    result = summarize_batch(plan, parts, style_weights(job.settings.style.weights).id)
+    shown = [item for item in result.items if item.state != "failed"]
     if shown:
         sheets = contact_sheets(shown, Path(job.out), bool(plan.tasks))
         result.sheets = [str(path) for path in sheets]

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from ganpipe.reports.contact_sheets import CELL_PX, GAP_PX, Result, contact_sheets
+from ganpipe.reports.contact_sheets import CELL_PX, GAP_PX, contact_sheets
+from ganpipe.style.batch.plan import StyledItem
 from tests.conftest import fill_folder, noise_image
 
 
-def results(folder: Path, *outputs: str) -> list[Result]:
+def results(folder: Path, *outputs: str) -> list[StyledItem]:
     """Results of one content and style, whose outputs are called so."""
     content, style = (str(path) for path in sorted(fill_folder(folder / "in", 2).iterdir()))
     for name in outputs:
         noise_image(3).save(folder / name)
-    return [(content, style, str(folder / name)) for name in outputs]
+    return [StyledItem(content, (style,), str(folder / name), "done") for name in outputs]
 
 
 def test_a_sheet_follows_its_batch_and_another_batch_gets_another_sheet(tmp_path: Path) -> None:
@@ -45,8 +46,9 @@ def test_contents_styles_and_results_fill_cells_in_the_shape_of_each_content(tmp
         Image.new("RGB", (sizes[name][0] // 20, sizes[name][1] // 20), "#aaaa00").save(
             tmp_path / f"{name}-out.png"
         )
-        results.append(tuple(str(tmp_path / f"{file}.png") for file in (name, "style", f"{name}-out")))
-    [path] = contact_sheets(results, tmp_path, anew=True)  # type: ignore[arg-type]
+        content, style, output = (str(tmp_path / f"{file}.png") for file in (name, "style", f"{name}-out"))
+        results.append(StyledItem(content, (style,), output, "done"))
+    [path] = contact_sheets(results, tmp_path, anew=True)
     sheet = Image.open(path).convert("RGB")
     cells: list[tuple[int, str | None, str | None]] = [
         (CELL_PX // 2, None, "style"),  # as high as a content in the middle
@@ -65,9 +67,11 @@ def test_contents_styles_and_results_fill_cells_in_the_shape_of_each_content(tmp
 
 def test_the_names_of_content_and_style_stand_in_their_cells(tmp_path: Path) -> None:
     def bars(name: str) -> list[bytes]:
-        content, style, output = results(tmp_path, "a.png")[0]
-        renamed = [Path(path).rename(tmp_path / f"{name}-{k}.png") for k, path in enumerate((content, style))]
-        [sheet] = contact_sheets([(str(renamed[0]), str(renamed[1]), output)], tmp_path, anew=True)
+        item = results(tmp_path, "a.png")[0]
+        sources = (item.content, *item.styles)
+        content, style = (Path(p).rename(tmp_path / f"{name}-{k}.png") for k, p in enumerate(sources))
+        shown = StyledItem(str(content), (str(style),), item.output, "done")
+        [sheet] = contact_sheets([shown], tmp_path, anew=True)
         image = Image.open(sheet)
         height = (image.height - 3 * GAP_PX) // 2
         ends = [(CELL_PX + 2 * GAP_PX, GAP_PX + height), (GAP_PX, 2 * (GAP_PX + height))]

@@ -21,7 +21,7 @@ from ganpipe.progress import Report, ignore
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch import runner
 from ganpipe.style.batch.manifest import MANIFEST, ManifestEntry, add_entry, read_entries
-from ganpipe.style.batch.plan import bytes_to_write, plan_batch
+from ganpipe.style.batch.plan import Variant, bytes_to_write, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import run_batch
 from ganpipe.style.color import luminance, match_colors, parse_shares, read_masks, transfer_luminance
@@ -49,8 +49,8 @@ def run(
     masks: tuple[Path, ...] = (),
     report: Report = ignore,
 ) -> StyleReport:
-    plan = plan_batch(contents, styles, out, settings, masks)
-    return summarize_batch(plan, [run_batch(plan.tasks, settings, CPU, report=report)], settings)
+    plan = plan_batch(contents, styles, out, [Variant("", settings)], masks)
+    return summarize_batch(plan, [run_batch(plan.tasks, CPU, report=report)], "")
 
 
 def test_a_second_run_stylizes_nothing_and_changed_settings_stylize_all(tmp_path: Path) -> None:
@@ -272,7 +272,10 @@ def test_shards_keep_images_of_one_size_together(tmp_path: Path) -> None:
     wide = save_images(tmp_path / "c", "a.png", "b.png", "c.png")
     tall = save_images(tmp_path / "d", "e.png", "f.png", size=(30, 40))
     plan = plan_batch(
-        [wide[0], tall[0], wide[1], tall[1], wide[2]], save_images(tmp_path / "s", "x.png"), tmp_path, QUICK
+        [wide[0], tall[0], wide[1], tall[1], wide[2]],
+        save_images(tmp_path / "s", "x.png"),
+        tmp_path,
+        [Variant("", QUICK)],
     )
     assert [[w.content.name for w in shard] for shard in plan.shards(3)] == [
         ["a.png", "b.png", "c.png"],
@@ -302,7 +305,7 @@ def test_a_missing_line_of_a_list_fails_alone(tmp_path: Path) -> None:
     save_images(tmp_path / "c", "a.png")
     (tmp_path / "list").write_text("c/gone.png\nc/a.png\n")
     contents, styles = image_paths([f"@{tmp_path}/list"]), save_images(tmp_path / "s", "x.png")
-    plan = plan_batch(contents, styles, tmp_path / "out", QUICK)
+    plan = plan_batch(contents, styles, tmp_path / "out", [Variant("", QUICK)])
     assert [Path(task.content).name for task in plan.tasks] == ["a.png"]
     assert [item.reason.split(":")[0] for item in plan.items if item.reason] == [str(tmp_path / "c/gone.png")]
 
@@ -352,8 +355,9 @@ def test_a_kill_before_the_image_is_written_stylizes_it_again_under_its_own_name
 
 def test_a_name_that_a_batch_at_the_same_time_has_taken_is_left_to_it(tmp_path: Path) -> None:
     contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
-    plans = [plan_batch(contents, styles, tmp_path / "out", changed(QUICK, steps=k)) for k in (2, 3)]
-    done = [run_batch(plan.tasks, QUICK, CPU).items[0].output for plan in plans]
+    variants = [Variant("", changed(QUICK, steps=k)) for k in (2, 3)]
+    plans = [plan_batch(contents, styles, tmp_path / "out", [variant]) for variant in variants]
+    done = [run_batch(plan.tasks, CPU).items[0].output for plan in plans]
     assert len(set(done)) == 2
     assert all(Path(output).exists() for output in done)
 
@@ -412,7 +416,7 @@ def test_a_picture_over_the_limit_fails_alone_and_names_the_setting(tmp_path: Pa
 
 def test_the_bytes_of_a_plan_are_estimated_low(tmp_path: Path) -> None:
     contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
-    plan = plan_batch(contents, styles, tmp_path / "out", QUICK)
-    estimate = bytes_to_write(plan, QUICK)
+    plan = plan_batch(contents, styles, tmp_path / "out", [Variant("", QUICK)])
+    estimate = bytes_to_write(plan)
     run(contents, styles, tmp_path / "out")
     assert 0.2 < estimate / (tmp_path / "out/a__x.png").stat().st_size < 1

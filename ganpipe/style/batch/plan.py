@@ -1,4 +1,4 @@
-"""Plans a batch: contents × styles; each file is read once, and images that exist already are skipped."""
+"""Plans a batch: contents × styles × variants of the settings; each file is read once, images that exist are skipped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from ganpipe.errors import GanpipeError
@@ -22,21 +23,38 @@ from ganpipe.vgg19.weights import style_weights
 
 log = logging.getLogger(__name__)
 
-MIXED = " + "  # between the styles of an image that mixes several
-STEM_BYTES = 100  # of each of the two names in an output's name; file systems allow 255 in all
+MIXED = " + "  # between the names of the styles of an image that mixes several
+STEM_BYTES, VARIANT_BYTES = (
+    100,
+    28,
+)  # of content and style, and of a variant, in an output's name; file systems allow 255
 
 
 @dataclass
 class StyledItem:
-    """The outcome of one image. `style` names all styles if several are blended."""
+    """The outcome of one image. `variant`: see `Variant`."""
 
     content: str
-    style: str
+    styles: tuple[str, ...]  # several if they are mixed
     output: str
     state: str  # done, skipped or failed
+    variant: str = ""
     seconds: float = 0.0
     reason: str = ""
     quality: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its inputs in words, such as "photo.jpg in wave.jpg, strength=0.7"."""
+        return f"{self.content} in {MIXED.join(self.styles)}{self.variant and f', {self.variant}'}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Settings that all contents are stylized with in all styles. `name`: how a sweep tells it from its others."""
+
+    name: str
+    settings: StyleSettings
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,7 @@ class BatchTask:
 
     place: int
     key: str
+    variant: Variant
     content: Path
     styles: tuple[Path, ...]
     shares: tuple[float, ...]
@@ -62,74 +81,93 @@ class BatchPlan:
     left_out: list[str] = field(default_factory=list)
 
     def shards(self, count: int) -> list[list[BatchTask]]:
-        """The remaining tasks in shards of `count` images; images of one size stay together."""
-        ordered = sorted(self.tasks, key=lambda task: (task.size, task.place))
+        """The remaining tasks in shards of `count` images; images of one variant and size stay together."""
+        ordered = sorted(self.tasks, key=lambda task: (task.variant.name, task.size, task.place))
         return [ordered[k : k + count] for k in range(0, len(ordered), count)]
 
 
-def bytes_to_write(plan: BatchPlan, settings: StyleSettings) -> int:
+def bytes_to_write(plan: BatchPlan) -> int:
     """About how many bytes the images of a plan will have."""
-    samples = sum(3 * height * width for height, width in (task.size for task in plan.tasks))
-    return int(samples * settings.bit_depth / 8 * FORMATS[settings.format].written_share)
+    return int(sum(_bytes_of(task.size, task.variant.settings) for task in plan.tasks))
+
+
+def _bytes_of(size: tuple[int, int], settings: StyleSettings) -> float:
+    return 3 * size[0] * size[1] * settings.bit_depth / 8 * FORMATS[settings.format].written_share
 
 
 def plan_batch(
     contents: Sequence[Path],
     styles: Sequence[Path],
     out: Path,
-    settings: StyleSettings,
+    variants: Sequence[Variant],
     masks: Sequence[Path] = (),
 ) -> BatchPlan:
-    """Plans every content in every style, and skips the images that already exist. Nothing that is in `out` is overwritten
-    but an image of the same inputs and settings.
+    """Plans every content in every style and variant, and skips the images that already exist. Nothing that is in `out` is
+    overwritten but an image of the same inputs and settings.
 
     Raises:
         GanpipeError: invalid format, blend, masks or layers.
     """
-    params = resolve_params(settings)
-    check_format(settings.format, settings.bit_depth)
     if masks and len(masks) != len(styles):
         raise GanpipeError(f"{len(masks)} masks are given for {len(styles)} styles; give one for each style.")
-    network = style_weights(settings.weights).id
-    together = bool(masks) or bool(settings.blend)
-    shares = parse_shares(settings.blend, len(styles)) if settings.blend else (1 / len(styles),) * len(styles)
+    mixes = [_Mix.of(variant, len(styles), bool(masks)) for variant in variants]
     entries = {(entry.key, entry.output): entry for entry in read_entries(out)}
     keys = keys_by_output(entries.values())
-    identities = _FileFacts(settings.max_megapixels * 1_000_000)
-    names = _Names(FORMATS[settings.format].suffix)
+    identities, names = _FileFacts(), _Names()
     plan = BatchPlan([], [])
-    for content in contents:
-        for group in [tuple(styles)] if together else [(style,) for style in styles]:
-            name = names.of(content, group)
-            output = out / name
-            item = StyledItem(str(content), MIXED.join(map(str, group)), str(output), "failed")
-            plan.items.append(item)
-            try:
-                own_masks = tuple(mask_path(mask, content) for mask in masks)
-                size = size_at(*identities.size(content), params.long_edge_px)
-                for style in group:
-                    identities.size(style)
-                own_shares = shares if together else (1.0,)
-                key = item_key(
-                    [identities.sha256(p) for p in (content, *group, *own_masks)],
-                    own_shares,
-                    params,
-                    network,
-                    settings,
-                )
-            except RejectedImage as rejected:
-                item.reason = rejected.sentence
-                log.warning("Not stylized: %s", escape_control(item.reason))  # Prefect keeps it, too
-                continue
-            output = out / free_name(out, name, key, keys)
-            item.output = str(output)
-            entry = entries.get((key, output.name))
-            if entry and is_intact(out, entry):
-                item.state, item.quality = "skipped", entry.quality
-                continue
-            task = BatchTask(len(plan.items) - 1, key, content, group, own_shares, own_masks, output, size)
-            plan.tasks.append(task)
+    columns = [(mix, group) for mix in mixes for group in mix.groups(styles)]
+    for content, (mix, group) in product(contents, columns):
+        variant = mix.variant
+        name = names.of(content, group, variant)
+        item = StyledItem(str(content), tuple(map(str, group)), str(out / name), "failed", variant.name)
+        plan.items.append(item)
+        try:
+            own_masks = tuple(mask_path(mask, content) for mask in masks)
+            most_pixels = variant.settings.max_megapixels * 1_000_000
+            size = size_at(*identities.size(content, most_pixels), mix.params.long_edge_px)
+            for style in group:
+                identities.size(style, most_pixels)
+            sha256s = [identities.sha256(p) for p in (content, *group, *own_masks)]
+        except RejectedImage as rejected:
+            item.reason = rejected.sentence
+            log.warning("Not stylized: %s", escape_control(item.reason))  # Prefect keeps it, too
+            continue
+        key = item_key(sha256s, mix.shares, mix.params, mix.network, variant.settings)
+        output = out / free_name(out, name, key, keys)
+        item.output = str(output)
+        entry = entries.get((key, output.name))
+        if entry and is_intact(out, entry):
+            item.state, item.quality = "skipped", entry.quality
+            continue
+        place = len(plan.items) - 1
+        plan.tasks.append(BatchTask(place, key, variant, content, group, mix.shares, own_masks, output, size))
     return plan
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """What the settings of a variant say of all its images. `together`: every image mixes all styles, with these shares."""
+
+    variant: Variant
+    params: StyleParams
+    network: str
+    together: bool
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(cls, variant: Variant, styles: int, masked: bool) -> _Mix:
+        settings = variant.settings
+        params = resolve_params(settings)
+        check_format(settings.format, settings.bit_depth)
+        together = masked or bool(settings.blend)
+        shares: tuple[float, ...] = (1.0,)
+        if together:
+            shares = parse_shares(settings.blend, styles) if settings.blend else (1 / styles,) * styles
+        return cls(variant, params, style_weights(settings.weights).id, together, shares)
+
+    def groups(self, styles: Sequence[Path]) -> list[tuple[Path, ...]]:
+        """The styles of each image of a content."""
+        return [tuple(styles)] if self.together else [(style,) for style in styles]
 
 
 def item_key(
@@ -149,18 +187,17 @@ def item_key(
 class _FileFacts:
     """Size and hash of each file, each read once; raises RejectedImage, with the file's name, if it cannot be used."""
 
-    def __init__(self, max_pixels: int) -> None:
-        self._max_pixels = max_pixels
-        self._sizes: dict[Path, tuple[int, int] | RejectedImage] = {}
+    def __init__(self) -> None:
+        self._sizes: dict[tuple[Path, int], tuple[int, int] | RejectedImage] = {}
         self._hashes: dict[Path, str] = {}
 
-    def size(self, path: Path) -> tuple[int, int]:
-        if path not in self._sizes:
+    def size(self, path: Path, most_pixels: int) -> tuple[int, int]:
+        if (path, most_pixels) not in self._sizes:
             try:
-                self._sizes[path] = upright_size(path, self._max_pixels)
+                self._sizes[path, most_pixels] = upright_size(path, most_pixels)
             except RejectedImage as rejected:
-                self._sizes[path] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
-        size = self._sizes[path]
+                self._sizes[path, most_pixels] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
+        size = self._sizes[path, most_pixels]
         if isinstance(size, RejectedImage):
             raise size
         return size
@@ -175,21 +212,26 @@ class _FileFacts:
 
 
 class _Names:
-    """Names of outputs, `content__style.png`, with part of the paths' hash added if two would be equal."""
+    """Names of outputs, `content__style.png` or `content__style__strength=0.7.png`, with part of a hash of
+    the inputs added if two would be equal."""
 
-    def __init__(self, suffix: str) -> None:
-        self.suffix, self.taken = suffix, set[str]()
+    def __init__(self) -> None:
+        self.taken = set[str]()
 
-    def of(self, content: Path, styles: Sequence[Path]) -> str:
+    def of(self, content: Path, styles: Sequence[Path], variant: Variant) -> str:
         stem = f"{_shorten(content.stem)}__{_shorten('+'.join(style.stem for style in styles))}"
+        if variant.name:
+            stem += f"__{_shorten(variant.name.replace('/', '_'), VARIANT_BYTES)}"
         if stem.lower() in self.taken:
-            paths = "\0".join(str(path.resolve()) for path in (content, *styles))
-            stem += "_" + hashlib.sha256(paths.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            inputs = [str(path.resolve()) for path in (content, *styles)] + [variant.name] * bool(
+                variant.name
+            )
+            stem += "_" + hashlib.sha256("\0".join(inputs).encode("utf-8", "surrogateescape")).hexdigest()[:8]
         self.taken.add(stem.lower())
-        return stem + self.suffix
+        return stem + FORMATS[variant.settings.format].suffix
 
 
-def _shorten(name: str) -> str:
-    """Shortens a name to STEM_BYTES, in characters that can be printed and encoded."""
+def _shorten(name: str, to_bytes: int = STEM_BYTES) -> str:
+    """Shortens a name to so many bytes, in characters that can be printed and encoded."""
     plain = "".join(c if c.isprintable() else "_" for c in name)
-    return plain.encode()[:STEM_BYTES].decode(errors="ignore")
+    return plain.encode()[:to_bytes].decode(errors="ignore")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.plan import BatchPlan, StyledItem
 from ganpipe.style.batch.runner import BatchOutcome
-from ganpipe.vgg19.weights import style_weights
 
 
 @dataclass
@@ -30,17 +28,13 @@ class StyleReport:
         return self.sheets[0] if self.sheets else None
 
 
-def summarize_batch(
-    plan: BatchPlan,
-    parts: Sequence[BatchOutcome],
-    settings: StyleSettings,
-) -> StyleReport:
-    """The report of the whole batch, from the outcomes of its parts."""
+def summarize_batch(plan: BatchPlan, parts: Sequence[BatchOutcome], network: str) -> StyleReport:
+    """The report of the whole batch, from the outcomes of its parts. `network`: the id of the VGG19 weights."""
     items = list(plan.items)
     for done in parts:
         for place, item in done.items.items():
             items[place] = item
-    result = StyleReport(items, network=style_weights(settings.weights).id, left_out=plan.left_out)
+    result = StyleReport(items, network=network, left_out=plan.left_out)
     for item in items:
         setattr(result, item.state, getattr(result, item.state) + 1)
     steps, seconds = sum(d.steps for d in parts), sum(d.seconds for d in parts)

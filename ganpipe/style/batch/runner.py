@@ -33,7 +33,7 @@ from ganpipe.style.batch.manifest import (
     keys_by_output,
     read_entries,
 )
-from ganpipe.style.batch.plan import MIXED, BatchTask, StyledItem
+from ganpipe.style.batch.plan import BatchTask, StyledItem, Variant
 from ganpipe.style.color import is_gray_image, luminance, read_masks, styles_for, transfer_luminance
 from ganpipe.style.feedforward.network import apply_network, load_network
 from ganpipe.style.metrics import structure_similarity, style_distance
@@ -65,7 +65,6 @@ class BatchOutcome:
 
 def run_batch(
     tasks: Sequence[BatchTask],
-    settings: StyleSettings,
     compute: Compute,
     report: Report = ignore,
     feedforward_networks: Mapping[Path, Path] | None = None,
@@ -81,7 +80,17 @@ def run_batch(
     """
     if not tasks:
         return BatchOutcome({}, 0, 0.0)
-    return _BatchRunner(settings, compute, report, feedforward_networks or {}, len(tasks)).run(tasks)
+    by_variant: dict[Variant, list[BatchTask]] = {}
+    for task in tasks:
+        by_variant.setdefault(task.variant, []).append(task)
+    items: dict[int, StyledItem] = {}
+    steps, seconds, started = 0, 0.0, time.monotonic()
+    for variant, some in by_variant.items():
+        networks = feedforward_networks or {}
+        runner = _BatchRunner(variant.settings, compute, report, networks, len(tasks), items, started)
+        seconds += runner.run(some)
+        steps += runner.steps
+    return BatchOutcome(items, steps, seconds)
 
 
 @dataclass
@@ -95,7 +104,7 @@ class _LoadedTask:
 
 
 class _BatchRunner:
-    """The state of one run: networks, style images, finished items."""
+    """The state of a run of one variant: networks, style images, steps. `items`: the finished ones of all variants."""
 
     def __init__(
         self,
@@ -104,6 +113,8 @@ class _BatchRunner:
         report: Report,
         feedforward_networks: Mapping[Path, Path],
         total: int,
+        items: dict[int, StyledItem],
+        started: float,
     ) -> None:
         self.settings, self.compute = settings, compute
         self.report, self.total = report, total
@@ -111,22 +122,23 @@ class _BatchRunner:
         weights = style_weights(settings.weights)
         self.network = Vgg19(self.params.last, pooling="average", weights=weights).to(compute.device)
         self.judge = Vgg19("relu4_1").to(compute.device)  # the embedded weights: scores stay comparable
-        self.items: dict[int, StyledItem] = {}
-        self.steps, self.started = 0, time.monotonic()
+        self.items, self.started = items, started
+        self.steps = 0
         self.styles: dict[Path, FloatImage] = {}
         self.feedforward_networks = {
             style: load_network(folder) for style, folder in feedforward_networks.items()
         }
 
-    def run(self, tasks: Sequence[BatchTask]) -> BatchOutcome:
-        feedforward_s = 0.0
+    def run(self, tasks: Sequence[BatchTask]) -> float:
+        """Returns the seconds that the stylization itself took."""
+        seconds = 0.0
         with catch_stop_signals() as self.stop:
             for bucket in self._buckets(tasks):
                 if loaded := self._load(bucket):
                     before = time.monotonic()
                     self._stylize_bucket(loaded, self._tile_px(loaded[0].task.size))
-                    feedforward_s += time.monotonic() - before
-        return BatchOutcome(self.items, self.steps, feedforward_s)
+                    seconds += time.monotonic() - before
+        return seconds
 
     def _buckets(self, tasks: Sequence[BatchTask]) -> Iterator[list[BatchTask]]:
         """Tasks with one result shape and one number of masks, as many as fit in memory."""
@@ -342,5 +354,5 @@ def _made_by(content: Path) -> dict[str, Any]:
 
 
 def _item(task: BatchTask, state: str) -> StyledItem:
-    style = MIXED.join(map(str, task.styles))
-    return StyledItem(str(task.content), style, str(task.output), state)
+    styles = tuple(map(str, task.styles))
+    return StyledItem(str(task.content), styles, str(task.output), state, task.variant.name)

@@ -14,7 +14,7 @@ from ganpipe.settings.schema import Settings
 from ganpipe.stages.stylize import StyleRequest, stylize_here
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.workspace import Workspace
-from ganpipe.style.batch.plan import plan_batch
+from ganpipe.style.batch.plan import Variant, plan_batch
 from ganpipe.style.feedforward import break_even as break_even_module
 from ganpipe.style.feedforward.break_even import break_even, estimate_break_even, train_or_find_networks
 from tests.conftest import changed
@@ -68,7 +68,7 @@ def test_a_network_is_trained_only_if_it_saves_time(tmp_path: Path, monkeypatch:
     contents = save_images(tmp_path / "c", *[f"{k}.png" for k in range(12)])
     styles = save_images(tmp_path / "s", "x.png")
     auto = changed(ALWAYS, feedforward="auto")
-    plan = plan_batch(contents, styles, tmp_path / "out", auto)
+    plan = plan_batch(contents, styles, tmp_path / "out", [Variant("", auto)])
     for training_s, expected in ((1000.0, 0), (1.0, 1)):
         monkeypatch.setattr(
             break_even_module,
@@ -76,7 +76,7 @@ def test_a_network_is_trained_only_if_it_saves_time(tmp_path: Path, monkeypatch:
             lambda tasks, *_, s=training_s: break_even(len(tasks), 2.0, 0.1, s),
         )
         assert len(train_or_find_networks(plan, auto, CPU, tmp_path / "feedforward")) == expected
-    few = plan_batch(contents[:3], styles, tmp_path / "out", auto)
+    few = plan_batch(contents[:3], styles, tmp_path / "out", [Variant("", auto)])
     assert train_or_find_networks(few, auto, CPU, tmp_path / "others") == []
     assert (
         train_or_find_networks(plan, changed(auto, feedforward="never"), CPU, tmp_path / "feedforward") == []
@@ -90,7 +90,7 @@ def test_a_network_is_found_again_until_its_version_changes(
         save_images(tmp_path / "c", "a.png", size=(60, 48)),
         save_images(tmp_path / "s", "x.png"),
     )
-    plan = plan_batch(contents, styles, tmp_path / "out", ALWAYS)
+    plan = plan_batch(contents, styles, tmp_path / "out", [Variant("", ALWAYS)])
 
     def is_new() -> bool:
         (trained,) = train_or_find_networks(plan, ALWAYS, CPU, tmp_path / "feedforward")
@@ -106,9 +106,8 @@ def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
     from ganpipe.style.params import resolve_params
     from ganpipe.vgg19.network import Vgg19
 
-    plan = plan_batch(
-        save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png"), tmp_path, QUICK
-    )
+    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
+    plan = plan_batch(contents, styles, tmp_path, [Variant("", QUICK)])
     style = read_float_image(tmp_path / "s/x.png").pixels
     network = Vgg19("relu5_1", pooling="average")
     found = estimate_break_even(plan.tasks * 100, style, resolve_params(QUICK), network, CPU, images=100)
