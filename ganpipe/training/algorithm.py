@@ -62,6 +62,7 @@ class Algorithm(ABC):
     exported: ClassVar[str]  # the network whose moving average is validated, sampled and exported
     progress_scalars: ClassVar[dict[str, str]]  # label on the progress bar → scalar
     lazy_scalars: ClassVar[tuple[str, ...]] = ()  # scalars that only some steps return
+    lazy_cycle = 1  # steps until lazy regularization comes round again
     frozen: Mapping[str, frozenset[str]] = MappingProxyType({})  # by network: parameters that do not learn
 
     networks: dict[str, nn.Module]

@@ -8,6 +8,7 @@ sees when G or D has failed).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
@@ -57,6 +58,9 @@ class GanAlgorithm(Algorithm):
                 network.begin_growth(round(settings.training.growth_share * settings.training.total_images))
         self._use(G, D, context, compiled)
         self.health, self.ada = GanHealth(), AdaState()
+        loss = settings.loss
+        path_length = loss.path_length_every if loss.path_length_weight else 1
+        self.lazy_cycle = math.lcm(1 if self.gan_step.penalty == "none" else loss.penalty_every, path_length)
 
     def _use(self, G: torch.nn.Module, D: torch.nn.Module, context: TrainingContext, compiled: bool) -> None:
         """Fresh optimizers for these networks, the step over both, and the batches."""

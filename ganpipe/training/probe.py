@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ SHORT_STEP_S = 2.0  # a step that is expected to take no longer is timed with it
 class ProbeResult:
     """How many images are computed at once, and what that is expected to take.
 
-    `seconds_a_step`: of the dearest phase. `shares`: of it that a step of each earlier phase takes.
+    `seconds_a_step`: of the dearest phase, the mean over lazy regularization. `shares`: of it that a step of each earlier phase
+    takes.
     """
 
     microbatch_images: int
@@ -63,11 +65,13 @@ def probe_steps(
     compute: Compute,
     step: TrialStep,
     cheaper: Sequence[TrialStep] = (),
+    lazy: Sequence[TrialStep] = (),
 ) -> ProbeResult:
     """Measures trial steps and writes the result to `path` before the first real step.
 
     How a batch is split changes the last digits of a gradient, so a resumed training reads its first result again.
-    `step` is that of the dearest phase, `cheaper` are those of the phases before it.
+    `step` is that of the dearest phase with all its regularization, `cheaper` are those of the phases before it, `lazy` the
+    others of the dearest phase, until the lazy regularization comes round again.
 
     Raises:
         GanpipeError: not even the smallest part fits.
@@ -101,6 +105,7 @@ def probe_steps(
     if seconds < SHORT_STEP_S:  # the time of small steps is mostly overhead
         step(micro)
         seconds = measure_step(step, micro, compute.device)[0] * batch_images / micro
+    seconds *= statistics.mean([1.0, *(_share(other, 2 * small, times[1], compute) for other in lazy)])
     shares = [_share(earlier, 2 * small, times[1], compute) for earlier in cheaper]
     plan = ProbeResult(micro, seconds, int(fixed + per_image * micro), free, shares)
     if micro < batch_images and not asked_images:

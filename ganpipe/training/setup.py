@@ -98,8 +98,8 @@ class TrainingSetup:
         phases = self.state.algorithm.phases(self.state.nimg, options.total_images)
         if distributed.is_main and not path.exists():
             share = options.batch_images // distributed.size
-            *cheaper, dearest = self.trial_steps(phases)
-            probe_steps(path, share, options.microbatch_images, self.compute, dearest, cheaper)
+            steps, lazy = self.trial_steps(phases)
+            probe_steps(path, share, options.microbatch_images, self.compute, steps[-1], steps[:-1], lazy)
         distributed.wait()
         result = read_probe(path)
         if self.state.nimg == self.first_nimg:
@@ -108,13 +108,14 @@ class TrainingSetup:
             log.info(result.sentence(left, options.batch_images, distributed.size, where))
         return result
 
-    def trial_steps(self, phases: Sequence[Phase]) -> list[TrialStep]:
-        """A step of each phase, of so many images, on copies of the networks that all share."""
+    def trial_steps(self, phases: Sequence[Phase]) -> tuple[list[TrialStep], list[TrialStep]]:
+        """A step of each phase, and the further steps of the last one's lazy cycle, on copies of the networks that all share."""
         copy, nimg = self.state.algorithm.probe_copy(), self.state.nimg
         values = copy.values_at(nimg, Remedies())
 
-        def step(phase: Phase, images: int) -> None:
+        def step(phase: Phase, number: int, images: int) -> None:
             copy.set_progress(phase.nimg)
-            copy.step(copy.batch(0, images, 0), values, 0)
+            copy.step(copy.batch(0, images, number), values, number)
 
-        return [partial(step, phase) for phase in phases]
+        lazy: list[TrialStep] = [partial(step, phases[-1], n) for n in range(1, copy.lazy_cycle)]
+        return [partial(step, phase, 0) for phase in phases], lazy

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from ganpipe.compute.device import Compute
+from ganpipe.compute.distributed import Distributed
 from ganpipe.errors import GanpipeError
 from ganpipe.files import read_json, write_json
 from ganpipe.settings.schema import Settings
 from ganpipe.training import probe
+from ganpipe.training.setup import TrainingSetup
 from ganpipe.training.trainer import train
 from tests.conftest import R3, noise_data, with_
 
@@ -52,6 +54,27 @@ def test_the_time_of_a_step(
     monkeypatch.setattr(probe, "measure_step", lambda step, images, device: next(measured))
     plan = probe.probe_steps(tmp_path / "plan.json", 64, 0, FP32, lambda n: None)
     assert plan.seconds_a_step == pytest.approx(expected)
+
+
+def test_the_time_of_a_step_is_the_mean_over_lazy_regularization(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of 8 images take 2 s with regularization, 1 s without: of four steps one has it."""
+    measured = iter([(1.0, 0), (2.0, 0), (1.0, 0), (1.0, 0), (1.0, 0)])
+    monkeypatch.setattr(probe, "measure_step", lambda step, images, device: next(measured))
+    lazy = [lambda n: None] * 3
+    plan = probe.probe_steps(tmp_path / "plan.json", 64, 0, FP32, lambda n: None, lazy=lazy)
+    assert plan.seconds_a_step == pytest.approx(16 * (2 + 1 + 1 + 1) / 8)
+
+
+def test_the_trial_steps_are_those_of_a_lazy_cycle(settings: Settings, tmp_path: Path) -> None:
+    lazy = with_(settings, loss__penalty_every=4)
+    setup = TrainingSetup(noise_data(), lazy, tmp_path, Distributed())
+    steps, others = setup.trial_steps(setup.state.algorithm.phases(0, 64))
+    assert (len(steps), len(others)) == (1, 3)
+    assert setup.state.algorithm.probe_copy().lazy_cycle == 4
+    none = with_(settings, loss__penalty_every=4, loss__penalty="none")
+    assert TrainingSetup(noise_data(), none, tmp_path, Distributed()).state.algorithm.lazy_cycle == 1
 
 
 def test_a_resumed_run_keeps_its_first_plan(settings: Settings, tmp_path: Path) -> None:
