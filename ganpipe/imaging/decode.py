@@ -53,6 +53,7 @@ MAX_PIXELS = (
     200_000_000  # the default of the settings max_megapixels; phones take pictures of 108 and 200 megapixels
 )
 MOST_PIXELS = 1_000_000_000  # no setting allows more
+PILLOW_LIMIT = 2**30 // 12  # pixels; a third of a GiB of colors (Image.MAX_IMAGE_PIXELS as it comes)
 LARGE_PIXELS = 16_000_000  # above it, what needs few pixels reads a picture reduced
 MAX_BYTES = 256 * 2**20
 
@@ -223,7 +224,9 @@ def open_image(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
         RejectedImage: it has more than `max_pixels`.
     """
     _check_heif(file)
-    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow refuses twice as many, also if a frame grows to them
+    # Pillow refuses twice as many, also if a frame grows to them. Its limit holds for the whole process, that is for our own
+    # pictures, too: it is never lower than as it comes.
+    Image.MAX_IMAGE_PIXELS = max(max_pixels, PILLOW_LIMIT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our limit, below, is stricter than the warning
         image: Image.Image = Image.open(file, formats=FORMATS)
