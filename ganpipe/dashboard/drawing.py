@@ -11,7 +11,7 @@ from nicegui.element import Element
 
 from ganpipe.dashboard.acting import button, perform
 from ganpipe.dashboard.actions import Actions
-from ganpipe.dashboard.layout import card, code, image, text
+from ganpipe.dashboard.layout import card, code, film, image, text
 from ganpipe.dashboard.pictures import picture_url
 from ganpipe.files import escape_control
 from ganpipe.stages.drawings import COUNT, FILM, Drawing, drawn_images, open_drawing
@@ -109,6 +109,4 @@ class DrawingForm:
                 image(picture_url(self.workspace, path), f"image {number}")
 
     def _draw_film(self, path: Path) -> None:
-        film = Element("video").classes("film").props("autoplay loop muted playsinline controls")
-        film.props["src"] = picture_url(self.workspace, path)
-        film.props["aria-label"] = "interpolation between six latents"
+        film(picture_url(self.workspace, path), "interpolation between six latents")

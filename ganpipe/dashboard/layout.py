@@ -188,6 +188,13 @@ def image(source: str, alt: str, classes: str = "picture") -> Element:
     return element
 
 
+def film(source: str, label: str) -> Element:
+    """A video from an address that this program made; it plays at once, without sound until somebody asks for it."""
+    element = Element("video").classes("film").props("autoplay loop muted playsinline controls")
+    element.props["src"], element.props["aria-label"] = source, escape_control(label)
+    return element
+
+
 def meter(share: float, label: str) -> Element:
     """A bar of a share between 0 and 1; returns its filled part."""
     outer = Element("div").classes("meter").props("role=progressbar aria-valuemin=0 aria-valuemax=100")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from nicegui import ui
@@ -27,7 +28,7 @@ from ganpipe.dashboard.layout import (
     word_cell,
 )
 from ganpipe.dashboard.links import dataset_url, run_url
-from ganpipe.dashboard.pictures import picture_url
+from ganpipe.dashboard.pictures import picture_url, preview_url
 from ganpipe.dashboard.readings import LOSSES, Readings, Training
 from ganpipe.stages.last_day import LastDay
 from ganpipe.stages.status import DatasetStatus, DiskUse, RunStatus, WorkspaceStatus
@@ -92,7 +93,7 @@ class Part:
 
 
 class ActivityCard:
-    """One piece of work: a bar with rate and time left, and for a training its newest grid and its losses."""
+    """One piece of work: a bar with rate and time left, its newest picture, and for a training its losses."""
 
     def __init__(self, activity: Activity, trains: bool) -> None:
         self.training: Training | None = None
@@ -104,10 +105,9 @@ class ActivityCard:
             self.fill = meter(0.0, f"progress of {name}")
             self.line = text("", classes="soft")
             with Element("div").classes("beside"):
-                self.grid = (
-                    image("", f"the newest grid of {name}", "picture grid-picture") if trains else None
-                )
+                self.picture = image("", f"the newest picture of {name}", "picture grid-picture")
                 self.chart = curve([], LOSSES, zoom=False, classes="chart") if trains else None
+        self.picture.set_visibility(False)
         self.show(activity)
 
     def show(self, activity: Activity) -> None:
@@ -121,12 +121,14 @@ class ActivityCard:
         if self.fill.parent_slot:
             self.fill.parent_slot.parent.props["aria-valuenow"] = round(100 * (share(p) if p else 0))
 
-    def show_training(self, training: Training, newest: str | None) -> None:
-        """The losses and the newest grid of a training."""
-        if self.grid is not None:
-            self.grid.set_visibility(newest is not None)
-            if newest is not None and self.grid.props.get("src") != newest:
-                self.grid.props["src"] = newest
+    def show_picture(self, url: str | None) -> None:
+        """Its newest picture."""
+        self.picture.set_visibility(url is not None)
+        if url is not None and self.picture.props.get("src") != url:
+            self.picture.props["src"] = url
+
+    def show_training(self, training: Training) -> None:
+        """The losses of a training."""
         if self.chart is not None:
             self.chart.set_visibility(training.chart is not None)
             if training.chart is not None:
@@ -151,9 +153,11 @@ def _refresh_work(
             with place:
                 cards[key] = ActivityCard(activity, training is not None)
         cards[key].show(activity)
-        if training and training is not cards[key].training and not activity.waits_for:
-            newest = picture_url(readings.workspace, training.grid) if training.grid else None
-            cards[key].show_training(training, newest)
+        if training is None:
+            cards[key].show_picture(preview_url(readings.workspace, Path(activity.subject)))
+        elif training is not cards[key].training and not activity.waits_for:
+            cards[key].show_picture(picture_url(readings.workspace, training.grid) if training.grid else None)
+            cards[key].show_training(training)
 
 
 def _draw_last_day(last_day: LastDay) -> None:

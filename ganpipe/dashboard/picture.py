@@ -7,7 +7,7 @@ import asyncio
 from nicegui.element import Element
 
 from ganpipe.dashboard.acting import button
-from ganpipe.dashboard.layout import banner, card, code, frame, heading, image, link, text
+from ganpipe.dashboard.layout import banner, card, code, film, frame, heading, image, link, text
 from ganpipe.dashboard.pictures import picture_url
 from ganpipe.dashboard.queue import Queue
 from ganpipe.dashboard.readings import Readings
@@ -16,6 +16,7 @@ from ganpipe.dashboard.trace import draw_trace
 from ganpipe.dashboard.wipe import wipe
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.provenance import read_origin
+from ganpipe.imaging.video_reading import is_video_name
 from ganpipe.stages.gallery import Stylized, find_stylized, made_of, restyle_command, restyle_overrides
 from ganpipe.stages.trace import Trace, trace_origin
 from ganpipe.stores.workspace import Workspace
@@ -51,7 +52,9 @@ async def _draw_picture(workspace: Workspace, stylized: Stylized) -> None:
     address = picture_url(workspace, stylized.path)
     with card():
         with Element("div").classes("large"):
-            if made.content and made.content.path:
+            if is_video_name(stylized.path.name):
+                film(address, stylized.title)
+            elif made.content and made.content.path:
                 wipe((picture_url(workspace, made.content.path), "content"), (address, "stylized"))
             else:
                 image(address, stylized.title)

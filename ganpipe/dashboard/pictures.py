@@ -13,6 +13,7 @@ from ganpipe.imaging.image import RejectedImage
 from ganpipe.reports.thumbnails import thumbnail
 from ganpipe.stores.run_files import REPORT_PAGE
 from ganpipe.stores.workspace import Workspace
+from ganpipe.style.batch.manifest import PREVIEW
 
 PLACES = (
     ".ganpipe/runs",
@@ -106,6 +107,17 @@ def picture_url(workspace: Workspace, path: Path) -> str:
 def thumbnail_url(workspace: Workspace, path: Path) -> str:
     """The address of its thumbnail."""
     return f"/thumbnail/{_quoted(workspace, path)}"
+
+
+def preview_url(workspace: Workspace, folder: Path) -> str | None:
+    """The address of what is being stylized into a folder; None if nothing of it can be shown."""
+    path = folder / PREVIEW
+    try:
+        written_at = path.stat().st_mtime_ns
+    except OSError:
+        return None
+    # A browser shows a picture again only if its address has changed.
+    return f"{picture_url(workspace, path)}?{written_at}" if has_thumbnail(workspace, path) else None
 
 
 def _quoted(workspace: Workspace, path: Path) -> str:

@@ -51,6 +51,7 @@ OVERVIEWS = frozenset(
         "report card",
         "nearest training images",
         "comparison",
+        "preview",
     )
 )
 WORKSPACE_FOLDERS = ("raw", "prepared", "styles")  # below `data`

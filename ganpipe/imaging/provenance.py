@@ -18,6 +18,7 @@ from ganpipe.errors import GanpipeError
 from ganpipe.files import json_text, replacing
 from ganpipe.imaging.decode import open_image, read_image_file, reject_damage
 from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.video_reading import is_video_name, read_video_comment
 
 ORIGIN_KEY = "ganpipe"  # a PNG's iTXt chunk
 MAX_CHARACTERS = 2**20  # of an origin; ours have a few thousand
@@ -50,18 +51,28 @@ def origin_kind(path: Path) -> str | None:
 
 
 def read_origin(path: Path) -> dict[str, Any]:
-    """Reads the origin that `save_png` or `ganpipe.imaging.encode.write_float_image` wrote.
+    """Reads the origin that `save_png`, `ganpipe.imaging.encode.write_float_image` or `ganpipe.imaging.video` wrote.
 
     Raises:
         GanpipeError: the file does not exist, is not an image, or has no origin.
     """
     if not os.path.lexists(path):
         raise GanpipeError(f"{path} does not exist.")
+    if is_video_name(path.name):
+        return _video_origin(path)
     try:
         data = read_image_file(path)
     except RejectedImage as rejected:
         raise _unreadable(str(path), rejected) from None
     return parse_origin(data, str(path))
+
+
+def _video_origin(path: Path) -> dict[str, Any]:
+    try:
+        text = read_video_comment(path)
+    except RejectedImage as rejected:
+        raise GanpipeError(f"{path} is not a readable video ({rejected.sentence}).") from None
+    return _parse_text(text, str(path))
 
 
 def parse_origin(data: bytes, name: str) -> dict[str, Any]:
@@ -74,7 +85,11 @@ def parse_origin(data: bytes, name: str) -> dict[str, Any]:
         text = _origin_text(data)
     except RejectedImage as rejected:
         raise _unreadable(name, rejected) from None
-    if text is None:
+    return _parse_text(text, name)
+
+
+def _parse_text(text: str | None, name: str) -> dict[str, Any]:
+    if not text:
         raise GanpipeError(
             f"{name} carries no ganpipe origin: it was not made by ganpipe, or another program saved it again."
         )

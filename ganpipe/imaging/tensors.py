@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganpipe.imaging.image import ImageShape
+from ganpipe.imaging.image import ImageShape, Pixels
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -17,6 +17,19 @@ def to_float(pixels: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Float `[N, C, H, W]` in `[-1, 1]` → uint8 `[N, H, W, C]`: the exact inverse of `to_float`."""
     return images.float().add(1.0).mul(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """Float `[1, C, H, W]` in `[0, 1]` → uint8 `[H, W, C]`."""
+    pixels: Pixels = (
+        image[0].float().mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    )
+    return pixels
+
+
+def from_pixels(pixels: Pixels) -> Tensor:
+    """The inverse."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
 
 
 def composite_on_white(pixels: Tensor) -> Tensor:

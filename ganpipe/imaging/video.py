@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,10 @@ from ganpipe.imaging.provenance import save_png
 FRAMES_PER_SECOND = 24
 SMALLEST_SIDE_PX = 256  # smaller frames are enlarged by a whole factor, as players show small videos badly
 SUFFIXES = (".mp4", ".gif", ".png")
+MP4_SOUND = frozenset(("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"))  # codecs
+FINE = {"crf": "18"}  # brush strokes blur at x264's 23
+
+log = logging.getLogger(__name__)
 
 
 def check_suffix(path: Path) -> None:
@@ -64,7 +70,7 @@ def encode_video(
                 comment=json.dumps(origin).encode(),
             )
         else:
-            _write_mp4(file, frames, frames_per_second, origin)
+            _write_mp4(file, map(np.asarray, frames), Fraction(frames_per_second), origin)
 
 
 def _enlarge(frame: Pixels, times: int) -> Image.Image:
@@ -78,17 +84,49 @@ def with_even_sides(image: Image.Image) -> Image.Image:
     return image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))
 
 
-def _write_mp4(
-    file: Any, frames: Sequence[Image.Image], frames_per_second: int, origin: dict[str, Any]
+def write_stylized_video(
+    frames: Iterable[Pixels], path: Path, rate: Fraction, source: Path, origin: dict[str, Any]
 ) -> None:
+    """Writes uint8 frames `[H, W, 3]` with even sides as .mp4 with the sound of `source`, whole or not at all.
+
+    Sound that an .mp4 does not hold is left out, with a warning.
+    """
+    import av
+
+    with replacing(path) as file, av.open(str(source)) as sounding:
+        heard = sounding.streams.audio[0] if sounding.streams.audio else None
+        if heard is not None and heard.codec_context.name not in MP4_SOUND:
+            log.warning("%s: its sound (%s) is left out of the .mp4", source, heard.codec_context.name)
+            heard = None
+        _write_mp4(file, frames, rate, origin, heard, FINE)
+
+
+def _write_mp4(
+    file: Any,
+    frames: Iterable[Pixels],
+    rate: Fraction,
+    origin: dict[str, Any],
+    heard: Any = None,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """`heard`: an audio stream of another container, which is copied."""
     import av
 
     with av.open(file, mode="w", format="mp4") as container:
         container.metadata["comment"] = json.dumps(origin)
-        stream = container.add_stream("libx264", rate=Fraction(frames_per_second))
-        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
-        for image in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")):
+        stream = container.add_stream("libx264", rate=rate, options=dict(options))
+        stream.pix_fmt = "yuv420p"
+        sound = container.add_stream_from_template(heard) if heard else None
+        packets = heard.container.demux(heard) if heard else iter(())
+        waiting = next(packets, None)
+        for number, pixels in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = pixels.shape[:2]
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                 container.mux(packet)
+            while waiting and waiting.dts is not None and waiting.dts * waiting.time_base <= number / rate:
+                waiting.stream = sound
+                container.mux(waiting)
+                waiting = next(packets, None)
         for packet in stream.encode():
             container.mux(packet)

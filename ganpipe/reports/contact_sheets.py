@@ -109,7 +109,7 @@ def _sheet(results: Sequence[StyledItem], rows: list[str], columns: list[_Column
 
 
 def _read(source: str) -> Image.Image:
-    """An image that is large enough for every cell; an empty one if the file is gone by now."""
+    """An image that is large enough for every cell, the first frame of a video; an empty one if the file is gone by now."""
     try:
         return read_small(Path(source), round(CELL_PX / NARROWEST))
     except RejectedImage:

@@ -17,6 +17,7 @@ from ganpipe.imaging.decode import (
     reduce_large,
     shrink_large,
 )
+from ganpipe.imaging.video_reading import is_video_name, read_first_frame
 
 THUMBNAIL_PX = 320
 
@@ -47,12 +48,16 @@ def _draw(path: Path) -> bytes:
 
 
 def read_small(path: Path, px: int) -> Image.Image:
-    """The image over white, at most `px` wide and high; a large one is reduced while it is decoded.
+    """The image over white, or the first frame of a video, at most `px` wide and high; a large image is reduced while it is
+    decoded.
 
     Raises:
-        RejectedImage: the file is no image that is read here.
+        RejectedImage: the file is no image and no video that is read here.
     """
-    image = decode_image(read_image_file(path), shrink_large(4 * px), max_pixels=MOST_PIXELS)
-    small = over_white(reduce_large(image, 4 * px)).convert("RGB")
+    if is_video_name(path.name):
+        small = Image.fromarray(read_first_frame(path))
+    else:
+        image = decode_image(read_image_file(path), shrink_large(4 * px), max_pixels=MOST_PIXELS)
+        small = over_white(reduce_large(image, 4 * px)).convert("RGB")
     small.thumbnail((px, px), Image.Resampling.LANCZOS)
     return small

@@ -420,7 +420,7 @@ class EvaluationSettings(Section):
 class StyleSettings(Section):
     """Style transfer: contents, styles, losses, optimization and output files."""
 
-    preset: Literal["draft", "standard", "best"] = Field(
+    preset: Literal["draft", "standard", "best", "screen", "print"] = Field(
         default="standard", description="quality preset: sets size, scales, steps and statistics"
     )
     contents: str = Field(
@@ -444,7 +444,15 @@ class StyleSettings(Section):
         le=16,
         description="resolutions from coarse to fine, a factor √2 apart; 0: as the preset",
     )
-    steps: int = Field(default=0, ge=0, le=100_000, description="optimizer steps per scale; 0: as the preset")
+    steps: int = Field(
+        default=0, ge=0, le=100_000, description="optimizer steps at the first scale; 0: as the preset"
+    )
+    last_steps: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="optimizer steps at the last scale, which cost most; 0: as many as at the first, or as the preset",
+    )
     stop_below: float = Field(
         default=-1.0,
         ge=-1.0,
@@ -485,6 +493,14 @@ class StyleSettings(Section):
         le=8.0,
         description="longer edge of the style image as a fraction of the result's; below 1: smaller strokes",
     )
+    style_scales: str = Field(
+        default="1",
+        description="scales of the style whose statistics are averaged, relative to style_scale, joined by +, such as 1+0.5",
+    )
+    style_rotations: str = Field(
+        default="0",
+        description="rotations of the style whose statistics are averaged, in degrees, joined by +, such as 0+90",
+    )
     blend: str = Field(
         default="", description="mix all styles in each result with these weights, such as 0.7+0.3"
     )
@@ -521,6 +537,17 @@ class StyleSettings(Section):
     )
     refine_steps: int = Field(
         default=0, ge=0, le=100_000, description="optimizer steps after the feed-forward result"
+    )
+    video_steps: int = Field(
+        default=30,
+        ge=1,
+        le=100_000,
+        description="videos: optimizer steps of each frame after the first of a scene",
+    )
+    temporal_weight: float = Field(
+        default=20.0,
+        ge=0.0,
+        description="videos: weight of the temporal loss, which keeps a frame like the one before it; 0: none",
     )
     reference_items: int = Field(
         default=0, ge=0, description="results compared with a long float32 optimization (optimality gap)"

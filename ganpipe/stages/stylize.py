@@ -21,6 +21,7 @@ from ganpipe.style.batch.plan import BatchPlan, BatchTask, Variant, bytes_to_wri
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import BatchOutcome, run_batch
 from ganpipe.style.feedforward.break_even import train_or_find_networks
+from ganpipe.style.motion import require_optical_flow
 from ganpipe.vgg19.weights import style_weights
 
 BYTES_BESIDE = 2**20  # manifest and contact sheet of a small batch
@@ -52,7 +53,7 @@ def plan_batch_of(job: StyleRequest) -> BatchPlan:
     """Plans the batch: what is left to do, and what exists already.
 
     Raises:
-        GanpipeError: an image is not there, the settings do not fit, or `out` cannot hold the results.
+        GanpipeError: an image is not there, the settings do not fit, `out` cannot hold the results, or videos need OpenCV.
     """
     workspace = job.open_workspace()
     out = Path(job.out)
@@ -61,6 +62,8 @@ def plan_batch_of(job: StyleRequest) -> BatchPlan:
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
     variants = job.variants or (Variant("", job.settings.style),)
     plan = plan_batch(contents.paths, styles.paths, out, variants, masks)
+    if any(task.is_video for task in plan.tasks):
+        require_optical_flow()
     if plan.tasks:
         require_room(out, bytes_to_write(plan) + BYTES_BESIDE)
     return replace(plan, left_out=[*contents.left_out, *styles.left_out])

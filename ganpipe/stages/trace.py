@@ -132,6 +132,10 @@ def style_overrides(origin: dict[str, Any]) -> list[str]:
     values = {key: _as_setting(value) for key, value in origin["recipe"].items()} | {
         "preset": origin["preset"]
     }
+    if share := origin["recipe"].get("last_share"):
+        values["last_steps"] = round(values["steps"] * share)
+    if video := origin.get("video"):
+        values |= {"video_steps": video["steps"], "temporal_weight": video["temporal_weight"]}
     if isinstance(origin["style"], list):
         values["blend"] = "+".join(f"{share:g}" for share in origin["shares"])
     fields = StyleSettings.model_fields

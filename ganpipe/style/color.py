@@ -51,6 +51,18 @@ def luminance(image: Tensor) -> Tensor:
     return _mix_channels(RGB_TO_YIQ, image)[:, :1]
 
 
+def finish_colors(stylized: Tensor, content: Tensor, styles: Sequence[Tensor], color_mode: str) -> Tensor:
+    """The colors of a result `[1, 3, H, W]`: the content's if `color_mode` is luminance; gray if content and styles are gray,
+    or the content is and its colors are kept.
+    """
+    if color_mode == "luminance":
+        stylized = transfer_luminance(stylized, content)
+    sources = [] if color_mode in ("luminance", "match") else styles
+    if all(is_gray_image(pixels) for pixels in (content, *sources)):
+        stylized = luminance(stylized).expand(-1, 3, -1, -1)
+    return stylized
+
+
 def is_gray_image(image: Tensor) -> bool:
     """Whether the channels of `[N, 3, H, W]` are equal, but for the rounding of a JPEG."""
     return bool((image.amax(1) - image.amin(1)).max() <= GRAY_LEVELS / 255)

@@ -28,6 +28,13 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.weight + other.weight, self.first + other.first, self.second + other.second)
 
+    def mean(self) -> Moments:
+        """Divided by the weight: of one position on average."""
+        weight = self.weight.clamp_min(EPS)
+        return Moments(
+            self.weight / weight, self.first / weight[..., None], self.second / weight[..., None, None]
+        )
+
 
 @dataclass(frozen=True)
 class Statistics:

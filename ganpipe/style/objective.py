@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -37,12 +37,34 @@ class Losses:
     variation: Tensor
 
 
+@dataclass(frozen=True)
+class Temporal:
+    """What keeps a frame of a video like the one before it (Ruder et al. 2016, arXiv 1604.08610, equation 7).
+
+    `before: [1, 3, H, W]`: the stylized frame before, moved as the content moves; `known: [1, 1, H, W]`: where that says
+    something (1) or not (0).
+    """
+
+    before: Tensor
+    known: Tensor
+    weight: float
+
+    def loss(self, images: Tensor) -> Tensor:
+        """`[N]`: the mean square difference from the frame before, times the weight."""
+        return self.weight * (self.known * (images - self.before).square()).flatten(1).mean(1)
+
+    def slope(self, images: Tensor) -> Tensor:
+        """The gradient of the loss."""
+        return 2 * self.weight / images[0].numel() * self.known * (images - self.before)
+
+
 @dataclass
 class Objective:
     """The objective of a batch of images `[N, 3, H, W]`, at one scale.
 
     `content`: the contents' activations, a dict for each tile; `content_size`: their squared norms `[N]` by layer.
-    `regions`: masks `[N, R, H, W]` if styles apply to different parts (None: one style everywhere).
+    `regions`: masks `[N, R, H, W]` if styles apply to different parts (None: one style everywhere). `temporal`: of a frame of a
+    video after the first, which is stylized alone.
     """
 
     network: Vgg19
@@ -53,6 +75,7 @@ class Objective:
     content_size: dict[str, Tensor]
     style: dict[str, StyleTarget]
     regions: Tensor | None = None
+    temporal: Temporal | None = None
 
     def of_items(self, keep: Tensor) -> Objective:
         """The objective of some items of the batch."""
@@ -65,6 +88,7 @@ class Objective:
             {k: v[keep] for k, v in self.content_size.items()},
             {k: target.of_items(keep) for k, target in self.style.items()},
             None if self.regions is None else self.regions[keep],
+            self.temporal,
         )
 
     def losses_and_slope(self, images: Tensor) -> tuple[Losses, Tensor]:
@@ -79,6 +103,7 @@ class Objective:
             features = self._features(leaf)
             errors = self._errors(features, self.content[0])
             losses = self._losses(self._sums(features, self.tiles[0]), errors, variation_loss(leaf))
+            losses = self._with_temporal(losses, leaf)
             slope = torch.autograd.grad(losses.total.sum(), leaf)[0]
         return _detach(losses), slope
 
@@ -104,7 +129,14 @@ class Objective:
                 )
                 own_slope = torch.autograd.grad(surrogate, leaf)[0]
             tile.window(slope).add_(own_slope)
-        return losses, slope
+        if self.temporal is not None:
+            slope += self.temporal.slope(images)
+        return self._with_temporal(losses, images), slope
+
+    def _with_temporal(self, losses: Losses, images: Tensor) -> Losses:
+        if self.temporal is None:
+            return losses
+        return replace(losses, total=losses.total + self.temporal.loss(images))
 
     @torch.no_grad()
     def _gather_sums(self, images: Tensor) -> tuple[dict[str, Moments], Features]:

@@ -30,7 +30,8 @@ def optimality_gap(
     is below 0 if the image beats the long run's.
     """
     exact = Compute(compute.device, "fp32")
-    long = replace(params, steps=max(LEAST_STEPS, LONGER * params.steps), stop_below=0.0)
+    steps = max(LEAST_STEPS, LONGER * params.steps)
+    long = replace(params, steps=steps, last_share=1.0, stop_below=0.0)
     best = stylize(network, [style_task], long, exact, tile_px).images
     found, reached = (loss_of(network, style_task, shown, params, exact, tile_px) for shown in (image, best))
     return found / max(reached, 1e-12) - 1

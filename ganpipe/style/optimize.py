@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -11,8 +14,8 @@ from torch.nn import functional as F
 from torch.optim.adam import adam
 
 from ganpipe.compute.device import Compute
-from ganpipe.style.losses import Statistics, StyleTarget, blend, statistics, style_target
-from ganpipe.style.objective import Losses, Objective, content_targets, style_moments
+from ganpipe.style.losses import Moments, Statistics, StyleTarget, blend, statistics, style_target
+from ganpipe.style.objective import Losses, Objective, Temporal, content_targets, style_moments
 from ganpipe.style.params import StyleParams
 from ganpipe.style.tiling import tiles_of
 from ganpipe.vgg19.network import Vgg19
@@ -51,11 +54,15 @@ class StyledImages:
 
 @dataclass(frozen=True)
 class Step:
-    """Progress after an optimizer step: the share done, the images still active, and their losses."""
+    """Progress after an optimizer step: the share done, the images still active, and their losses.
+
+    `image: [1, 3, h, w]`: the first of those images at its present size, which the next step changes.
+    """
 
     share: float
     active: int
     losses: Losses
+    image: Tensor
 
 
 OnStep = Callable[[Step], None]
@@ -89,26 +96,31 @@ def stylize(
     tile_px: int = 0,
     on_step: OnStep = lambda step: None,
     start: Tensor | None = None,
+    temporal: Temporal | None = None,
 ) -> StyledImages:
     """Stylizes tasks whose contents have one shape and that all have masks or all have none.
 
-    Each result equals that of the task alone. `start: [N, 3, H, W]`: initial images instead of `params.init`.
+    Each result equals that of the task alone. `start: [N, 3, H, W]`: initial images instead of `params.init`. `temporal`: of one
+    frame of a video, which then has one scale.
     """
     height, width = style_tasks[0].content.shape[2:]
     edges = pyramid(params.long_edge_px, params.scales)
-    work = [float(edge * edge) for edge in edges]
+    at_scale = [replace(params, steps=params.steps_at(k, len(edges))) for k in range(len(edges))]
+    work = [float(edge * edge * own.steps) for edge, own in zip(edges, at_scale, strict=True)]
     descent = _start(style_tasks, start, size_at(height, width, edges[0]), params, compute)
     steps = torch.zeros(len(style_tasks), dtype=torch.long)
-    for number, edge in enumerate(edges):
+    for number, (edge, own) in enumerate(zip(edges, at_scale, strict=True)):
         size = size_at(height, width, edge)
         objective = objective_at(network, style_tasks, size, edge, params, compute, tile_px)
+        objective = replace(objective, temporal=temporal)
         descent = descent.resize(size)
 
-        def tell(share: float, active: int, losses: Losses, number: int = number) -> None:
-            on_step(Step((sum(work[:number]) + share * work[number]) / sum(work), active, losses))
+        def tell(share: float, images: Tensor, losses: Losses, number: int = number) -> None:
+            done = (sum(work[:number]) + share * work[number]) / sum(work)
+            on_step(Step(done, len(images), losses, images[:1].detach()))
 
         descend = _descend_lbfgs if params.optimizer == "lbfgs" else _descend_adam
-        descent, losses, taken = descend(objective, descent, params, tell)
+        descent, losses, taken = descend(objective, descent, own, tell)
         steps += taken
     return StyledImages(descent.canvas, losses.tolist(), steps.tolist())
 
@@ -159,13 +171,16 @@ def style_targets(
     tile_px: int = 0,
 ) -> dict[str, StyleTarget]:
     """The targets of each style layer for all items; a style shared by several items is computed once."""
-    style_edge = max(SMALLEST_PX, round(edge * params.style_scale))
     known: dict[int, dict[str, Statistics]] = {}
     for style in (s for c in style_tasks for s in c.styles):
         if id(style) not in known:
-            image = resize(style.to(compute.device), size_at(style.shape[2], style.shape[3], style_edge))
-            sums = style_moments(network, image, params, compute, tile_px)
-            known[id(style)] = {k: statistics(m, params.statistics) for k, m in sums.items()}
+            views = [
+                style_moments(network, view, params, compute, tile_px)
+                for view in style_views(style.to(compute.device), edge, params)
+            ]
+            known[id(style)] = {
+                k: statistics(_union([v[k] for v in views]), params.statistics) for k in views[0]
+            }
 
     def target(layer: str, weight: float) -> StyleTarget:
         items = []
@@ -176,6 +191,33 @@ def style_targets(
         return style_target(joined, weight, params.statistics)
 
     return {layer: target(layer, weight) for layer, weight in params.style_layers}
+
+
+def style_views(style: Tensor, edge: int, params: StyleParams) -> Iterator[Tensor]:
+    """A style `[1, 3, h, w]` at each of its scales, for results whose longer side is `edge`, in each rotation."""
+    for scale, degrees in product(params.style_scales, params.style_rotations):
+        longer = max(SMALLEST_PX, round(edge * params.style_scale * scale))
+        yield rotate(resize(style, size_at(style.shape[2], style.shape[3], longer)), degrees)
+
+
+def rotate(image: Tensor, degrees: float) -> Tensor:
+    """The image `[1, 3, H, W]` turned counterclockwise: exactly by multiples of 90°, else bilinearly, with mirrored corners."""
+    if degrees % 90 == 0:
+        return torch.rot90(image, round(degrees / 90) % 4, (2, 3))
+    angle, (height, width) = math.radians(degrees), image.shape[2:]
+    turn = torch.tensor(
+        [
+            [math.cos(angle), -math.sin(angle) * height / width, 0.0],
+            [math.sin(angle) * width / height, math.cos(angle), 0.0],
+        ]
+    ).to(image)
+    places = F.affine_grid(turn[None], [1, 3, height, width], align_corners=False)
+    return F.grid_sample(image, places, padding_mode="reflection", align_corners=False).clamp(0, 1)
+
+
+def _union(views: Sequence[Moments]) -> Moments:
+    """The moments over several views, each of which counts as much as another."""
+    return views[0] if len(views) == 1 else reduce(Moments.__add__, (view.mean() for view in views))
 
 
 def _pad_and_stack(parts: list[Statistics]) -> Statistics:
@@ -211,7 +253,7 @@ class Descent:
         return Descent(canvas, at(self.first, shrink), at(self.second, shrink**2), self.begun)
 
 
-Tell = Callable[[float, int, Losses], None]
+Tell = Callable[[float, Tensor, Losses], None]  # share, images, losses
 
 
 @torch.no_grad()
@@ -254,7 +296,7 @@ def _descend_adam(
         canvas.clamp_(0, 1)
         mean.lerp_(canvas, 1 - params.ema)
         history.append(losses.total)
-        tell(step / params.steps, len(active), losses)
+        tell(step / params.steps, canvas, losses)
         leaving = (
             _has_converged(history, params.stop_below)
             if step < params.steps
@@ -316,7 +358,7 @@ def _descend_lbfgs(
             losses, slope = alone.losses_and_slope(canvas)
             canvas.grad = slope.contiguous()
             totals.append(float(losses.total))
-            tell((n + min(1.0, len(totals) / params.steps)) / len(start.canvas), 1, losses)
+            tell((n + min(1.0, len(totals) / params.steps)) / len(start.canvas), canvas, losses)
             return totals[-1]
 
         optimizer.step(closure)

@@ -18,11 +18,12 @@ class StylePreset:
 
     long_edge_px: int
     scales: int
-    steps: int  # at each scale
+    steps: int  # at the first scale
     statistics: str
     ema: float  # of the iterates; the average is the result
     stop_below: float
     feedforward_images: int
+    last_steps: int = 0  # at the last scale; 0: as many as at the first
 
 
 STYLE_PRESETS = {
@@ -41,6 +42,26 @@ STYLE_PRESETS = {
         stop_below=0.002,
         feedforward_images=40_000,
     ),
+    "screen": StylePreset(
+        1024,
+        scales=7,
+        steps=80,
+        statistics="covariance",
+        ema=0.9,
+        stop_below=0.005,
+        feedforward_images=6_000,
+        last_steps=10,
+    ),
+    "print": StylePreset(
+        2048,
+        scales=9,
+        steps=80,
+        statistics="covariance",
+        ema=0.9,
+        stop_below=0.005,
+        feedforward_images=6_000,
+        last_steps=5,
+    ),
 }
 
 
@@ -50,7 +71,8 @@ class StyleParams:
 
     long_edge_px: int
     scales: int
-    steps: int
+    steps: int  # at the first scale
+    last_share: float  # of the steps at the first scale that are made at the last one
     stop_below: float
     ema: float
     statistics: str
@@ -62,6 +84,8 @@ class StyleParams:
     style_weight: float
     variation_weight: float
     style_scale: float
+    style_scales: tuple[float, ...]  # relative to style_scale
+    style_rotations: tuple[float, ...]  # degrees
     color_mode: str
     lr: float
     seed: int
@@ -78,26 +102,39 @@ class StyleParams:
         return self.layers[-1]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for keys and origins."""
-        return asdict(self)
+        """Plain values, for keys and origins.
+
+        What changes nothing is left out: images of versions without it stay up to date.
+        """
+        unchanged = {"style_scales": (1.0,), "style_rotations": (0.0,), "last_share": 1.0}
+        return {name: value for name, value in asdict(self).items() if value != unchanged.get(name)}
+
+    def steps_at(self, scale: int, scales: int) -> int:
+        """Optimizer steps at a scale, 0 the first: a geometric sequence."""
+        return max(1, round(self.steps * self.last_share ** (scale / max(1, scales - 1))))
 
 
 def resolve_params(settings: StyleSettings) -> StyleParams:
     """Resolves the settings and their preset.
 
     Raises:
-        GanpipeError: a layer does not exist, or both weights are 0.
+        GanpipeError: a layer does not exist, both weights are 0, or scales or rotations of the style are no numbers.
     """
     effort = STYLE_PRESETS[settings.preset]
+    steps = settings.steps or effort.steps
+    last_steps = settings.last_steps or settings.steps or effort.last_steps or effort.steps
     chosen: dict[str, Any] = {
         "long_edge_px": settings.long_edge_px or effort.long_edge_px,
         "scales": settings.scales or effort.scales,
-        "steps": settings.steps or effort.steps,
+        "steps": steps,
+        "last_share": last_steps / steps,
         "stop_below": effort.stop_below if settings.stop_below < 0 else settings.stop_below,
         "ema": effort.ema,
         "statistics": effort.statistics if settings.statistics == "preset" else settings.statistics,
         "content_layers": _layers("style.content_layers", settings.content_layers),
         "style_layers": _weigh(_layers("style.style_layers", settings.style_layers)),
+        "style_scales": _numbers("style.style_scales", settings.style_scales, 0.05, 8),
+        "style_rotations": _numbers("style.style_rotations", settings.style_rotations, -360, 360),
         # 0.5 leaves the weights as they are; 0 leaves nothing of the style, 1 nothing of the content.
         "content_weight": settings.content_weight * 2 * (1 - settings.strength),
         "style_weight": settings.style_weight * 2 * settings.strength,
@@ -118,6 +155,16 @@ def _layers(key: str, text: str) -> tuple[str, ...]:
         if name not in names:
             raise GanpipeError(f"{key} has a layer {name}, which VGG19 does not have: {nearest(name, names)}")
     return tuple(name for name in names if name in asked)
+
+
+def _numbers(key: str, text: str, least: float, most: float) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split("+"))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(least <= number <= most for number in numbers):
+        raise GanpipeError(f"{key} is {text!r}; it takes numbers from {least:g} to {most:g}, joined by +.")
+    return numbers
 
 
 def _weigh(layers: tuple[str, ...]) -> tuple[tuple[str, float], ...]:

@@ -22,9 +22,8 @@ def read_content(path: Path, settings: StyleSettings, params: StyleParams) -> Fl
 
 def read_style(path: Path, settings: StyleSettings, params: StyleParams) -> FloatImage:
     """A style, for its statistics and for the measured distance."""
-    return _read(
-        path, settings, max(SMALLEST_PX, LARGEST_PX, round(params.long_edge_px * params.style_scale))
-    )
+    largest = params.long_edge_px * params.style_scale * max(params.style_scales)
+    return _read(path, settings, max(SMALLEST_PX, LARGEST_PX, round(largest)))
 
 
 def _read(path: Path, settings: StyleSettings, edge_px: int) -> FloatImage:

@@ -7,16 +7,19 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import date, datetime
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from nicegui import ui
 from nicegui.testing.user import User
+from PIL import Image
 
 from ganpipe.dashboard import queue
 from ganpipe.dashboard.links import gallery_url, stylized_url
 from ganpipe.errors import GanpipeError
 from ganpipe.imaging.provenance import save_png
+from ganpipe.reports.thumbnails import thumbnail
 from ganpipe.services.prefect_api import Run, find_api
 from ganpipe.settings.params import parse_assignments
 from ganpipe.settings.schedules import FROM_GALLERY
@@ -34,6 +37,7 @@ from ganpipe.style.batch.manifest import ManifestEntry, add_entry
 from tests.conftest import activated, noise_image
 from tests.dashboard.reader import MARKUP, act, drop, press, sees_soon, sources, visit
 from tests.dashboard.test_trace import bomb, files_of, noise_bytes
+from tests.style.test_video import pan, write_video
 
 RECIPE = {"steps": 7, "content_weight": 0.42, "style_weight": 0.9, "scales": 2}
 
@@ -319,3 +323,17 @@ def test_a_gallery_that_only_shows_has_no_button_but_the_command(workspace: Work
         await user.should_not_see(kind=ui.upload)
 
     visit(workspace, "/gallery", look)
+
+
+def test_a_stylized_video_plays_and_has_a_thumbnail(workspace: Workspace) -> None:
+    folder = workspace.state / "stylized" / "abc"
+    folder.mkdir(parents=True)
+    clip = write_video(folder / "clip__swirl.mp4", pan(2), sound=None)
+    add_entry(folder, ManifestEntry("k", clip.name, "", "draft", 1.5))
+    assert Image.open(BytesIO(thumbnail(clip, workspace.thumbnails))).size == (96, 64)
+
+    async def look(user: User) -> None:
+        await user.should_see("clip")
+        assert f"/picture/.ganpipe/stylized/abc/{clip.name}" in sources(user)
+
+    visit(workspace, stylized_url("abc", clip.name), look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from nicegui.testing.user import User
 
 from ganpipe.compute.process_identity import this_process
 from ganpipe.dashboard.figures import CURVES, MEANINGS
+from ganpipe.dashboard.pictures import preview_url
 from ganpipe.data.manifest import read_manifest, write_manifest
 from ganpipe.evaluation.drift import Drift
 from ganpipe.evaluation.metrics import METRICS
@@ -26,7 +28,7 @@ from ganpipe.stages.run_filter import COLUMNS
 from ganpipe.stores.activities import Activity, activities_folder
 from ganpipe.stores.run_records import run_folder, save_record
 from ganpipe.stores.workspace import Workspace
-from ganpipe.style.batch.manifest import ManifestEntry, add_entry
+from ganpipe.style.batch.manifest import PREVIEW, ManifestEntry, add_entry
 from tests.conftest import noise_image
 from tests.dashboard.reader import MARKUP, run_of_seed, sees, sources, visit
 from tests.stages.test_last_day import ended, prefect_database_without_runs
@@ -76,6 +78,35 @@ def test_now_shows_a_training_as_it_goes_on_and_takes_it_away_when_it_has_ended(
         await user.should_not_see("48 of 64 images", retries=20)
 
     visit(noise, "/", look)
+
+
+def test_now_shows_the_picture_that_is_being_stylized(
+    noise: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganpipe.dashboard.now.REFRESH_S", 0.05)
+    monkeypatch.setattr("ganpipe.dashboard.readings.MOST_AGE_S", 0.0)
+    out = noise.state / "stylized" / "ab12"
+    progress = Progress("stylize", 1, 4, "images", 2.0)
+    told = Activity(this_process(), str(out), time.time(), time.time(), progress)
+    write_json(activities_folder(noise) / "activity-1-0.json", told)
+    shown = "/picture/.ganpipe/stylized/ab12/preview.png?"
+
+    async def look(user: User) -> None:
+        await user.should_see("1 of 4 images")
+        assert not any(source.startswith(shown) for source in sources(user))
+        save_png(noise_image(1), out / PREVIEW, {"kind": "preview"})
+        for _ in range(40):
+            if found := [source for source in sources(user) if source.startswith(shown)]:
+                break
+            await asyncio.sleep(0.05)
+        assert found
+
+    visit(noise, "/", look)
+
+
+def test_a_preview_outside_the_workspace_is_not_served(noise: Workspace, tmp_path: Path) -> None:
+    save_png(noise_image(1), tmp_path / PREVIEW, {"kind": "preview"})
+    assert preview_url(noise, tmp_path) is None
 
 
 def test_now_shows_champion_dataset_and_runs_with_their_reasons(noise: Workspace) -> None:

@@ -16,11 +16,11 @@ from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.imaging import decode
 from ganpipe.imaging.float_image import FloatImage, read_float_image
 from ganpipe.imaging.paths import image_paths
-from ganpipe.imaging.provenance import read_origin
-from ganpipe.progress import Report, ignore
+from ganpipe.imaging.provenance import origin_kind, read_origin
+from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch import runner
-from ganpipe.style.batch.manifest import MANIFEST, ManifestEntry, add_entry, read_entries
+from ganpipe.style.batch.manifest import MANIFEST, PREVIEW, ManifestEntry, add_entry, read_entries
 from ganpipe.style.batch.plan import Variant, bytes_to_write, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import run_batch
@@ -420,3 +420,33 @@ def test_the_bytes_of_a_plan_are_estimated_low(tmp_path: Path) -> None:
     estimate = bytes_to_write(plan)
     run(contents, styles, tmp_path / "out")
     assert 0.2 < estimate / (tmp_path / "out/a__x.png").stat().st_size < 1
+
+
+def test_a_preview_is_replaced_while_a_picture_is_painted_and_deleted_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganpipe.style.batch.preview.EVERY_S", 0.0)
+    seen: list[bytes] = []
+    path = tmp_path / "out" / PREVIEW
+
+    def look(_: Progress) -> None:
+        if path.exists():
+            assert origin_kind(path) == "preview"
+            seen.append(Image.open(path).tobytes())
+
+    run(
+        save_images(tmp_path / "c", "a.png"),
+        save_images(tmp_path / "s", "x.png"),
+        tmp_path / "out",
+        report=look,
+    )
+    assert seen
+    assert not path.exists()
+
+
+def test_somebody_elses_file_is_no_preview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganpipe.style.batch.preview.EVERY_S", 0.0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / PREVIEW).write_bytes(b"mine")
+    run(save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png"), tmp_path / "out")
+    assert (tmp_path / "out" / PREVIEW).read_bytes() == b"mine"

@@ -28,7 +28,7 @@ from ganpipe.style.losses import (
     variation_of_rows,
     wasserstein,
 )
-from ganpipe.style.optimize import StyleTask, objective_at, pyramid, size_at, stylize
+from ganpipe.style.optimize import StyleTask, objective_at, pyramid, rotate, size_at, style_targets, stylize
 from ganpipe.style.params import StyleParams, resolve_params
 from ganpipe.style.tiling import reach_px, tiles_of
 from ganpipe.vgg19.network import Vgg19
@@ -287,3 +287,57 @@ def test_the_optimality_gap_falls_with_the_work_and_is_none_for_the_long_run(
     ]
     assert gaps[0] > 0.1
     assert gaps[1] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_quarter_turn_is_exact_and_any_turn_goes_counterclockwise() -> None:
+    image = noise(3, 20, 30)
+    assert torch.equal(rotate(image, 90), torch.rot90(image, 1, (2, 3)))
+    assert torch.equal(rotate(image, -270), rotate(image, 90))
+    assert torch.equal(rotate(image, 0), image)
+    smooth = torch.linspace(0, 1, 64)[None, None, None].expand(1, 3, 64, 64)  # bright at the right
+    turned = rotate(smooth, 60)[0, 0, 16:48, 16:48]
+    assert turned[:8].mean() > turned[-8:].mean() + 0.1, "what was right is above"
+    nearly, exact = (rotate(noise(4, 40, 40), degrees) for degrees in (89.999, 90))
+    assert (nearly - exact).abs()[..., 2:-2, 2:-2].max() < 0.02
+
+
+def test_the_style_of_several_views_is_that_of_all_their_positions(network: Vgg19) -> None:
+    """The mean over views of the first and second moments: of a style and its mirror image, of two scales."""
+    item = StyleTask(noise(0), (noise(1, 64, 64),))
+    params = quick(style_scales="1+0.5", style_rotations="0+90", statistics="gram")
+    single = [
+        style_targets(
+            network, [item], 96, quick(style_scale=scale, style_rotations=turn, statistics="gram"), CPU
+        )
+        for scale in (1.0, 0.5)
+        for turn in ("0", "90")
+    ]
+    together = style_targets(network, [item], 96, params, CPU)
+    for layer, target in together.items():
+        expected = torch.stack([one[layer].statistics.second for one in single]).mean(0)
+        torch.testing.assert_close(target.statistics.second, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_scales_and_rotations_that_change_nothing_change_no_key() -> None:
+    assert not {"style_scales", "style_rotations"} & quick().as_dict().keys()
+    assert quick(style_rotations="0+90").as_dict()["style_rotations"] == (0.0, 90.0)
+
+
+def test_steps_fall_from_the_first_scale_to_the_last() -> None:
+    params = quick(steps=80, last_steps=10)
+    assert [params.steps_at(k, 4) for k in range(4)] == [80, 40, 20, 10]
+    assert [quick(steps=80).steps_at(k, 4) for k in range(4)] == [80] * 4
+    assert params.steps_at(0, 1) == 80
+    assert "last_share" not in quick(steps=80).as_dict()
+
+
+def test_each_scale_has_its_steps(network: Vgg19) -> None:
+    item = StyleTask(noise(0, 96, 96), (noise(1, 64, 64),))
+    params = quick(long_edge_px=96, scales=3, steps=8, last_steps=2, stop_below=0.0)
+    assert stylize(network, [item], params, CPU).steps == [8 + 4 + 2]
+
+
+@pytest.mark.parametrize("values", [{"style_scales": "1+x"}, {"style_scales": "0"}, {"style_rotations": ""}])
+def test_scales_and_rotations_are_numbers(values: dict[str, str]) -> None:
+    with pytest.raises(GanpipeError, match="joined by"):
+        quick(**values)

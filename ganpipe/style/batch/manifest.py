@@ -15,6 +15,7 @@ from typing import Any
 from ganpipe.files import plain_disk_errors, sha256_of
 
 MANIFEST = "manifest.jsonl"
+PREVIEW = "preview.png"  # of what is being stylized; see ganpipe.style.batch.preview
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ganpipe.files import escape_control, sha256_of, sha256_of_json
 from ganpipe.imaging.encode import FORMATS, check_format
 from ganpipe.imaging.float_image import upright_size
 from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.video_reading import VideoInfo, is_video_name, read_video_info
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.manifest import free_name, is_intact, keys_by_output, read_entries
 from ganpipe.style.color import mask_path, parse_shares
@@ -23,6 +24,7 @@ from ganpipe.vgg19.weights import style_weights
 
 log = logging.getLogger(__name__)
 
+VIDEO = ".mp4"  # of a stylized video
 MIXED = " + "  # between the names of the styles of an image that mixes several
 STEM_BYTES, VARIANT_BYTES = (
     100,
@@ -70,6 +72,12 @@ class BatchTask:
     masks: tuple[Path, ...]
     output: Path
     size: tuple[int, int]  # of the result
+    frames: int = 0  # of a video; 0: a picture
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the content is a video."""
+        return self.frames > 0
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,15 @@ class BatchPlan:
 
 def bytes_to_write(plan: BatchPlan) -> int:
     """About how many bytes the images of a plan will have."""
-    return int(sum(_bytes_of(task.size, task.variant.settings) for task in plan.tasks))
+    return int(sum(_bytes_of(task) for task in plan.tasks))
 
 
-def _bytes_of(size: tuple[int, int], settings: StyleSettings) -> float:
-    return 3 * size[0] * size[1] * settings.bit_depth / 8 * FORMATS[settings.format].written_share
+def _bytes_of(task: BatchTask) -> float:
+    """Frames of a video are kept as PNG until it is whole."""
+    settings, samples = task.variant.settings, 3 * task.size[0] * task.size[1]
+    if task.is_video:
+        return samples * task.frames * FORMATS["png"].written_share
+    return samples * settings.bit_depth / 8 * FORMATS[settings.format].written_share
 
 
 def plan_batch(
@@ -124,7 +136,11 @@ def plan_batch(
         try:
             own_masks = tuple(mask_path(mask, content) for mask in masks)
             most_pixels = variant.settings.max_megapixels * 1_000_000
-            size = size_at(*identities.size(content, most_pixels), mix.params.long_edge_px)
+            video = identities.video(content) if is_video_name(content.name) else None
+            upright = (video.height_px, video.width_px) if video else identities.size(content, most_pixels)
+            size = size_at(*upright, mix.params.long_edge_px)
+            if video:
+                size = (size[0] // 2 * 2, size[1] // 2 * 2)  # H.264 needs even sides
             for style in group:
                 identities.size(style, most_pixels)
             sha256s = [identities.sha256(p) for p in (content, *group, *own_masks)]
@@ -132,7 +148,8 @@ def plan_batch(
             item.reason = rejected.sentence
             log.warning("Not stylized: %s", escape_control(item.reason))  # Prefect keeps it, too
             continue
-        key = item_key(sha256s, mix.shares, mix.params, mix.network, variant.settings)
+        frames = video.frames if video else 0
+        key = item_key(sha256s, mix.shares, mix.params, mix.network, variant.settings, bool(video))
         output = out / free_name(out, name, key, keys)
         item.output = str(output)
         entry = entries.get((key, output.name))
@@ -140,7 +157,9 @@ def plan_batch(
             item.state, item.quality = "skipped", entry.quality
             continue
         place = len(plan.items) - 1
-        plan.tasks.append(BatchTask(place, key, variant, content, group, mix.shares, own_masks, output, size))
+        plan.tasks.append(
+            BatchTask(place, key, variant, content, group, mix.shares, own_masks, output, size, frames)
+        )
     return plan
 
 
@@ -176,8 +195,12 @@ def item_key(
     params: StyleParams,
     network: str,
     settings: StyleSettings,
+    video: bool = False,
 ) -> str:
-    """Everything that fixes a stylized image: its inputs, the parameters, the network and the file format."""
+    """Everything that fixes a stylized image or video: its inputs, the parameters, the network and the file format."""
+    if video:
+        own = ["video", settings.video_steps, settings.temporal_weight]
+        return sha256_of_json([*sha256s, *shares, params.as_dict(), network, *own])
     feedforward = [settings.feedforward, settings.feedforward_images, settings.refine_steps]
     return sha256_of_json(
         [*sha256s, *shares, params.as_dict(), network, settings.format, settings.bit_depth, feedforward]
@@ -189,7 +212,19 @@ class _FileFacts:
 
     def __init__(self) -> None:
         self._sizes: dict[tuple[Path, int], tuple[int, int] | RejectedImage] = {}
+        self._videos: dict[Path, VideoInfo | RejectedImage] = {}
         self._hashes: dict[Path, str] = {}
+
+    def video(self, path: Path) -> VideoInfo:
+        if path not in self._videos:
+            try:
+                self._videos[path] = read_video_info(path)
+            except RejectedImage as rejected:
+                self._videos[path] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
+        video = self._videos[path]
+        if isinstance(video, RejectedImage):
+            raise video
+        return video
 
     def size(self, path: Path, most_pixels: int) -> tuple[int, int]:
         if (path, most_pixels) not in self._sizes:
@@ -228,7 +263,7 @@ class _Names:
             )
             stem += "_" + hashlib.sha256("\0".join(inputs).encode("utf-8", "surrogateescape")).hexdigest()[:8]
         self.taken.add(stem.lower())
-        return stem + FORMATS[variant.settings.format].suffix
+        return stem + (VIDEO if is_video_name(content.name) else FORMATS[variant.settings.format].suffix)
 
 
 def _shorten(name: str, to_bytes: int = STEM_BYTES) -> str:

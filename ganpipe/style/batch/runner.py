@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.memory import USABLE_SHARE, free_memory, is_out_of_memory
 from ganpipe.compute.signals import catch_stop_signals
 from ganpipe.errors import Interrupted
-from ganpipe.files import escape_control, write_bytes
+from ganpipe.files import escape_control, plain_disk_errors, sha256_of, write_bytes
 from ganpipe.imaging.encode import encode_float_image
 from ganpipe.imaging.float_image import FloatImage
-from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.image import Pixels, RejectedImage
 from ganpipe.imaging.provenance import origin_kind, read_origin
+from ganpipe.imaging.tensors import from_pixels
+from ganpipe.imaging.video import write_stylized_video
+from ganpipe.imaging.video_reading import read_video_info
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.manifest import (
@@ -34,13 +38,16 @@ from ganpipe.style.batch.manifest import (
     read_entries,
 )
 from ganpipe.style.batch.plan import BatchTask, StyledItem, Variant
-from ganpipe.style.color import is_gray_image, luminance, read_masks, styles_for, transfer_luminance
+from ganpipe.style.batch.preview import Preview
+from ganpipe.style.batch.videos import VideoFrames
+from ganpipe.style.color import finish_colors, read_masks, styles_for
 from ganpipe.style.feedforward.network import apply_network, load_network
 from ganpipe.style.metrics import structure_similarity, style_distance
 from ganpipe.style.optimality_gap import optimality_gap
 from ganpipe.style.optimize import OnStep, Step, StyledImages, StyleTask, resize, stylize
 from ganpipe.style.params import resolve_params
 from ganpipe.style.reading import read_content, read_style
+from ganpipe.style.video import VideoParams, VideoStylizer
 from ganpipe.vgg19.network import Vgg19
 from ganpipe.vgg19.weights import style_weights
 
@@ -83,14 +90,27 @@ def run_batch(
     by_variant: dict[Variant, list[BatchTask]] = {}
     for task in tasks:
         by_variant.setdefault(task.variant, []).append(task)
-    items: dict[int, StyledItem] = {}
-    steps, seconds, started = 0, 0.0, time.monotonic()
-    for variant, some in by_variant.items():
-        networks = feedforward_networks or {}
-        runner = _BatchRunner(variant.settings, compute, report, networks, len(tasks), items, started)
-        seconds += runner.run(some)
-        steps += runner.steps
-    return BatchOutcome(items, steps, seconds)
+    work = _Work(report, len(tasks), Preview(tasks[0].output.parent))
+    steps, seconds = 0, 0.0
+    try:
+        for variant, some in by_variant.items():
+            runner = _BatchRunner(variant.settings, compute, work, feedforward_networks or {})
+            seconds += runner.run(some)
+            steps += runner.steps
+    finally:
+        work.preview.remove()
+    return BatchOutcome(work.items, steps, seconds)
+
+
+@dataclass
+class _Work:
+    """What the variants of a batch have in common: the finished items, who is told of them, and the preview."""
+
+    report: Report
+    total: int
+    preview: Preview
+    items: dict[int, StyledItem] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -104,25 +124,21 @@ class _LoadedTask:
 
 
 class _BatchRunner:
-    """The state of a run of one variant: networks, style images, steps. `items`: the finished ones of all variants."""
+    """The state of a run of one variant: networks, style images, steps."""
 
     def __init__(
         self,
         settings: StyleSettings,
         compute: Compute,
-        report: Report,
+        work: _Work,
         feedforward_networks: Mapping[Path, Path],
-        total: int,
-        items: dict[int, StyledItem],
-        started: float,
     ) -> None:
-        self.settings, self.compute = settings, compute
-        self.report, self.total = report, total
+        self.settings, self.compute, self.work = settings, compute, work
         self.params = resolve_params(settings)
         weights = style_weights(settings.weights)
         self.network = Vgg19(self.params.last, pooling="average", weights=weights).to(compute.device)
         self.judge = Vgg19("relu4_1").to(compute.device)  # the embedded weights: scores stay comparable
-        self.items, self.started = items, started
+        self.items = work.items
         self.steps = 0
         self.styles: dict[Path, FloatImage] = {}
         self.feedforward_networks = {
@@ -133,10 +149,15 @@ class _BatchRunner:
         """Returns the seconds that the stylization itself took."""
         seconds = 0.0
         with catch_stop_signals() as self.stop:
-            for bucket in self._buckets(tasks):
+            for bucket in self._buckets([task for task in tasks if not task.is_video]):
                 if loaded := self._load(bucket):
                     before = time.monotonic()
                     self._stylize_bucket(loaded, self._tile_px(loaded[0].task.size))
+                    seconds += time.monotonic() - before
+            for task in tasks:
+                if task.is_video:
+                    before = time.monotonic()
+                    self._stylize_video(task, self._tile_px(task.size))
                     seconds += time.monotonic() - before
         return seconds
 
@@ -184,7 +205,9 @@ class _BatchRunner:
             try:
                 content = read_content(task.content, self.settings, self.params)
                 styles = [self._style(path) for path in task.styles]
-                loaded.append(_LoadedTask(task, content, styles, self._style_task(task, content, styles)))
+                loaded.append(
+                    _LoadedTask(task, content, styles, self._style_task(task, content.pixels, styles))
+                )
             except RejectedImage as rejected:
                 self._fail(task, f"{rejected.sentence}")
         return loaded
@@ -196,8 +219,8 @@ class _BatchRunner:
             self.styles[path] = read_style(path, self.settings, self.params)
         return self.styles[path]
 
-    def _style_task(self, task: BatchTask, content: FloatImage, styles: list[FloatImage]) -> StyleTask:
-        pixels = resize(content.pixels, task.size)
+    def _style_task(self, task: BatchTask, content: Tensor, styles: list[FloatImage]) -> StyleTask:
+        pixels = resize(content, task.size)
         matched_styles = styles_for(pixels, [style.pixels for style in styles], self.params.color_mode)
         masks = read_masks(task.masks, task.size) if task.masks else None
         return StyleTask(pixels, matched_styles, task.shares, masks)
@@ -210,18 +233,7 @@ class _BatchRunner:
 
     def _stylize_bucket(self, bucket: list[_LoadedTask], tile_px: int) -> None:
         """Stylizes a bucket and writes its images; splits it into halves or tiles if memory runs out."""
-        started, already = time.monotonic(), len(self.items)
-
-        def on_step(step: Step) -> None:
-            done = already + step.share * len(bucket)
-            elapsed_s = time.monotonic() - self.started
-            self.report(Progress("stylize", round(done, 3), self.total, "images", elapsed_s))
-            if self.stop.signum is not None:
-                raise Interrupted(
-                    self.stop.signum,
-                    "Stopped in the middle of a batch; the same command resumes after the last finished image.",
-                )
-
+        started, on_step = time.monotonic(), self._on_step([loaded.task for loaded in bucket])
         try:
             style_tasks = [loaded.style_task for loaded in bucket]
             if style := self._feedforward_style(bucket[0].task):
@@ -236,6 +248,75 @@ class _BatchRunner:
             self._stylize_smaller(bucket, tile_px)
             return
         self._write(bucket, stylized_images, (time.monotonic() - started) / len(bucket))
+
+    def _on_step(self, tasks: Sequence[BatchTask]) -> OnStep:
+        """Reports and shows the steps of some tasks, and stops between two of them if a signal asks for it."""
+        already, work = len(self.items), self.work
+
+        def on_step(step: Step) -> None:
+            done = already + step.share * len(tasks)
+            elapsed_s = time.monotonic() - work.started
+            work.report(Progress("stylize", round(done, 4), work.total, "images", elapsed_s))
+            work.preview.show(step.image, tasks[0].output.name)
+            if self.stop.signum is not None:
+                raise Interrupted(
+                    self.stop.signum,
+                    "Stopped in the middle of a batch; the same command resumes after the last finished image.",
+                )
+
+        return on_step
+
+    def _stylize_video(self, task: BatchTask, tile_px: int) -> None:
+        """Stylizes a video and writes it; in smaller tiles if memory runs out."""
+        started, frames, video = time.monotonic(), VideoFrames(task), self.settings
+        try:
+            styles = [self._style(path) for path in task.styles]
+            task_of = self._frame_task(task, styles)
+            params = replace(self.params, long_edge_px=max(task.size))  # even
+            of_frames = VideoParams(video.video_steps, video.temporal_weight)
+            stylizer = VideoStylizer(self.network, params, of_frames, task_of, self.compute, tile_px)
+            frames.stylize(stylizer, self._on_step([task]))
+            self.steps += stylizer.steps
+            self._write_video(frames, task_of, styles, time.monotonic() - started)
+        except RejectedImage as rejected:
+            self._fail(task, rejected.sentence)
+        except (RuntimeError, MemoryError) as error:
+            smaller = (tile_px or max(task.size)) // 2
+            if not is_out_of_memory(error) or smaller < SMALLEST_TILE_PX:
+                raise
+            log.warning("Memory ran out; continuing with tiles of %d pixels.", smaller)
+            self._stylize_video(task, smaller)
+
+    def _frame_task(self, task: BatchTask, styles: list[FloatImage]) -> Callable[[Pixels], StyleTask]:
+        """The style task of a content frame; all frames take the styles that are matched to the first."""
+        first = from_pixels(next(VideoFrames(task).contents()))
+        matched = self._style_task(task, first, styles)
+        return lambda pixels: replace(matched, content=from_pixels(pixels))
+
+    def _write_video(
+        self,
+        frames: VideoFrames,
+        task_of: Callable[[Pixels], StyleTask],
+        styles: list[FloatImage],
+        seconds: float,
+    ) -> None:
+        """Writes the .mp4 beside the frames, the manifest entry, then the .mp4 in its place, as `_write_one`."""
+        task, mode = self._with_free_output(frames.task), self.params.color_mode
+        measured = [self._distances(task, f.stylized, task_of(f.content)) for f in frames.sample()]
+        quality = {name: round(statistics.mean(each[name] for each in measured), 4) for name in measured[0]}
+        quality["flicker"] = round(frames.flicker(), 5)
+        made, rate = frames.folder / task.output.name, read_video_info(task.content).rate
+        pixels = [style.pixels for style in styles]
+        finished = frames.finished(lambda stylized, content: finish_colors(stylized, content, pixels, mode))
+        origin = self._origin(task, sha256_of(task.content), styles, quality)
+        video = {"frames": task.frames, "steps": self.settings.video_steps}
+        origin |= {"video": video | {"temporal_weight": self.settings.temporal_weight}}
+        write_stylized_video(finished, made, rate, task.content, origin)
+        self._add_entry(task, sha256_of(made), seconds, quality)
+        with plain_disk_errors(task.output):
+            made.replace(task.output)
+        frames.remove()
+        self.items[task.place] = replace(_item(task, "done"), seconds=round(seconds, 3), quality=quality)
 
     def _apply_feedforward(
         self, style: Path, style_tasks: list[StyleTask], tile_px: int, on_step: OnStep
@@ -271,27 +352,33 @@ class _BatchRunner:
             if not torch.isfinite(pixels).all():
                 self._fail(loaded.task, "its losses are no longer finite; lower style.lr")
                 continue
-            if self.params.color_mode == "luminance":
-                pixels = transfer_luminance(pixels, loaded.style_task.content)
-            if _stays_gray(loaded, self.params.color_mode):
-                pixels = luminance(pixels).expand(-1, 3, -1, -1)
+            pixels = finish_colors(
+                pixels,
+                loaded.style_task.content,
+                [style.pixels for style in loaded.styles],
+                self.params.color_mode,
+            )
             loss = {"loss": round(stylized_images.losses[n], 6)} if stylized_images.losses else {}
             quality = loss | self._measure(loaded, pixels)
             self._write_one(loaded, pixels, seconds, quality)
 
     def _measure(self, loaded: _LoadedTask, pixels: Tensor) -> dict[str, float]:
         """Distance from the style and similarity to the content, neither of which was optimized."""
-        distances = [
-            share * style_distance(self.judge, pixels, style, self.compute)
-            for share, style in zip(loaded.task.shares, loaded.style_task.styles, strict=True)
-        ]
-        structure = structure_similarity(pixels, loaded.style_task.content)
-        quality = {"style_distance": round(sum(distances), 4), "structure": round(structure, 4)}
+        found = self._distances(loaded.task, pixels, loaded.style_task)
+        quality = {name: round(value, 4) for name, value in found.items()}
         if loaded.task.place < self.settings.reference_items and self.params.color_mode != "luminance":
             tile_px = self._tile_px(loaded.task.size)
             gap = optimality_gap(self.network, loaded.style_task, pixels, self.params, self.compute, tile_px)
             quality["gap"] = round(gap, 4)
         return quality
+
+    def _distances(self, task: BatchTask, pixels: Tensor, style_task: StyleTask) -> dict[str, float]:
+        distances = [
+            share * style_distance(self.judge, pixels, style, self.compute)
+            for share, style in zip(task.shares, style_task.styles, strict=True)
+        ]
+        structure = structure_similarity(pixels, style_task.content)
+        return {"style_distance": sum(distances), "structure": structure}
 
     def _write_one(
         self, loaded: _LoadedTask, pixels: Tensor, seconds: float, quality: dict[str, float]
@@ -303,10 +390,21 @@ class _BatchRunner:
             alpha = F.interpolate(alpha[None, None], task.size, mode="bilinear", antialias=True)[0, 0].clamp(
                 0, 1
             )
-        text: dict[str, Any] = {
+        origin = self._origin(task, loaded.content.sha256, loaded.styles, quality)
+        data = encode_float_image(pixels[0], alpha, self.settings.format, self.settings.bit_depth, origin)
+        self._add_entry(task, hashlib.sha256(data).hexdigest(), seconds, quality)
+        write_bytes(task.output, data)
+        self.items[task.place] = replace(_item(task, "done"), seconds=round(seconds, 3), quality=quality)
+
+    def _origin(
+        self, task: BatchTask, content_sha256: str, styles: list[FloatImage], quality: dict[str, float]
+    ) -> dict[str, Any]:
+        """What a result says of where it comes from."""
+        made_of = [{"name": style.path.name, "sha256": style.sha256} for style in styles]
+        return {
             "kind": "stylized",
-            "content": {"name": task.content.name, "sha256": loaded.content.sha256} | _made_by(task.content),
-            "style": [{"name": s.path.name, "sha256": s.sha256} for s in loaded.styles],
+            "content": {"name": task.content.name, "sha256": content_sha256} | _made_by(task.content),
+            "style": made_of[0] if len(made_of) == 1 else made_of,
             "shares": list(task.shares),
             "masks": [mask.name for mask in task.masks],
             "network": self.network.weights.id,
@@ -315,20 +413,12 @@ class _BatchRunner:
             "recipe": self.params.as_dict(),
             "quality": quality,
         }
-        if len(loaded.styles) == 1:
-            text["style"] = text["style"][0]
-        data = encode_float_image(pixels[0], alpha, self.settings.format, self.settings.bit_depth, text)
+
+    def _add_entry(self, task: BatchTask, sha256: str, seconds: float, quality: dict[str, float]) -> None:
         entry = ManifestEntry(
-            task.key,
-            task.output.name,
-            hashlib.sha256(data).hexdigest(),
-            self.settings.preset,
-            round(seconds, 3),
-            quality,
+            task.key, task.output.name, sha256, self.settings.preset, round(seconds, 3), quality
         )
         add_entry(task.output.parent, entry)
-        write_bytes(task.output, data)
-        self.items[task.place] = replace(_item(task, "done"), seconds=round(seconds, 3), quality=quality)
 
     def _with_free_output(self, task: BatchTask) -> BatchTask:
         """The task, with another name if a batch that ran at the same time has taken its own."""
@@ -337,12 +427,6 @@ class _BatchRunner:
         folder = task.output.parent
         name = free_name(folder, task.output.name, task.key, keys_by_output(read_entries(folder)))
         return replace(task, output=folder / name)
-
-
-def _stays_gray(loaded: _LoadedTask, color_mode: str) -> bool:
-    """Whether the result has no color: content and styles have none, or its colors are the content's."""
-    styles = [] if color_mode in ("luminance", "match") else loaded.styles
-    return all(is_gray_image(pixels) for pixels in (loaded.style_task.content, *(s.pixels for s in styles)))
 
 
 def _made_by(content: Path) -> dict[str, Any]:

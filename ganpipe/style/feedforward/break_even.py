@@ -63,7 +63,7 @@ def train_or_find_networks(
     """
     by_style: dict[Path, list[BatchTask]] = {}
     for task in plan.tasks:
-        if len(task.styles) == 1 and not task.masks:
+        if len(task.styles) == 1 and not task.masks and not task.is_video:
             by_style.setdefault(task.styles[0], []).append(task)
     if settings.feedforward == "never":
         return []
@@ -147,7 +147,10 @@ def estimate_break_even(
     objective = objective_at(network, [style_task], size, params.long_edge_px, params, compute, 0)
     step_s = _fastest(lambda: objective.losses_and_slope(content.to(compute.device)))
     edges = pyramid(params.long_edge_px, params.scales)
-    optimized_s = step_s * params.steps * sum((edge / params.long_edge_px) ** 2 for edge in edges)
+    full_steps = sum(
+        params.steps_at(k, len(edges)) * (edge / params.long_edge_px) ** 2 for k, edge in enumerate(edges)
+    )
+    optimized_s = step_s * full_steps
     with TemporaryDirectory() as scratch:
         probe = train_network(
             network,

@@ -160,6 +160,8 @@ TRAINING_PARAMS = (
     "style_weight",
     "variation_weight",
     "style_scale",
+    "style_scales",
+    "style_rotations",
     "color_mode",
 )
 

@@ -1,0 +1,231 @@
+"""Everything that is claimed for GPUs, measured on one, as a short table.
+
+    python -m benchmarks.gpu [--minutes 8] [--tiny]
+
+Without a GPU the same lines are measured on the CPU; --tiny takes networks and pictures of a size for tests. A measurement that
+would begin after the minutes are over is left out and named. The share is that of the largest rate of matrix products in the same
+precision, measured first; FLOP are counted as `benchmarks.step` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from benchmarks.step import CountedWork, matrix_rate, noise, one_step, seconds_a_step, synchronize
+from ganpipe.compute.device import Compute, choose_compute
+from ganpipe.compute.memory import measure_step
+from ganpipe.progress import Progress
+from ganpipe.settings.params import Params, resolve
+from ganpipe.settings.schema import Settings
+from ganpipe.style.optimize import StyleTask, stylize
+from ganpipe.style.params import resolve_params
+from ganpipe.training.callbacks import Callbacks
+from ganpipe.training.trainer import train
+from ganpipe.vgg19.network import Vgg19
+
+MODELS = (
+    ("dcgan", 64, 128),
+    ("r3gan", 32, 128),
+    ("r3gan", 64, 64),
+    ("r3gan", 256, 16),
+    ("stylegan2", 256, 16),
+)
+STYLE_PX, STYLE_BATCHES, STYLE_STEPS = 512, (1, 16), 10
+EXCHANGED_BYTES = 2**28
+
+Row = tuple[str, str]  # what, and its figures
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of what is measured: those of the claims, or tiny ones for a test."""
+
+    models: tuple[tuple[str, int, int], ...]  # name, side in pixels, batch
+    overrides: tuple[str, ...]
+    style_px: int
+    style_batches: tuple[int, ...]
+    steps: int  # of a training that is interrupted
+    exchanged_bytes: int
+
+    @classmethod
+    def choose(cls, tiny: bool) -> Sizes:
+        if not tiny:
+            return cls(MODELS, (), STYLE_PX, STYLE_BATCHES, 40, EXCHANGED_BYTES)
+        narrow = ("model.width=0.03125", "model.g_channels=4", "model.d_channels=4", "model.z_dim=8")
+        return cls((("dcgan", 16, 4), ("stylegan2", 16, 4)), narrow, 48, (1, 2), 4, 2**16)
+
+
+def settings_of(model: str, side_px: int, batch: int, sizes: Sizes, *more: str) -> Settings:
+    """The GPU preset of a model at a size, uncompiled."""
+    words = [f"model.name={model}", f"data.height_px={side_px}", f"data.width_px={side_px}"]
+    fixed = [f"training.batch_images={batch}", "training.compile=no", "model.conditional=no"]
+    return resolve(Params(), "gpu", [*words, *fixed, *sizes.overrides, *more])
+
+
+def measure_model(
+    model: str, side_px: int, batch: int, sizes: Sizes, rates: dict[str, float]
+) -> Iterator[Row]:
+    """Images per second, share of the limit and memory: float32, bf16, and bf16 compiled."""
+    settings = settings_of(model, side_px, batch, sizes)
+    cycle = settings.loss.penalty_every
+    for precision, compiled in (("fp32", False), ("bf16", False), ("bf16", True)):
+        compute = choose_compute("auto", precision)
+        name = f"{model} {side_px}², batch {batch}, {precision}{', compiled' * compiled}"
+        if compiled and compute.device.type == "cpu":
+            yield name, "not measured: compiling is for GPUs"
+            continue
+        try:
+            step = one_step(settings, compute, batch, compiled)
+            step(0)
+            work = 0.0
+            if not compiled:
+                with CountedWork() as counter:
+                    for number in range(cycle):
+                        step(number)
+                work = counter.total / cycle
+            _, peak = measure_step(lambda _, step=step: step(0), batch, compute.device)  # type: ignore[misc]
+            seconds = seconds_a_step(step, compute, cycle)
+        except Exception as error:  # one failure must not take the rest of a lent GPU's minutes
+            yield name, f"FAILED: {type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            continue
+        share = f", {work / seconds / rates[precision]:.0%} of the limit" if work else ""
+        yield name, f"{batch / seconds:,.1f} images/s{share}, {peak / 2**20:,.0f} MiB at most"
+
+
+class Stopped(Exception):
+    """The end of a training at half of its images."""
+
+
+def measure_resume(precision: str, sizes: Sizes) -> Row:
+    """Whether a training that was killed half-way ends with the bits of one that was not."""
+    model, side_px, batch = sizes.models[0]
+    images = sizes.steps * batch
+    settings = settings_of(
+        model,
+        side_px,
+        batch,
+        sizes,
+        f"training.total_images={images}",
+        f"training.save_every_images={batch}",
+        f"training.precision={precision}",
+        "training.grid_every_images=0",
+    )
+    data = noise(settings, 8 * batch)
+    stopped = False
+
+    def stop(progress: Progress) -> None:
+        nonlocal stopped
+        if progress.stage == "train" and images // 2 <= progress.done < images:
+            stopped = True
+            raise Stopped
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole, parts = Path(folder) / "whole", Path(folder) / "parts"
+        expected = train(data, settings, whole).summary
+        with suppress(Stopped):
+            train(data, settings, parts, Callbacks(report=stop))
+        found = train(data, settings, parts).summary
+    if not stopped:
+        return f"exact resume, {precision}", "FAILED: the training was not interrupted"
+    same = found.weights_sha256 == expected.weights_sha256
+    return f"exact resume, {precision}", "the same bits" if same else "FAILED: other bits"
+
+
+def measure_style(batch: int, compute: Compute, sizes: Sizes) -> Row:
+    """Seconds of a style step for one image of a batch, and the memory."""
+    settings = resolve(Params(), "gpu", [f"style.long_edge_px={sizes.style_px}", "style.scales=1"]).style
+    params = resolve_params(settings.model_copy(update={"steps": STYLE_STEPS, "stop_below": 0.0}))
+    network = Vgg19(params.last, pooling="average").to(compute.device)
+    content = torch.rand(1, 3, sizes.style_px, sizes.style_px)
+    tasks = [StyleTask(content, (torch.rand(1, 3, sizes.style_px, sizes.style_px),))] * batch
+    stylize(network, tasks, params, compute)
+    synchronize(compute)
+    _, peak = measure_step(
+        lambda _: _discard(stylize(network, tasks, params, compute)), batch, compute.device
+    )
+    started = time.monotonic()
+    stylize(network, tasks, params, compute)
+    synchronize(compute)
+    each = (time.monotonic() - started) / STYLE_STEPS / batch
+    name = f"style step, {sizes.style_px}², {batch} at once, {compute.precision}"
+    return name, f"{each * 1e3:,.1f} ms for each image, {peak / 2**20:,.0f} MiB at most"
+
+
+def _discard(_: object) -> None:
+    """A step returns nothing."""
+
+
+def measure_exchange(compute: Compute, sizes: Sizes) -> Row:
+    """NCCL (gloo without a GPU) in a group of one process: it starts, and sums gradients."""
+    backend = "nccl" if compute.device.type == "cuda" else "gloo"
+    with tempfile.TemporaryDirectory() as folder:
+        store = distributed.FileStore(f"{folder}/store", 1)
+        distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+        try:
+            numbers = torch.ones(sizes.exchanged_bytes // 4, device=compute.device)
+            distributed.all_reduce(numbers)
+            synchronize(compute)
+            started = time.monotonic()
+            distributed.all_reduce(numbers)
+            synchronize(compute)
+            seconds = time.monotonic() - started
+            right = bool((numbers == 1).all())
+        finally:
+            distributed.destroy_process_group()
+    figure = (
+        f"{sizes.exchanged_bytes / 2**20:,.0f} MiB in {seconds * 1e3:.1f} ms"
+        if right
+        else "FAILED: wrong sums"
+    )
+    return f"{backend}, one process", figure
+
+
+def measurements(sizes: Sizes, rates: dict[str, float]) -> Iterator[tuple[str, Callable[[], Iterator[Row]]]]:
+    """Every measurement with its name, the most important first."""
+    fast = choose_compute("auto", "bf16")
+    yield "exact resume", lambda: (measure_resume(precision, sizes) for precision in ("fp32", "bf16"))
+    yield "exchange", lambda: iter([measure_exchange(fast, sizes)])
+    yield "style", lambda: (measure_style(batch, fast, sizes) for batch in sizes.style_batches)
+    for model, side_px, batch in sizes.models:
+        yield f"{model} {side_px}²", partial(measure_model, model, side_px, batch, sizes, rates)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--tiny", action="store_true", help="sizes for a test")
+    given = parser.parse_args(argv)
+    ends_at = time.monotonic() + 60 * given.minutes
+    sizes = Sizes.choose(given.tiny)
+    rates = {precision: matrix_rate(choose_compute("auto", precision)) for precision in ("fp32", "bf16")}
+    device = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
+    )
+    print(f"{device}, torch {torch.__version__}\n\n| what | figures |\n|---|---|")
+    for precision, rate in rates.items():
+        print(f"| matrix products, {precision} | {rate / 1e12:,.2f} TFLOP/s |")
+    failed = False
+    for name, measure in measurements(sizes, rates):
+        if time.monotonic() > ends_at:
+            print(f"| {name} | left out: the {given.minutes:g} minutes are over |", flush=True)
+            continue
+        for what, figures in measure():
+            failed |= figures.startswith("FAILED")
+            print(f"| {what} | {figures} |", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
