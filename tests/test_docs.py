@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lesson import code_blocks
-from ganpipe.cli import build_parser
+from ganpipe.parser.root import build_parser
 from ganpipe.settings.params import Params, parse_assignments, resolve
 from ganpipe.settings.presets import PRESETS
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ganpipe.cli import build_parser
 from ganpipe.commands.up import _options
 from ganpipe.compute.process_identity import start_time
 from ganpipe.errors import GanpipeError
+from ganpipe.parser.root import build_parser
 from ganpipe.services.background import systemd_unit
 from ganpipe.services.prefect import choose_port, free_port
 from ganpipe.services.up import UpOptions, _runner_command, check_options, stop_up
