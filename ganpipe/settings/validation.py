@@ -29,6 +29,9 @@ class Section(BaseModel):
     def _read_scalar(cls, value: Any, info: ValidationInfo) -> Any:
         """Converts what JSON and quotes leave as text or as another type."""
         kind = _kind_of(cls, str(info.field_name))
+        is_free_text = cls.model_fields[str(info.field_name)].annotation is str
+        if is_free_text and type(value) in (int, float):  # a folder 2020, a single rotation
+            return str(value)
         try:
             return READERS[kind](value)
         except PydanticCustomError:

@@ -162,7 +162,7 @@ def test_train_evaluate_generate_and_stylize(shell: Shell, tmp_path: Path) -> No
     words = ("stylize", "--content", str(content), "--style", str(style), "--out", str(tmp_path / "art"))
     styled = shell.json(*words, *SETS)
     assert (styled["done"], styled["skipped"], styled["failed"]) == (1, 0, 0)
-    assert {"content", "style", "output", "state", "seconds"} <= set(styled["items"][0])
+    assert {"content", "styles", "output", "state", "seconds"} <= set(styled["items"][0])
     assert styled["steps_per_second"] > 0
     assert shell.json(*words, *SETS)["skipped"] == 1
     status = shell.json("status")

@@ -15,7 +15,7 @@ from ganpipe.imaging.encode import FORMATS
 from ganpipe.models.registry import MODELS
 from ganpipe.settings.params import Params, resolve
 from ganpipe.settings.presets import NEEDED_IMAGES, PRESETS
-from ganpipe.settings.schema import FIELDS, AugmentKind, Settings, TrainingSettings, from_dict
+from ganpipe.settings.schema import FIELDS, AugmentKind, Settings, StyleSettings, TrainingSettings, from_dict
 from ganpipe.settings.validation import choices_of
 from ganpipe.style.params import STYLE_PRESETS
 from ganpipe.training.augment import KINDS, parse_kinds
@@ -139,3 +139,8 @@ def test_the_schema_imports_without_torch() -> None:
         "assert not {'torch', 'numpy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(("written", "read"), [(2020, "2020"), (0.5, "0.5"), ("0.7+0.3", "0.7+0.3")])
+def test_free_text_may_look_like_a_number(written: object, read: str) -> None:
+    assert StyleSettings(style_rotations=written).style_rotations == read  # type: ignore[arg-type]
