@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ganpipe.commands.context import (
 from ganpipe.commands.tables import count_left_out, relative_path, show_compared, show_metrics
 from ganpipe.console import Bars, out, pairs, print_json, say
 from ganpipe.files import require_room, to_utf8
+from ganpipe.settings.params import Params
 from ganpipe.stores.best_effort import BestEffort
 from ganpipe.stores.workspace import Workspace
 
@@ -259,6 +261,8 @@ def stylize(arguments: Namespace) -> int:
 
     workspace = open_named_workspace(arguments, tracks=True)
     recover(workspace)
+    if not arguments.preset:
+        arguments.overrides = [*default_size(workspace.params(), arguments.overrides), *arguments.overrides]
     settings = resolve_settings(arguments, workspace)
     here = Path.cwd()
     contents, styles, masks = (
@@ -286,6 +290,12 @@ def stylize(arguments: Namespace) -> int:
     else:
         _show_stylized(workspace, result)
     return 1 if result.failed else 0
+
+
+def default_size(params: Params, overrides: Sequence[str]) -> list[str]:
+    """The style preset of a batch for which nobody has chosen one, as an override: pictures for a screen."""
+    chosen = {*params.values, *(override.partition("=")[0].strip() for override in overrides)}
+    return [] if "style.preset" in chosen or params.preset else ["style.preset=screen"]
 
 
 def _spread(arguments: Namespace, workspace: Workspace, job: Any) -> Any:

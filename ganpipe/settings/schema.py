@@ -421,7 +421,8 @@ class StyleSettings(Section):
     """Style transfer: contents, styles, losses, optimization and output files."""
 
     preset: Literal["draft", "standard", "best", "screen", "print"] = Field(
-        default="standard", description="quality preset: sets size, scales, steps and statistics"
+        default="standard",
+        description="size and quality: sets size, scales, steps and statistics; `ganpipe stylize` takes screen unless it is set",
     )
     contents: str = Field(
         default="sample:photos", description="content images of `ganpipe run`: sample:photos, or as --content"

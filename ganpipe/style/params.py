@@ -24,6 +24,7 @@ class StylePreset:
     stop_below: float
     feedforward_images: int
     last_steps: int = 0  # at the last scale; 0: as many as at the first
+    tile_px: int = 0  # so that 6 GiB are enough; 0: tiles only if an image does not fit into memory
 
 
 STYLE_PRESETS = {
@@ -61,6 +62,7 @@ STYLE_PRESETS = {
         stop_below=0.005,
         feedforward_images=6_000,
         last_steps=5,
+        tile_px=1024,
     ),
 }
 

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from ganpipe.cli import main
+from ganpipe.commands.models import default_size
+from ganpipe.settings.params import Params
 from ganpipe.stores.workspace import Workspace
 from tests.conftest import STYLE, TINY, fill_folder, noise_image
 
@@ -327,3 +329,10 @@ def test_a_command_that_needs_mlflow_says_first_that_its_server_is_away(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     code, _, err = shell(*words)
     assert (code, "The MLflow server at http://127.0.0.1:9" in err) == (1, True)
+
+
+def test_pictures_are_made_for_a_screen_unless_somebody_chooses() -> None:
+    assert default_size(Params(), ["style.strength=0.7"]) == ["style.preset=screen"]
+    assert default_size(Params(), ["style.preset=draft"]) == []
+    assert default_size(Params(preset="demo"), []) == []
+    assert default_size(Params(values={"style.preset": "best"}), []) == []

@@ -45,7 +45,7 @@ from ganpipe.style.feedforward.network import apply_network, load_network
 from ganpipe.style.metrics import structure_similarity, style_distance
 from ganpipe.style.optimality_gap import optimality_gap
 from ganpipe.style.optimize import OnStep, Step, StyledImages, StyleTask, resize, stylize
-from ganpipe.style.params import resolve_params
+from ganpipe.style.params import STYLE_PRESETS, resolve_params
 from ganpipe.style.reading import read_content, read_style
 from ganpipe.style.video import VideoParams, VideoStylizer
 from ganpipe.vgg19.network import Vgg19
@@ -185,9 +185,10 @@ class _BatchRunner:
         return max(1, min(MOST_AT_ONCE[self.compute.device.type], fitting))
 
     def _tile_px(self, size: tuple[int, int]) -> int:
-        """Edge of the tiles: the setting; 0 if the whole image fits; else what fits in a fifth of the free memory."""
-        if self.settings.tile_px:
-            return self.settings.tile_px
+        """Edge of the tiles: the setting or the preset's; 0 if the whole image fits; else what fits in a fifth of the free
+        memory."""
+        if asked := self.settings.tile_px or STYLE_PRESETS[self.settings.preset].tile_px:
+            return asked
         free = USABLE_SHARE * free_memory(self.compute.device)
         if self._bytes_of(*size) <= free:
             return 0
