@@ -59,10 +59,9 @@ def test_a_batch_of_100_killed_in_the_middle_redoes_only_what_was_in_flight(tmp_
         time.sleep(0.05)
     process.kill()
     process.wait()
-    kept = {
-        entry.output: (tmp_path / "out" / entry.output).stat().st_mtime_ns
-        for entry in read_entries(tmp_path / "out")
-    }
+    paths = [tmp_path / "out" / entry.output for entry in read_entries(tmp_path / "out")]
+    # The line of an image is written before the image: a kill between the two leaves the line alone.
+    kept = {path.name: path.stat().st_mtime_ns for path in paths if path.exists()}
     result = run(tmp_path)
     assert (result["skipped"], result["done"], result["failed"]) == (len(kept), 100 - len(kept), 0)
     assert kept == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept}
