@@ -94,9 +94,10 @@ def _sheet(results: Sequence[StyledItem], rows: list[str], columns: list[_Column
     tops = list(accumulate(heights, lambda y, height: y + height + GAP_PX, initial=top + 2 * GAP_PX))
     sheet = Image.new("RGB", (lefts[-1] + CELL_PX + GAP_PX, tops[-1]), "white")
     swept = any(column.variant for column in columns)
-    with_style = not swept or len({column.styles for column in columns}) > 1
-    across = "variant" if swept else "style"
-    sheet.paste(_corner(len(rows), len(columns), across, top), (GAP_PX, GAP_PX))
+    styles = len({column.styles for column in columns})
+    with_style = not swept or styles > 1
+    across = [_counted(styles, "style")] * with_style + [_counted(len(columns) // styles, "variant")] * swept
+    sheet.paste(_corner(_counted(len(rows), "content"), " × ".join(across), top), (GAP_PX, GAP_PX))
     for left, column in zip(lefts[1:], columns, strict=True):
         strips = _strips([_read(source) for source in column.styles], top)
         sheet.paste(_titled(strips, column.title(with_style)), (left, GAP_PX))
@@ -147,12 +148,14 @@ def _titled(cell: Image.Image, name: str) -> Image.Image:
     return cell
 
 
-def _corner(contents: int, columns: int, what: str, height: int) -> Image.Image:
-    """The cell that says how many contents and styles or variants stand along the edges."""
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
+
+
+def _corner(down: str, across: str, height: int) -> Image.Image:
+    """The cell that says what stands along the edges."""
     cell, letters = Image.new("RGB", (CELL_PX, height), (236, 236, 236)), font(TITLE_PX)
     draw, edge = ImageDraw.Draw(cell), 2 * GAP_PX
-    across = f"{columns} {what}{'s' * (columns > 1)} →"
-    down = f"{contents} content{'s' * (contents > 1)} ↓"
-    draw.text((CELL_PX - edge, height / 2 - TITLE_PX), across, "black", letters, anchor="rm")
-    draw.text((CELL_PX - edge, height / 2 + TITLE_PX), down, "black", letters, anchor="rm")
+    draw.text((CELL_PX - edge, height / 2 - TITLE_PX), f"{across} →", "black", letters, anchor="rm")
+    draw.text((CELL_PX - edge, height / 2 + TITLE_PX), f"{down} ↓", "black", letters, anchor="rm")
     return cell
