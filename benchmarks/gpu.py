@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from benchmarks.step import CountedWork, matrix_rate, noise, one_step, seconds_a_step, synchronize
+from benchmarks.step import matrix_rate, noise, one_step, seconds_a_step, synchronize, work_a_step
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.compute.memory import measure_step
 from ganpipe.progress import Progress
@@ -88,12 +88,7 @@ def measure_model(
         try:
             step = one_step(settings, compute, batch, compiled)
             step(0)
-            work = 0.0
-            if not compiled:
-                with CountedWork() as counter:
-                    for number in range(cycle):
-                        step(number)
-                work = counter.total / cycle
+            work = 0.0 if compiled else work_a_step(step, cycle)
             _, peak = measure_step(lambda _, step=step: step(0), batch, compute.device)  # type: ignore[misc]
             seconds = seconds_a_step(step, compute, cycle)
         except Exception as error:  # one failure must not take the rest of a lent GPU's minutes
@@ -149,21 +144,15 @@ def measure_style(batch: int, compute: Compute, sizes: Sizes) -> Row:
     network = Vgg19(params.last, pooling="average").to(compute.device)
     content = torch.rand(1, 3, sizes.style_px, sizes.style_px)
     tasks = [StyleTask(content, (torch.rand(1, 3, sizes.style_px, sizes.style_px),))] * batch
-    stylize(network, tasks, params, compute)
-    synchronize(compute)
-    _, peak = measure_step(
-        lambda _: _discard(stylize(network, tasks, params, compute)), batch, compute.device
-    )
-    started = time.monotonic()
-    stylize(network, tasks, params, compute)
-    synchronize(compute)
-    each = (time.monotonic() - started) / STYLE_STEPS / batch
+
+    def run(_: int) -> None:
+        stylize(network, tasks, params, compute)
+
+    run(batch)  # allocates and tunes
+    seconds, peak = measure_step(run, batch, compute.device)
+    each = seconds / STYLE_STEPS / batch
     name = f"style step, {sizes.style_px}², {batch} at once, {compute.precision}"
     return name, f"{each * 1e3:,.1f} ms for each image, {peak / 2**20:,.0f} MiB at most"
-
-
-def _discard(_: object) -> None:
-    """A step returns nothing."""
 
 
 def measure_exchange(compute: Compute, sizes: Sizes) -> Row:

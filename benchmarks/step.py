@@ -93,6 +93,14 @@ def one_step(settings: Settings, compute: Compute, batch: int, compiled: bool) -
     return lambda number: phases.step(stream.batch(0, batch, number), scheduled_values, number)
 
 
+def work_a_step(step: Any, cycle: int) -> float:
+    """FLOP of a step, the mean over a cycle of a lazy penalty."""
+    with CountedWork() as counter:
+        for number in range(cycle):
+            step(number)
+    return counter.total / cycle
+
+
 def seconds_a_step(step: Any, compute: Compute, cycle: int) -> float:
     """Median over rounds of a step, over whole cycles of a lazy penalty."""
     for number in range(max(2, cycle)):
@@ -123,10 +131,7 @@ def main() -> None:
     cycle = settings.loss.penalty_every
     step = one_step(settings, compute, batch, compiled=False)
     step(0)
-    with CountedWork() as counter:
-        for number in range(cycle):
-            step(number)
-    work = counter.total / cycle
+    work = work_a_step(step, cycle)
     _, peak = measure_step(lambda _: step(0), batch, compute.device)
     rate = matrix_rate(compute)
     print(

@@ -263,7 +263,8 @@ def stylize(arguments: Namespace) -> int:
     recover(workspace)
     if not arguments.preset:
         arguments.overrides = [*default_size(workspace.params(), arguments.overrides), *arguments.overrides]
-    settings = resolve_settings(arguments, workspace)
+    request = request_of(arguments, workspace)
+    settings = request.settings()
     here = Path.cwd()
     contents, styles, masks = (
         tuple(
@@ -272,7 +273,6 @@ def stylize(arguments: Namespace) -> int:
         )
         for given in (arguments.content, arguments.style, arguments.mask)
     )
-    request = request_of(arguments, workspace)
     variants = plan_sweep(arguments.sweep, lambda more: request.with_overrides(more).settings().style)
     job = stylize.StyleRequest(
         str(workspace.root), contents, styles, str(absolute(arguments.out)), settings, masks, variants

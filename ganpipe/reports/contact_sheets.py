@@ -27,7 +27,7 @@ ROWS, COLUMNS = 12, 8  # of results, on one sheet
 
 @dataclass(frozen=True)
 class _Column:
-    """What the results of a column have in common."""
+    """The styles and the variant of the results in a column."""
 
     styles: tuple[str, ...]
     variant: str

@@ -422,7 +422,7 @@ class StyleSettings(Section):
 
     preset: Literal["draft", "standard", "best", "screen", "print"] = Field(
         default="standard",
-        description="size and quality: sets size, scales, steps and statistics; `ganpipe stylize` takes screen unless it is set",
+        description="sets size, scales, steps and statistics; default of `ganpipe stylize`: screen",
     )
     contents: str = Field(
         default="sample:photos", description="content images of `ganpipe run`: sample:photos, or as --content"

@@ -62,7 +62,7 @@ def plan_batch_of(job: StyleRequest) -> BatchPlan:
     masks = [Path(in_folder(mask, workspace.root)) for mask in job.masks]
     variants = job.variants or (Variant("", job.settings.style),)
     plan = plan_batch(contents.paths, styles.paths, out, variants, masks)
-    if any(task.is_video for task in plan.tasks):
+    if any(task.video for task in plan.tasks):
         require_optical_flow()
     if plan.tasks:
         require_room(out, bytes_to_write(plan) + BYTES_BESIDE)

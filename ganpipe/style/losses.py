@@ -86,9 +86,8 @@ def moments(features: Tensor, regions: Tensor | None = None) -> Moments:
 
 def statistics(sums: Moments, kind: str) -> Statistics:
     """Style statistics from sums; `kind` is "gram" (Gatys et al. 2016, eq. 3), else the second moment is centered."""
-    weight = sums.weight.clamp_min(EPS)
-    mean = sums.first / weight[..., None]
-    second = sums.second / weight[..., None, None]
+    average = sums.mean()
+    mean, second = average.first, average.second
     if kind != "gram":
         second = second - mean[..., :, None] * mean[..., None, :]
     return Statistics(mean, second)

@@ -39,7 +39,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Temporal:
-    """What keeps a frame of a video like the one before it (Ruder et al. 2016, arXiv 1604.08610, equation 7).
+    """The loss that keeps a frame of a video like the one before it (Ruder et al. 2016, arXiv 1604.08610, equation 7).
 
     `before: [1, 3, H, W]`: the stylized frame before, moved as the content moves; `known: [1, 1, H, W]`: where that says
     something (1) or not (0).

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from ganpipe.compute.device import Compute
 from ganpipe.imaging.image import Pixels
 from ganpipe.imaging.tensors import from_pixels, to_pixels
-from ganpipe.style.motion import Motion, motion_between, warp
+from ganpipe.style.motion import motion_between, warp
 from ganpipe.style.objective import Temporal
 from ganpipe.style.optimize import OnStep, StyleTask, stylize
 from ganpipe.style.params import StyleParams
@@ -56,27 +57,27 @@ class VideoStylizer:
         """Stylizes a frame after `before`; like a picture if that is None, or if the two have little in common."""
         task = self.task_of(content)
         if before is None:
-            return self._finish(content, [task], self.params, None, None, on_step)
+            return self._finish(content, task, self.params, None, None, on_step)
         motion = motion_between(before.content, content)
         if motion.known.mean() < LEAST_KNOWN:
-            return self._finish(content, [task], self.params, None, None, on_step)
+            return self._finish(content, task, self.params, None, None, on_step)
         moved = warp(before.stylized, motion.flow)
         start = torch.lerp(task.content, moved, motion.known)
         device = self.compute.device
         temporal = Temporal(moved.to(device), motion.known.to(device), self.video.temporal_weight)
         few = replace(self.params, scales=1, steps=self.video.steps, stop_below=0.0)
-        return self._finish(content, [task], few, start, temporal, on_step)
+        return self._finish(content, task, few, start, temporal, on_step)
 
     def _finish(
         self,
         content: Pixels,
-        tasks: list[StyleTask],
+        task: StyleTask,
         params: StyleParams,
         start: Tensor | None,
         temporal: Temporal | None,
         on_step: OnStep,
     ) -> Frame:
-        made = stylize(self.network, tasks, params, self.compute, self.tile_px, on_step, start, temporal)
+        made = stylize(self.network, [task], params, self.compute, self.tile_px, on_step, start, temporal)
         self.steps += made.steps[0]
         # Rounded as it is kept, so that a batch that was interrupted continues from the same numbers.
         return Frame(content, from_pixels(to_pixels(made.images.float().cpu())))
@@ -88,19 +89,11 @@ def flicker(frames: Iterable[Frame]) -> float:
     (arXiv 1808.00449, section 3.3), in absolute values.
     """
     total = pixels = 0.0
-    for before, now in _pairs(frames):
-        motion: Motion = motion_between(before.content, now.content)
+    for before, now in pairwise(frames):
+        motion = motion_between(before.content, now.content)
         if motion.known.mean() < LEAST_KNOWN:
             continue
         difference = (now.stylized - warp(before.stylized, motion.flow)).abs().mean(1, keepdim=True)
         total += float((difference * motion.known).sum())
         pixels += float(motion.known.sum())
     return total / pixels if pixels else 0.0
-
-
-def _pairs(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame]]:
-    before = None
-    for frame in frames:
-        if before is not None:
-            yield before, frame
-        before = frame

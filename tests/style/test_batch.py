@@ -15,7 +15,6 @@ from ganpipe.compute.device import choose_compute
 from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.imaging import decode
 from ganpipe.imaging.float_image import FloatImage, read_float_image
-from ganpipe.imaging.paths import image_paths
 from ganpipe.imaging.provenance import origin_kind, read_origin
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
@@ -24,7 +23,6 @@ from ganpipe.style.batch.manifest import MANIFEST, PREVIEW, ManifestEntry, add_e
 from ganpipe.style.batch.plan import Variant, bytes_to_write, plan_batch
 from ganpipe.style.batch.report import StyleReport, summarize_batch
 from ganpipe.style.batch.runner import run_batch
-from ganpipe.style.color import luminance, match_colors, parse_shares, read_masks, transfer_luminance
 from ganpipe.style.optimize import resize
 from ganpipe.style.params import resolve_params
 from ganpipe.style.reading import read_style
@@ -195,79 +193,6 @@ def test_a_format_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
         )
 
 
-def test_a_blend_is_one_image_of_all_styles(tmp_path: Path) -> None:
-    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png", "y.png")
-    report = run(contents, styles, tmp_path / "out", changed(QUICK, blend="3+1"))
-    assert [Path(i.output).name for i in report.items] == ["a__x+y.png"]
-    assert read_origin(Path(report.items[0].output))["shares"] == [0.75, 0.25]
-    assert parse_shares("3+1", 2) == (0.75, 0.25)
-    for wrong in ("1", "1+x", "0+0", "-1+2"):
-        with pytest.raises(GanpipeError, match="a share for each of the 2 styles"):
-            parse_shares(wrong, 2)
-
-
-def test_masks_are_found_by_name_and_say_when_they_are_missing(tmp_path: Path) -> None:
-    contents, styles = (
-        save_images(tmp_path / "c", "a.png", "b.png"),
-        save_images(tmp_path / "s", "x.png", "y.png"),
-    )
-    (tmp_path / "m").mkdir()
-    half = Image.new("L", (40, 30))
-    half.paste(255, (0, 0, 20, 30))
-    half.save(tmp_path / "m/a.png")
-    whole = tmp_path / "rest.png"
-    half.point(lambda v: 255 - v).save(whole)
-    shares = read_masks([tmp_path / "m/a.png", whole], (30, 40))
-    assert (shares[0, :, :20] == 1).all()
-    assert (shares.sum(0) == 1).all()
-    report = run(contents, styles, tmp_path / "out", masks=(tmp_path / "m", whole))
-    assert [i.state for i in report.items] == ["done", "failed"]
-    assert "no mask named b" in report.items[1].reason
-    with pytest.raises(GanpipeError, match="1 masks are given for 2 styles"):
-        run(contents, styles, tmp_path / "out", masks=(whole,))
-
-
-def test_luminance_keeps_the_contents_colors(tmp_path: Path) -> None:
-    contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
-    report = run(contents, styles, tmp_path / "out", changed(QUICK, color_mode="luminance"))
-    assert report.done == 1
-    stylized_images, content = torch.rand(1, 3, 8, 8) * 0.2 + 0.4, torch.rand(1, 3, 8, 8) * 0.1 + 0.45
-    mixed = transfer_luminance(stylized_images, content)
-    torch.testing.assert_close(luminance(mixed), luminance(stylized_images), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(mixed - luminance(mixed), content - luminance(content), atol=1e-5, rtol=1e-4)
-
-
-def test_matched_colors_have_the_contents_mean_and_covariance() -> None:
-    style, content = (
-        torch.rand(1, 3, 20, 20),
-        torch.rand(1, 3, 30, 30) * torch.tensor([0.2, 0.1, 0.3]).view(1, 3, 1, 1) + 0.3,
-    )
-    matched = match_colors(style, content)[0].flatten(1)
-    torch.testing.assert_close(matched.mean(1), content[0].flatten(1).mean(1), atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(torch.cov(matched), torch.cov(content[0].flatten(1)), atol=2e-4, rtol=2e-2)
-
-
-def test_files_folders_patterns_and_lists_are_inputs(tmp_path: Path) -> None:
-    a, b = save_images(tmp_path / "c", "a.png", "b.jpg")
-    (tmp_path / "c/notes.txt").write_text("no image")
-    (tmp_path / "list.txt").write_text("# two of them\nc/b.jpg\n\nc/a.png\n")
-    assert image_paths([tmp_path / "c"]) == [a, b]
-    assert image_paths([tmp_path / "c/*.png", a]) == [a]
-    assert image_paths([f"@{tmp_path}/list.txt"]) == [b, a]
-    assert image_paths([f"{tmp_path}/**/*.jpg"]) == [b]
-
-
-def test_paths_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(GanpipeError, match="There is no file or folder"):
-        image_paths([tmp_path / "nowhere"])
-    with pytest.raises(GanpipeError, match="No image was found"):
-        image_paths([tmp_path])
-    with pytest.raises(GanpipeError, match="Nothing matches"):
-        image_paths([tmp_path / "*.png"])
-    with pytest.raises(GanpipeError, match="cannot be read"):
-        image_paths([f"@{tmp_path}/none.txt"])
-
-
 def test_shards_keep_images_of_one_size_together(tmp_path: Path) -> None:
     wide = save_images(tmp_path / "c", "a.png", "b.png", "c.png")
     tall = save_images(tmp_path / "d", "e.png", "f.png", size=(30, 40))
@@ -281,33 +206,6 @@ def test_shards_keep_images_of_one_size_together(tmp_path: Path) -> None:
         ["a.png", "b.png", "c.png"],
         ["e.png", "f.png"],
     ]
-
-
-@pytest.mark.parametrize(
-    "word", ["x" * 10_000, "a/" * 3_000, "a\0b", "@" + "x" * 10_000, "@a\0b", "*" + "x" * 10_000]
-)
-def test_a_path_that_cannot_be_is_one_sentence(word: str) -> None:
-    with pytest.raises(GanpipeError):
-        image_paths([word])
-
-
-def test_a_list_holds_names_of_any_bytes(tmp_path: Path) -> None:
-    """Only a line feed ends a line: U+0085 and U+2028 may be in a name."""
-    names = [b"caf\xe9.png", "a\u2028b.png".encode(), b"\xc2\x85c.png", b"~nobody.png"]
-    paths = [tmp_path / os.fsdecode(name) for name in names]
-    for path in paths:
-        path.write_bytes(b"x")
-    (tmp_path / "list").write_bytes(b"\n".join(names) + b"\r\n")
-    assert image_paths([f"@{tmp_path}/list"]) == paths
-
-
-def test_a_missing_line_of_a_list_fails_alone(tmp_path: Path) -> None:
-    save_images(tmp_path / "c", "a.png")
-    (tmp_path / "list").write_text("c/gone.png\nc/a.png\n")
-    contents, styles = image_paths([f"@{tmp_path}/list"]), save_images(tmp_path / "s", "x.png")
-    plan = plan_batch(contents, styles, tmp_path / "out", [Variant("", QUICK)])
-    assert [Path(task.content).name for task in plan.tasks] == ["a.png"]
-    assert [item.reason.split(":")[0] for item in plan.items if item.reason] == [str(tmp_path / "c/gone.png")]
 
 
 def test_a_second_batch_with_equal_names_keeps_the_first_ones_images(tmp_path: Path) -> None:
@@ -360,19 +258,6 @@ def test_a_name_that_a_batch_at_the_same_time_has_taken_is_left_to_it(tmp_path: 
     done = [run_batch(plan.tasks, CPU).items[0].output for plan in plans]
     assert len(set(done)) == 2
     assert all(Path(output).exists() for output in done)
-
-
-@pytest.mark.parametrize("color_mode", ["style", "luminance", "match"])
-def test_gray_content_in_gray_style_stays_gray(tmp_path: Path, color_mode: str) -> None:
-    for folder, seed in (("c", 0), ("s", 1)):
-        (tmp_path / folder).mkdir()
-        noise_image(seed, (40, 30), "L").convert("RGB").save(tmp_path / folder / "a.jpg")
-    settings = changed(QUICK, color_mode=color_mode)
-    report = run([tmp_path / "c/a.jpg"], [tmp_path / "s/a.jpg"], tmp_path / "out", settings)
-    with Image.open(report.items[0].output) as image:
-        pixels = np.asarray(image).astype(int)
-    assert (pixels.max(2) == pixels.min(2)).all()
-    assert pixels.std() > 5
 
 
 def test_large_styles_are_kept_at_the_size_that_a_result_needs(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ganpipe.errors import GanpipeError
 from ganpipe.files import escape_control, sha256_of, sha256_of_json
@@ -24,6 +25,7 @@ from ganpipe.vgg19.weights import style_weights
 
 log = logging.getLogger(__name__)
 
+Fact = TypeVar("Fact")
 VIDEO = ".mp4"  # of a stylized video
 MIXED = " + "  # between the names of the styles of an image that mixes several
 STEM_BYTES, VARIANT_BYTES = (
@@ -72,12 +74,7 @@ class BatchTask:
     masks: tuple[Path, ...]
     output: Path
     size: tuple[int, int]  # of the result
-    frames: int = 0  # of a video; 0: a picture
-
-    @property
-    def is_video(self) -> bool:
-        """Whether the content is a video."""
-        return self.frames > 0
+    video: VideoInfo | None = None  # of the content, if it is one
 
 
 @dataclass(frozen=True)
@@ -102,8 +99,8 @@ def bytes_to_write(plan: BatchPlan) -> int:
 def _bytes_of(task: BatchTask) -> float:
     """Frames of a video are kept as PNG until it is whole."""
     settings, samples = task.variant.settings, 3 * task.size[0] * task.size[1]
-    if task.is_video:
-        return samples * task.frames * FORMATS["png"].written_share
+    if task.video:
+        return samples * task.video.frames * FORMATS["png"].written_share
     return samples * settings.bit_depth / 8 * FORMATS[settings.format].written_share
 
 
@@ -148,7 +145,6 @@ def plan_batch(
             item.reason = rejected.sentence
             log.warning("Not stylized: %s", escape_control(item.reason))  # Prefect keeps it, too
             continue
-        frames = video.frames if video else 0
         key = item_key(sha256s, mix.shares, mix.params, mix.network, variant.settings, bool(video))
         output = out / free_name(out, name, key, keys)
         item.output = str(output)
@@ -158,14 +154,14 @@ def plan_batch(
             continue
         place = len(plan.items) - 1
         plan.tasks.append(
-            BatchTask(place, key, variant, content, group, mix.shares, own_masks, output, size, frames)
+            BatchTask(place, key, variant, content, group, mix.shares, own_masks, output, size, video)
         )
     return plan
 
 
 @dataclass(frozen=True)
 class _Mix:
-    """What the settings of a variant say of all its images. `together`: every image mixes all styles, with these shares."""
+    """A variant with the facts that hold for all its images. `together`: every image mixes all styles, with these shares."""
 
     variant: Variant
     params: StyleParams
@@ -211,31 +207,26 @@ class _FileFacts:
     """Size and hash of each file, each read once; raises RejectedImage, with the file's name, if it cannot be used."""
 
     def __init__(self) -> None:
-        self._sizes: dict[tuple[Path, int], tuple[int, int] | RejectedImage] = {}
-        self._videos: dict[Path, VideoInfo | RejectedImage] = {}
+        self._known: dict[tuple[Path, int], Any] = {}
         self._hashes: dict[Path, str] = {}
 
     def video(self, path: Path) -> VideoInfo:
-        if path not in self._videos:
-            try:
-                self._videos[path] = read_video_info(path)
-            except RejectedImage as rejected:
-                self._videos[path] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
-        video = self._videos[path]
-        if isinstance(video, RejectedImage):
-            raise video
-        return video
+        return self._once(path, 0, lambda: read_video_info(path))
 
     def size(self, path: Path, most_pixels: int) -> tuple[int, int]:
-        if (path, most_pixels) not in self._sizes:
+        return self._once(path, most_pixels, lambda: upright_size(path, most_pixels))
+
+    def _once(self, path: Path, most_pixels: int, read: Callable[[], Fact]) -> Fact:
+        """What `read` returns, or raises, the first time."""
+        if (path, most_pixels) not in self._known:
             try:
-                self._sizes[path, most_pixels] = upright_size(path, most_pixels)
+                self._known[path, most_pixels] = read()
             except RejectedImage as rejected:
-                self._sizes[path, most_pixels] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
-        size = self._sizes[path, most_pixels]
-        if isinstance(size, RejectedImage):
-            raise size
-        return size
+                self._known[path, most_pixels] = RejectedImage(rejected.code, f"{path}: {rejected.sentence}")
+        fact: Fact = self._known[path, most_pixels]
+        if isinstance(fact, RejectedImage):
+            raise fact
+        return fact
 
     def sha256(self, path: Path) -> str:
         if path not in self._hashes:

@@ -27,7 +27,6 @@ from ganpipe.imaging.image import Pixels, RejectedImage
 from ganpipe.imaging.provenance import origin_kind, read_origin
 from ganpipe.imaging.tensors import from_pixels
 from ganpipe.imaging.video import write_stylized_video
-from ganpipe.imaging.video_reading import read_video_info
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.manifest import (
@@ -104,7 +103,7 @@ def run_batch(
 
 @dataclass
 class _Work:
-    """What the variants of a batch have in common: the finished items, who is told of them, and the preview."""
+    """The finished items of a batch, who is told of them, and the preview: for all its variants."""
 
     report: Report
     total: int
@@ -149,15 +148,15 @@ class _BatchRunner:
         """Returns the seconds that the stylization itself took."""
         seconds = 0.0
         with catch_stop_signals() as self.stop:
-            for bucket in self._buckets([task for task in tasks if not task.is_video]):
+            for bucket in self._buckets([task for task in tasks if not task.video]):
                 if loaded := self._load(bucket):
                     before = time.monotonic()
                     self._stylize_bucket(loaded, self._tile_px(loaded[0].task.size))
                     seconds += time.monotonic() - before
             for task in tasks:
-                if task.is_video:
+                if task.video:
                     before = time.monotonic()
-                    self._stylize_video(task, self._tile_px(task.size))
+                    self._stylize_video(VideoFrames(task, task.video), self._tile_px(task.size))
                     seconds += time.monotonic() - before
         return seconds
 
@@ -267,14 +266,14 @@ class _BatchRunner:
 
         return on_step
 
-    def _stylize_video(self, task: BatchTask, tile_px: int) -> None:
+    def _stylize_video(self, frames: VideoFrames, tile_px: int) -> None:
         """Stylizes a video and writes it; in smaller tiles if memory runs out."""
-        started, frames, video = time.monotonic(), VideoFrames(task), self.settings
+        started, task, settings = time.monotonic(), frames.task, self.settings
         try:
             styles = [self._style(path) for path in task.styles]
-            task_of = self._frame_task(task, styles)
+            task_of = self._frame_task(frames, styles)
             params = replace(self.params, long_edge_px=max(task.size))  # even
-            of_frames = VideoParams(video.video_steps, video.temporal_weight)
+            of_frames = VideoParams(settings.video_steps, settings.temporal_weight)
             stylizer = VideoStylizer(self.network, params, of_frames, task_of, self.compute, tile_px)
             frames.stylize(stylizer, self._on_step([task]))
             self.steps += stylizer.steps
@@ -286,12 +285,12 @@ class _BatchRunner:
             if not is_out_of_memory(error) or smaller < SMALLEST_TILE_PX:
                 raise
             log.warning("Memory ran out; continuing with tiles of %d pixels.", smaller)
-            self._stylize_video(task, smaller)
+            self._stylize_video(frames, smaller)
 
-    def _frame_task(self, task: BatchTask, styles: list[FloatImage]) -> Callable[[Pixels], StyleTask]:
+    def _frame_task(self, frames: VideoFrames, styles: list[FloatImage]) -> Callable[[Pixels], StyleTask]:
         """The style task of a content frame; all frames take the styles that are matched to the first."""
-        first = from_pixels(next(VideoFrames(task).contents()))
-        matched = self._style_task(task, first, styles)
+        first = from_pixels(next(frames.contents()))
+        matched = self._style_task(frames.task, first, styles)
         return lambda pixels: replace(matched, content=from_pixels(pixels))
 
     def _write_video(
@@ -306,13 +305,13 @@ class _BatchRunner:
         measured = [self._distances(task, f.stylized, task_of(f.content)) for f in frames.sample()]
         quality = {name: round(statistics.mean(each[name] for each in measured), 4) for name in measured[0]}
         quality["flicker"] = round(frames.flicker(), 5)
-        made, rate = frames.folder / task.output.name, read_video_info(task.content).rate
+        made = frames.folder / task.output.name
         pixels = [style.pixels for style in styles]
         finished = frames.finished(lambda stylized, content: finish_colors(stylized, content, pixels, mode))
         origin = self._origin(task, sha256_of(task.content), styles, quality)
-        video = {"frames": task.frames, "steps": self.settings.video_steps}
+        video = {"frames": frames.video.frames, "steps": self.settings.video_steps}
         origin |= {"video": video | {"temporal_weight": self.settings.temporal_weight}}
-        write_stylized_video(finished, made, rate, task.content, origin)
+        write_stylized_video(finished, made, frames.video.rate, task.content, origin)
         self._add_entry(task, sha256_of(made), seconds, quality)
         with plain_disk_errors(task.output):
             made.replace(task.output)
@@ -400,7 +399,7 @@ class _BatchRunner:
     def _origin(
         self, task: BatchTask, content_sha256: str, styles: list[FloatImage], quality: dict[str, float]
     ) -> dict[str, Any]:
-        """What a result says of where it comes from."""
+        """The origin that is written into a result."""
         made_of = [{"name": style.path.name, "sha256": style.sha256} for style in styles]
         return {
             "kind": "stylized",

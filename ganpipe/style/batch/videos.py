@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from ganpipe.files import replacing
 from ganpipe.imaging.image import Pixels, RejectedImage
 from ganpipe.imaging.tensors import from_pixels, to_pixels
-from ganpipe.imaging.video_reading import read_frames
+from ganpipe.imaging.video_reading import VideoInfo, read_frames
 from ganpipe.style.batch.plan import BatchTask
 from ganpipe.style.optimize import OnStep, Step, resize
 from ganpipe.style.video import Frame, VideoStylizer, flicker
@@ -29,6 +29,7 @@ class VideoFrames:
     """The content frames of a task, and the folder of the stylized ones."""
 
     task: BatchTask
+    video: VideoInfo  # of its content
 
     @property
     def folder(self) -> Path:
@@ -37,7 +38,7 @@ class VideoFrames:
 
     def contents(self) -> Iterator[Pixels]:
         """The content frames at the size of the result."""
-        for pixels in islice(read_frames(self.task.content), self.task.frames):
+        for pixels in islice(read_frames(self.task.content), self.video.frames):
             yield to_pixels(resize(from_pixels(pixels), self.task.size))
 
     def stylize(self, stylizer: VideoStylizer, on_step: OnStep) -> None:
@@ -55,7 +56,7 @@ class VideoFrames:
                 continue
 
             def tell(step: Step, number: int = number) -> None:
-                on_step(replace(step, share=(number + step.share) / self.task.frames))
+                on_step(replace(step, share=(number + step.share) / self.video.frames))
 
             before = stylizer.next(before, content, tell)
             if not torch.isfinite(before.stylized).all():
@@ -63,10 +64,11 @@ class VideoFrames:
             with replacing(path) as file:
                 Image.fromarray(to_pixels(before.stylized)).save(file, format="PNG", compress_level=1)
 
-    def frames(self) -> Iterator[Frame]:
-        """Content and stylized frames."""
+    def frames(self, chosen: Container[int] | None = None) -> Iterator[Frame]:
+        """Content and stylized frames: all, or those of the chosen numbers."""
         for number, content in enumerate(self.contents()):
-            yield Frame(content, _read(self._path(number)))
+            if chosen is None or number in chosen:
+                yield Frame(content, _read(self._path(number)))
 
     def finished(self, colors: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Pixels]:
         """The frames of the result; `colors`: the final pixels of (stylized, content), each `[1, 3, H, W]`."""
@@ -79,8 +81,9 @@ class VideoFrames:
 
     def sample(self) -> list[Frame]:
         """SAMPLED_FRAMES of them, evenly spaced."""
-        chosen = set(np.linspace(0, self.task.frames - 1, SAMPLED_FRAMES).astype(int).tolist())
-        return [frame for number, frame in enumerate(self.frames()) if number in chosen]
+        return list(
+            self.frames(set(np.linspace(0, self.video.frames - 1, SAMPLED_FRAMES).astype(int).tolist()))
+        )
 
     def remove(self) -> None:
         """Deletes the stylized frames."""

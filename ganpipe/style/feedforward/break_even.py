@@ -63,7 +63,7 @@ def train_or_find_networks(
     """
     by_style: dict[Path, list[BatchTask]] = {}
     for task in plan.tasks:
-        if len(task.styles) == 1 and not task.masks and not task.is_video:
+        if len(task.styles) == 1 and not task.masks and not task.video:
             by_style.setdefault(task.styles[0], []).append(task)
     if settings.feedforward == "never":
         return []
