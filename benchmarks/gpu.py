@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from benchmarks.step import matrix_rate, noise, one_step, seconds_a_step, synchronize, work_a_step
+from benchmarks.step import count_work, matrix_rate, noise, one_step, seconds_a_step, synchronize
 from ganpipe.compute.device import Compute, choose_compute
 from ganpipe.compute.memory import measure_step
 from ganpipe.progress import Progress
@@ -88,7 +88,7 @@ def measure_model(
         try:
             step = one_step(settings, compute, batch, compiled)
             step(0)
-            work = 0.0 if compiled else work_a_step(step, cycle)
+            work = 0.0 if compiled else count_work(step, cycle).total / cycle
             _, peak = measure_step(lambda _, step=step: step(0), batch, compute.device)  # type: ignore[misc]
             seconds = seconds_a_step(step, compute, cycle)
         except Exception as error:  # one failure must not take the rest of a lent GPU's minutes

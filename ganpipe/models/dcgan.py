@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models.layers import base_size, doublings
+from ganpipe.models.small_maps import Conv, ConvTranspose
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 256
@@ -56,17 +57,17 @@ class DcganGenerator(nn.Module):
         super().__init__()
         widths = [channels_at(level, settings.g_channels) for level in reversed(range(doublings(shape)))]
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(settings.z_dim, widths[0], base_size(shape), bias=False),
+            ConvTranspose(settings.z_dim, widths[0], base_size(shape), bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
         for wide, narrow in pairwise(widths):
             layers += [
-                nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False),
+                ConvTranspose(wide, narrow, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(narrow),
                 nn.ReLU(inplace=True),
             ]
-        layers.append(nn.ConvTranspose2d(widths[-1], shape.channels, 4, stride=2, padding=1))
+        layers.append(ConvTranspose(widths[-1], shape.channels, 4, stride=2, padding=1))
         self.layers = nn.Sequential(*layers)
         self.apply(init_weights)
 
@@ -115,11 +116,11 @@ def halving_layers(shape: ImageShape, narrowest: int, batch_norm: bool) -> list[
     """Strided 4×4 convolutions and leaky ReLU from an image to its smallest map, `smallest_map_channels` wide."""
     widths = [channels_at(level, narrowest) for level in range(doublings(shape))]
     layers: list[nn.Module] = [
-        nn.Conv2d(shape.channels, widths[0], 4, stride=2, padding=1),
+        Conv(shape.channels, widths[0], 4, stride=2, padding=1),
         nn.LeakyReLU(0.2, inplace=True),
     ]
     for narrow, wide in pairwise(widths):
-        layers.append(nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=not batch_norm))
+        layers.append(Conv(narrow, wide, 4, stride=2, padding=1, bias=not batch_norm))
         if batch_norm:
             layers.append(nn.BatchNorm2d(wide))
         layers.append(nn.LeakyReLU(0.2, inplace=True))
@@ -141,7 +142,7 @@ class DcganDiscriminator(nn.Module):
         if settings.d_minibatch_std:
             layers.append(MinibatchStd())
         widest = smallest_map_channels(shape, settings.d_channels)
-        layers.append(nn.Conv2d(widest + settings.d_minibatch_std, 1, base_size(shape)))
+        layers.append(Conv(widest + settings.d_minibatch_std, 1, base_size(shape)))
         self.layers = nn.Sequential(*layers)
         self.apply(init_weights if batch_norm else init_without_norm)
 

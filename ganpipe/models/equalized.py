@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models.layers import base_size, doublings
+from ganpipe.models.small_maps import Conv
 from ganpipe.settings.schema import ModelSettings
 
 WIDEST, CHANNEL_STEP = 512, 4
@@ -39,7 +40,7 @@ class EqualizedLinear(nn.Linear):
         return F.linear(x, self.weight * _scale(self), self.bias * self.lr_multiplier)
 
 
-class EqualizedConv(nn.Conv2d):
+class EqualizedConv(Conv):
     """A convolution, padded to keep the size of its map if its stride is 1 and its kernel a square."""
 
     def __init__(

@@ -20,6 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models.layers import base_size, doublings, size_problem
+from ganpipe.models.small_maps import Conv, ConvTranspose
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 32, 512
@@ -41,7 +42,7 @@ def width_at(level: int, settings: ModelSettings) -> int:
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Module:
     """A convolution with spectral normalization, without bias, as everywhere in FastGAN."""
-    return spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False))
+    return spectral_norm(Conv(inputs, outputs, kernel, stride, padding, bias=False))
 
 
 def glu_block(inputs: int, outputs: int) -> list[nn.Module]:
@@ -83,7 +84,7 @@ class FastGanGenerator(nn.Module):
         wide = [width_at(level, settings) for level in range(levels + 1)]
         self.span = 4 if levels >= 4 else 2
         self.start = nn.Sequential(
-            spectral_norm(nn.ConvTranspose2d(settings.z_dim, 2 * wide[0], base_size(shape), bias=False)),
+            spectral_norm(ConvTranspose(settings.z_dim, 2 * wide[0], base_size(shape), bias=False)),
             nn.BatchNorm2d(2 * wide[0]),
             nn.GLU(1),
         )

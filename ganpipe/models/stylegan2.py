@@ -24,6 +24,7 @@ from ganpipe.imaging.image import ImageShape
 from ganpipe.models.dcgan import MinibatchStd
 from ganpipe.models.equalized import EPS, EqualizedConv, EqualizedLinear, pixel_norm, widths
 from ganpipe.models.layers import base_size, blur, double, doublings, halve, one_hot, size_problem
+from ganpipe.models.small_maps import convolve, convolve_transposed
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 1024
@@ -83,9 +84,9 @@ class ModulatedConv(nn.Module):
         style, weight = self.affine(w), self.weight * self.gain
         x = x * style.to(x.dtype)[:, :, None, None]
         if self.smooth is None:
-            x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
+            x = convolve(x, weight, padding=weight.shape[2] // 2)
         else:
-            x = self.smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
+            x = self.smooth(convolve_transposed(x, weight.transpose(0, 1), stride=2))
         return x * demodulation(weight, style).to(x.dtype)[:, :, None, None] if self.demodulate else x
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models.dcgan import halving_layers, init_weights, smallest_map_channels
 from ganpipe.models.layers import base_size
+from ganpipe.models.small_maps import Conv
 from ganpipe.settings.schema import ModelSettings
 
 
@@ -21,7 +22,7 @@ class VaeEncoder(nn.Module):
         widest = smallest_map_channels(shape, settings.g_channels)
         self.layers = nn.Sequential(
             *halving_layers(shape, settings.g_channels, batch_norm=True),
-            nn.Conv2d(widest, 2 * settings.z_dim, base_size(shape)),
+            Conv(widest, 2 * settings.z_dim, base_size(shape)),
         )
         self.apply(init_weights)
 
