@@ -5,9 +5,8 @@
 Photographs of 1024×768 as JPEG are made first: pieces of scikit-learn's two, turned, lit differently, with grain. All
 sides then give uint8 images of the same size, one after the other, in one process that has everything imported;
 ganpipe writes them to shards as well, and its `add` reads, checks, hashes and copies every file before. The commands
-`data add` and `data prepare` are timed on the same photographs. `--small` times
-the commands that find nothing to do, on so many small files. `--many` adds and prepares that many and
-prints the peak memory of each process.
+`data add` and `data prepare` are timed on the same photographs. `--small` times the commands that find nothing to do, on
+so many small files. `--many` adds and prepares that many and prints the peak memory of each process.
 """
 
 from __future__ import annotations

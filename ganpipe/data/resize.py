@@ -75,8 +75,8 @@ def shrink_for(fit: ResizeRules, width: int, height: int) -> int:
     """By how much a JPEG of this size may be divided by its decoder: 1, 2, 4 or 8.
 
     SHRINK_ABOVE times the frame must be left, and its edges and the crops must fall between the pixels. The images of a
-    photograph are then within 2 of 255 of those of the whole; with 2, which divides the brightness alone if the colors
-    are at half size already, within 3, and as near to the picture before it was compressed (tests, LOG.md).
+    photograph are then within 2 of 255 of those of the whole. With 2, which divides the brightness alone if the colors are
+    at half size already, one value in 20,000 is not, and both are as near to the picture before compression (LOG.md).
     """
     wanted = SHRINK_ABOVE * max(fit.shape.height_px, fit.shape.width_px)
     boxes = crop_boxes(width, height, fit)
