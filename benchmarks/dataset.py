@@ -4,9 +4,9 @@
 
 Photographs of 1024×768 as JPEG are made first: pieces of scikit-learn's two, turned, lit differently, with grain. All
 sides then give uint8 images of the same size, one after the other, in one process that has everything imported;
-ganpipe writes them to shards as well, and its `add` reads, checks, hashes and copies every file before. `--small` times
-the commands that find nothing to do, on so many small files. `--many` adds and prepares that many and
-prints the peak memory of each process.
+ganpipe writes them to shards as well, and its `add` reads, checks, hashes and copies every file before. The commands
+`data add` and `data prepare` are timed on the same photographs. `--small` times the commands that find nothing to do, on
+so many small files. `--many` adds and prepares that many and prints the peak memory of each process.
 """
 
 from __future__ import annotations
@@ -22,12 +22,23 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
+from ganpipe.imaging.decode import decode_image, decode_pixels, pixels_of
+from ganpipe.imaging.image import Pixels
+
+if TYPE_CHECKING:
+    from ganpipe.settings.schema import DataSettings
+
 SIZE = (1024, 768)
+COMPARED = 200  # photographs
+ASKED = {(64, "plain loop"): "4", (64, "the same, a worker a core"): "1.6"}
 
 
 def make_photo(path: Path, seed: int) -> None:
@@ -92,8 +103,15 @@ def timed(run: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
+def machine() -> str:
+    """The processor: its cores and the instructions that torch uses."""
+    import torch
+
+    return f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def compare(place: Path, count: int) -> None:
-    """Prints images a second of each side, at 64×64 and at 256×256."""
+    """Prints images a second of each side, at 64×64 and at 256×256, and how far ganpipe's images are from Pillow's."""
     from ganpipe.data.ingest import add_items
     from ganpipe.data.inspection_cache import InspectionCache
     from ganpipe.data.prepare import prepare
@@ -105,25 +123,78 @@ def compare(place: Path, count: int) -> None:
     raw = place / "raw"
     cache = InspectionCache(place / "cache")
     added = timed(lambda: add_items(raw, read_source(str(photos), place), cache=cache))
-    print(
-        f"{count:,} JPEGs of {SIZE[0]}×{SIZE[1]}; ganpipe's add (checks, hashes, copies): {count / added:.0f} a second"
-    )
-    print(f"{'to':<9}{'side':<34}{'images a second':>16}{'ganpipe against it':>20}")
+    print(f"{machine()}; {count:,} JPEGs of {SIZE[0]}×{SIZE[1]}")
+    print(f"ganpipe's add (checks, hashes, copies): {count / added:.0f} a second")
+    print(f"{'to':<9}{'side':<34}{'images a second':>16}{'ganpipe against it':>20}{'asked':>8}")
     for side_px in (64, 256):
         settings = DataSettings(height_px=side_px, width_px=side_px, channels=3)
         out = place / f"out{side_px}"
         sides: dict[str, Callable[[], object]] = {
-            "plain loop": lambda side_px=side_px: plain_loop(photos, side_px),  # type: ignore[misc]
-            "torchvision ImageFolder": lambda side_px=side_px: image_folder(photos, side_px, 0),  # type: ignore[misc]
-            "the same, a worker a core": lambda side_px=side_px: image_folder(
-                photos, side_px, os.cpu_count() or 1
-            ),  # type: ignore[misc]
-            "ganpipe prepare": lambda settings=settings, out=out: prepare(raw, out, settings, cache=cache),  # type: ignore[misc]
+            "plain loop": partial(plain_loop, photos, side_px),
+            "torchvision ImageFolder": partial(image_folder, photos, side_px, 0),
+            "the same, a worker a core": partial(image_folder, photos, side_px, os.cpu_count() or 1),
+            "ganpipe prepare": partial(prepare, raw, out, settings, cache=cache),
         }
         rates = {name: count / timed(run) for name, run in sides.items()}
         for name, rate in rates.items():
-            ratio = rates["ganpipe prepare"] / rate
-            print(f"{side_px}×{side_px:<6}{name:<34}{rate:>16.0f}{ratio:>19.2f}×", flush=True)
+            ratio, asked = rates["ganpipe prepare"] / rate, ASKED.get((side_px, name), "")
+            print(f"{side_px}×{side_px:<6}{name:<34}{rate:>16.0f}{ratio:>19.2f}×{asked:>8}", flush=True)
+        found = differences(raw, out, settings)
+        print(
+            f"{'':<9}against Pillow's whole decoding, values of 0 to 255: mean {found.mean():.2f}, largest "
+            f"{found.max()}, {(found > 2).mean():.1e} of them over 2"
+        )
+    decoders(photos)
+    commands(place, photos)
+
+
+def differences(raw: Path, out: Path, settings: DataSettings) -> npt.NDArray[np.int64]:
+    """How far the first prepared images are from those that Pillow decodes whole."""
+    from ganpipe.data.manifest import read_manifest, split_records
+    from ganpipe.data.raw_store import RawImages
+    from ganpipe.data.resize import resize_image
+    from ganpipe.data.shards import load_prepared
+    from ganpipe.imaging.image import ImageShape
+
+    records, _ = split_records(read_manifest(raw), settings.holdout_fraction)
+    images, shape = RawImages(raw), ImageShape(3, settings.height_px, settings.width_px)
+    wanted = [resize_image(images.decode(record), shape, settings.fit) for record in records[:COMPARED]]
+    found = load_prepared(out, "").train.shards[0][: len(wanted)].numpy()
+    return np.abs(found.astype(np.int64) - np.stack(wanted))
+
+
+def by_pillow(data: bytes, by: int) -> Pixels:
+    """Decodes as everything but a plain JPEG is decoded."""
+    return pixels_of(decode_image(data, lambda width, height: by, checked=True))
+
+
+def by_simplejpeg(data: bytes, by: int) -> Pixels:
+    """Decodes as a plain JPEG is decoded."""
+    return decode_pixels(data, lambda width, height: by)
+
+
+def decode_all(decode: Callable[[bytes, int], Pixels], data: list[bytes], by: int) -> None:
+    """Decodes pictures, divided by 1, 2, 4 or 8, one after the other."""
+    for picture in data:
+        decode(picture, by)
+
+
+def decoders(photos: Path) -> None:
+    """Prints milliseconds a photograph, on one core, of both decoders."""
+    data = [path.read_bytes() for path in sorted(photos.iterdir())[:COMPARED]]
+    print(f"\n{'decoder, to an array':<34}{'whole, ms':>12}{'half, ms':>12}")
+    for name, decode in (("Pillow", by_pillow), ("simplejpeg", by_simplejpeg)):
+        seconds = [timed(partial(decode_all, decode, data, by)) for by in (1, 2)]
+        print(f"{name:<34}" + "".join(f"{1000 * spent / len(data):>12.2f}" for spent in seconds))
+
+
+def commands(place: Path, photos: Path) -> None:
+    """Prints what somebody waits for who adds these photographs and prepares them."""
+    workspace = place / "workspace"
+    workspace.mkdir()
+    added = ganpipe(workspace, "data", "add", str(photos), "--name", "photos")
+    prepared = ganpipe(workspace, "data", "prepare", "photos")
+    print(f"\nganpipe data add: {added['wall_s']:.1f} s; ganpipe data prepare: {prepared['wall_s']:.1f} s")
 
 
 def ganpipe(workspace: Path, *arguments: str) -> dict[str, object]:
@@ -187,7 +258,11 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=20_000)
     parser.add_argument("--many", type=int, default=0)
     given = parser.parse_args()
-    for count, run in ((given.photos, compare), (given.small, idle), (given.many, many)):
+    for count, run in (
+        (given.photos, compare),
+        (given.small, idle),
+        (given.many, many),
+    ):
         if count:
             with tempfile.TemporaryDirectory() as scratch:
                 run(Path(scratch), count)

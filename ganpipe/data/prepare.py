@@ -57,7 +57,7 @@ PREPARED_BY = (
 )
 
 
-RESULTS = 1  # raise it when the same settings give other pixels
+RESULTS = 2  # raise it when the same settings give other pixels: shards made before are then made again
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ def prepare(
         "dataset": raw.name,
         "manifest_sha256": manifest_hash(raw),
         "settings": prepare_entry(settings),
+        "results": RESULTS,
         "channels": channels,
         "images": {side: len(chosen) for side, chosen in frames.items()},
         "label_names": names,
@@ -314,9 +315,9 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _resize_record(images: RawImages, record: Record, fit: Any) -> list[Pixels]:
-    from ganpipe.data.resize import resize_picture, shrink_for
+    from ganpipe.data.resize import resize_pixels, shrink_for
 
-    return resize_picture(images.decode(record, partial(shrink_for, fit)), fit)
+    return resize_pixels(images.pixels(record, partial(shrink_for, fit)), fit)
 
 
 def _sweep(out: Path, named: set[str]) -> None:
@@ -353,6 +354,7 @@ def is_prepared_from(out: Path, manifest_sha256: str, settings: DataSettings) ->
         shards is not None
         and meta.get("manifest_sha256") == manifest_sha256
         and meta.get("settings") == prepare_entry(settings)
+        and meta.get("results") == RESULTS
         and all((out / shard).exists() for shard in shards)
     )
 

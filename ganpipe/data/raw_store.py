@@ -9,6 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 from ganpipe.data.manifest import MANIFEST, Record, is_dataset_file, read_manifest, write_manifest
 from ganpipe.errors import GanpipeError
 from ganpipe.files import sha256_of
-from ganpipe.imaging.decode import MOST_PIXELS, Shrink, decode_image
+from ganpipe.imaging.decode import MOST_PIXELS, Shrink, decode_image, decode_pixels, pixels_of
 from ganpipe.imaging.grid import to_pil
 from ganpipe.imaging.image import Pixels, RejectedImage
 from ganpipe.progress import Progress, Report, ignore
@@ -154,13 +155,35 @@ class RawImages:
         Raises:
             GanpipeError: it is missing, or its bytes are not those that were added.
         """
-        try:
-            data = self.bytes_of(record)
-            if hashlib.sha256(data).hexdigest() != record.sha256:
-                raise ValueError("other bytes than were added")  # noqa: TRY301
+        with self._explained(record):
+            data = self._whole_bytes_of(record)
             if record.row is not None:
                 return to_pil(self._array(record)[record.row])
             return decode_image(data, shrink, checked=True, max_pixels=MOST_PIXELS)
+
+    def pixels(self, record: Record, shrink: Shrink) -> Pixels:
+        """The pixels `[H, W, 1 to 4]` of the same, faster.
+
+        Raises:
+            GanpipeError: as `decode`.
+        """
+        with self._explained(record):
+            data = self._whole_bytes_of(record)
+            if record.row is not None:
+                return pixels_of(to_pil(self._array(record)[record.row]))
+            return decode_pixels(data, shrink, max_pixels=MOST_PIXELS)
+
+    def _whole_bytes_of(self, record: Record) -> bytes:
+        data = self.bytes_of(record)
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            raise ValueError("other bytes than were added")
+        return data
+
+    @contextmanager
+    def _explained(self, record: Record) -> Iterator[None]:
+        """Turns every error of reading an image into a sentence that says how to bring it back."""
+        try:
+            yield
         except (OSError, ValueError, IndexError, RejectedImage) as error:
             raise GanpipeError(
                 f"{record.name} of {self.folder} is missing or damaged ({error}); "

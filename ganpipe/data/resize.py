@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganpipe.errors import GanpipeError
-from ganpipe.imaging.decode import MODES, SHRINKS
+from ganpipe.imaging.decode import MODES, SHRINKS, pixels_of
+from ganpipe.imaging.grid import to_pil
 from ganpipe.imaging.image import ImageShape, Pixels
 from ganpipe.imaging.srgb import decode_srgb, encode_srgb
 
-SHRINK_ABOVE = 10
+SHRINK_ABOVE = 6  # times the frame that a JPEG's decoder leaves of an image that it divides (LOG.md)
 MOST_CROPS = 8  # of one image with cover-many: a panorama of 40:1 would fill a dataset by itself
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 Color = tuple[int, int, int]
@@ -71,9 +72,11 @@ def crop_boxes(width: int, height: int, fit: ResizeRules) -> list[Box]:
 
 
 def shrink_for(fit: ResizeRules, width: int, height: int) -> int:
-    """By how much a JPEG of this size may be decoded smaller with the same images within 2 of 255 (tests, LOG.md).
+    """By how much a JPEG of this size may be divided by its decoder: 1, 2, 4 or 8.
 
-    Its decoder must be left SHRINK_ABOVE times the frame, and its edges and the crops must fall between its pixels.
+    SHRINK_ABOVE times the frame must be left, and its edges and the crops must fall between the pixels. The images of a
+    photograph are then within 2 of 255 of those of the whole. With 2, which divides the brightness alone if the colors are
+    at half size already, one value in 20,000 is not, and both are as near to the picture before compression (LOG.md).
     """
     wanted = SHRINK_ABOVE * max(fit.shape.height_px, fit.shape.width_px)
     boxes = crop_boxes(width, height, fit)
@@ -87,24 +90,31 @@ def shrink_for(fit: ResizeRules, width: int, height: int) -> int:
     return 1
 
 
-def resize_picture(image: Image.Image, fit: ResizeRules) -> list[Pixels]:
-    """Images `[H, W, C]` uint8 of one image, as many as `crop_boxes` gives. Resampling is Lanczos, antialiased."""
-    flat = _flatten(image, fit)
-    parts = (flat.crop(box) for box in crop_boxes(*flat.size, fit))
-    return [_frame(np.asarray(p).reshape(p.height, p.width, fit.shape.channels), fit) for p in parts]
+def resize_pixels(pixels: Pixels, fit: ResizeRules) -> list[Pixels]:
+    """Images `[H, W, C]` of one image `[h, w, 1 to 4]`, as many as `crop_boxes` gives; uint8.
+
+    Resampling is Lanczos, antialiased.
+    """
+    flat = _flatten(pixels, fit)
+    boxes = crop_boxes(flat.shape[1], flat.shape[0], fit)
+    return [_frame(flat[top:bottom, left:right], fit) for left, top, right, bottom in boxes]
 
 
 def resize_image(image: Image.Image, shape: ImageShape, how: str) -> Pixels:
     """One image of an image, on white, or black around it: for sheets and comparisons."""
-    return resize_picture(image, ResizeRules(shape, how))[0]
+    return resize_pixels(pixels_of(image), ResizeRules(shape, how))[0]
 
 
-def _flatten(image: Image.Image, fit: ResizeRules) -> Image.Image:
-    mode = MODES[fit.shape.channels]
-    if mode == "RGBA" or image.mode not in ("LA", "RGBA"):
-        return image if image.mode == mode else image.convert(mode)
-    ground = Image.new("RGBA", image.size, fit.background)
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert(mode)
+def _flatten(pixels: Pixels, fit: ResizeRules) -> Pixels:
+    """The pixels in as many channels as are asked for; transparent ones on the background."""
+    channels, wanted = pixels.shape[2], fit.shape.channels
+    if channels == wanted:
+        return pixels
+    image, mode = to_pil(pixels), MODES[wanted]
+    if channels in (2, 4) and wanted != 4:
+        ground = Image.new("RGBA", image.size, fit.background)
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return pixels_of(image.convert(mode))
 
 
 def _frame(part: Pixels, fit: ResizeRules) -> Pixels:
@@ -119,7 +129,8 @@ def _frame(part: Pixels, fit: ResizeRules) -> Pixels:
         )
     pixels = part
     if (part.shape[1], part.shape[0]) != size:
-        pixels = resample(torch.from_numpy(part.copy()), size, fit.linear_light).numpy()
+        writable = part if part.flags.writeable else part.copy()  # else torch warns
+        pixels = resample(torch.from_numpy(writable), size, fit.linear_light).numpy()
     if size == (width, height):
         return pixels
     around = Image.new("RGB", (1, 1), fit.padding).convert(MODES[channels])

@@ -77,6 +77,7 @@ class PreparedData:
         bytes, ...
     ] = ()  # 32 bytes that name each held-out image, in order; none in memory alone
     first_holdout_keys: tuple[bytes, ...] = ()  # of all images that the dataset's first version held out
+    features: Path | None = None  # the folder for features of its images, which all versions share
 
     @property
     def labeled(self) -> bool:

@@ -29,7 +29,9 @@ def open_judge(
     cache: Path | None = None,
     report: Report = ignore,
 ) -> Judge:
-    """A judge on at most `evaluation.images` training and as many held-out images; features are kept in `cache`.
+    """A judge on at most `evaluation.images` training and as many held-out images.
+
+    Features of the dataset's images are kept in `data.features`, those of generated ones in `cache`.
 
     Raises:
         GanpipeError: too few training or held-out images, or no weights of the extractor.
@@ -39,7 +41,7 @@ def open_judge(
     extract = FeatureExtractor(extractor, settings.size_px, compute, cache)
     train_rows = random_rows(data.train, settings.images, settings.seed)
     train, holdout = (
-        _real_images(*split.rows(rows), extract, report)
+        _real_images(data, *split.rows(rows), extract, report)
         for split, rows in (
             (data.train, train_rows),
             (data.holdout, random_rows(data.holdout, settings.images, settings.seed)),
@@ -67,8 +69,10 @@ def _conditions(
     )
 
 
-def _real_images(pixels: Tensor, labels: Tensor, extract: FeatureExtractor, report: Report) -> ImageSet:
-    return ImageSet(pixels, extract(pixels, "real images", report), labels.numpy())
+def _real_images(
+    data: PreparedData, pixels: Tensor, labels: Tensor, extract: FeatureExtractor, report: Report
+) -> ImageSet:
+    return ImageSet(pixels, extract(pixels, "real images", report, data.features), labels.numpy())
 
 
 def evaluate(

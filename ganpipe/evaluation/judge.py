@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -16,6 +15,7 @@ from ganpipe.data.shards import PreparedData
 from ganpipe.evaluation.conditions import Conditions
 from ganpipe.evaluation.distances import nearest
 from ganpipe.evaluation.extractors import Extracted, Features
+from ganpipe.evaluation.feature_cache import FeatureExtractor
 from ganpipe.evaluation.memorization import (
     THUMBNAIL,
     CopyTest,
@@ -57,9 +57,6 @@ class ImageSet:
         return len(self.pixels)
 
 
-Extract = Callable[[Tensor], Extracted]
-
-
 class Judge:
     """Judges generated images against the training and held-out images of one dataset."""
 
@@ -71,7 +68,7 @@ class Judge:
         train_rows: np.ndarray,
         neighbors: int,
         compute: Compute,
-        extract: Extract,
+        extract: FeatureExtractor,
         extractor: str,
         conditions: Conditions | None = None,
     ) -> None:
@@ -85,6 +82,9 @@ class Judge:
     def image_set(self, pixels: Tensor) -> ImageSet:
         """Generated images with their features."""
         return ImageSet(pixels, self.extract(pixels))
+
+    def _extract_real(self, pixels: Tensor) -> Features:
+        return self.extract(pixels, folder=self.data.features).deep
 
     def evaluate(self, fake: ImageSet, errors: bool = True) -> Evaluation:
         """All metrics and the verdict; without `errors`, neither standard errors nor suspects, in a tenth of the time."""
@@ -134,7 +134,7 @@ class Judge:
         rows = anchor_rows(self.data)
         if len(rows) == len(self.data.holdout) or len(rows) < LEAST_ANCHOR:
             return None
-        return self.extract(self.data.holdout.rows(rows[: len(self.holdout)])[0]).deep
+        return self._extract_real(self.data.holdout.rows(rows[: len(self.holdout)])[0])
 
     def _real_scores(self, count: int) -> dict[str, float]:
         if count not in self._scores:
@@ -156,7 +156,7 @@ class Judge:
 
     def _suspects(self, fake: ImageSet, near: Neighbors) -> list[Suspect]:
         def feature_distance(images: np.ndarray, rows: np.ndarray) -> Features:
-            found = self.extract(self.data.train.rows(torch.from_numpy(rows))[0]).deep
+            found = self._extract_real(self.data.train.rows(torch.from_numpy(rows))[0])
             return np.linalg.norm(fake.features.deep[images] - found, axis=1)
 
         return find_suspects(
@@ -184,7 +184,7 @@ class Judge:
         unseen = rows[~np.isin(rows, self.train_rows)]
         if len(unseen) == 0:
             return best
-        found = self.extract(self.data.train.rows(torch.from_numpy(unseen))[0]).deep
+        found = self._extract_real(self.data.train.rows(torch.from_numpy(unseen))[0])
         return np.minimum(best, nearest(deep, found))
 
     def _repeats(self, fake: ImageSet) -> Metric:

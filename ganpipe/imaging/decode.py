@@ -22,8 +22,9 @@ from PIL import (
 )
 
 from ganpipe.imaging.icc import apply_gamma, gray_curve, srgb_transform, to_srgb
-from ganpipe.imaging.image import RejectedImage
+from ganpipe.imaging.image import Pixels, RejectedImage
 from ganpipe.imaging.integrity import check_integrity, check_rows
+from ganpipe.imaging.plain_jpeg import decode_plain_jpeg, is_plain_jpeg
 
 HAS_AVIF = "avif" in features.modules and bool(features.check("avif"))  # Pillow's wheels from 11.3 on
 
@@ -158,6 +159,26 @@ def decode_image(
     if gamma is not None:
         return apply_gamma(shown, gamma)
     return shown if curve is not None else to_srgb(shown, profile)
+
+
+def decode_pixels(data: bytes, shrink: Shrink, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The pixels `[H, W, 1 to 4]` of what `decode_image` gives for bytes that it has accepted before.
+
+    Raises:
+        RejectedImage: as `decode_image`.
+    """
+    with reject_damage():
+        opened = open_image(BytesIO(data), max_pixels)
+        if is_plain_jpeg(opened) and orientation(opened) == 1:
+            pixels = decode_plain_jpeg(data, opened, shrink(*opened.size))
+            if pixels is not None:
+                return pixels
+    return pixels_of(decode_image(data, shrink, checked=True, max_pixels=max_pixels))
+
+
+def pixels_of(image: Image.Image) -> Pixels:
+    """The pixels `[H, W, C]` of an image with 8 bits per channel; read-only."""
+    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def shrink_above(shorter_px: int) -> Shrink:

@@ -21,6 +21,7 @@ from ganpipe.data.shards import META
 from ganpipe.errors import GanpipeError
 from ganpipe.settings.schema import GcSettings, Settings
 from ganpipe.stages.continuation import CHECKPOINTS
+from ganpipe.stores.dataset_shards import FEATURES
 from ganpipe.stores.dataset_summaries import dataset_names, first_version
 from ganpipe.stores.dataset_versions import data_lock
 from ganpipe.stores.dvc import pointer_file, read_pointer
@@ -91,10 +92,13 @@ def plan_removals(workspace: Workspace, settings: Settings) -> Plan:
     if records.damaged:
         raise GanpipeError(next(iter(records.damaged.values())))
     kept = _kept_runs(workspace, records.whole, settings.gc)
-    folders, dropped = _shards(workspace, kept, settings)
+    keys = _preparations(workspace, kept, settings)
+    folders, dropped = _shards(workspace, kept, keys)
     images, notes = _images(workspace, kept, dropped)
     removals = [*_checkpoints(workspace, records.whole, kept), *folders, *images, *_mlflow_runs(workspace)]
-    return Plan([*removals, *_features(workspace)], [*notes, *describe_untouched(workspace, "ganpipe gc")])
+    return Plan(
+        [*removals, *_features(workspace, keys)], [*notes, *describe_untouched(workspace, "ganpipe gc")]
+    )
 
 
 def _kept_runs(workspace: Workspace, records: list[RunRecord], settings: GcSettings) -> _Kept:
@@ -129,11 +133,14 @@ def delete_all_checkpoints(folder: Path) -> None:
     delete_checkpoints(folder)
 
 
-def _shards(workspace: Workspace, kept: _Kept, settings: Settings) -> tuple[list[Removal], set[str]]:
+def _preparations(workspace: Workspace, kept: _Kept, settings: Settings) -> set[str]:
+    """The keys of the preparations that kept runs and present settings read."""
+    present = {preparation_key(name, settings.data) for name in dataset_names(workspace)}
+    return present | {preparation_key(r.dataset, r.resolved().data) for r in kept.runs.values()}
+
+
+def _shards(workspace: Workspace, kept: _Kept, keys: set[str]) -> tuple[list[Removal], set[str]]:
     """Folders of shards that no kept run or present setting reads, and the preparations whose folder goes."""
-    names = dataset_names(workspace)
-    keys = {preparation_key(name, settings.data) for name in names}
-    keys |= {preparation_key(r.dataset, r.resolved().data) for r in kept.runs.values()}
     versions = {v.removesuffix(".dir") for v in _present_versions(workspace).values()}
     in_use = {
         (preparation_key(r.dataset, r.resolved().data), r.version.removesuffix(".dir")) for r in kept.at_work
@@ -212,8 +219,13 @@ def _gc_mlflow(workspace: Workspace, runs: list[DeletedRun]) -> None:
         raise GanpipeError(f"mlflow gc failed: {lines[-1]}")
 
 
-def _features(workspace: Workspace) -> list[Removal]:
-    files = sorted(workspace.features.glob("*.npz"))
+def _features(workspace: Workspace, keys: set[str]) -> list[Removal]:
+    """Features of generated images, and of datasets as no kept run or present setting prepares them."""
+    of_datasets = (workspace.state / "prepared").glob(f"*/{FEATURES}/*.npz")
+    files = [
+        *sorted(workspace.features.glob("*.npz")),
+        *sorted(file for file in of_datasets if file.parent.parent.name not in keys),
+    ]
     size = sum(file.stat().st_size for file in files)
     what = f"{len(files)} set(s) of features"
     return [Removal("features", what, size, partial(_delete_files, files))] if files else []

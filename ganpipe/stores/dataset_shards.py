@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FEATURES = "features"  # beside the shards of all versions that were prepared alike
+
 
 def version_shards(workspace: Workspace, name: str, version: str, settings: DataSettings) -> Path:
     """The folder of a version's shards for these settings."""
@@ -72,7 +74,8 @@ def load_dataset(workspace: Workspace, version: DatasetVersion, settings: DataSe
                     (folder / shard).unlink(missing_ok=True)
             _make_shards(workspace, version, settings, out)
         data = load_prepared(out, version.version)
-    return replace(data, first_holdout_keys=_first_holdout_keys(workspace, version, settings))
+    keys = _first_holdout_keys(workspace, version, settings)
+    return replace(data, first_holdout_keys=keys, features=out.parent / FEATURES)
 
 
 def _first_holdout_keys(

@@ -25,6 +25,8 @@ PLACES = (
     "activities",
     "results",
     "versions",
+    "features",
+    "prepared/*/features",
     "reports",
     "reports/*",
     "reports/*/*",

@@ -66,7 +66,7 @@ class Workspace:
 
     @property
     def features(self) -> Path:
-        """A cache: features of sets of images, by their content."""
+        """A cache: features of generated images, by their pixels."""
         return self.state / "features"
 
     @property

@@ -278,6 +278,23 @@ def test_very_deep_folders_are_walked(tmp_path: Path) -> None:
     assert add(tmp_path / "in", tmp_path / "raw").accepted == 1
 
 
+def test_a_panorama_of_a_hundred_megapixels_is_taken_and_prepared(tmp_path: Path) -> None:
+    """Halves of one brightness each."""
+    (tmp_path / "in").mkdir()
+    for k in range(2):
+        image = Image.new("RGB", (20_000, 5_000), (200, 180, 40 + 9 * k))
+        image.paste((20, 40, 60), (0, 2_500, 20_000, 5_000))
+        image.save(tmp_path / f"in/{k}.jpg")
+    items = read_source(str(tmp_path / "in"), tmp_path / "scratch")
+    assert add_items(tmp_path / "raw", items).accepted == 2
+    settings = DataSettings(height_px=16, width_px=16, fit="cover-many", holdout_fraction=0.0)
+    prepare(tmp_path / "raw", tmp_path / "out", settings)
+    pixels = load_prepared(tmp_path / "out", "v").train.pixels.numpy().astype(int)
+    assert len(pixels) == 2 * 4
+    assert np.abs(pixels[:, 2] - (200, 180, 45)).max() <= 8
+    assert np.abs(pixels[:, -2] - (20, 40, 60)).max() <= 8
+
+
 def test_the_limit_of_megapixels_is_a_setting_and_may_be_raised_later(tmp_path: Path) -> None:
     """The verdict of a lower limit is not remembered."""
     fill_folder(tmp_path / "in", 2)

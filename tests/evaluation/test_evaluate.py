@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import torch
 from ganpipe.compute.device import choose_compute
 from ganpipe.data.shards import PreparedData, Split
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation import feature_cache
 from ganpipe.evaluation.evaluate import evaluate
-from ganpipe.evaluation.extractors import EXTRACTORS, choose_extractor, extract
+from ganpipe.evaluation.extractors import EXTRACTORS, Extracted, Network, choose_extractor, extract
 from ganpipe.evaluation.metrics import METRICS, kernel_distance
 from ganpipe.evaluation.sampling import random_rows, read_folder, sample_grid
 from ganpipe.imaging.image import ImageShape
@@ -84,6 +86,33 @@ def images() -> torch.Tensor:
 def test_fresh_real_images_are_good(images: torch.Tensor) -> None:
     result = evaluate(images[:80], _data(images[80:]), OPTIONS, CPU)
     assert result.verdict == "good", result.evidence
+
+
+def test_the_next_evaluation_extracts_only_generated_images(
+    images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another model, of fewer images, and in a later version, whose new images are extracted, too."""
+    seen: list[int] = []
+
+    def counting(network: Network, pixels: torch.Tensor, *others: Any) -> Extracted:
+        seen.append(len(pixels))
+        return extract(network, pixels, *others)
+
+    monkeypatch.setattr(feature_cache, "extract", counting)
+    data = replace(_data(images[100:240]), features=tmp_path / "real")
+    generated = tmp_path / "generated"
+    first = evaluate(images[:40], data, OPTIONS, CPU, generated)
+    assert sum(seen) == 40 + 140
+    seen.clear()
+    assert evaluate(images[:40], data, OPTIONS, CPU, generated).metrics == first.metrics
+    assert seen == []
+    evaluate(images[40:90], data, OPTIONS, CPU, generated)
+    evaluate(images[50:80], data, changed(OPTIONS, images=32, seed=7), CPU, generated)
+    assert seen == [50]
+    seen.clear()
+    later = replace(_data(images[100:248]), features=data.features)
+    evaluate(images[40:90], later, OPTIONS, CPU, generated)
+    assert sum(seen) == 8
 
 
 def test_copies_are_memorized(images: torch.Tensor) -> None:

@@ -13,14 +13,18 @@ CPU = Compute(torch.device("cpu"), "fp32")
 
 
 class Loads:
-    """Counts how often the network is loaded."""
+    """Counts how often the network is loaded, and the images that it sees."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.images = 0
 
     def __call__(self, weights: Path, compute: Compute) -> Network:
         self.count += 1
-        return lambda images, size_px: (images.mean((2, 3)), images.amax((2, 3)))
+        return self.network
+
+    def network(self, images: torch.Tensor, size_px: int) -> tuple[torch.Tensor, torch.Tensor]:
+        self.images += len(images)
+        return images.mean((2, 3)), images.amax((2, 3))
 
     def chosen(self) -> ChosenExtractor:
         return ChosenExtractor("mean color", Extractor("", "", Path, self), Path(), "0")
@@ -45,6 +49,22 @@ def test_the_same_pixels_are_extracted_once_by_any_process(tmp_path: Path, loads
     again = FeatureExtractor(loads.chosen(), 32, CPU, tmp_path)(pixels(0))
     assert same(first, again)
     assert loads.count == 1
+
+
+def test_an_image_is_extracted_once_whatever_set_it_is_in(tmp_path: Path, loads: Loads) -> None:
+    """As in a new version of a dataset, with other images drawn from it, or with more of them."""
+    mixed = torch.cat([pixels(1)[:2], pixels(0).flip(0), pixels(1)[:3]])
+    FeatureExtractor(loads.chosen(), 32, CPU, tmp_path)(pixels(0))
+    found = FeatureExtractor(loads.chosen(), 32, CPU, tmp_path)(mixed)
+    assert loads.images == 5 + 3
+    assert same(found, FeatureExtractor(loads.chosen(), 32, CPU)(mixed))
+
+
+def test_images_of_a_dataset_are_kept_in_its_own_folder(tmp_path: Path, loads: Loads) -> None:
+    extract = FeatureExtractor(loads.chosen(), 32, CPU, tmp_path / "generated")
+    extract(pixels(0), folder=tmp_path / "real")
+    extract(pixels(1))
+    assert [len(list((tmp_path / name).glob("*.npz"))) for name in ("real", "generated")] == [1, 1]
 
 
 def test_other_pixels_sizes_precisions_and_shapes_are_extracted_anew(tmp_path: Path, loads: Loads) -> None:

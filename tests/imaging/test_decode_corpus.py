@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from ganpipe.data.ingest import AddReport, IngestPolicy, add_items, printable
 from ganpipe.data.manifest import Record, read_manifest
 from ganpipe.data.raw_store import RawImages
 from ganpipe.data.sources.registry import read_source
-from ganpipe.imaging.decode import over_white
+from ganpipe.imaging.decode import over_white, pixels_of
 from tests.imaging.corpus import Case, cases
 
 CASES = [case for case in cases() if not (case.root_reads_it and os.geteuid() == 0)]
@@ -70,3 +72,19 @@ def test_what_is_an_image_is_taken_and_looks_as_it_should(taken: Taken, case: Ca
         wanted = case.expected().astype(np.int16)
         assert seen.shape == wanted.shape
         assert np.abs(seen - wanted).max() <= case.tolerance
+
+
+def test_pixels_are_the_same_bits_whichever_decoder_gives_them(taken: Taken) -> None:
+    for record in taken.records.values():
+        wanted = pixels_of(taken.images.decode(record))
+        found = taken.images.pixels(record, lambda width, height: 1)
+        assert np.array_equal(found, wanted), record.name
+
+
+def test_a_jpeg_that_its_decoder_divides_is_the_same_bits_too(taken: Taken) -> None:
+    jpegs = [r for r in taken.records.values() if r.file.endswith(".jpg")]
+    assert len(jpegs) > 20
+    for record, by in itertools.product(jpegs, (2, 4, 8)):
+        divide = partial(lambda by, width, height: by if min(width, height) >= by else 1, by)
+        wanted = pixels_of(taken.images.decode(record, divide))
+        assert np.array_equal(taken.images.pixels(record, divide), wanted), record.name

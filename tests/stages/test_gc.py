@@ -13,6 +13,7 @@ import pytest
 from ganpipe.cli import main
 from ganpipe.compute.locks import Busy
 from ganpipe.compute.process_identity import this_process
+from ganpipe.data.prepare import preparation_key
 from ganpipe.errors import GanpipeError
 from ganpipe.evaluation.verdict import Evaluation, Metric
 from ganpipe.imaging.image import ImageShape
@@ -122,6 +123,20 @@ def test_the_plan_is_what_is_deleted_and_the_dry_run_deletes_nothing(
     assert all({"checkpoints", "cache", "features", "prepared"} & set(path.parts) for path in gone), gone
     assert main([*words, "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)["items"] == []
+
+
+def test_features_of_datasets_as_they_are_prepared_now_stay(lived: Lived) -> None:
+    prepared = lived.place.state / "prepared"
+    key = preparation_key("noise", lived.settings.data)
+    kept, other = (prepared / name / "features/a.npz" for name in (key, "noise-99x99-00000000"))
+    for file in (kept, other):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert list(lived.place.features.glob("*.npz"))
+    gc.collect(lived.place, lived.settings)
+    assert kept.exists()
+    assert not other.exists()
+    assert not list(lived.place.features.glob("*.npz"))
 
 
 def test_checkpoints_of_champions_the_last_runs_and_what_is_not_finished_stay(lived: Lived) -> None:

@@ -16,6 +16,8 @@ import yaml
 from PIL import Image
 
 from ganpipe.errors import GanpipeError
+from ganpipe.evaluation import feature_cache
+from ganpipe.evaluation.extractors import Extracted, Network, extract
 from ganpipe.evaluation.verdict import Evaluation, Metric
 from ganpipe.files import write_json
 from ganpipe.imaging.provenance import read_origin
@@ -323,6 +325,22 @@ def test_runs_are_found_by_their_beginnings_and_unknown_ones_named(
         assert find_record(noise, reference) == load_record(noise, record.run_id)
     with pytest.raises(GanpipeError, match=f"No run is called nothing; the latest are: {record.run_id}"):
         find_record(noise, "nothing")
+
+
+def test_the_evaluation_of_another_run_extracts_only_generated_images(
+    noise: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_evaluate(noise, run_train(noise, "noise", settings), settings)
+    other = run_train(noise, "noise", settings.with_values({"training.seed": 5}))
+    extracted: list[int] = []
+
+    def counting(network: Network, pixels: torch.Tensor, *others: Any) -> Extracted:
+        extracted.append(len(pixels))
+        return extract(network, pixels, *others)
+
+    monkeypatch.setattr(feature_cache, "extract", counting)
+    run_evaluate(noise, other, settings)
+    assert extracted == [settings.evaluation.images]
 
 
 def test_scores_measured_otherwise_are_replaced_with_a_warning_and_mlflow_tells_them_apart(
