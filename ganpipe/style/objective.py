@@ -155,7 +155,7 @@ class Objective:
         """The losses, and the gradient of their total with respect to the sums and the content errors."""
         with torch.enable_grad():
             leaves = {
-                k: Moments(m.weight, m.first.requires_grad_(True), m.second.requires_grad_(True))
+                k: replace(m, first=m.first.requires_grad_(True), second=m.second.requires_grad_(True))
                 for k, m in sums.items()
             }
             own_errors = {k: e.requires_grad_(True) for k, e in errors.items()}

@@ -236,12 +236,27 @@ def test_each_mask_has_its_own_style(network: Vgg19) -> None:
     assert right[2] > right[0] + 0.1
 
 
+def test_a_region_counts_by_its_area(network: Vgg19) -> None:
+    """A mask over a quarter of a uniform image has a quarter of the style loss of the whole: its pixels are pushed no harder."""
+    flat, style = torch.full((1, 3, 64, 64), 0.5), torch.full((1, 3, 64, 64), 0.8)
+    quarter = torch.zeros(1, 64, 64)
+    quarter[:, :32, :32] = 1
+    params = quick(long_edge_px=64, style_layers="relu1_1")
+    losses = [
+        objective_at(network, [StyleTask(flat, (style,), masks=m)], (64, 64), 64, params, CPU, 0)
+        .losses_and_slope(flat)[0]
+        .style.item()
+        for m in (None, quarter)
+    ]
+    assert losses[1] == pytest.approx(losses[0] / 4, rel=0.1)
+
+
 def test_strength_goes_from_the_content_to_the_style(network: Vgg19) -> None:
     item = StyleTask(noise(0), (noise(1) * 0.3,))
     parts = []
     for strength in (0.1, 0.5, 0.9):
         seen = []
-        params = quick(steps=25, scales=1, strength=strength, stop_below=0.0)
+        params = quick(steps=25, scales=1, strength=strength, content_weight=0.3, stop_below=0.0)
         stylize(network, [item], params, CPU, on_step=lambda step, seen=seen: seen.append(step.losses))
         parts.append((seen[-1].content.item(), seen[-1].style.item()))
     assert parts[0][0] < parts[1][0] < parts[2][0]
