@@ -120,6 +120,14 @@ def test_a_pyramid_ends_at_the_asked_size() -> None:
     assert size_at(427, 640, 192) == (128, 192)
 
 
+def test_scales_follow_from_the_size_and_begin_at_about_128_px() -> None:
+    for edge in (128, 160, 256, 300, 512, 1000, 2048):
+        scales = resolve_params(StyleSettings(long_edge_px=edge)).scales
+        assert 107 <= pyramid(edge, scales)[0] <= 153
+    assert resolve_params(StyleSettings(long_edge_px=96)).scales == 1
+    assert resolve_params(StyleSettings(long_edge_px=512, scales=2)).scales == 2
+
+
 @pytest.mark.parametrize("kind", ["covariance", "wasserstein", "gram"])
 def test_a_batch_equals_its_items_one_by_one(network: Vgg19, kind: str) -> None:
     items = [StyleTask(noise(k), (noise(10 + k, 40, 50),)) for k in range(2)]
