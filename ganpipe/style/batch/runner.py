@@ -42,6 +42,7 @@ from ganpipe.style.batch.videos import VideoFrames
 from ganpipe.style.color import finish_colors, read_masks, styles_for
 from ganpipe.style.feedforward.network import apply_network, load_network
 from ganpipe.style.metrics import structure_similarity, style_distance
+from ganpipe.style.objective import style_network
 from ganpipe.style.optimality_gap import optimality_gap
 from ganpipe.style.optimize import OnStep, Step, StyledImages, StyleTask, resize, stylize
 from ganpipe.style.params import STYLE_PRESETS, resolve_params
@@ -135,7 +136,7 @@ class _BatchRunner:
         self.settings, self.compute, self.work = settings, compute, work
         self.params = resolve_params(settings)
         weights = style_weights(settings.weights)
-        self.network = Vgg19(self.params.last, pooling="average", weights=weights).to(compute.device)
+        self.network = style_network(self.params.last, weights).to(compute.device)
         self.judge = Vgg19("relu4_1").to(compute.device)  # the embedded weights: scores stay comparable
         self.items = work.items
         self.steps = 0
