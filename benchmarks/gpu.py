@@ -28,11 +28,11 @@ from ganpipe.compute.memory import measure_step
 from ganpipe.progress import Progress
 from ganpipe.settings.params import Params, resolve
 from ganpipe.settings.schema import Settings
+from ganpipe.style.objective import style_network
 from ganpipe.style.optimize import StyleTask, stylize
 from ganpipe.style.params import resolve_params
 from ganpipe.training.callbacks import Callbacks
 from ganpipe.training.trainer import train
-from ganpipe.vgg19.network import Vgg19
 
 MODELS = (
     ("dcgan", 64, 128),
@@ -141,7 +141,7 @@ def measure_style(batch: int, compute: Compute, sizes: Sizes) -> Row:
     """Seconds of a style step for one image of a batch, and the memory."""
     settings = resolve(Params(), "gpu", [f"style.long_edge_px={sizes.style_px}", "style.scales=1"]).style
     params = resolve_params(settings.model_copy(update={"steps": STYLE_STEPS, "stop_below": 0.0}))
-    network = Vgg19(params.last, pooling="average").to(compute.device)
+    network = style_network(params.last).to(compute.device)
     content = torch.rand(1, 3, sizes.style_px, sizes.style_px)
     tasks = [StyleTask(content, (torch.rand(1, 3, sizes.style_px, sizes.style_px),))] * batch
 

@@ -31,6 +31,7 @@ from ganpipe.samples.photos import sample_photos
 from ganpipe.samples.styles import sample_styles
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.metrics import structure_similarity, style_distance
+from ganpipe.style.objective import style_network
 from ganpipe.style.optimize import StyleTask, resize, size_at, stylize
 from ganpipe.style.params import StyleParams, resolve_params
 from ganpipe.vgg19.network import Vgg19
@@ -52,7 +53,7 @@ def speed(content: Path, style: Path, checkout: Path | None, rounds: int, steps:
     """Prints seconds a step of each side, and of a batch for each of its items."""
     compute = choose_compute("auto", "auto")
     recipe = replace(resolve_params(StyleSettings(preset="standard")), steps=steps, scales=1, stop_below=0.0)
-    network = Vgg19(recipe.last, pooling="average").to(compute.device)
+    network = style_network(recipe.last).to(compute.device)
     one = StyleTask(resize(pixels(content), size_at(427, 640, EDGE_PX)), (pixels(style),))
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
@@ -100,11 +101,11 @@ class Judge:
 
 
 def our_history(content: Tensor, style: Tensor, recipe: StyleParams) -> list[tuple[float, Tensor]]:
-    """Images of one run by seconds: those of runs of 5, 10, 20 and 40 steps at each size, each timed whole."""
+    """Images by seconds: those of runs of 10, 25, 50 and 100 steps at the first size, each timed whole."""
     compute = choose_compute("auto", "auto")
-    network = Vgg19(recipe.last, pooling="average").to(compute.device)
+    network = style_network(recipe.last).to(compute.device)
     history = []
-    for steps in (5, 10, 20, 40):
+    for steps in (10, 25, 50, 100):
         started = time.monotonic()
         image = stylize(network, [StyleTask(content, (style,))], replace(recipe, steps=steps), compute).images
         history.append((time.monotonic() - started, image))

@@ -36,7 +36,7 @@ def _add_inputs(sub: ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="one per style, white where the style applies: an image, or a folder of images named as the contents",
+        help="one per style: an image whose opaque or white places are stylized, or a folder of images named as the contents",
     )
 
 

@@ -422,7 +422,7 @@ class StyleSettings(Section):
 
     preset: Literal["draft", "standard", "best", "screen", "print"] = Field(
         default="standard",
-        description="sets size, scales, steps and statistics; default of `ganpipe stylize`: screen",
+        description="sets size and steps; default of `ganpipe stylize`: screen",
     )
     contents: str = Field(
         default="sample:photos", description="content images of `ganpipe run`: sample:photos, or as --content"
@@ -443,7 +443,7 @@ class StyleSettings(Section):
         default=0,
         ge=0,
         le=16,
-        description="resolutions from coarse to fine, a factor √2 apart; 0: as the preset",
+        description="resolutions from coarse to fine, a factor √2 apart; 0: from about 128 px",
     )
     steps: int = Field(
         default=0, ge=0, le=100_000, description="optimizer steps at the first scale; 0: as the preset"
@@ -467,21 +467,21 @@ class StyleSettings(Section):
     optimizer: Literal["adam", "lbfgs"] = Field(
         default="adam", description="optimizer of the pixels; lbfgs takes one image at a time"
     )
-    statistics: Literal["preset", "covariance", "wasserstein", "gram"] = Field(
-        default="preset",
+    statistics: Literal["covariance", "wasserstein", "gram"] = Field(
+        default="covariance",
         description="style statistics: mean and covariance, their Wasserstein distance, or Gram matrices",
     )
     content_layers: str = Field(
         default="relu4_2", description="VGG19 layers of the content loss, joined by +"
     )
     style_layers: str = Field(
-        default="relu1_1+relu2_1+relu3_1+relu4_1+relu5_1",
+        default="relu1_1+relu2_1+relu3_1+relu4_1",
         description="VGG19 layers of the style loss, joined by +; deeper layers weigh less",
     )
     content_weight: float = Field(
-        default=0.3,
+        default=0.02,
         ge=0.0,
-        description="weight of the content loss; at 1 plain areas keep the content's colors (LOG.md)",
+        description="weight of the content loss; at 0.3 plain areas keep the content's colors and textures (LOG.md)",
     )
     style_weight: float = Field(default=1.0, ge=0.0, description="weight of the style loss")
     variation_weight: float = Field(default=1.0, ge=0.0, description="weight of the total variation loss")

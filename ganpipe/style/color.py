@@ -11,15 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from ganpipe.errors import GanpipeError
-from ganpipe.imaging.decode import decode_image, over_white, read_image_file
+from ganpipe.imaging.decode import decode_image, read_image_file
 from ganpipe.imaging.image import RejectedImage
-from ganpipe.style.losses import matrix_sqrt
+from ganpipe.style.losses import EPS, matrix_sqrt
 
 # Luminance and two chroma axes, NTSC (Gatys et al. 2017, arXiv 1611.07865, section 5, stylizes in this space).
 RGB_TO_YIQ = torch.tensor(
     [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64
 )
 GRAY_LEVELS = 4
+OPAQUE = 255
 YIQ_TO_RGB = torch.linalg.inv(RGB_TO_YIQ.float())
 
 
@@ -51,16 +52,18 @@ def luminance(image: Tensor) -> Tensor:
     return _mix_channels(RGB_TO_YIQ, image)[:, :1]
 
 
-def finish_colors(stylized: Tensor, content: Tensor, styles: Sequence[Tensor], color_mode: str) -> Tensor:
+def finish_colors(
+    stylized: Tensor, content: Tensor, styles: Sequence[Tensor], color_mode: str, masks: Tensor | None = None
+) -> Tensor:
     """The colors of a result `[1, 3, H, W]`: the content's if `color_mode` is luminance; gray if content and styles are gray,
-    or the content is and its colors are kept.
+    or the content is and its colors are kept. What no mask `[S, H, W]` covers is the content.
     """
     if color_mode == "luminance":
         stylized = transfer_luminance(stylized, content)
     sources = [] if color_mode in ("luminance", "match") else styles
     if all(is_gray_image(pixels) for pixels in (content, *sources)):
         stylized = luminance(stylized).expand(-1, 3, -1, -1)
-    return stylized
+    return stylized if masks is None else torch.lerp(content, stylized, masks.sum(0))
 
 
 def is_gray_image(image: Tensor) -> bool:
@@ -68,11 +71,12 @@ def is_gray_image(image: Tensor) -> bool:
     return bool((image.amax(1) - image.amin(1)).max() <= GRAY_LEVELS / 255)
 
 
-def match_luminance(style: Tensor, content: Tensor) -> Tensor:
-    """Returns the style in gray, with the mean and deviation of the content's luminance."""
-    ours, theirs = luminance(style), luminance(content)
-    scale = theirs.std() / ours.std().clamp_min(1e-6)
-    return ((ours - ours.mean()) * scale + theirs.mean()).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
+def match_luminance(style: Tensor, content: Tensor, region: Tensor | None = None) -> Tensor:
+    """Returns the style in gray, with the mean and deviation of the luminance of the content, or of its region `[H, W]`."""
+    ours = luminance(style)
+    mean, variance = mean_and_covariance(luminance(content), region)
+    scale = variance.sqrt() / ours.std().clamp_min(1e-6)
+    return ((ours - ours.mean()) * scale + mean).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
 
 
 def transfer_luminance(stylized_images: Tensor, content: Tensor) -> Tensor:
@@ -81,25 +85,38 @@ def transfer_luminance(stylized_images: Tensor, content: Tensor) -> Tensor:
     return _mix_channels(YIQ_TO_RGB, torch.cat([ours[:, :1], theirs[:, 1:]], 1)).clamp(0, 1)
 
 
-def match_colors(style: Tensor, content: Tensor) -> Tensor:
-    """Maps the colors of the style `[1, 3, h, w]` linearly to the content's mean and covariance.
+def match_colors(style: Tensor, content: Tensor, region: Tensor | None = None) -> Tensor:
+    """Maps the colors of the style `[1, 3, h, w]` linearly to the mean and covariance of the content, or of its region `[H, W]`.
 
     x ↦ Σc^½ Σs^−½ (x − μs) + μc (Gatys et al. 2016, arXiv 1606.05897, section 3).
     """
-    s, c = style[0].flatten(1), content[0].flatten(1)
-    ours, theirs = matrix_sqrt(torch.cov(s)), matrix_sqrt(torch.cov(c))
-    map_ = (theirs @ torch.linalg.inv(ours)).float()
-    moved = map_ @ (s - s.mean(1, keepdim=True)) + c.mean(1, keepdim=True)
+    own_mean, own_covariance = mean_and_covariance(style)
+    mean, covariance = mean_and_covariance(content, region)
+    map_ = (matrix_sqrt(covariance) @ torch.linalg.inv(matrix_sqrt(own_covariance))).float()
+    moved = map_ @ (style[0].flatten(1) - own_mean) + mean
     return moved.reshape(style.shape).clamp(0, 1)
 
 
-def styles_for(content: Tensor, styles: Sequence[Tensor], color_mode: str) -> tuple[Tensor, ...]:
-    """The styles with their colors matched to the content as `style.color_mode` asks."""
-    if color_mode == "luminance":
-        return tuple(match_luminance(style, content) for style in styles)
-    if color_mode == "match":
-        return tuple(match_colors(style, content) for style in styles)
-    return tuple(styles)
+def mean_and_covariance(image: Tensor, region: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Of the channels of `[1, C, H, W]`: `[C, 1]`, `[C, C]`; each pixel counts as much as `region: [H, W]` says.
+
+    An empty region is taken for the whole image.
+    """
+    flat = image[0].flatten(1)
+    weights = torch.ones(flat.shape[1]) if region is None else region.flatten() + EPS
+    mean = (flat @ weights / weights.sum())[:, None]
+    return mean, torch.cov(flat, aweights=weights).reshape(len(flat), len(flat))
+
+
+def styles_for(
+    content: Tensor, styles: Sequence[Tensor], color_mode: str, masks: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """The styles with colors matched to the content as `style.color_mode` asks; with masks `[S, H, W]`, each to its region."""
+    match = {"luminance": match_luminance, "match": match_colors}.get(color_mode)
+    if match is None:
+        return tuple(styles)
+    regions = [None] * len(styles) if masks is None else list(masks)
+    return tuple(match(style, content, region) for style, region in zip(styles, regions, strict=True))
 
 
 def mask_path(given: Path, content: Path) -> Path:
@@ -117,15 +134,21 @@ def mask_path(given: Path, content: Path) -> Path:
 
 
 def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
-    """Reads masks as shares `[S, H, W]` that sum to 1 at each pixel; white is where the style applies.
+    """Reads masks as shares `[S, H, W]` whose sum is at most 1 at each pixel: the rest stays as it is in the content.
 
-    Pixels that are black in every mask get equal shares. Raises RejectedImage if a file is not an image.
+    Raises RejectedImage if a file is not an image.
     """
     masks = []
     for path in paths:
-        gray = over_white(decode_image(read_image_file(path))).convert("L")
-        gray = gray.resize((size[1], size[0]), Image.Resampling.BOX)
-        masks.append(torch.from_numpy(np.asarray(gray).copy()).float() / 255)
+        # Bilinear: a small mask gets soft edges, no steps.
+        painted = _painted(decode_image(read_image_file(path))).resize(size[::-1], Image.Resampling.BILINEAR)
+        masks.append(torch.from_numpy(np.asarray(painted).copy()).float() / 255)
     stacked = torch.stack(masks)
-    total = stacked.sum(0, keepdim=True)
-    return torch.where(total > 0, stacked / total.clamp_min(1e-6), torch.full_like(stacked, 1 / len(masks)))
+    return stacked / stacked.sum(0, keepdim=True).clamp_min(1)
+
+
+def _painted(mask: Image.Image) -> Image.Image:
+    """Where a mask is painted, as gray: what is opaque if some of it is transparent, in any color; else what is white."""
+    if mask.mode in ("LA", "RGBA") and np.asarray(opacity := mask.getchannel("A")).min() < OPAQUE:
+        return opacity
+    return mask.convert("L")

@@ -21,18 +21,24 @@ RIDGE = 1e-4  # of the mean eigenvalue: keeps the root of a singular covariance 
 class Moments:
     """Sums over positions of a layer, for N items and R regions: weight `[N, R]`, f `[N, R, C]`, f·fᵀ `[N, R, C, C]`."""
 
+    positions: float
     weight: Tensor
     first: Tensor
     second: Tensor
 
     def __add__(self, other: Moments) -> Moments:
-        return Moments(self.weight + other.weight, self.first + other.first, self.second + other.second)
+        return Moments(
+            self.positions + other.positions,
+            self.weight + other.weight,
+            self.first + other.first,
+            self.second + other.second,
+        )
 
     def mean(self) -> Moments:
         """Divided by the weight: of one position on average."""
         weight = self.weight.clamp_min(EPS)
         return Moments(
-            self.weight / weight, self.first / weight[..., None], self.second / weight[..., None, None]
+            1.0, self.weight / weight, self.first / weight[..., None], self.second / weight[..., None, None]
         )
 
 
@@ -75,13 +81,13 @@ def moments(features: Tensor, regions: Tensor | None = None) -> Moments:
     if regions is None:
         weight = torch.full((n, 1), float(h * w), device=features.device)
         first = flat.sum(1, dtype=torch.float32)
-        return Moments(weight, first[:, None], _SecondMoment.apply(flat)[:, None])
+        return Moments(h * w, weight, first[:, None], _SecondMoment.apply(flat)[:, None])
     parts = []
     for region in regions.flatten(2).unbind(1):
         first = (flat.float() * region[..., None]).sum(1)
         parts.append((region.sum(1), first, _SecondMoment.apply(flat.float() * region.sqrt()[..., None])))
     weight, first, second = (torch.stack(column, 1) for column in zip(*parts, strict=True))
-    return Moments(weight, first, second)
+    return Moments(h * w, weight, first, second)
 
 
 def statistics(sums: Moments, kind: str) -> Statistics:
@@ -175,7 +181,7 @@ def style_loss(sums: Mapping[str, Moments], targets: Mapping[str, StyleTarget], 
             loss = _relative(found.second - wanted.second, wanted.second)
             if kind == "covariance":
                 loss = loss + _relative(found.mean - wanted.mean, wanted.mean)
-        area = sums[layer].weight / sums[layer].weight.sum(1, keepdim=True).clamp_min(EPS)
+        area = sums[layer].weight / sums[layer].positions
         total = total.to(loss.device) + target.weight * (loss * area.detach()).sum(1)
     return total
 

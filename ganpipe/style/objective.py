@@ -23,6 +23,7 @@ from ganpipe.style.losses import (
 from ganpipe.style.params import StyleParams
 from ganpipe.style.tiling import SHRINK, Features, Tile, tiles_of
 from ganpipe.vgg19.network import Vgg19
+from ganpipe.vgg19.weights import Weights
 
 Sum = TypeVar("Sum", Tensor, Moments)
 
@@ -155,7 +156,7 @@ class Objective:
         """The losses, and the gradient of their total with respect to the sums and the content errors."""
         with torch.enable_grad():
             leaves = {
-                k: Moments(m.weight, m.first.requires_grad_(True), m.second.requires_grad_(True))
+                k: replace(m, first=m.first.requires_grad_(True), second=m.second.requires_grad_(True))
                 for k, m in sums.items()
             }
             own_errors = {k: e.requires_grad_(True) for k, e in errors.items()}
@@ -215,6 +216,11 @@ def _add(sums: dict[str, Sum], of_tile: dict[str, Sum]) -> None:
 
 def _detach(losses: Losses) -> Losses:
     return Losses(*(part.detach() for part in (losses.total, losses.content, losses.style, losses.variation)))
+
+
+def style_network(last: str, weights: Weights | None = None) -> Vgg19:
+    """VGG19 up to `last` as the losses use it: with replicated borders, or blotches form at the edges of an image (LOG.md)."""
+    return Vgg19(last, pooling="average", weights=weights, borders="replicate")
 
 
 @torch.no_grad()

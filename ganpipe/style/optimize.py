@@ -33,8 +33,8 @@ SETTLED_STEPS = 10_000  # moments carried over from an earlier scale need no bia
 class StyleTask:
     """One image to stylize: its content `[1, 3, H, W]` in [0, 1], and its styles `[1, 3, h, w]`.
 
-    Without masks the styles are mixed by `shares` (sum 1); with `masks: [S, H, W]` (sum 1 at each pixel) each style has
-    its own region of the image.
+    Without masks the styles are mixed by `shares` (sum 1); with `masks: [S, H, W]` (sum at most 1 at each pixel) each
+    style has its own region of the image.
     """
 
     content: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -9,61 +10,29 @@ from ganpipe.errors import GanpipeError, nearest
 from ganpipe.settings.schema import StyleSettings
 from ganpipe.vgg19.weights import LAYERS
 
-DEEPER_COUNTS = 0.7  # weight relative to the layer above: brush strokes survive beside large shapes; chosen by eye (LOG.md)
+DEEPER_COUNTS = 0.3  # weight relative to the layer above: more, and flat areas keep the photo's colors and textures (LOG.md)
+FIRST_PX = 128  # longer edge at the first scale, about: below, shapes of the content get lost; above, large strokes (LOG.md)
 
 
 @dataclass(frozen=True)
 class StylePreset:
-    """Size, steps and statistics of a style preset."""
+    """Size and steps of a style preset."""
 
     long_edge_px: int
-    scales: int
     steps: int  # at the first scale
-    statistics: str
+    last_steps: int  # at the last scale
     ema: float  # of the iterates; the average is the result
     stop_below: float
     feedforward_images: int
-    last_steps: int = 0  # at the last scale; 0: as many as at the first
     tile_px: int = 0  # so that 6 GiB are enough; 0: tiles only if an image does not fit into memory
 
 
 STYLE_PRESETS = {
-    "draft": StylePreset(
-        160, scales=3, steps=40, statistics="covariance", ema=0.8, stop_below=0.01, feedforward_images=2_000
-    ),
-    "standard": StylePreset(
-        256, scales=4, steps=60, statistics="covariance", ema=0.9, stop_below=0.005, feedforward_images=6_000
-    ),
-    "best": StylePreset(
-        512,
-        scales=5,
-        steps=150,
-        statistics="wasserstein",
-        ema=0.95,
-        stop_below=0.002,
-        feedforward_images=40_000,
-    ),
-    "screen": StylePreset(
-        1024,
-        scales=7,
-        steps=80,
-        statistics="covariance",
-        ema=0.9,
-        stop_below=0.005,
-        feedforward_images=6_000,
-        last_steps=10,
-    ),
-    "print": StylePreset(
-        2048,
-        scales=9,
-        steps=80,
-        statistics="covariance",
-        ema=0.9,
-        stop_below=0.005,
-        feedforward_images=6_000,
-        last_steps=5,
-        tile_px=1024,
-    ),
+    "draft": StylePreset(160, 60, 40, ema=0.8, stop_below=0.01, feedforward_images=2_000),
+    "standard": StylePreset(256, 100, 40, ema=0.9, stop_below=0.005, feedforward_images=6_000),
+    "best": StylePreset(512, 200, 100, ema=0.95, stop_below=0.002, feedforward_images=40_000),
+    "screen": StylePreset(1024, 80, 10, ema=0.9, stop_below=0.005, feedforward_images=6_000),
+    "print": StylePreset(2048, 80, 5, ema=0.9, stop_below=0.005, feedforward_images=6_000, tile_px=1024),
 }
 
 
@@ -124,15 +93,15 @@ def resolve_params(settings: StyleSettings) -> StyleParams:
     """
     effort = STYLE_PRESETS[settings.preset]
     steps = settings.steps or effort.steps
-    last_steps = settings.last_steps or settings.steps or effort.last_steps or effort.steps
+    last_steps = settings.last_steps or settings.steps or effort.last_steps
+    long_edge_px = settings.long_edge_px or effort.long_edge_px
     chosen: dict[str, Any] = {
-        "long_edge_px": settings.long_edge_px or effort.long_edge_px,
-        "scales": settings.scales or effort.scales,
+        "long_edge_px": long_edge_px,
+        "scales": settings.scales or max(1, 1 + round(2 * math.log2(long_edge_px / FIRST_PX))),
         "steps": steps,
         "last_share": last_steps / steps,
         "stop_below": effort.stop_below if settings.stop_below < 0 else settings.stop_below,
         "ema": effort.ema,
-        "statistics": effort.statistics if settings.statistics == "preset" else settings.statistics,
         "content_layers": _layers("style.content_layers", settings.content_layers),
         "style_layers": _weigh(_layers("style.style_layers", settings.style_layers)),
         "style_scales": _numbers("style.style_scales", settings.style_scales, 0.05, 8),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,12 +17,15 @@ from ganpipe.vgg19.weights import (
     read_weights,
 )
 
+Borders = Literal["zeros", "replicate"]
+
 
 class Vgg19(nn.Module):
     """VGG19's convolution stack up to `last`, frozen; images go in as RGB in [0, 1].
 
     `pooling` is "max" as trained, or "average", which gives smoother gradients in style transfer
-    (Gatys et al. 2016, section 2). `weights` are the embedded ones unless given.
+    (Gatys et al. 2016, section 2). `borders`: what the first convolution sees around the image, "zeros"
+    (the mean color) as trained, or "replicate" (the nearest pixels). `weights` are the embedded ones unless given.
 
     Raises:
         GanpipeError: the weights cannot be read, or are not VGG19's.
@@ -28,7 +33,13 @@ class Vgg19(nn.Module):
 
     mean_rgb: Tensor
 
-    def __init__(self, last: str = "relu5_4", pooling: str = "max", weights: Weights | None = None) -> None:
+    def __init__(
+        self,
+        last: str = "relu5_4",
+        pooling: str = "max",
+        weights: Weights | None = None,
+        borders: Borders = "zeros",
+    ) -> None:
         super().__init__()
         names = [layer.name for layer in LAYERS]
         self.layers = LAYERS[: names.index(last) + 1]
@@ -40,7 +51,8 @@ class Vgg19(nn.Module):
             weight, bias = stored.convolution(layer)
             if layer == LAYERS[0]:
                 weight = fold_preprocessing(weight, preprocessing)
-            self.convolutions[layer.name] = _convolution(weight, bias)
+            padding_mode: Borders = borders if layer == LAYERS[0] else "zeros"
+            self.convolutions[layer.name] = _convolution(weight, bias, padding_mode)
         self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
         self.register_buffer("mean_rgb", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
         self.requires_grad_(False)
@@ -63,8 +75,8 @@ class Vgg19(nn.Module):
         return found
 
 
-def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+def _convolution(weight: Tensor, bias: Tensor, padding_mode: Borders) -> nn.Conv2d:
     """Builds a 3×3 convolution from its weights; "meta" skips random initialization."""
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device="meta")
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, padding_mode=padding_mode, device="meta")
     conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
     return conv

@@ -28,6 +28,7 @@ from ganpipe.style.losses import (
     variation_of_rows,
     wasserstein,
 )
+from ganpipe.style.objective import style_network
 from ganpipe.style.optimize import StyleTask, objective_at, pyramid, rotate, size_at, style_targets, stylize
 from ganpipe.style.params import StyleParams, resolve_params
 from ganpipe.style.tiling import reach_px, tiles_of
@@ -48,7 +49,7 @@ def quick(**changes: object) -> StyleParams:
 
 @pytest.fixture(scope="module")
 def network() -> Vgg19:
-    return Vgg19("relu5_1", pooling="average")
+    return style_network("relu5_1")
 
 
 def test_gram_of_constant_channels_is_their_outer_product() -> None:
@@ -118,6 +119,14 @@ def test_a_pyramid_ends_at_the_asked_size() -> None:
     assert pyramid(192, 3) == [96, 136, 192]
     assert pyramid(40, 3) == [40]
     assert size_at(427, 640, 192) == (128, 192)
+
+
+def test_scales_follow_from_the_size_and_begin_at_about_128_px() -> None:
+    for edge in (128, 160, 256, 300, 512, 1000, 2048):
+        scales = resolve_params(StyleSettings(long_edge_px=edge)).scales
+        assert 107 <= pyramid(edge, scales)[0] <= 153
+    assert resolve_params(StyleSettings(long_edge_px=96)).scales == 1
+    assert resolve_params(StyleSettings(long_edge_px=512, scales=2)).scales == 2
 
 
 @pytest.mark.parametrize("kind", ["covariance", "wasserstein", "gram"])
@@ -230,10 +239,25 @@ def test_each_mask_has_its_own_style(network: Vgg19) -> None:
     masks = torch.zeros(2, 48, 96)
     masks[0, :, :48], masks[1, :, 48:] = 1, 1
     item = StyleTask(noise(0, 48, 96), (red, blue), (0.5, 0.5), masks)
-    image = stylize(network, [item], quick(steps=30, long_edge_px=96, content_weight=0.05), CPU).images[0]
+    image = stylize(network, [item], quick(steps=60, long_edge_px=96, content_weight=0.05), CPU).images[0]
     left, right = image[:, :, :40].mean((1, 2)), image[:, :, 56:].mean((1, 2))
     assert left[0] > left[2] + 0.1
     assert right[2] > right[0] + 0.1
+
+
+def test_a_region_counts_by_its_area(network: Vgg19) -> None:
+    """A mask over a quarter of a uniform image has a quarter of the style loss of the whole: its pixels are pushed no harder."""
+    flat, style = torch.full((1, 3, 64, 64), 0.5), torch.full((1, 3, 64, 64), 0.8)
+    quarter = torch.zeros(1, 64, 64)
+    quarter[:, :32, :32] = 1
+    params = quick(long_edge_px=64, style_layers="relu1_1")
+    losses = [
+        objective_at(network, [StyleTask(flat, (style,), masks=m)], (64, 64), 64, params, CPU, 0)
+        .losses_and_slope(flat)[0]
+        .style.item()
+        for m in (None, quarter)
+    ]
+    assert losses[1] == pytest.approx(losses[0] / 4, rel=0.1)
 
 
 def test_strength_goes_from_the_content_to_the_style(network: Vgg19) -> None:
@@ -241,7 +265,7 @@ def test_strength_goes_from_the_content_to_the_style(network: Vgg19) -> None:
     parts = []
     for strength in (0.1, 0.5, 0.9):
         seen = []
-        params = quick(steps=25, scales=1, strength=strength, stop_below=0.0)
+        params = quick(steps=25, scales=1, strength=strength, content_weight=0.3, stop_below=0.0)
         stylize(network, [item], params, CPU, on_step=lambda step, seen=seen: seen.append(step.losses))
         parts.append((seen[-1].content.item(), seen[-1].style.item()))
     assert parts[0][0] < parts[1][0] < parts[2][0]

@@ -388,3 +388,15 @@ def test_a_damaged_cached_file_is_not_taken_for_a_download(
     )
     with pytest.raises(GanpipeError, match="are damaged: delete them"):
         style_weights()
+
+
+def test_replicated_borders_let_a_flat_image_be_flat_up_to_its_edges() -> None:
+    flat = torch.full((1, 3, 8, 8), 0.9)
+    replicated, zeros = (
+        Vgg19("relu1_1", borders=kind)(flat, ("relu1_1",))["relu1_1"] for kind in ("replicate", "zeros")
+    )
+    torch.testing.assert_close(
+        replicated, replicated[..., :1, :1].expand_as(replicated), rtol=1e-4, atol=1e-3
+    )
+    torch.testing.assert_close(replicated[..., 1:-1, 1:-1], zeros[..., 1:-1, 1:-1])
+    assert (replicated - zeros)[..., 0, :].abs().max() > 1

@@ -42,6 +42,7 @@ from ganpipe.style.batch.videos import VideoFrames
 from ganpipe.style.color import finish_colors, read_masks, styles_for
 from ganpipe.style.feedforward.network import apply_network, load_network
 from ganpipe.style.metrics import structure_similarity, style_distance
+from ganpipe.style.objective import style_network
 from ganpipe.style.optimality_gap import optimality_gap
 from ganpipe.style.optimize import OnStep, Step, StyledImages, StyleTask, resize, stylize
 from ganpipe.style.params import STYLE_PRESETS, resolve_params
@@ -135,7 +136,7 @@ class _BatchRunner:
         self.settings, self.compute, self.work = settings, compute, work
         self.params = resolve_params(settings)
         weights = style_weights(settings.weights)
-        self.network = Vgg19(self.params.last, pooling="average", weights=weights).to(compute.device)
+        self.network = style_network(self.params.last, weights).to(compute.device)
         self.judge = Vgg19("relu4_1").to(compute.device)  # the embedded weights: scores stay comparable
         self.items = work.items
         self.steps = 0
@@ -221,8 +222,8 @@ class _BatchRunner:
 
     def _style_task(self, task: BatchTask, content: Tensor, styles: list[FloatImage]) -> StyleTask:
         pixels = resize(content, task.size)
-        matched_styles = styles_for(pixels, [style.pixels for style in styles], self.params.color_mode)
-        masks = read_masks(task.masks, task.size) if task.masks else None
+        masks = _masks_of(task)
+        matched_styles = styles_for(pixels, [style.pixels for style in styles], self.params.color_mode, masks)
         return StyleTask(pixels, matched_styles, task.shares, masks)
 
     def _fail(self, task: BatchTask, reason: str) -> None:
@@ -306,8 +307,10 @@ class _BatchRunner:
         quality = {name: round(statistics.mean(each[name] for each in measured), 4) for name in measured[0]}
         quality["flicker"] = round(frames.flicker(), 5)
         made = frames.folder / task.output.name
-        pixels = [style.pixels for style in styles]
-        finished = frames.finished(lambda stylized, content: finish_colors(stylized, content, pixels, mode))
+        pixels, masks = [style.pixels for style in styles], _masks_of(task)
+        finished = frames.finished(
+            lambda stylized, content: finish_colors(stylized, content, pixels, mode, masks)
+        )
         origin = self._origin(task, sha256_of(task.content), styles, quality)
         video = {"frames": frames.video.frames, "steps": self.settings.video_steps}
         origin |= {"video": video | {"temporal_weight": self.settings.temporal_weight}}
@@ -357,6 +360,7 @@ class _BatchRunner:
                 loaded.style_task.content,
                 [style.pixels for style in loaded.styles],
                 self.params.color_mode,
+                loaded.style_task.masks,
             )
             loss = {"loss": round(stylized_images.losses[n], 6)} if stylized_images.losses else {}
             quality = loss | self._measure(loaded, pixels)
@@ -427,6 +431,10 @@ class _BatchRunner:
         folder = task.output.parent
         name = free_name(folder, task.output.name, task.key, keys_by_output(read_entries(folder)))
         return replace(task, output=folder / name)
+
+
+def _masks_of(task: BatchTask) -> Tensor | None:
+    return read_masks(task.masks, task.size) if task.masks else None
 
 
 def _made_by(content: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from ganpipe.style.feedforward.network import (
     save_network,
 )
 from ganpipe.style.feedforward.train import train_network
+from ganpipe.style.objective import style_network
 from ganpipe.style.optimize import SMALLEST_PX, StyleTask, objective_at, pyramid, resize, size_at
 from ganpipe.style.params import STYLE_PRESETS, StyleParams, resolve_params
 from ganpipe.style.reading import read_content, read_style
@@ -70,9 +71,7 @@ def train_or_find_networks(
     params = resolve_params(settings)
     if params.color_mode != "style":
         return []  # the style itself then depends on the content
-    network = Vgg19(params.last, pooling="average", weights=style_weights(settings.weights)).to(
-        compute.device
-    )
+    network = style_network(params.last, style_weights(settings.weights)).to(compute.device)
     found = [
         _train_or_find(style, tasks, settings, params, network, compute, folder, report)
         for style, tasks in by_style.items()
