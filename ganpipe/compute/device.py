@@ -51,11 +51,13 @@ def sees_gpu() -> bool:
 def multiplies_in_bf16(device: torch.device) -> bool:
     """Whether bf16 is faster than float32 here: GPUs from Ampere on, CPUs with bf16 instructions.
 
-    On a CPU without them bf16 is emulated and slower.
+    On a CPU without them, or where ATEN_CPU_CAPABILITY keeps torch from them, bf16 is emulated and slower.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     capabilities = torch.cpu.get_capabilities()
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return False
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

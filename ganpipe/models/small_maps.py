@@ -21,8 +21,7 @@ class _Patches(torch.autograd.Function):
     """`x: [N, C, H, W]` → the patch under the kernel at each position, `[N·H'·W', K·K·C]`, rows and columns first."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-        ctx.args = (x.shape, kernel, stride, padding)
+    def forward(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
         n, channels, height, width = x.shape
         padded = x.new_zeros(n, height + 2 * padding, width + 2 * padding, channels)
         padded[:, padding : padding + height, padding : padding + width] = x.permute(0, 2, 3, 1)
@@ -34,6 +33,11 @@ class _Patches(torch.autograd.Function):
         return patches.reshape(n * rows * columns, kernel * kernel * channels)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, *numbers = inputs
+        ctx.args = (x.shape, *numbers)
+
+    @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         return _Fold.apply(slopes[0], *ctx.args), None, None, None
 
@@ -42,10 +46,7 @@ class _Fold(torch.autograd.Function):
     """The adjoint of `_Patches`: adds patches up into the map `[N, C, H, W]` that they lie in."""
 
     @staticmethod
-    def forward(
-        ctx: Any, patches: Tensor, shape: torch.Size, kernel: int, stride: int, padding: int
-    ) -> Tensor:
-        ctx.args = (kernel, stride, padding)
+    def forward(patches: Tensor, shape: torch.Size, kernel: int, stride: int, padding: int) -> Tensor:
         n, channels, height, width = shape
         rows, columns = _positions(height, width, kernel, stride, padding)
         patches = patches.view(n, rows, columns, kernel, kernel, channels)
@@ -56,6 +57,10 @@ class _Fold(torch.autograd.Function):
                 padded[:, y:bottom:stride, x:right:stride] += patches[:, :, :, y, x]
         inner = padded[:, padding : padding + height, padding : padding + width]
         return inner.contiguous().permute(0, 3, 1, 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.args = inputs[2:]
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
