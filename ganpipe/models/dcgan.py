@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ganpipe.imaging.image import ImageShape
+from ganpipe.models.convolutions import Conv, ConvTranspose
 from ganpipe.models.layers import base_size, doublings
-from ganpipe.models.small_maps import Conv, ConvTranspose
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 256

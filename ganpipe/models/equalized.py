@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from ganpipe.imaging.image import ImageShape
+from ganpipe.models.convolutions import Conv
 from ganpipe.models.layers import base_size, doublings
-from ganpipe.models.small_maps import Conv
 from ganpipe.settings.schema import ModelSettings
 
 WIDEST, CHANNEL_STEP = 512, 4

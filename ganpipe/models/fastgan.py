@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganpipe.imaging.image import ImageShape
+from ganpipe.models.convolutions import Conv, ConvTranspose
 from ganpipe.models.layers import base_size, doublings, size_problem
-from ganpipe.models.small_maps import Conv, ConvTranspose
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 32, 512

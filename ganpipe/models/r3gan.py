@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganpipe.imaging.image import ImageShape
+from ganpipe.models.convolutions import Conv
 from ganpipe.models.layers import base_size, double, doublings, halve, one_hot, size_problem
 from ganpipe.settings.schema import ModelSettings
 
@@ -64,9 +65,9 @@ class Block(nn.Module):
         super().__init__()
         inner = channels * EXPANSION
         gain = GAIN * blocks_in_network ** (-1 / 4)
-        self.widen = init_normal(nn.Conv2d(channels, inner, 1), gain)
-        self.mix = init_normal(nn.Conv2d(inner, inner, 3, padding=1, groups=inner // GROUP_CHANNELS), gain)
-        self.narrow = init_normal(nn.Conv2d(inner, channels, 1, bias=False), 0.0)
+        self.widen = init_normal(Conv(channels, inner, 1), gain)
+        self.mix = init_normal(Conv(inner, inner, 3, padding=1, groups=inner // GROUP_CHANNELS), gain)
+        self.narrow = init_normal(Conv(inner, channels, 1, bias=False), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu(self.widen(x), SLOPE)
@@ -79,7 +80,7 @@ def _stage(channels: int, blocks: int, total: int) -> nn.Sequential:
 
 
 def _change(before: int, after: int) -> nn.Module:
-    return init_normal(nn.Conv2d(before, after, 1, bias=False), 1.0) if before != after else nn.Identity()
+    return init_normal(Conv(before, after, 1, bias=False), 1.0) if before != after else nn.Identity()
 
 
 class R3GanGenerator(nn.Module):
@@ -99,7 +100,7 @@ class R3GanGenerator(nn.Module):
             for level, (a, b) in enumerate(pairwise(wide))
         )
         self.stages = nn.ModuleList(_stage(w, settings.blocks, total) for w in wide)
-        self.to_image = init_normal(nn.Conv2d(wide[-1], shape.channels, 1, bias=False), 1.0)
+        self.to_image = init_normal(Conv(wide[-1], shape.channels, 1, bias=False), 1.0)
         if self.embed is not None:
             init_normal(self.embed, 1.0)
 
@@ -120,7 +121,7 @@ class R3GanDiscriminator(nn.Module):
         super().__init__()
         wide = list(reversed(widths(settings, shape)))
         total = settings.blocks * len(wide)
-        self.from_image = init_normal(nn.Conv2d(shape.channels, wide[0], 1, bias=False), 1.0)
+        self.from_image = init_normal(Conv(shape.channels, wide[0], 1, bias=False), 1.0)
         self.stages = nn.ModuleList(_stage(w, settings.blocks, total) for w in wide)
         self.changes = nn.ModuleList(
             nn.Sequential(halve(shape.height_px // 2**level, shape.width_px // 2**level), _change(a, b))

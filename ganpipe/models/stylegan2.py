@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from ganpipe.compute.random import FIXED_NOISE, generator_at
 from ganpipe.imaging.image import ImageShape
+from ganpipe.models.convolutions import convolve, convolve_transposed
 from ganpipe.models.dcgan import MinibatchStd
 from ganpipe.models.equalized import EPS, EqualizedConv, EqualizedLinear, pixel_norm, widths
 from ganpipe.models.layers import base_size, blur, double, doublings, halve, one_hot, size_problem
-from ganpipe.models.small_maps import convolve, convolve_transposed
 from ganpipe.settings.schema import ModelSettings
 
 SMALLEST_PX, LARGEST_PX = 16, 1024

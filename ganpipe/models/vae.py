@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ganpipe.imaging.image import ImageShape
+from ganpipe.models.convolutions import Conv
 from ganpipe.models.dcgan import halving_layers, init_weights, smallest_map_channels
 from ganpipe.models.layers import base_size
-from ganpipe.models.small_maps import Conv
 from ganpipe.settings.schema import ModelSettings
 
 

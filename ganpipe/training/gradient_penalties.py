@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ganpipe.models.convolutions import input_gradient
 from ganpipe.settings.schema import LossSettings
 from ganpipe.training.losses import LOSSES
 
@@ -22,8 +23,9 @@ def select_penalty(settings: LossSettings) -> str:
 def logits_and_input_grad(D: Critic, images: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of `images: [N, C, H, W]`, and the input gradient ∂ΣD/∂images with its graph."""
     images = images.detach().requires_grad_(True)
-    logits = D(images)
-    (input_grad,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    with input_gradient():
+        logits = D(images)
+        (input_grad,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return logits, input_grad
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ganpipe.compute.device import Compute
 from ganpipe.compute.distributed import Distributed
 from ganpipe.errors import GanpipeError
+from ganpipe.models.convolutions import input_gradient
 from ganpipe.models.registry import MODELS, Styled
 from ganpipe.settings.schema import LossSettings, Settings
 from ganpipe.training.algorithm import Scalars
@@ -42,9 +43,10 @@ def check_path_length(settings: Settings) -> None:
 
 def path_lengths(synthesis: Callable[[Tensor], Tensor], w: Tensor, y: Tensor) -> Tensor:
     """‖Jᵀy‖ `[N]` with its graph, for `w: [N, layers, w_dim]` and `y: [N, C, H, W]`; a mean square over the layers."""
-    images = synthesis(w).float()
-    products = (images * y).sum() / math.sqrt(y.shape[2] * y.shape[3])
-    (slope,) = torch.autograd.grad(products, w, create_graph=True)
+    with input_gradient():
+        images = synthesis(w).float()
+        products = (images * y).sum() / math.sqrt(y.shape[2] * y.shape[3])
+        (slope,) = torch.autograd.grad(products, w, create_graph=True)
     return slope.float().square().sum(2).mean(1).sqrt()
 
 
