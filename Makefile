@@ -29,7 +29,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.dcgan
-	$(BIN)/python -m benchmarks.step
+	KINETO_LOG_LEVEL=99 $(BIN)/python -m benchmarks.step  # torch's profiler is talkative
 
 # Installed anew only when the lock file or the package's own data change.
 $(READY): requirements.lock pyproject.toml
