@@ -103,15 +103,9 @@ def timed(run: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def machine() -> str:
-    """The processor: its cores and the instructions that torch uses."""
-    import torch
-
-    return f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
-
-
 def compare(place: Path, count: int) -> None:
     """Prints images a second of each side, at 64×64 and at 256×256, and how far ganpipe's images are from Pillow's."""
+    from benchmarks.models import describe_cpu
     from ganpipe.data.ingest import add_items
     from ganpipe.data.inspection_cache import InspectionCache
     from ganpipe.data.prepare import prepare
@@ -123,7 +117,7 @@ def compare(place: Path, count: int) -> None:
     raw = place / "raw"
     cache = InspectionCache(place / "cache")
     added = timed(lambda: add_items(raw, read_source(str(photos), place), cache=cache))
-    print(f"{machine()}; {count:,} JPEGs of {SIZE[0]}×{SIZE[1]}")
+    print(f"{describe_cpu()}; {count:,} JPEGs of {SIZE[0]}×{SIZE[1]}")
     print(f"ganpipe's add (checks, hashes, copies): {count / added:.0f} a second")
     print(f"{'to':<9}{'side':<34}{'images a second':>16}{'ganpipe against it':>20}{'asked':>8}")
     for side_px in (64, 256):
@@ -258,11 +252,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=20_000)
     parser.add_argument("--many", type=int, default=0)
     given = parser.parse_args()
-    for count, run in (
-        (given.photos, compare),
-        (given.small, idle),
-        (given.many, many),
-    ):
+    for count, run in ((given.photos, compare), (given.small, idle), (given.many, many)):
         if count:
             with tempfile.TemporaryDirectory() as scratch:
                 run(Path(scratch), count)

@@ -35,19 +35,13 @@ class Form:
     groups: int = 1
     transposed: bool = False
 
+    def arguments(self) -> tuple[Any, ...]:
+        """As torch's operators take them: stride, padding, dilation, transposed, output padding, groups."""
+        return [self.stride] * 2, [self.padding] * 2, [1, 1], self.transposed, [0, 0], self.groups
+
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The convolution."""
-        return torch.ops.aten.convolution(
-            x,
-            weight,
-            bias,
-            [self.stride] * 2,
-            [self.padding] * 2,
-            [1, 1],
-            self.transposed,
-            [0, 0],
-            self.groups,
-        )
+        return torch.ops.aten.convolution(x, weight, bias, *self.arguments())
 
     def gradients(
         self, slope: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]
@@ -56,9 +50,9 @@ class Form:
 
         Of what is alone wanted, the shape and layout count, not the values: the convolution is linear in each.
         """
-        form = ([self.stride] * 2, [self.padding] * 2, [1, 1], self.transposed, [0, 0], self.groups)
         bias = [weight.shape[1] * self.groups if self.transposed else weight.shape[0]]
-        return list(torch.ops.aten.convolution_backward(slope, x, weight, bias, *form, list(wanted)))
+        found = torch.ops.aten.convolution_backward(slope, x, weight, bias, *self.arguments(), list(wanted))
+        return list(found)
 
 
 _inputs_only = False

@@ -217,7 +217,7 @@ class _FileFacts:
         return self._once(path, most_pixels, lambda: upright_size(path, most_pixels))
 
     def _once(self, path: Path, most_pixels: int, read: Callable[[], Fact]) -> Fact:
-        """What `read` returns, or raises, the first time."""
+        """Reads a fact the first time, and returns it, or raises the same error, every time."""
         if (path, most_pixels) not in self._known:
             try:
                 self._known[path, most_pixels] = read()
