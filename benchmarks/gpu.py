@@ -44,6 +44,8 @@ MODELS = (
 STYLE_PX, STYLE_BATCHES, STYLE_STEPS = 512, (1, 16), 10
 EXCHANGED_BYTES = 2**28
 
+HOW = {"no": "", "yes": ", compiled", "cuda-graphs": ", CUDA graphs"}  # by training.compile
+
 Row = tuple[str, str]  # what, and its figures
 
 
@@ -76,12 +78,11 @@ def settings_of(model: str, side_px: int, batch: int, sizes: Sizes, *more: str) 
 def measure_model(
     model: str, side_px: int, batch: int, sizes: Sizes, rates: dict[str, float]
 ) -> Iterator[Row]:
-    """Images per second, share of the limit and memory: float32, bf16, and bf16 compiled."""
-    settings = settings_of(model, side_px, batch, sizes)
-    cycle = settings.loss.penalty_every
-    for precision, compiled in (("fp32", False), ("bf16", False), ("bf16", True)):
-        compute = choose_compute("auto", precision)
-        name = f"{model} {side_px}², batch {batch}, {precision}{', compiled' * compiled}"
+    """Images per second, share of the limit and memory: float32, bf16, bf16 compiled, and with CUDA graphs."""
+    for precision, how in (("fp32", "no"), ("bf16", "no"), ("bf16", "yes"), ("bf16", "cuda-graphs")):
+        settings = settings_of(model, side_px, batch, sizes, f"training.compile={how}")
+        compute, cycle, compiled = choose_compute("auto", precision), settings.loss.penalty_every, how != "no"
+        name = f"{model} {side_px}², batch {batch}, {precision}{HOW[how]}"
         if compiled and compute.device.type == "cpu":
             yield name, "not measured: compiling is for GPUs"
             continue

@@ -108,7 +108,7 @@ def should_compile(
     state.
     """
     asked = settings.compile
-    wanted = asked == "yes" or (
+    wanted = asked in ("yes", "cuda-graphs") or (
         asked == "auto" and compute.device.type == "cuda" and settings.total_images >= LONG_TRAINING_IMAGES
     )
     stateful = any(_persistent(network) for network in networks)

@@ -353,8 +353,9 @@ class TrainingSettings(Section):
     processes: int = Field(
         default=1, ge=1, le=1024, description="processes that share every batch, one per GPU (--gpus N)"
     )
-    compile: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="compile the step with torch.compile; auto: for long training on a GPU"
+    compile: Literal["auto", "yes", "no", "cuda-graphs"] = Field(
+        default="auto",
+        description="compile the step with torch.compile; auto: for long training on a GPU; cuda-graphs: and record its kernels",
     )
 
     def log_interval(self) -> int:

@@ -29,10 +29,10 @@ class StylePreset:
 
 STYLE_PRESETS = {
     "draft": StylePreset(160, 60, 40, ema=0.8, stop_below=0.01, feedforward_images=2_000),
-    "standard": StylePreset(256, 100, 40, ema=0.9, stop_below=0.005, feedforward_images=6_000),
-    "best": StylePreset(512, 200, 100, ema=0.95, stop_below=0.002, feedforward_images=40_000),
-    "screen": StylePreset(1024, 80, 10, ema=0.9, stop_below=0.005, feedforward_images=6_000),
-    "print": StylePreset(2048, 80, 5, ema=0.9, stop_below=0.005, feedforward_images=6_000, tile_px=1024),
+    "standard": StylePreset(256, 100, 40, ema=0.9, stop_below=0.005, feedforward_images=4_000),
+    "best": StylePreset(512, 200, 100, ema=0.95, stop_below=0.002, feedforward_images=10_000),
+    "screen": StylePreset(1024, 80, 10, ema=0.9, stop_below=0.005, feedforward_images=2_500),
+    "print": StylePreset(2048, 80, 5, ema=0.9, stop_below=0.005, feedforward_images=2_500, tile_px=1024),
 }
 
 

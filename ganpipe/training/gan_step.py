@@ -41,6 +41,22 @@ def adam(module: nn.Module, lr: float, settings: TrainingSettings) -> torch.opti
     return torch.optim.Adam(module.parameters(), lr, betas=(settings.beta1, settings.beta2), fused=True)
 
 
+def _compile(gradients: Any, cuda_graphs: bool) -> Any:
+    """Compiles the gradients' function. With CUDA graphs, the next call overwrites what this one returns: it is copied."""
+    if not cuda_graphs:
+        return torch.compile(gradients, dynamic=False)
+    recorded = torch.compile(gradients, dynamic=False, mode="reduce-overhead")
+
+    def replay(*inputs: Any) -> tuple[list[Tensor], Scalars]:
+        torch.compiler.cudagraph_mark_step_begin()
+        found, stats = recorded(*inputs)
+        return [gradient.clone() for gradient in found], {
+            name: value.clone() for name, value in stats.items()
+        }
+
+    return replay
+
+
 @dataclass
 class GanStep:
     """The two phases of a step, over fixed networks and optimizers. `frozen`: parameters of D that do not learn."""
@@ -69,7 +85,9 @@ class GanStep:
             else None
         )
         if self.compiled:
-            self._gradients: Any = torch.compile(self._gradients_pure, dynamic=False)
+            self._gradients: Any = _compile(
+                self._gradients_pure, self.settings.training.compile == "cuda-graphs"
+            )
             self._with_input_grad = logits_and_input_grad_functional
         else:
             self._gradients = self._gradients_eager

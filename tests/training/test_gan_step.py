@@ -93,6 +93,15 @@ def test_a_compiled_step_gives_the_gradients_of_an_eager_one(
     torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_a_step_for_cuda_graphs_gives_the_gradients_of_an_eager_one_in_parts(settings: Settings) -> None:
+    """Without a GPU nothing is recorded: checks the copies, over several parts of a batch."""
+    data, settings = noise_data(labels=True), with_(settings, **FULL, training__compile="cuda-graphs")
+    eager = grads(phases_of(data, settings), data, settings, micro=4)
+    recorded = grads(phases_of(data, settings, compiled=True), data, settings, micro=4)
+    torch.testing.assert_close(recorded, eager, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "changed",
     [FULL, FULL | {"model__name": "msggan", "model__width": 0.02}, FULL_STYLE],

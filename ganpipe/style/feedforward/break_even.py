@@ -22,13 +22,14 @@ from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.plan import BatchPlan, BatchTask
 from ganpipe.style.feedforward.network import (
     CONFIG,
+    NETWORK_PX,
     NETWORK_VERSION,
     FeedforwardConfig,
     FeedforwardNetwork,
     apply_network,
     save_network,
 )
-from ganpipe.style.feedforward.train import train_network
+from ganpipe.style.feedforward.train import determining, train_network, training_params
 from ganpipe.style.objective import style_network
 from ganpipe.style.optimize import SMALLEST_PX, StyleTask, objective_at, pyramid, resize, size_at
 from ganpipe.style.params import STYLE_PRESETS, StyleParams, resolve_params
@@ -42,7 +43,7 @@ MIN_IMAGES_TO_ESTIMATE = (
     12  # images in a style; with fewer, no network has saved time, and measuring would only cost some
 )
 PROBE_IMAGES = 8
-CROP_PX = 128  # of the training crops, at most
+CROP_PX = 256  # of the training crops, at most: those of 128 px taught fine regular patterns (LOG.md)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def _train_or_find(
     report: Report,
 ) -> StyleNetwork | None:
     images = settings.feedforward_images or STYLE_PRESETS[settings.preset].feedforward_images
-    fixed = [sha256_of(style), params.as_dict(), network.weights.id, images, NETWORK_VERSION]
+    trained = training_params(params)
+    fixed = [sha256_of(style), determining(trained), network.weights.id, images, NETWORK_VERSION]
     stem = "".join(c if c.isprintable() else "_" for c in style.stem)[:40]  # MLflow takes it as a name
     own = folder / f"{stem}-{sha256_of_json(fixed)[:12]}"
     if (own / CONFIG).exists():
@@ -107,7 +109,7 @@ def _train_or_find(
         if not estimate.pays:
             return None
     started = time.monotonic()
-    contents = [_loader(task.content, settings, params) for task in tasks]
+    contents = [_loader(task.content, settings, trained) for task in tasks]
     begun = folder / "unfinished" / own.name
     result = train_network(
         network, contents, {style.stem: image}, params, images, compute, begun, _crop_px(tasks), report
@@ -119,8 +121,9 @@ def _train_or_find(
 
 
 def _crop_px(tasks: Sequence[BatchTask]) -> int:
-    """Edge of the crops: the largest that fits into all contents at their stylized size."""
-    return max(SMALLEST_PX, min(CROP_PX, *(edge for task in tasks for edge in task.size)))
+    """Edge of the crops: the largest that fits into all contents at the size at which the network sees them."""
+    shorter = min(min(task.size) * min(1.0, NETWORK_PX / max(task.size)) for task in tasks)
+    return max(SMALLEST_PX, min(CROP_PX, round(shorter)))
 
 
 def _loader(path: Path, settings: StyleSettings, params: StyleParams) -> Callable[[], Tensor]:

@@ -6,7 +6,8 @@ arXiv 1610.07629), so that one network stylizes several styles and their blends.
 
 Departures, so that the style shows after hundreds of training images, not tens of thousands: the last convolution is
 added to the image itself, as the optimizer starts from the content; colors start as the style's; noise is an extra
-input, or a plain sky gets no strokes (as in Ulyanov et al. 2016, arXiv 1603.03417). Its training is in `train`.
+input, or a plain sky gets no strokes (as in Ulyanov et al. 2016, arXiv 1603.03417). All kernels are 3×3 and borders are
+zeros: 9×9 kernels and reflected borders took four fifths of a step on a CPU (LOG.md). Its training is in `train`.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ from torch.nn import functional as F
 from ganpipe.compute.device import Compute
 from ganpipe.compute.random import generator_at
 from ganpipe.compute.weights import NetworkFiles
+from ganpipe.style.joint_upsampling import joint_upsample
+from ganpipe.style.optimize import resize, size_at
 
 EPS = 1e-5  # added to a variance before the root
 SHRINK = 4  # side in pixels of a cell of the residual blocks
-LEAST_PX = 16  # smaller images are padded to it
+NETWORK_PX = (
+    512  # longer edge of what a network stylizes: at 1,024 px its strokes are a fine regular pattern (LOG.md)
+)
+MARGIN_PX = 16  # added around an image and cut off again, or its zero borders would show
 NOISE_CELLS_PX = (4, 16)
 NOISE = 104  # key of a stream drawn from the same seed as those of `crops`
 # Raise it with every change of the network or its training, or batches reuse networks from before the change.
-NETWORK_VERSION = 1
+NETWORK_VERSION = 2
 CONFIG = "model.json"
 FILES = NetworkFiles("model.safetensors", CONFIG)
 
@@ -88,15 +94,11 @@ class ConditionalNorm(nn.Module):
 
 
 class _Conv(nn.Module):
-    """Optional nearest upsampling, a convolution with reflected borders, and the conditional norm."""
+    """Optional nearest upsampling, a 3×3 convolution, and the conditional norm."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, styles: int, stride: int = 1, up: int = 1
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, styles: int, stride: int = 1, up: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, kernel // 2, bias=False, padding_mode="reflect"
-        )
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm = ConditionalNorm(outputs, styles)
         self.up = up
 
@@ -112,7 +114,7 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int, styles: int) -> None:
         super().__init__()
-        self.first, self.second = (_Conv(channels, channels, 3, styles) for _ in range(2))
+        self.first, self.second = (_Conv(channels, channels, styles) for _ in range(2))
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         inner = F.relu(self.first(x, shares), inplace=True)
@@ -138,23 +140,24 @@ class FeedforwardNetwork(nn.Module):
         self.config = config
         self.down = nn.ModuleList(
             [
-                _Conv(3 + len(NOISE_CELLS_PX), w, 9, s),
-                _Conv(w, 2 * w, 3, s, stride=2),
-                _Conv(2 * w, 4 * w, 3, s, stride=2),
+                _Conv(3 + len(NOISE_CELLS_PX), w, s),
+                _Conv(w, 2 * w, s, stride=2),
+                _Conv(2 * w, 4 * w, s, stride=2),
             ]
         )
         self.blocks = nn.ModuleList(_Residual(4 * w, s) for _ in range(config.blocks))
-        self.up = nn.ModuleList([_Conv(4 * w, 2 * w, 3, s, up=2), _Conv(2 * w, w, 3, s, up=2)])
-        self.out = nn.Conv2d(w, 3, 9, padding=4, bias=False, padding_mode="reflect")
+        self.up = nn.ModuleList([_Conv(4 * w, 2 * w, s, up=2), _Conv(2 * w, w, s, up=2)])
+        self.out = nn.Conv2d(w, 3, 3, padding=1, bias=False)
         self.colors = ConditionalNorm(3, s)
 
-    def forward(self, images: Tensor, shares: Tensor, noise_seed: int = 0) -> Tensor:
+    def forward(self, images: Tensor, shares: Tensor, noise_seed: int = 0, margin_px: int = 0) -> Tensor:
         """Stylizes `images: [N, 3, H, W]` in [0, 1], of any size, in styles mixed by `shares: [N, S]`; returns [0, 1].
 
         The whole batch gets the same noise, so that an image does not depend on the others.
         """
         height, width = images.shape[2:]
-        whole = F.pad(images, (0, _missing(width), 0, _missing(height)), mode="replicate")
+        right, bottom = margin_px + -width % SHRINK, margin_px + -height % SHRINK
+        whole = F.pad(images, (margin_px, right, margin_px, bottom), mode="replicate")
         noise = noise_maps(whole.shape[2], whole.shape[3], noise_seed).to(whole.device)
         x = torch.cat([whole, noise.expand(len(whole), -1, -1, -1)], 1)
         for conv in self.down:
@@ -163,8 +166,8 @@ class FeedforwardNetwork(nn.Module):
             x = block(x, shares)
         for conv in self.up:
             x = F.relu(conv(x, shares), inplace=True)
-        stylized_images = self.colors(self.out(x).float() + whole, shares)
-        return torch.sigmoid(stylized_images)[:, :, :height, :width]
+        inner = (..., slice(margin_px, margin_px + height), slice(margin_px, margin_px + width))
+        return torch.sigmoid(self.colors((self.out(x).float() + whole)[inner], shares))
 
     @torch.no_grad()
     def take_colors(self, style: int, image: Tensor) -> None:
@@ -184,21 +187,27 @@ def noise_maps(height: int, width: int, seed: int) -> Tensor:
     return torch.cat(maps, 1)
 
 
-def _missing(size: int) -> int:
-    """Pixels to pad so that an axis holds a whole number of cells."""
-    return max(LEAST_PX, -(-size // SHRINK) * SHRINK) - size
-
-
 @torch.no_grad()
 def apply_network(
     feedforward: FeedforwardNetwork, contents: Tensor, shares: Tensor, compute: Compute
 ) -> Tensor:
-    """Stylizes `contents: [N, 3, H, W]` in [0, 1] in styles mixed by `shares: [N, S]`; returns float32 in [0, 1]."""
+    """Stylizes `contents: [N, 3, H, W]` in [0, 1] in styles mixed by `shares: [N, S]`; returns float32 in [0, 1].
+
+    Contents larger than NETWORK_PX are stylized at that size, and the result is enlarged by `joint_upsample`.
+    """
     compute.place(feedforward)
-    images = contents.to(compute.device, memory_format=torch.channels_last)
+    contents = contents.to(compute.device)
+    height, width = contents.shape[2:]
+    small = (
+        contents if max(height, width) <= NETWORK_PX else resize(contents, size_at(height, width, NETWORK_PX))
+    )
     with compute.autocast():
-        stylized_images: Tensor = feedforward(images, shares.to(compute.device))
-    return stylized_images
+        stylized_images: Tensor = feedforward(
+            small.contiguous(memory_format=torch.channels_last),
+            shares.to(compute.device),
+            margin_px=MARGIN_PX,
+        )
+    return joint_upsample(stylized_images, contents)
 
 
 def save_network(

@@ -27,7 +27,12 @@ from ganpipe.errors import GanpipeError, Interrupted
 from ganpipe.files import sha256_of_json
 from ganpipe.progress import Progress, Report, ignore
 from ganpipe.style.feedforward.crops import BATCH_IMAGES, Content, Crop, Crops
-from ganpipe.style.feedforward.network import ConditionalNorm, FeedforwardConfig, FeedforwardNetwork
+from ganpipe.style.feedforward.network import (
+    NETWORK_PX,
+    ConditionalNorm,
+    FeedforwardConfig,
+    FeedforwardNetwork,
+)
 from ganpipe.style.feedforward.state import TrainingState
 from ganpipe.style.losses import StyleTarget
 from ganpipe.style.objective import Losses, Objective, content_targets
@@ -40,7 +45,7 @@ log = logging.getLogger(__name__)
 
 ROW_RATE = 10.0  # learning rate factor of scales and shifts, which start at 1 and 0; Adam moves a value by about LR per step
 # Pixels start at the content and keep shapes that no loss asks for; a network does not: with 1 its contents were lost (LOG.md).
-CONTENT_FACTOR = 15.0
+CONTENT_FACTOR = 6.0
 LR = 1e-3  # decays to 0 along half a cosine
 SAVE_EVERY_S = 30.0  # does not affect the result
 
@@ -78,7 +83,7 @@ def train_network(
     """Trains a network on `images` crops of `size` × `size` pixels; resumes from the newest checkpoint in `folder`.
 
     `contents`: images `[3, H, W]` or `[1, 3, H, W]` in [0, 1], or functions that load one (called in another thread). Their
-    longer edge is that of the stylized images, `params.long_edge_px`. `styles`: images `[1, 3, h, w]` by name. `folder` is
+    longer edge is that of `training_params(params)`. `styles`: images `[1, 3, h, w]` by name. `folder` is
     used for these contents only.
 
     Raises:
@@ -86,7 +91,7 @@ def train_network(
         GanpipeError: no contents or styles, the loss is not finite, or the disk is full.
     """
     _check(contents, styles, images, size)
-    params = replace(params, content_weight=CONTENT_FACTOR * params.content_weight)
+    params = training_params(params)
     config = FeedforwardConfig(tuple(styles), width)
     inputs = _training_inputs(network, contents, styles, params, images, size, seed, config)
     inputs_sha256 = sha256_of_json(inputs)
@@ -155,6 +160,15 @@ def _check(contents: Sequence[Content], styles: Mapping[str, Tensor], images: in
         raise GanpipeError(f"Training crops of {size} px are too small; give at least {SMALLEST_PX} px.")
 
 
+def training_params(params: StyleParams) -> StyleParams:
+    """The parameters of a training: images of at most NETWORK_PX, whose content weighs CONTENT_FACTOR times as much."""
+    return replace(
+        params,
+        long_edge_px=min(params.long_edge_px, NETWORK_PX),
+        content_weight=CONTENT_FACTOR * params.content_weight,
+    )
+
+
 TRAINING_PARAMS = (
     "long_edge_px",
     "statistics",
@@ -170,6 +184,11 @@ TRAINING_PARAMS = (
 )
 
 
+def determining(params: StyleParams) -> dict[str, Any]:
+    """The parameters that determine a network, as plain values: those of pixel descent do not."""
+    return {name: value for name, value in params.as_dict().items() if name in TRAINING_PARAMS}
+
+
 def _training_inputs(
     network: Vgg19,
     contents: Sequence[Content],
@@ -180,12 +199,12 @@ def _training_inputs(
     seed: int,
     config: FeedforwardConfig,
 ) -> dict[str, Any]:
-    """Returns everything that determines the network except the contents' pixels; leaves out parameters of pixel descent."""
+    """Returns everything that determines the network except the contents' pixels."""
     return {
         "model": asdict(config),
         "styles": {name: _sha256_of_pixels(style) for name, style in styles.items()},
         "contents": len(contents),
-        "params": {name: value for name, value in params.as_dict().items() if name in TRAINING_PARAMS},
+        "params": determining(params),
         "network": {"weights": network.weights.id, "pool": type(network.pool).__name__},
         "images": images,
         "batch_images": BATCH_IMAGES,

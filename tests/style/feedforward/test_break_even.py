@@ -97,8 +97,32 @@ def test_a_network_is_found_again_until_its_version_changes(
         return trained.new
 
     assert [is_new(), is_new()] == [True, False]
-    monkeypatch.setattr(break_even_module, "NETWORK_VERSION", 2)
+    monkeypatch.setattr(break_even_module, "NETWORK_VERSION", break_even_module.NETWORK_VERSION + 1)
     assert [is_new(), is_new()] == [True, False]
+
+
+@pytest.mark.parametrize(("size", "expected"), [((60, 48), 48), ((683, 1024), 256), ((160, 1024), 80)])
+def test_crops_fit_into_the_contents_at_the_size_of_the_network(
+    tmp_path: Path, size: tuple[int, int], expected: int
+) -> None:
+    plan = plan_batch(
+        save_images(tmp_path, "a.png"), save_images(tmp_path, "x.png"), tmp_path, [Variant("", QUICK)]
+    )
+    tasks = [replace(plan.tasks[0], size=size)]
+    assert break_even_module._crop_px(tasks) == expected
+
+
+def test_presets_that_differ_in_optimizer_steps_share_a_network(tmp_path: Path) -> None:
+    contents, styles = (
+        save_images(tmp_path / "c", "a.png", size=(60, 48)),
+        save_images(tmp_path / "s", "x.png"),
+    )
+    new = []
+    for steps in (2, 3):
+        settings = changed(ALWAYS, steps=steps)
+        plan = plan_batch(contents, styles, tmp_path / "out", [Variant("", settings)])
+        new += [found.new for found in train_or_find_networks(plan, settings, CPU, tmp_path / "feedforward")]
+    assert new == [True, False]
 
 
 def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:

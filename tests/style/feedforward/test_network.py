@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ganpipe.compute.device import Compute
 from ganpipe.errors import GanpipeError
 from ganpipe.style.feedforward.network import (
+    NETWORK_PX,
     ConditionalNorm,
     FeedforwardConfig,
     FeedforwardNetwork,
@@ -21,6 +22,8 @@ from ganpipe.style.feedforward.network import (
     load_network,
     save_network,
 )
+from ganpipe.style.joint_upsampling import joint_upsample
+from ganpipe.style.optimize import resize, size_at
 
 CPU = Compute(torch.device("cpu"), "fp32")
 TWO = FeedforwardConfig(("red", "blue"), width=4, blocks=2)
@@ -105,6 +108,15 @@ def test_an_image_does_not_depend_on_its_companions() -> None:
     together = apply_network(feedforward, images, shares, CPU)
     alone = [apply_network(feedforward, images[k : k + 1], shares[k : k + 1], CPU) for k in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+def test_a_large_image_is_stylized_smaller_and_enlarged_with_the_details_of_its_content() -> None:
+    feedforward, content = network_with_distinct_styles(), soft_image(1, 480, 640)
+    content[:, :, 200:280, 300:303] = 1.0  # a thin line
+    shares = torch.tensor([[1.0, 0.0]])
+    small = resize(content, size_at(480, 640, NETWORK_PX))
+    expected = joint_upsample(apply_network(feedforward, small, shares, CPU), content)
+    torch.testing.assert_close(apply_network(feedforward, content, shares, CPU), expected)
 
 
 # Files.
