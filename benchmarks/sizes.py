@@ -1,9 +1,11 @@
 """Style presets by size: seconds, distance from the style, structure and peak memory of each, on the same pairs.
 
-    python -m benchmarks.sizes [--presets standard screen print] [--pairs 2] [--set style.KEY=VALUE ...] [--out DIR]
+    python -m benchmarks.sizes [--presets standard screen print] [--pairs 2] [--contents DIR] [--set style.KEY=VALUE ...]
+        [--out DIR]
 
-The pairs are the sample photos and styles, enlarged to the size of the preset where they are smaller. The distance is that of
-`ganpipe.style.metrics`, measured at 256 pixels for every size; it was not optimized. The pictures stay in --out to be looked at.
+The pairs are the sample photos, or the images of --contents, in the sample styles, enlarged to the size of the preset if they
+are smaller. The distance is that of `ganpipe.style.metrics`, measured at 256 pixels for every size; it was not optimized. The
+pictures stay in --out to be looked at.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=["standard", "screen", "print"], metavar="NAME")
     parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--contents", type=Path, help="folder of images, instead of the sample photos")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/sizes"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     samples = given.out / "samples"
-    pairs = list(itertools.product(sample_photos(samples), sample_styles(samples)))[: given.pairs]
+    photos = sorted(given.contents.iterdir()) if given.contents else sample_photos(samples)
+    pairs = list(itertools.product(photos, sample_styles(samples)))[: given.pairs]
     print(
         f"{describe_cpu()}\n\n| preset | px | pair | s | steps | distance | structure | MiB |\n"
         + "|---" * 8

@@ -190,7 +190,7 @@ class Objective:
             return None
         rows, columns = tile.rows, tile.columns
         inner = self.regions[:, :, rows.start : rows.stop, columns.start : columns.stop]
-        return F.avg_pool2d(inner, SHRINK[layer])
+        return F.avg_pool2d(inner, SHRINK[layer], ceil_mode=True)
 
     def _errors(self, features: Features, target: Features) -> Features:
         return {k: content_error(features[k], target[k]) for k in target}

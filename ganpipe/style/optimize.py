@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.optim.adam import adam
 
 from ganpipe.compute.device import Compute
+from ganpipe.style.joint_upsampling import joint_upsample
 from ganpipe.style.losses import Moments, Statistics, StyleTarget, blend, statistics, style_target
 from ganpipe.style.objective import Losses, Objective, Temporal, content_targets, style_moments
 from ganpipe.style.params import StyleParams
@@ -113,7 +114,7 @@ def stylize(
         size = size_at(height, width, edge)
         objective = objective_at(network, style_tasks, size, edge, params, compute, tile_px)
         objective = replace(objective, temporal=temporal)
-        descent = descent.resize(size)
+        descent = descent.enlarge(_contents(style_tasks, size, compute))
 
         def tell(share: float, images: Tensor, losses: Losses, number: int = number) -> None:
             done = (sum(work[:number]) + share * work[number]) / sum(work)
@@ -123,6 +124,11 @@ def stylize(
         descent, losses, taken = descend(objective, descent, own, tell)
         steps += taken
     return StyledImages(descent.canvas, losses.tolist(), steps.tolist())
+
+
+def _contents(style_tasks: list[StyleTask], size: tuple[int, int], compute: Compute) -> Tensor:
+    """The contents `[N, 3, H, W]` at one size."""
+    return torch.cat([resize(c.content.to(compute.device), size) for c in style_tasks])
 
 
 def _start(
@@ -136,7 +142,7 @@ def _start(
     if given is not None:
         return Descent.at(resize(given.to(compute.device), size))
     if params.init == "content":
-        return Descent.at(torch.cat([resize(c.content.to(compute.device), size) for c in style_tasks]))
+        return Descent.at(_contents(style_tasks, size, compute))
     noise = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(params.seed))
     return Descent.at(noise.expand(len(style_tasks), -1, -1, -1).to(compute.device))
 
@@ -152,7 +158,7 @@ def objective_at(
 ) -> Objective:
     """The objective of the style tasks at one size."""
     tiles = tiles_of(*size, tile_px, params.last)
-    contents = torch.cat([resize(c.content.to(compute.device), size) for c in style_tasks])
+    contents = _contents(style_tasks, size, compute)
     content, content_size = content_targets(network, contents, params, compute, tiles)
     regions = None
     if style_tasks[0].masks is not None:
@@ -239,17 +245,21 @@ class Descent:
         canvas = canvas.contiguous(memory_format=torch.channels_last)
         return cls(canvas, torch.zeros_like(canvas), torch.zeros_like(canvas), False)
 
-    def resize(self, size: tuple[int, int]) -> Descent:
-        """Resizes images and moments to the next scale, and scales the moments, as the loss is a mean over pixels."""
-        if tuple(self.canvas.shape[2:]) == size:
+    def enlarge(self, contents: Tensor) -> Descent:
+        """Enlarges images and moments to the size of `contents: [N, 3, H, W]`, the images with their contents' edges.
+
+        Scales the moments, as the loss is a mean over pixels.
+        """
+        height, width = size = contents.shape[2:]
+        if self.canvas.shape[2:] == size:
             return self
-        shrink = self.canvas.shape[2] * self.canvas.shape[3] / (size[0] * size[1])
+        shrink = self.canvas.shape[2] * self.canvas.shape[3] / (height * width)
 
         def at(moment: Tensor, factor: float) -> Tensor:
             scaled = F.interpolate(moment, size, mode="bilinear", align_corners=False)
             return (scaled * factor).contiguous(memory_format=torch.channels_last)
 
-        canvas = resize(self.canvas, size).contiguous(memory_format=torch.channels_last)
+        canvas = joint_upsample(self.canvas, contents).contiguous(memory_format=torch.channels_last)
         return Descent(canvas, at(self.first, shrink), at(self.second, shrink**2), self.begun)
 
 

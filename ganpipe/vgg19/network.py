@@ -53,7 +53,8 @@ class Vgg19(nn.Module):
                 weight = fold_preprocessing(weight, preprocessing)
             padding_mode: Borders = borders if layer == LAYERS[0] else "zeros"
             self.convolutions[layer.name] = _convolution(weight, bias, padding_mode)
-        self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
+        # Whole cells alone, as trained, or also the rest of an odd side: without a gradient, notches stayed at the lower edge.
+        self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
         self.register_buffer("mean_rgb", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)

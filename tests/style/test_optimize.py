@@ -29,7 +29,17 @@ from ganpipe.style.losses import (
     wasserstein,
 )
 from ganpipe.style.objective import style_network
-from ganpipe.style.optimize import StyleTask, objective_at, pyramid, rotate, size_at, style_targets, stylize
+from ganpipe.style.optimize import (
+    Descent,
+    StyleTask,
+    objective_at,
+    pyramid,
+    resize,
+    rotate,
+    size_at,
+    style_targets,
+    stylize,
+)
 from ganpipe.style.params import StyleParams, resolve_params
 from ganpipe.style.tiling import reach_px, tiles_of
 from ganpipe.vgg19.network import Vgg19
@@ -50,6 +60,17 @@ def quick(**changes: object) -> StyleParams:
 @pytest.fixture(scope="module")
 def network() -> Vgg19:
     return style_network("relu5_1")
+
+
+def test_an_image_is_enlarged_with_the_edges_of_its_content_and_moments_for_a_mean_over_more_pixels() -> None:
+    content = noise(3, 96, 64)[:, :1].expand(-1, 3, -1, -1)
+    small = resize(content, (48, 32))
+    descent = replace(Descent.at(small), first=torch.ones_like(small), second=torch.ones_like(small))
+    found = descent.enlarge(content)
+    without = resize(small, (96, 64))
+    assert (found.canvas - content).square().mean() < 0.5 * (without - content).square().mean()
+    torch.testing.assert_close(found.first, torch.full_like(content, 1 / 4))
+    torch.testing.assert_close(found.second, torch.full_like(content, 1 / 16))
 
 
 def test_gram_of_constant_channels_is_their_outer_product() -> None:

@@ -142,6 +142,16 @@ def test_gradients_pass_and_the_weights_stay_as_they_are() -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
+def test_average_pooling_keeps_the_rest_of_an_odd_side_and_max_pooling_does_not() -> None:
+    """A row without a place in the deep layers has no gradient from them, and keeps blotches."""
+    images = torch.rand(1, 3, 17, 35)
+    found = {
+        kind: Vgg19("relu2_1", pooling=kind)(images, ("relu2_1",))["relu2_1"] for kind in ("average", "max")
+    }
+    assert found["average"].shape[2:] == (9, 18)
+    assert found["max"].shape[2:] == (8, 17)
+
+
 def test_activations_are_not_altered_by_the_layers_after_them() -> None:
     network = Vgg19("relu2_1")
     alone = {name: network(images(), (name,))[name] for name in ("relu1_1", "relu1_2", "relu2_1")}

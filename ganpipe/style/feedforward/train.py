@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 ROW_RATE = 10.0  # learning rate factor of scales and shifts, which start at 1 and 0; Adam moves a value by about LR per step
 # Pixels start at the content and keep shapes that no loss asks for; a network does not: with 1 its contents were lost (LOG.md).
-CONTENT_FACTOR = 6.0
+CONTENT_FACTOR = 5.0
 LR = 1e-3  # decays to 0 along half a cosine
 SAVE_EVERY_S = 30.0  # does not affect the result
 
