@@ -44,7 +44,7 @@ MODELS = (
 STYLE_PX, STYLE_BATCHES, STYLE_STEPS = 512, (1, 16), 10
 EXCHANGED_BYTES = 2**28
 
-HOW = {"no": "", "yes": ", compiled", "cuda-graphs": ", CUDA graphs"}  # by training.compile
+LABELS = {"no": "", "yes": ", compiled", "cuda-graphs": ", CUDA graphs"}  # by training.compile
 
 Row = tuple[str, str]  # what, and its figures
 
@@ -68,10 +68,12 @@ class Sizes:
         return cls((("dcgan", 16, 4), ("stylegan2", 16, 4)), narrow, 48, (1, 2), 4, 2**16)
 
 
-def settings_of(model: str, side_px: int, batch: int, sizes: Sizes, *more: str) -> Settings:
-    """The GPU preset of a model at a size, uncompiled."""
+def settings_of(
+    model: str, side_px: int, batch: int, sizes: Sizes, *more: str, compiled: str = "no"
+) -> Settings:
+    """The GPU preset of a model at a size. `compiled`: training.compile."""
     words = [f"model.name={model}", f"data.height_px={side_px}", f"data.width_px={side_px}"]
-    fixed = [f"training.batch_images={batch}", "training.compile=no", "model.conditional=no"]
+    fixed = [f"training.batch_images={batch}", f"training.compile={compiled}", "model.conditional=no"]
     return resolve(Params(), "gpu", [*words, *fixed, *sizes.overrides, *more])
 
 
@@ -80,12 +82,14 @@ def measure_model(
 ) -> Iterator[Row]:
     """Images per second, share of the limit and memory: float32, bf16, bf16 compiled, and with CUDA graphs."""
     for precision, how in (("fp32", "no"), ("bf16", "no"), ("bf16", "yes"), ("bf16", "cuda-graphs")):
-        settings = settings_of(model, side_px, batch, sizes, f"training.compile={how}")
-        compute, cycle, compiled = choose_compute("auto", precision), settings.loss.penalty_every, how != "no"
-        name = f"{model} {side_px}², batch {batch}, {precision}{HOW[how]}"
+        settings = settings_of(model, side_px, batch, sizes, compiled=how)
+        compute, compiled = choose_compute("auto", precision), how != "no"
+        cycle = settings.loss.penalty_every
+        name = f"{model} {side_px}², batch {batch}, {precision}{LABELS[how]}"
         if compiled and compute.device.type == "cpu":
             yield name, "not measured: compiling is for GPUs"
             continue
+        torch.compiler.reset()  # or the models before would use up the compiler's limit, and this one run uncompiled
         try:
             step = one_step(settings, compute, batch, compiled)
             step(0)
@@ -191,6 +195,15 @@ def measurements(sizes: Sizes, rates: dict[str, float]) -> Iterator[tuple[str, C
         yield f"{model} {side_px}²", partial(measure_model, model, side_px, batch, sizes, rates)
 
 
+def _until(ends_at: float, rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows of a measurement, and a note instead of those that would begin after the minutes are over."""
+    for row in rows:
+        yield row
+        if time.monotonic() > ends_at:
+            yield "the rest of these rows", "left out: the minutes are over"
+            return
+
+
 def main(argv: list[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -211,7 +224,7 @@ def main(argv: list[str] | None = None) -> None:
         if time.monotonic() > ends_at:
             print(f"| {name} | left out: the {given.minutes:g} minutes are over |", flush=True)
             continue
-        for what, figures in measure():
+        for what, figures in _until(ends_at, measure()):
             failed |= figures.startswith("FAILED")
             print(f"| {what} | {figures} |", flush=True)
     sys.exit(1 if failed else 0)

@@ -111,6 +111,8 @@ def should_compile(
     wanted = asked in ("yes", "cuda-graphs") or (
         asked == "auto" and compute.device.type == "cuda" and settings.total_images >= LONG_TRAINING_IMAGES
     )
+    if asked == "cuda-graphs" and compute.device.type != "cuda":
+        log.warning("training.compile=cuda-graphs needs a GPU; the step is compiled without.")
     stateful = any(_persistent(network) for network in networks)
     if wanted and stateful:
         log.warning(

@@ -355,7 +355,7 @@ class TrainingSettings(Section):
     )
     compile: Literal["auto", "yes", "no", "cuda-graphs"] = Field(
         default="auto",
-        description="compile the step with torch.compile; auto: for long training on a GPU; cuda-graphs: and record its kernels",
+        description="compile the step with torch.compile; auto: for long training on a GPU; cuda-graphs: replay it as graphs, too",
     )
 
     def log_interval(self) -> int:

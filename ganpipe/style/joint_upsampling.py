@@ -1,4 +1,4 @@
-"""Joint upsampling: enlarges a stylized image with the edges and details of its content (Kopf et al. 2007)."""
+"""Joint upsampling: enlarges a stylized image with the edges and details of its content."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch.nn import functional as F
 
 RADIUS_PX = 2  # of the windows, in the small image
 EPS = 1e-3  # variance of the content, in [0, 1], under which a window counts as plain
-MOST_GAIN = 1.5
+MOST_GAIN = 1.5  # of the content's details: a window of chance slopes must not exaggerate them
 
 
 def joint_upsample(stylized: Tensor, contents: Tensor) -> Tensor:
     """Enlarges `stylized: [N, 3, h, w]` in [0, 1] to the size of `contents: [N, 3, H, W]`; returns [0, 1].
 
-    Adds what the content loses at the smaller size, times the slope of a linear regression of the stylized image on the
-    gray content in each window, as the fast guided filter does (He & Sun 2015, arXiv 1505.00996). Strokes of which the
-    content knows nothing are enlarged bicubically.
+    Adds to a bicubic enlargement what the gray content loses at the smaller size, times the slope of a linear regression of
+    the stylized image on the content in each window. The regression is that of the fast guided filter (He & Sun 2015,
+    arXiv 1505.00996), which takes its line alone and so loses strokes of which the content knows nothing.
     """
     size = contents.shape[2:]
     if stylized.shape[2:] == size:

@@ -114,7 +114,8 @@ def stylize(
         size = size_at(height, width, edge)
         objective = objective_at(network, style_tasks, size, edge, params, compute, tile_px)
         objective = replace(objective, temporal=temporal)
-        descent = descent.enlarge(_contents(style_tasks, size, compute))
+        guides = _contents(style_tasks, size, compute) if params.content_weight > 0 else None
+        descent = descent.enlarge(size, guides)
 
         def tell(share: float, images: Tensor, losses: Losses, number: int = number) -> None:
             done = (sum(work[:number]) + share * work[number]) / sum(work)
@@ -245,21 +246,21 @@ class Descent:
         canvas = canvas.contiguous(memory_format=torch.channels_last)
         return cls(canvas, torch.zeros_like(canvas), torch.zeros_like(canvas), False)
 
-    def enlarge(self, contents: Tensor) -> Descent:
-        """Enlarges images and moments to the size of `contents: [N, 3, H, W]`, the images with their contents' edges.
+    def enlarge(self, size: tuple[int, int], guides: Tensor | None) -> Descent:
+        """Enlarges images and moments to the next scale, the images with the edges of `guides: [N, 3, H, W]`, if given.
 
         Scales the moments, as the loss is a mean over pixels.
         """
-        height, width = size = contents.shape[2:]
-        if self.canvas.shape[2:] == size:
+        if tuple(self.canvas.shape[2:]) == size:
             return self
-        shrink = self.canvas.shape[2] * self.canvas.shape[3] / (height * width)
+        shrink = self.canvas.shape[2] * self.canvas.shape[3] / (size[0] * size[1])
 
         def at(moment: Tensor, factor: float) -> Tensor:
             scaled = F.interpolate(moment, size, mode="bilinear", align_corners=False)
             return (scaled * factor).contiguous(memory_format=torch.channels_last)
 
-        canvas = joint_upsample(self.canvas, contents).contiguous(memory_format=torch.channels_last)
+        enlarged = resize(self.canvas, size) if guides is None else joint_upsample(self.canvas, guides)
+        canvas = enlarged.contiguous(memory_format=torch.channels_last)
         return Descent(canvas, at(self.first, shrink), at(self.second, shrink**2), self.begun)
 
 

@@ -85,9 +85,8 @@ class GanStep:
             else None
         )
         if self.compiled:
-            self._gradients: Any = _compile(
-                self._gradients_pure, self.settings.training.compile == "cuda-graphs"
-            )
+            graphs = self.settings.training.compile == "cuda-graphs" and self.compute.device.type == "cuda"
+            self._gradients: Any = _compile(self._gradients_pure, graphs)
             self._with_input_grad = logits_and_input_grad_functional
         else:
             self._gradients = self._gradients_eager

@@ -24,8 +24,9 @@ class Vgg19(nn.Module):
     """VGG19's convolution stack up to `last`, frozen; images go in as RGB in [0, 1].
 
     `pooling` is "max" as trained, or "average", which gives smoother gradients in style transfer
-    (Gatys et al. 2016, section 2). `borders`: what the first convolution sees around the image, "zeros"
-    (the mean color) as trained, or "replicate" (the nearest pixels). `weights` are the embedded ones unless given.
+    (Gatys et al. 2016, section 2) and also takes the last row or column of an odd side. `borders`: what the first
+    convolution sees around the image, "zeros" (the mean color) as trained, or "replicate" (the nearest pixels).
+    `weights` are the embedded ones unless given.
 
     Raises:
         GanpipeError: the weights cannot be read, or are not VGG19's.
@@ -53,7 +54,7 @@ class Vgg19(nn.Module):
                 weight = fold_preprocessing(weight, preprocessing)
             padding_mode: Borders = borders if layer == LAYERS[0] else "zeros"
             self.convolutions[layer.name] = _convolution(weight, bias, padding_mode)
-        # Whole cells alone, as trained, or also the rest of an odd side: without a gradient, notches stayed at the lower edge.
+        # Without a gradient from deep layers in an odd last row, dark notches stayed at the lower edge of images (LOG.md).
         self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
         self.register_buffer("mean_rgb", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
         self.requires_grad_(False)

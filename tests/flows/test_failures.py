@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -79,12 +80,14 @@ with prefect_api(place):
 
 @pytest.mark.slow
 def test_a_failed_run_has_its_sentence_in_prefect_and_is_told_and_a_success_is_noted_of_its_deployment(
-    workspace: Workspace,
+    workspace: Workspace, tmp_path: Path
 ) -> None:
+    program = tmp_path / "program.py"  # Prefect deploys the flows of files alone
+    program.write_text(PROGRAM)
     with receiving() as receiver:
         workspace.params_file.write_text(f"notify: {{urls: {receiver.url()}}}")
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(workspace.root)],
+            [sys.executable, str(program), str(workspace.root)],
             capture_output=True,
             text=True,
             check=False,

@@ -85,7 +85,7 @@ def killed_up(
         up.start_run(overrides=overrides_of(sets(seed)))
         time.sleep(instant_s)
     kill(up)
-    up.process.wait(timeout=120)  # forever if SIGHUP was ignored from the start, as under nohup
+    up.process.wait(timeout=120)  # under nohup, `up` ignores SIGHUP and would never end
 
 
 def open_in_prefect(workspace: Workspace) -> list[tuple[str, str]]:

@@ -66,9 +66,10 @@ def test_an_image_is_enlarged_with_the_edges_of_its_content_and_moments_for_a_me
     content = noise(3, 96, 64)[:, :1].expand(-1, 3, -1, -1)
     small = resize(content, (48, 32))
     descent = replace(Descent.at(small), first=torch.ones_like(small), second=torch.ones_like(small))
-    found = descent.enlarge(content)
+    found = descent.enlarge((96, 64), content)
     without = resize(small, (96, 64))
     assert (found.canvas - content).square().mean() < 0.5 * (without - content).square().mean()
+    torch.testing.assert_close(descent.enlarge((96, 64), None).canvas, without)
     torch.testing.assert_close(found.first, torch.full_like(content, 1 / 4))
     torch.testing.assert_close(found.second, torch.full_like(content, 1 / 16))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganpipe.compute.device import Compute
+from ganpipe.compute.device import Compute, should_compile
 from ganpipe.compute.distributed import Distributed
 from ganpipe.data.shards import PreparedData
 from ganpipe.models.presentation import Presentation
@@ -17,7 +17,7 @@ from ganpipe.models.registry import MODELS, build_gan
 from ganpipe.settings.schema import Settings
 from ganpipe.training.callbacks import Callbacks, Point
 from ganpipe.training.gan_batch import Batch, GanBatches
-from ganpipe.training.gan_step import GanStep, adam
+from ganpipe.training.gan_step import GanStep, _compile, adam
 from ganpipe.training.losses import LOSSES
 from ganpipe.training.schedules import values_at
 from ganpipe.training.trainer import train
@@ -93,13 +93,29 @@ def test_a_compiled_step_gives_the_gradients_of_an_eager_one(
     torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_a_step_for_cuda_graphs_gives_the_gradients_of_an_eager_one_in_parts(settings: Settings) -> None:
-    """Without a GPU nothing is recorded: checks the copies, over several parts of a batch."""
-    data, settings = noise_data(labels=True), with_(settings, **FULL, training__compile="cuda-graphs")
-    eager = grads(phases_of(data, settings), data, settings, micro=4)
-    recorded = grads(phases_of(data, settings, compiled=True), data, settings, micro=4)
-    torch.testing.assert_close(recorded, eager, rtol=1e-3, atol=1e-5)
+def test_gradients_of_cuda_graphs_outlive_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replayed graph writes to the same memory each time; here a function that does."""
+    memory = torch.zeros(2)
+
+    def replay(number: float) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+        memory.fill_(number)
+        return [memory], {"loss": memory[0]}
+
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(options) or function)
+    gradients = _compile(replay, cuda_graphs=True)
+    (first,), stats = gradients(1.0)
+    gradients(2.0)
+    assert (first.tolist(), float(stats["loss"])) == ([1.0, 1.0], 1.0)
+    assert asked[0]["mode"] == "reduce-overhead"
+
+
+def test_cuda_graphs_without_a_gpu_are_refused_in_one_sentence(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = with_(settings, training__compile="cuda-graphs").training
+    should_compile(asked, "mlp", [], FP32)
+    assert "training.compile=cuda-graphs needs a GPU" in caplog.text
 
 
 @pytest.mark.parametrize(

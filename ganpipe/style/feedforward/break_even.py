@@ -22,7 +22,6 @@ from ganpipe.settings.schema import StyleSettings
 from ganpipe.style.batch.plan import BatchPlan, BatchTask
 from ganpipe.style.feedforward.network import (
     CONFIG,
-    NETWORK_PX,
     NETWORK_VERSION,
     FeedforwardConfig,
     FeedforwardNetwork,
@@ -90,8 +89,7 @@ def _train_or_find(
     folder: Path,
     report: Report,
 ) -> StyleNetwork | None:
-    images = settings.feedforward_images or STYLE_PRESETS[settings.preset].feedforward_images
-    trained = training_params(params)
+    trained, images = training_params(params), _training_images(settings)
     fixed = [sha256_of(style), determining(trained), network.weights.id, images, NETWORK_VERSION]
     stem = "".join(c if c.isprintable() else "_" for c in style.stem)[:40]  # MLflow takes it as a name
     own = folder / f"{stem}-{sha256_of_json(fixed)[:12]}"
@@ -100,11 +98,11 @@ def _train_or_find(
     if settings.feedforward == "auto" and len(tasks) < MIN_IMAGES_TO_ESTIMATE:
         return None
     try:
-        image = read_style(style, settings, params).pixels
+        image = read_style(style, settings, trained).pixels
     except RejectedImage:
         return None  # run_batch reports it for each image
     if settings.feedforward == "auto":
-        estimate = estimate_break_even(tasks, image, params, network, compute, images)
+        estimate = estimate_break_even(tasks, image, settings, network, compute)
         log.info("%s", estimate.sentence(style.stem))
         if not estimate.pays:
             return None
@@ -112,7 +110,7 @@ def _train_or_find(
     contents = [_loader(task.content, settings, trained) for task in tasks]
     begun = folder / "unfinished" / own.name
     result = train_network(
-        network, contents, {style.stem: image}, params, images, compute, begun, _crop_px(tasks), report
+        network, contents, {style.stem: image}, params, images, compute, begun, _crop_px(trained), report
     )
     origin = {"inputs": result.inputs, "curve": result.curve, "network": network.weights.id}
     save_network(own, result.model, result.config, origin)
@@ -120,10 +118,13 @@ def _train_or_find(
     return StyleNetwork(style, own, True, time.monotonic() - started)
 
 
-def _crop_px(tasks: Sequence[BatchTask]) -> int:
-    """Edge of the crops: the largest that fits into all contents at the size at which the network sees them."""
-    shorter = min(min(task.size) * min(1.0, NETWORK_PX / max(task.size)) for task in tasks)
-    return max(SMALLEST_PX, min(CROP_PX, round(shorter)))
+def _training_images(settings: StyleSettings) -> int:
+    return settings.feedforward_images or STYLE_PRESETS[settings.preset].feedforward_images
+
+
+def _crop_px(trained: StyleParams) -> int:
+    """Edge of the crops: the shorter edge of a photo of 3:2, or CROP_PX. Narrower contents are enlarged."""
+    return max(SMALLEST_PX, min(CROP_PX, round(trained.long_edge_px * 2 / 3)))
 
 
 def _loader(path: Path, settings: StyleSettings, params: StyleParams) -> Callable[[], Tensor]:
@@ -135,38 +136,36 @@ def _loader(path: Path, settings: StyleSettings, params: StyleParams) -> Callabl
 
 
 def estimate_break_even(
-    tasks: Sequence[BatchTask],
-    style: Tensor,
-    params: StyleParams,
-    network: Vgg19,
-    compute: Compute,
-    images: int,
+    tasks: Sequence[BatchTask], style: Tensor, settings: StyleSettings, network: Vgg19, compute: Compute
 ) -> BreakEven:
     """Estimates the time of optimizing the tasks and of a feed-forward network, from a few measured steps of each."""
-    size = tasks[0].size
+    params, size = resolve_params(settings), tasks[0].size
+    trained, images = training_params(params), _training_images(settings)
     content = torch.rand(1, 3, *size)
+    tile_px = settings.tile_px or STYLE_PRESETS[settings.preset].tile_px
     style_task = StyleTask(content, (style,))
-    objective = objective_at(network, [style_task], size, params.long_edge_px, params, compute, 0)
+    objective = objective_at(network, [style_task], size, params.long_edge_px, params, compute, tile_px)
     step_s = _fastest(lambda: objective.losses_and_slope(content.to(compute.device)))
     edges = pyramid(params.long_edge_px, params.scales)
     full_steps = sum(
         params.steps_at(k, len(edges)) * (edge / params.long_edge_px) ** 2 for k, edge in enumerate(edges)
     )
-    optimized_s = step_s * full_steps
+    small = resize(content, size_at(*size, trained.long_edge_px))
     with TemporaryDirectory() as scratch:
         probe = train_network(
             network,
-            [content],
+            [small],
             {"probe": style},
             params,
             PROBE_IMAGES,
             compute,
             Path(scratch),
-            _crop_px(tasks),
+            _crop_px(trained),
         )
     feedforward = FeedforwardNetwork(FeedforwardConfig(("probe",)))
-    feedforward_s = _fastest(lambda: apply_network(feedforward, content, torch.ones(1, 1), compute))
-    return break_even(len(tasks), optimized_s, feedforward_s, images / probe.images_per_second)
+    apply_s = _fastest(lambda: apply_network(feedforward, content, torch.ones(1, 1), compute))
+    stylize_s = apply_s + settings.refine_steps * step_s
+    return break_even(len(tasks), step_s * full_steps, stylize_s, images / probe.images_per_second)
 
 
 def _fastest(step: Callable[[], object]) -> float:

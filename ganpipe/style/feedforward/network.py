@@ -28,9 +28,8 @@ from ganpipe.style.optimize import resize, size_at
 
 EPS = 1e-5  # added to a variance before the root
 SHRINK = 4  # side in pixels of a cell of the residual blocks
-NETWORK_PX = (
-    512  # longer edge of what a network stylizes: at 1,024 px its strokes are a fine regular pattern (LOG.md)
-)
+# Longer edge of what a network stylizes, at most: trained at 1,024 px, its strokes are a fine regular pattern (LOG.md).
+NETWORK_PX = 512
 MARGIN_PX = 16  # added around an image and cut off again, or its zero borders would show
 NOISE_CELLS_PX = (4, 16)
 NOISE = 104  # key of a stream drawn from the same seed as those of `crops`
@@ -153,7 +152,8 @@ class FeedforwardNetwork(nn.Module):
     def forward(self, images: Tensor, shares: Tensor, noise_seed: int = 0, margin_px: int = 0) -> Tensor:
         """Stylizes `images: [N, 3, H, W]` in [0, 1], of any size, in styles mixed by `shares: [N, S]`; returns [0, 1].
 
-        The whole batch gets the same noise, so that an image does not depend on the others.
+        The whole batch gets the same noise, so that an image does not depend on the others. The nearest pixels are repeated
+        `margin_px` around each image, and up to a whole number of cells; what becomes of them is cut off.
         """
         height, width = images.shape[2:]
         right, bottom = margin_px + -width % SHRINK, margin_px + -height % SHRINK

@@ -29,6 +29,7 @@ from ganpipe.progress import Progress, Report, ignore
 from ganpipe.style.feedforward.crops import BATCH_IMAGES, Content, Crop, Crops
 from ganpipe.style.feedforward.network import (
     NETWORK_PX,
+    NETWORK_VERSION,
     ConditionalNorm,
     FeedforwardConfig,
     FeedforwardNetwork,
@@ -201,6 +202,7 @@ def _training_inputs(
 ) -> dict[str, Any]:
     """Returns everything that determines the network except the contents' pixels."""
     return {
+        "version": NETWORK_VERSION,
         "model": asdict(config),
         "styles": {name: _sha256_of_pixels(style) for name, style in styles.items()},
         "contents": len(contents),

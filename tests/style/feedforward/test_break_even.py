@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 from ganpipe.compute.device import choose_compute
 from ganpipe.errors import GanpipeError
+from ganpipe.imaging.float_image import read_float_image
 from ganpipe.imaging.provenance import read_origin
-from ganpipe.settings.schema import Settings
+from ganpipe.settings.schema import Settings, StyleSettings
 from ganpipe.stages.stylize import StyleRequest, stylize_here
 from ganpipe.stores.model_registry import ModelRegistry
 from ganpipe.stores.workspace import Workspace
 from ganpipe.style.batch.plan import Variant, plan_batch
 from ganpipe.style.feedforward import break_even as break_even_module
 from ganpipe.style.feedforward.break_even import break_even, estimate_break_even, train_or_find_networks
+from ganpipe.style.feedforward.train import training_params
+from ganpipe.style.params import resolve_params
+from ganpipe.vgg19.network import Vgg19
 from tests.conftest import changed
 from tests.style.test_batch import QUICK, save_images
 
@@ -101,15 +107,36 @@ def test_a_network_is_found_again_until_its_version_changes(
     assert [is_new(), is_new()] == [True, False]
 
 
-@pytest.mark.parametrize(("size", "expected"), [((60, 48), 48), ((683, 1024), 256), ((160, 1024), 80)])
-def test_crops_fit_into_the_contents_at_the_size_of_the_network(
-    tmp_path: Path, size: tuple[int, int], expected: int
+@pytest.mark.parametrize(
+    ("preset", "expected"), [("draft", 107), ("standard", 171), ("screen", 256), ("print", 256)]
+)
+def test_crops_are_of_the_size_of_the_network_whatever_the_contents(preset: str, expected: int) -> None:
+    trained = training_params(resolve_params(StyleSettings(preset=preset)))
+    assert break_even_module._crop_px(trained) == expected
+
+
+def test_large_sizes_share_a_network_that_is_trained_at_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_batch(
-        save_images(tmp_path, "a.png"), save_images(tmp_path, "x.png"), tmp_path, [Variant("", QUICK)]
+    contents, styles = (
+        save_images(tmp_path / "c", "a.png", size=(660, 60)),
+        save_images(tmp_path / "s", "x.png"),
     )
-    tasks = [replace(plan.tasks[0], size=size)]
-    assert break_even_module._crop_px(tasks) == expected
+    shapes: list[tuple[int, ...]] = []
+    trains = break_even_module.train_network
+
+    def spy(network: Vgg19, contents: list[Callable[[], Tensor]], *rest: Any) -> Any:
+        shapes.extend(tuple(content().shape) for content in contents)
+        return trains(network, contents, *rest)
+
+    monkeypatch.setattr(break_even_module, "train_network", spy)
+    found = []
+    for edge_px in (600, 660):
+        settings = changed(ALWAYS, long_edge_px=edge_px, feedforward_images=2)
+        plan = plan_batch(contents, styles, tmp_path / "out", [Variant("", settings)])
+        found += train_or_find_networks(plan, settings, CPU, tmp_path / "feedforward")
+    assert [each.new for each in found] == [True, False]
+    assert [max(shape) for shape in shapes] == [512]
 
 
 def test_presets_that_differ_in_optimizer_steps_share_a_network(tmp_path: Path) -> None:
@@ -126,20 +153,18 @@ def test_presets_that_differ_in_optimizer_steps_share_a_network(tmp_path: Path) 
 
 
 def test_the_estimate_comes_from_measured_steps(tmp_path: Path) -> None:
-    from ganpipe.imaging.float_image import read_float_image
-    from ganpipe.style.params import resolve_params
-    from ganpipe.vgg19.network import Vgg19
-
     contents, styles = save_images(tmp_path / "c", "a.png"), save_images(tmp_path / "s", "x.png")
     plan = plan_batch(contents, styles, tmp_path, [Variant("", QUICK)])
     style = read_float_image(tmp_path / "s/x.png").pixels
     network = Vgg19("relu5_1", pooling="average")
-    found = estimate_break_even(plan.tasks * 100, style, resolve_params(QUICK), network, CPU, images=100)
-    twice = estimate_break_even(
-        plan.tasks * 100, style, replace(resolve_params(QUICK), steps=2000), network, CPU, images=100
+    quick = changed(QUICK, feedforward_images=100)
+    found, longer, refined = (
+        estimate_break_even(plan.tasks * 100, style, settings, network, CPU)
+        for settings in (quick, changed(quick, steps=2000), changed(quick, refine_steps=200))
     )
     assert found.images == 100
-    assert 0 < found.optimize_s < twice.optimize_s
+    assert 0 < found.optimize_s < longer.optimize_s
+    assert found.stylize_s < refined.stylize_s
     assert "100 images in 'x'" in found.sentence("x")
 
 

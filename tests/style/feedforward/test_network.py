@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ganpipe.compute.device import Compute
 from ganpipe.errors import GanpipeError
 from ganpipe.style.feedforward.network import (
+    MARGIN_PX,
     NETWORK_PX,
     ConditionalNorm,
     FeedforwardConfig,
@@ -108,6 +109,29 @@ def test_an_image_does_not_depend_on_its_companions() -> None:
     together = apply_network(feedforward, images, shares, CPU)
     alone = [apply_network(feedforward, images[k : k + 1], shares[k : k + 1], CPU) for k in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 47)])
+def test_the_margin_is_cut_off_where_it_was_added(size: tuple[int, int]) -> None:
+    """Without its last convolution the network returns the normalized image, in place."""
+    feedforward = FeedforwardNetwork(TWO)
+    torch.nn.init.zeros_(feedforward.out.weight)
+    images, shares = torch.rand(1, 3, *size), torch.tensor([[1.0, 0.0]])
+    with torch.no_grad():
+        found = feedforward(images, shares, margin_px=MARGIN_PX)
+    torch.testing.assert_close(found, torch.sigmoid(F.instance_norm(images)), atol=1e-4, rtol=1e-4)
+
+
+def test_an_image_is_stylized_with_a_margin() -> None:
+    feedforward, images, shares = (
+        network_with_distinct_styles(),
+        torch.rand(1, 3, 32, 32),
+        torch.tensor([[1.0, 0.0]]),
+    )
+    found = apply_network(feedforward, images, shares, CPU)
+    with torch.no_grad():
+        torch.testing.assert_close(found, feedforward(images, shares, margin_px=MARGIN_PX))
+        assert not torch.allclose(found, feedforward(images, shares), atol=1e-3)
 
 
 def test_a_large_image_is_stylized_smaller_and_enlarged_with_the_details_of_its_content() -> None:
