@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganpipe.vgg19.layers import average_pool, relu_
 from ganpipe.vgg19.weights import (
     LAYERS,
     Weights,
@@ -54,8 +55,7 @@ class Vgg19(nn.Module):
                 weight = fold_preprocessing(weight, preprocessing)
             padding_mode: Borders = borders if layer == LAYERS[0] else "zeros"
             self.convolutions[layer.name] = _convolution(weight, bias, padding_mode)
-        # Without a gradient from deep layers in an odd last row, dark notches stayed at the lower edge of images (LOG.md).
-        self.pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
+        self.pooling = pooling
         self.register_buffer("mean_rgb", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)
@@ -67,14 +67,18 @@ class Vgg19(nn.Module):
         block = 1
         for layer in self.layers:
             if layer.block != block:
-                x, block = self.pool(x), layer.block
+                x, block = self._pool(x), layer.block
             # In place: nothing else uses the convolution's output, and its gradient does not need it.
-            x = F.relu(self.convolutions[layer.name](x), inplace=True)
+            x = relu_(self.convolutions[layer.name](x))
             if layer.name in wanted:
                 found[layer.name] = x
                 if len(found) == len(wanted):
                     break
         return found
+
+    def _pool(self, x: Tensor) -> Tensor:
+        # Without a gradient from deep layers in an odd last row, dark notches stayed at the lower edge of images (LOG.md).
+        return F.max_pool2d(x, 2) if self.pooling == "max" else average_pool(x)
 
 
 def _convolution(weight: Tensor, bias: Tensor, padding_mode: Borders) -> nn.Conv2d:

@@ -24,6 +24,7 @@ from ganpipe.compute.device import Compute
 from ganpipe.compute.random import generator_at
 from ganpipe.compute.weights import NetworkFiles
 from ganpipe.style.joint_upsampling import joint_upsample
+from ganpipe.style.losses import sum_positions
 from ganpipe.style.optimize import resize, size_at
 
 EPS = 1e-5  # added to a variance before the root
@@ -68,7 +69,9 @@ class _Norm(torch.autograd.Function):
 
 def _mean(x: Tensor) -> Tensor:
     """Mean over positions, `[N, C]`, in float32 at least."""
-    return x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+    if x.dtype == torch.float64:
+        return x.mean((2, 3))
+    return sum_positions(x.flatten(2).transpose(1, 2)) / (x.shape[2] * x.shape[3])
 
 
 def _map(values: Tensor, like: Tensor) -> Tensor:

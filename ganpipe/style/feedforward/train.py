@@ -207,7 +207,7 @@ def _training_inputs(
         "styles": {name: _sha256_of_pixels(style) for name, style in styles.items()},
         "contents": len(contents),
         "params": determining(params),
-        "network": {"weights": network.weights.id, "pool": type(network.pool).__name__},
+        "network": {"weights": network.weights.id, "pooling": network.pooling},
         "images": images,
         "batch_images": BATCH_IMAGES,
         "size_px": size,
