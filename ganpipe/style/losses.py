@@ -59,15 +59,26 @@ class Statistics:
 CHUNKS = 32
 
 
-def _in_chunks(flat: Tensor) -> tuple[Tensor, Tensor]:
-    """Splits positions `[N, P, C]` into `[N, CHUNKS, P // CHUNKS, C]` and what is left over, in float32; float32 whole."""
-    whole = flat.shape[1] // CHUNKS * CHUNKS if flat.dtype == torch.bfloat16 else 0
+def _in_chunks(flat: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Splits positions `[N, P, C]` of bf16 into `[N, CHUNKS, P // CHUNKS, C]` and what is left over, in float32.
+
+    No chunks in float32, and if so few positions would be in each that the products of channels cost more.
+    """
+    positions, channels = flat.shape[1:]
+    if flat.dtype != torch.bfloat16 or positions < CHUNKS * channels // 2:
+        return None, flat.float()
+    whole = positions // CHUNKS * CHUNKS
     return flat[:, :whole].unflatten(1, (CHUNKS, -1)), flat[:, whole:].float()
 
 
 def sum_positions(flat: Tensor) -> Tensor:
     """Sums `[N, P, C]` over positions: `[N, C]` in float32."""
-    chunks, rest = _in_chunks(flat)
+    return _sum(*_in_chunks(flat))
+
+
+def _sum(chunks: Tensor | None, rest: Tensor) -> Tensor:
+    if chunks is None:
+        return rest.sum(1)
     ones = chunks.new_ones(1, 1, 1, chunks.shape[2])
     return rest.sum(1) + (ones @ chunks).float().sum(1)[:, 0]
 
@@ -83,8 +94,10 @@ class _Sums(torch.autograd.Function):
     def forward(ctx: Any, flat: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(flat)
         chunks, rest = _in_chunks(flat)
-        second = rest.transpose(1, 2) @ rest + (chunks.transpose(2, 3) @ chunks).float().sum(1)
-        return sum_positions(flat), second
+        second = rest.transpose(1, 2) @ rest
+        if chunks is not None:
+            second += (chunks.transpose(2, 3) @ chunks).float().sum(1)
+        return _sum(chunks, rest), second
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Tensor:
