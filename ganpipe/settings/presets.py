@@ -148,6 +148,7 @@ DEMO: Row = dict.fromkeys(INTERVALS, 0) | {
     "training.batch_images": 32,
     "training.validation_images": 128,
     "evaluation.images": 500,
+    "style.preset": "draft",
 }
 # G wider than D and β1 = 0: better on Fashion-MNIST and flowers in equal time (LOG.md).
 # High rates: minutes are too short for low ones. 90 s at 5e-4, 1e-3, 2e-3: KD 1,996, 1,661, 1,498 (LOG.md).
