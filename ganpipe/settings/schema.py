@@ -355,7 +355,7 @@ class TrainingSettings(Section):
     )
     compile: Literal["auto", "yes", "no", "cuda-graphs"] = Field(
         default="auto",
-        description="compile the step with torch.compile; auto: for long training on a GPU; cuda-graphs: and replay it as one",
+        description="compile the step with torch.compile; auto: for long training on a GPU; cuda-graphs: as CUDA graphs",
     )
 
     def log_interval(self) -> int:

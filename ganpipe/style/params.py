@@ -117,6 +117,11 @@ def resolve_params(settings: StyleSettings) -> StyleParams:
     )
 
 
+def tile_px_of(settings: StyleSettings) -> int:
+    """Edge of the tiles that the settings or their preset ask for; 0: none asked for."""
+    return settings.tile_px or STYLE_PRESETS[settings.preset].tile_px
+
+
 def _layers(key: str, text: str) -> tuple[str, ...]:
     names = [layer.name for layer in LAYERS]
     asked = [part.strip() for part in text.split("+") if part.strip()]

@@ -45,7 +45,7 @@ from ganpipe.style.metrics import structure_similarity, style_distance
 from ganpipe.style.objective import style_network
 from ganpipe.style.optimality_gap import optimality_gap
 from ganpipe.style.optimize import OnStep, Step, StyledImages, StyleTask, resize, stylize
-from ganpipe.style.params import STYLE_PRESETS, resolve_params
+from ganpipe.style.params import resolve_params, tile_px_of
 from ganpipe.style.reading import read_content, read_style
 from ganpipe.style.video import VideoParams, VideoStylizer
 from ganpipe.vgg19.network import Vgg19
@@ -187,7 +187,7 @@ class _BatchRunner:
     def _tile_px(self, size: tuple[int, int]) -> int:
         """Edge of the tiles: the setting or the preset's; 0 if the whole image fits; else what fits in a fifth of the free
         memory."""
-        if asked := self.settings.tile_px or STYLE_PRESETS[self.settings.preset].tile_px:
+        if asked := tile_px_of(self.settings):
             return asked
         free = USABLE_SHARE * free_memory(self.compute.device)
         if self._bytes_of(*size) <= free:

@@ -31,7 +31,7 @@ from ganpipe.style.feedforward.network import (
 from ganpipe.style.feedforward.train import determining, train_network, training_params
 from ganpipe.style.objective import style_network
 from ganpipe.style.optimize import SMALLEST_PX, StyleTask, objective_at, pyramid, resize, size_at
-from ganpipe.style.params import STYLE_PRESETS, StyleParams, resolve_params
+from ganpipe.style.params import STYLE_PRESETS, StyleParams, resolve_params, tile_px_of
 from ganpipe.style.reading import read_content, read_style
 from ganpipe.vgg19.network import Vgg19
 from ganpipe.vgg19.weights import style_weights
@@ -142,9 +142,10 @@ def estimate_break_even(
     params, size = resolve_params(settings), tasks[0].size
     trained, images = training_params(params), _training_images(settings)
     content = torch.rand(1, 3, *size)
-    tile_px = settings.tile_px or STYLE_PRESETS[settings.preset].tile_px
     style_task = StyleTask(content, (style,))
-    objective = objective_at(network, [style_task], size, params.long_edge_px, params, compute, tile_px)
+    objective = objective_at(
+        network, [style_task], size, params.long_edge_px, params, compute, tile_px_of(settings)
+    )
     step_s = _fastest(lambda: objective.losses_and_slope(content.to(compute.device)))
     edges = pyramid(params.long_edge_px, params.scales)
     full_steps = sum(
