@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.models import describe_cpu
 from ganpipe.compute.device import choose_compute
 from ganpipe.compute.memory import measure_step
-from ganpipe.imaging.paths import image_paths
+from ganpipe.imaging.paths import folder_images
 from ganpipe.samples.photos import sample_photos
 from ganpipe.samples.styles import sample_styles
 from ganpipe.settings.params import Params, resolve
@@ -38,7 +38,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     samples = given.out / "samples"
-    photos = image_paths([given.contents]) if given.contents else sample_photos(samples)
+    photos = folder_images(given.contents).paths if given.contents else sample_photos(samples)
     pairs = list(itertools.product(photos, sample_styles(samples)))[: given.pairs]
     print(
         f"{describe_cpu()}\n\n| preset | px | pair | s | steps | distance | structure | MiB |\n"
