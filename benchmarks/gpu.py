@@ -1,10 +1,11 @@
 """Everything that is claimed for GPUs, measured on one, as a short table.
 
-    python -m benchmarks.gpu [--minutes 8] [--tiny]
+    python -m benchmarks.gpu [--minutes 8] [--r3gan CHECKOUT] [--tiny]
 
-Without a GPU the same lines are measured on the CPU; --tiny takes networks and pictures of a size for tests. A measurement that
-would begin after the minutes are over is left out and named. The share is that of the largest rate of matrix products in the same
-precision, measured first; FLOP are counted as `benchmarks.step` does.
+Without a GPU the same lines are measured on the CPU, in bf16 only if it has the instructions; --tiny takes networks and
+pictures of a size for tests. A measurement that would begin after the minutes are over is left out and named. The share is that
+of the largest rate of matrix products in the same precision, measured first; FLOP are counted as `benchmarks.step` does. With a
+checkout of brownvc/R3GAN, its code is timed beside ours at each size.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from benchmarks.r3gan_peer import check_checkout, peer_step
 from benchmarks.step import count_work, matrix_rate, noise, one_step, seconds_a_step, synchronize
-from ganpipe.compute.device import Compute, choose_compute
+from ganpipe.compute.device import Compute, choose_compute, multiplies_in_bf16
 from ganpipe.compute.memory import measure_step
 from ganpipe.progress import Progress
 from ganpipe.settings.params import Params, resolve
@@ -68,6 +70,12 @@ class Sizes:
         return cls((("dcgan", 16, 4), ("stylegan2", 16, 4)), narrow, 48, (1, 2), 4, 2**16)
 
 
+def precisions() -> tuple[str, ...]:
+    """Those of a GPU; a CPU that only emulates bf16 would take minutes to measure nothing of use."""
+    gpu = torch.cuda.is_available()
+    return ("fp32", "bf16") if gpu or multiplies_in_bf16(torch.device("cpu")) else ("fp32",)
+
+
 def settings_of(
     model: str, side_px: int, batch: int, sizes: Sizes, *more: str, compiled: str = "no"
 ) -> Settings:
@@ -82,6 +90,8 @@ def measure_model(
 ) -> Iterator[Row]:
     """Images per second, share of the limit and memory: float32, bf16, bf16 compiled, and with CUDA graphs."""
     for precision, how in (("fp32", "no"), ("bf16", "no"), ("bf16", "yes"), ("bf16", "cuda-graphs")):
+        if precision not in rates:
+            continue
         settings = settings_of(model, side_px, batch, sizes, compiled=how)
         compute, compiled = choose_compute("auto", precision), how != "no"
         cycle = settings.loss.penalty_every
@@ -96,11 +106,31 @@ def measure_model(
             work = 0.0 if compiled else count_work(step, cycle).total / cycle
             _, peak = measure_step(lambda _, step=step: step(0), batch, compute.device)  # type: ignore[misc]
             seconds = seconds_a_step(step, compute, cycle)
-        except Exception as error:  # one failure must not take the rest of a lent GPU's minutes
-            yield name, f"FAILED: {type(error).__name__}: {str(error).splitlines()[0][:100]}"
+        except Exception as error:
+            yield name, failure(error)
             continue
         share = f", {work / seconds / rates[precision]:.0%} of the limit" if work else ""
         yield name, f"{batch / seconds:,.1f} images/s{share}, {peak / 2**20:,.0f} MiB at most"
+
+
+def measure_r3gan_peer(side_px: int, batch: int, sizes: Sizes, checkout: Path) -> Iterator[Row]:
+    """Images per second of R3GAN's own code and how many times as fast ours is, neither compiled."""
+    for precision in precisions():
+        settings = settings_of("r3gan", side_px, batch, sizes)
+        compute = choose_compute("auto", precision)
+        name = f"R3GAN's own code, {side_px}², batch {batch}, {precision}"
+        try:
+            ours = seconds_a_step(one_step(settings, compute, batch, compiled=False), compute, cycle=1)
+            theirs = seconds_a_step(peer_step(checkout, settings, compute, batch), compute, cycle=1)
+        except Exception as error:
+            yield name, failure(error)
+            continue
+        yield name, f"{batch / theirs:,.1f} images/s; ours {theirs / ours:.2f} times as fast"
+
+
+def failure(error: Exception) -> str:
+    """The figure of a row that failed: one failure must not take the rest of a lent GPU's minutes."""
+    return f"FAILED: {type(error).__name__}: {str(error).splitlines()[0][:100]}"
 
 
 class Stopped(Exception):
@@ -185,14 +215,18 @@ def measure_exchange(compute: Compute, sizes: Sizes) -> Row:
     return f"{backend}, one process", figure
 
 
-def measurements(sizes: Sizes, rates: dict[str, float]) -> Iterator[tuple[str, Callable[[], Iterator[Row]]]]:
-    """Every measurement with its name, the most important first."""
-    fast = choose_compute("auto", "bf16")
-    yield "exact resume", lambda: (measure_resume(precision, sizes) for precision in ("fp32", "bf16"))
+def measurements(
+    sizes: Sizes, rates: dict[str, float], r3gan: Path | None
+) -> Iterator[tuple[str, Callable[[], Iterator[Row]]]]:
+    """Every measurement with its name, the most important first. `r3gan`: a checkout of its code."""
+    fast = choose_compute("auto", precisions()[-1])
+    yield "exact resume", lambda: (measure_resume(precision, sizes) for precision in rates)
     yield "exchange", lambda: iter([measure_exchange(fast, sizes)])
     yield "style", lambda: (measure_style(batch, fast, sizes) for batch in sizes.style_batches)
     for model, side_px, batch in sizes.models:
         yield f"{model} {side_px}²", partial(measure_model, model, side_px, batch, sizes, rates)
+        if model == "r3gan" and r3gan is not None:
+            yield f"R3GAN's own code, {side_px}²", partial(measure_r3gan_peer, side_px, batch, sizes, r3gan)
 
 
 def _until(ends_at: float, rows: Iterator[Row]) -> Iterator[Row]:
@@ -208,11 +242,17 @@ def main(argv: list[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--r3gan", type=Path, metavar="CHECKOUT", help="of brownvc/R3GAN, timed beside ours")
     parser.add_argument("--tiny", action="store_true", help="sizes for a test")
     given = parser.parse_args(argv)
+    if given.r3gan is not None:
+        try:
+            check_checkout(given.r3gan)
+        except FileNotFoundError as error:
+            parser.error(str(error))
     ends_at = time.monotonic() + 60 * given.minutes
     sizes = Sizes.choose(given.tiny)
-    rates = {precision: matrix_rate(choose_compute("auto", precision)) for precision in ("fp32", "bf16")}
+    rates = {precision: matrix_rate(choose_compute("auto", precision)) for precision in precisions()}
     device = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
     )
@@ -220,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
     for precision, rate in rates.items():
         print(f"| matrix products, {precision} | {rate / 1e12:,.2f} TFLOP/s |")
     failed = False
-    for name, measure in measurements(sizes, rates):
+    for name, measure in measurements(sizes, rates, given.r3gan):
         if time.monotonic() > ends_at:
             print(f"| {name} | left out: the {given.minutes:g} minutes are over |", flush=True)
             continue
