@@ -21,7 +21,7 @@ class StylePreset:
     long_edge_px: int
     steps: int  # at the first scale
     last_steps: int  # at the last scale
-    ema: float  # of the iterates; the average is the result
+    ema: float  # of the iterates; the average is the result, so fewer last steps need less of it
     stop_below: float
     feedforward_images: int
     tile_px: int = 0  # so that 6 GiB are enough; 0: tiles only if an image does not fit into memory
@@ -31,8 +31,8 @@ STYLE_PRESETS = {
     "draft": StylePreset(160, 60, 40, ema=0.8, stop_below=0.01, feedforward_images=2_000),
     "standard": StylePreset(256, 100, 40, ema=0.9, stop_below=0.005, feedforward_images=4_000),
     "best": StylePreset(512, 200, 100, ema=0.95, stop_below=0.002, feedforward_images=10_000),
-    "screen": StylePreset(1024, 80, 10, ema=0.9, stop_below=0.005, feedforward_images=2_500),
-    "print": StylePreset(2048, 80, 5, ema=0.9, stop_below=0.005, feedforward_images=2_500, tile_px=1024),
+    "screen": StylePreset(1024, 80, 10, ema=0.75, stop_below=0.005, feedforward_images=2_500),
+    "print": StylePreset(2048, 80, 5, ema=0.75, stop_below=0.005, feedforward_images=2_500, tile_px=1024),
 }
 
 

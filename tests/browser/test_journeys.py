@@ -16,16 +16,23 @@ from ganpipe.stores.secret import workspace_secret
 from ganpipe.stores.workspace import Workspace
 from tests.browser.conftest import SCREENSHOTS
 from tests.conftest import copied, noise_image
-from tests.slow.processes import Up, soon
+from tests.slow.processes import Sets, Up, soon, words_of
 
 pytestmark = pytest.mark.slow
 LONG_MS = 240_000  # on a busy machine
 SCHEDULE = "name: nightly, cron: 0 2 * * *"
+SECONDS_LONG: Sets = {  # a training that the page is still in when the browser looks
+    "training.total_images": 16_000,
+    "training.log_every_images": 400,
+    "training.save_every_images": 4_000,
+    "training.grid_every_images": 4_000,
+}
 
 
 @pytest.fixture
 def up(workspace: Workspace, added_noise: Path, tmp_path: Path) -> Iterator[Up]:
-    running = Up(copied(added_noise, workspace), "noise", tmp_path, words=["--schedule", SCHEDULE])
+    words = ["--schedule", SCHEDULE, *words_of(SECONDS_LONG)]
+    running = Up(copied(added_noise, workspace), "noise", tmp_path, words=words)
     yield running
     running.process.terminate()
     running.process.wait(90)
