@@ -66,7 +66,8 @@ class Sizes:
     def choose(cls, tiny: bool) -> Sizes:
         if not tiny:
             return cls(MODELS, (), STYLE_PX, STYLE_BATCHES, 40, EXCHANGED_BYTES)
-        narrow = ("model.width=0.03125", "model.g_channels=4", "model.d_channels=4", "model.z_dim=8")
+        channels = ("model.width=0.03125", "model.g_channels=4", "model.d_channels=4", "model.z_dim=8")
+        narrow = (*channels, "loss.penalty_every=2")  # a round is some cycles of the penalty
         return cls((("dcgan", 16, 4), ("stylegan2", 16, 4)), narrow, 48, (1, 2), 4, 2**16)
 
 

@@ -141,11 +141,13 @@ def judge(digit_bench: Bench, draw: Draw) -> Judge:
         "n/3 images repeated",
         "100% copies",
         "25% copies",
-        "copies mirrored",
         "copies shifted",
-        "uniform noise",
         "10% noise",
-        "checkerboard ±10",
+        # Features of 150 images more, each.
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("copies mirrored", "uniform noise", "checkerboard ±10")
+        ),
     ],
 )
 def test_made_pictures_are_judged_as_a_person_would(

@@ -363,6 +363,7 @@ def test_a_mirror_takes_out_what_is_gone_and_keeps_what_cannot_be_read(
     assert "album/013.png" in inbox.names()
 
 
+@pytest.mark.slow
 def test_a_thousand_files_at_once_are_one_version(workspace: Workspace, tmp_path: Path) -> None:
     inbox = Inbox(workspace, fill_folder(tmp_path / "watched", 12))
     inbox.watched.wait(60)

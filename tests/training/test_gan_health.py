@@ -141,7 +141,7 @@ def test_a_training_with_much_too_high_rates_is_rolled_back_to_half_of_them(
         {},
         {"model__name": "mlp", "model__mlp_width": 16},
         {"loss__name": "wgan-gp"},
-        R3,
+        pytest.param(R3, marks=pytest.mark.slow),
     ],
     ids=["dcgan", "mlp", "wgan-gp", "r3gan"],
 )

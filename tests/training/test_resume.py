@@ -24,7 +24,9 @@ from tests.conftest import MSGGAN, PROGAN, R3, STYLE, Killed, noise_data, with_
             "training__instance_noise": 0.2,
             "loss__penalty_every": 2,
         },
-        R3 | {"training__microbatch_images": 3, "model__conditional": "yes"},
+        pytest.param(
+            R3 | {"training__microbatch_images": 3, "model__conditional": "yes"}, marks=pytest.mark.slow
+        ),
         R3
         | {
             "training__validate_every_images": 32,
@@ -32,20 +34,33 @@ from tests.conftest import MSGGAN, PROGAN, R3, STYLE, Killed, noise_data, with_
             "model__spectral_norm": True,
         },
         STYLE | {"training__ema_snapshots": 4},
-        STYLE
-        | {"training__microbatch_images": 3, "model__conditional": "yes", "training__separate_g_batch": True},
+        pytest.param(
+            STYLE
+            | {
+                "training__microbatch_images": 3,
+                "model__conditional": "yes",
+                "training__separate_g_batch": True,
+            },
+            marks=pytest.mark.slow,
+        ),
         {"loss__name": "wgan-gp", "augment__mode": "fixed"},
         {"loss__name": "hinge", "model__name": "fastgan", "model__width": 0.05, "side": 32},
         {"loss__name": "lsgan", "loss__penalty": "r2", "model__name": "mlp", "model__mlp_width": 8},
-        PROGAN
-        | {
-            "training__ema_snapshots": 4,
-            "training__validation_images": 32,
-            "training__validate_every_images": 64,
-        },
+        pytest.param(
+            PROGAN
+            | {
+                "training__ema_snapshots": 4,
+                "training__validation_images": 32,
+                "training__validate_every_images": 64,
+            },
+            marks=pytest.mark.slow,
+        ),
         PROGAN | {"augment__mode": "adaptive", "augment__signal": "held_out", "augment__adapt_images": 100},
-        PROGAN
-        | {"loss__name": "rpgan", "training__separate_g_batch": True, "training__microbatch_images": 3},
+        pytest.param(
+            PROGAN
+            | {"loss__name": "rpgan", "training__separate_g_batch": True, "training__microbatch_images": 3},
+            marks=pytest.mark.slow,
+        ),
         MSGGAN | {"augment__mode": "fixed"},
         MSGGAN
         | {
