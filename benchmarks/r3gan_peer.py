@@ -42,7 +42,7 @@ def check_checkout(checkout: Path) -> None:
 
 
 @contextmanager
-def imported(checkout: Path) -> Iterator[tuple[Any, Any]]:
+def import_checkout(checkout: Path) -> Iterator[tuple[Any, Any]]:
     """The checkout's modules of networks and of training; they leave sys.modules with the context."""
     check_checkout(checkout)
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_theirs(name)}
@@ -79,7 +79,7 @@ def peer_step(checkout: Path, settings: Settings, compute: Compute, batch: int) 
     groups = [width * r3gan.EXPANSION // r3gan.GROUP_CHANNELS for width in widths]
     blocks = [settings.model.blocks] * len(widths)
     device = compute.device
-    with imported(checkout) as (networks, training):
+    with import_checkout(checkout) as (networks, training):
         G = networks.Generator(settings.model.z_dim, widths, groups, blocks, r3gan.EXPANSION)
         D = networks.Discriminator(widths[::-1], groups[::-1], blocks, r3gan.EXPANSION)
         trainer = training.AdversarialTraining(G, D)

@@ -88,9 +88,8 @@ def _by_hand(evaluation: Evaluation, challenger: ModelRef) -> GateResult:
 def _first(evaluation: Evaluation, challenger: ModelRef) -> GateResult:
     """There is no champion: the verdict alone decides."""
     if why := refusal(evaluation.verdict):
-        return GateResult(
-            KEPT, f"There is no champion yet, but this is none. {why}", challenger=str(challenger)
-        )
+        reason = f"There is no champion yet, and this model does not become one. {why}"
+        return GateResult(KEPT, reason, challenger=str(challenger))
     reason = f"There was no champion, and its verdict is {evaluation.verdict}."
     return GateResult(PROMOTED, reason, challenger=str(challenger))
 
