@@ -329,9 +329,10 @@ def _show_stylized(workspace: Workspace, result: Any) -> None:
         out.print(f"up to date: all {result.skipped} images are there already; nothing was stylized.")
     else:
         out.print(f"{result.done} stylized, {result.skipped} there already, {result.failed} failed.")
+    more = f" (1 of {len(result.sheets)})" if len(result.sheets) > 1 else ""
     rows = [
         ("network", result.network),
-        ("contact sheet", relative_path(workspace, result.sheet)),
+        ("contact sheet", relative_path(workspace, result.sheet) + more),
         *[(name.replace("_", " "), f"{value:.3g} (mean)") for name, value in mean_quality(result).items()],
         ("left out", count_left_out(result.left_out)),
     ]

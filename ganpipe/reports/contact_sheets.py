@@ -61,8 +61,18 @@ def contact_sheets(results: Sequence[StyledItem], out: Path, anew: bool) -> list
         if anew or not path.exists():
             shown = [item for item in results if item.content in rows and _Column.of(item) in columns]
             names = [Path(item.output).name for item in shown]
-            save_png(_sheet(shown, rows, columns), path, {"kind": KIND, "shown": names})
+            down = shown_contents(contents, rows)
+            save_png(_sheet(shown, rows, columns, down), path, {"kind": KIND, "shown": names})
     return paths
+
+
+def shown_contents(contents: list[str], rows: list[str]) -> str:
+    """Which of the contents a sheet shows, for its corner."""
+    if len(rows) == len(contents):
+        return _counted(len(rows), "content")
+    first = contents.index(rows[0]) + 1
+    numbers = f"{first}" if len(rows) == 1 else f"{first} to {first + len(rows) - 1}"
+    return f"content{'s' * (len(rows) > 1)} {numbers} of {len(contents)}"
 
 
 def _sheet_paths(results: Sequence[StyledItem], out: Path, count: int) -> list[Path]:
@@ -85,8 +95,11 @@ def _may_replace(path: Path, names: set[str]) -> bool:
     return origin.get("kind") == KIND and names.issuperset(origin.get("shown", ()))
 
 
-def _sheet(results: Sequence[StyledItem], rows: list[str], columns: list[_Column]) -> Image.Image:
-    """Every picture fills its cell. All cells are equally wide; those of a row have the shape of its content."""
+def _sheet(results: Sequence[StyledItem], rows: list[str], columns: list[_Column], down: str) -> Image.Image:
+    """Every picture fills its cell. All cells are equally wide; those of a row have the shape of its content.
+
+    `down`: what stands down the left side, in words.
+    """
     contents = [_read(source) for source in rows]
     heights = [_cell_height(image) for image in contents]
     top = statistics.median_low(heights)
@@ -97,7 +110,7 @@ def _sheet(results: Sequence[StyledItem], rows: list[str], columns: list[_Column
     styles = len({column.styles for column in columns})
     with_style = not swept or styles > 1
     across = [_counted(styles, "style")] * with_style + [_counted(len(columns) // styles, "variant")] * swept
-    sheet.paste(_corner(_counted(len(rows), "content"), " × ".join(across), top), (GAP_PX, GAP_PX))
+    sheet.paste(_corner(down, " × ".join(across), top), (GAP_PX, GAP_PX))
     for left, column in zip(lefts[1:], columns, strict=True):
         strips = _strips([_read(source) for source in column.styles], top)
         sheet.paste(_titled(strips, column.title(with_style)), (left, GAP_PX))

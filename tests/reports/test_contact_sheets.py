@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ganpipe.reports.contact_sheets import CELL_PX, GAP_PX, contact_sheets
+from ganpipe.reports.contact_sheets import CELL_PX, GAP_PX, contact_sheets, shown_contents
 from ganpipe.style.batch.plan import StyledItem
 from tests.conftest import fill_folder, noise_image
 
@@ -33,6 +33,14 @@ def test_a_strangers_sheet_is_left_alone(tmp_path: Path) -> None:
     mine.write_bytes(b"mine")
     contact_sheets(results(tmp_path, "a.png"), tmp_path, anew=True)
     assert mine.read_bytes() == b"mine"
+
+
+def test_a_sheet_says_which_of_the_contents_it_shows() -> None:
+    names = [str(k) for k in range(25)]
+    assert shown_contents(names[:1], names[:1]) == "1 content"
+    assert shown_contents(names[:12], names[:12]) == "12 contents"
+    assert shown_contents(names, names[12:24]) == "contents 13 to 24 of 25"
+    assert shown_contents(names, names[24:]) == "content 25 of 25"
 
 
 def test_contents_styles_and_results_fill_cells_in_the_shape_of_each_content(tmp_path: Path) -> None:
