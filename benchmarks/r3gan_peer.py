@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from packaging.version import parse
 from torch import Tensor
 
+from benchmarks.peer_modules import peer_modules
 from ganpipe.compute.device import Compute
 from ganpipe.imaging.image import ImageShape
 from ganpipe.models import r3gan
@@ -44,11 +46,8 @@ def check_checkout(checkout: Path) -> None:
 @contextmanager
 def import_checkout(checkout: Path) -> Iterator[tuple[Any, Any]]:
     """The checkout's modules of networks and of training; they leave sys.modules with the context."""
-    check_checkout(checkout)
-    before = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_theirs(name)}
-    sys.path.insert(0, str(checkout))
-    sys.modules["pkg_resources"] = types.SimpleNamespace(parse_version=parse)  # type: ignore[assignment]
-    try:
+    with peer_modules(*PACKAGES), mock.patch.object(sys, "path", [str(checkout), *sys.path]):
+        sys.modules["pkg_resources"] = types.SimpleNamespace(parse_version=parse)  # type: ignore[assignment]
         networks: Any = importlib.import_module("R3GAN.Networks")
         if shutil.which("nvcc") is None:
             operators, resamplers = (
@@ -58,15 +57,6 @@ def import_checkout(checkout: Path) -> Iterator[tuple[Any, Any]]:
             networks.InterpolativeUpsampler = resamplers.InterpolativeUpsamplerReference
             networks.InterpolativeDownsampler = resamplers.InterpolativeDownsamplerReference
         yield networks, importlib.import_module("R3GAN.Trainer")
-    finally:
-        sys.path.remove(str(checkout))
-        for name in [name for name in sys.modules if _is_theirs(name)]:
-            del sys.modules[name]
-        sys.modules.update(before)
-
-
-def _is_theirs(name: str) -> bool:
-    return name.split(".")[0] in PACKAGES
 
 
 def peer_step(checkout: Path, settings: Settings, compute: Compute, batch: int) -> Callable[[int], None]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
+from benchmarks.peer_modules import peer_modules
 from benchmarks.style_peers.timing import PeerRun, Watch, check_steps
 from benchmarks.style_peers.vgg19 import CONTENT, STYLE, activations, at_edge, embedded_vgg19, open_rgb
 
@@ -94,20 +95,10 @@ def crowsonkb_module(checkout: Path) -> Iterator[Any]:
         )
     package = types.ModuleType("style_transfer")
     package.__path__ = [str(folder)]
-    before = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_peers(name)}
-    sys.modules["style_transfer"] = package
     ours = types.SimpleNamespace(features=embedded_vgg19())
-    try:
-        with mock.patch.object(models, "vgg19", return_value=ours):
-            yield importlib.import_module("style_transfer.style_transfer")
-    finally:
-        for name in [name for name in sys.modules if _is_peers(name)]:
-            del sys.modules[name]
-        sys.modules.update(before)
-
-
-def _is_peers(name: str) -> bool:
-    return name.split(".")[0] == "style_transfer"
+    with peer_modules("style_transfer"), mock.patch.object(models, "vgg19", return_value=ours):
+        sys.modules["style_transfer"] = package
+        yield importlib.import_module("style_transfer.style_transfer")
 
 
 def pyramid(smallest_px: int, largest_px: int) -> list[int]:

@@ -21,7 +21,7 @@ class StylePreset:
     long_edge_px: int
     steps: int  # at the first scale
     last_steps: int  # at the last scale
-    ema: float  # of the iterates; the average is the result, fewer last steps need less of it
+    ema: float  # of the iterates, which is the result: over few last steps a long one holds it back
     stop_below: float
     feedforward_images: int
     tile_px: int = 0  # so that 6 GiB are enough; 0: tiles only if an image does not fit into memory
